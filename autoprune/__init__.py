@@ -1,0 +1,67 @@
+"""Make a neural network smaller and faster, whatever its architecture.
+
+    import autoprune as ap
+
+    result = ap.prune(model, example_inputs, flops=0.5)
+
+Importing this package loads no framework: a public name is imported from its module on first use.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+from autoprune.errors import (
+    ArtifactError,
+    AutopruneError,
+    BudgetError,
+    GraphError,
+    NotEqualError,
+    PlanError,
+    TargetError,
+    TraceError,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ArtifactError",
+    "AutopruneError",
+    "BudgetError",
+    "GraphError",
+    "NotEqualError",
+    "Options",
+    "Plan",
+    "PlanError",
+    "Result",
+    "TargetError",
+    "TraceError",
+    "apply_plan",
+    "load",
+    "prune",
+]
+
+# A public name belongs in three places: __all__, this table, and the imports for type checkers.
+_MODULE_OF = {
+    "Options": "autoprune.api",
+    "Plan": "autoprune.ir.plan",
+    "Result": "autoprune.api",
+    "apply_plan": "autoprune.api",
+    "load": "autoprune.api",
+    "prune": "autoprune.api",
+}
+
+if TYPE_CHECKING:
+    from autoprune.api import Options, Result, apply_plan, load, prune
+    from autoprune.ir.plan import Plan
+else:
+    # Hidden from type checkers, for which it would make every misspelt name valid.
+    def __getattr__(name):
+        if name not in _MODULE_OF:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(importlib.import_module(_MODULE_OF[name]), name)
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,1 @@
+"""The intermediate representation: axis types, graphs, groups and plans. numpy only."""

@@ -1,0 +1,426 @@
+"""Axis types: what an axis of a tensor is made of, and the unification that finds equal axes.
+
+An axis is an expression over leaves. A leaf is an index set nobody has looked inside; a product
+is a row-major reshape, a sum is a concatenation:
+
+    Leaf(768)                            a plain axis
+    Prod(Leaf(12), Leaf(64))             12x64: heads times head width
+    Sum(Leaf(256), Leaf(512))            256+512: two concatenated feature maps
+
+`Axes` solves equations between such expressions. Solving never guesses: the result is the most
+general refinement under which both sides list the same indices in the same order, or, where that
+refinement would fall apart into single positions, both sides are pinned with a reason.
+
+Expressions are kept in a normal form, a sum of products in which no product starts with a sum:
+`(a+b) x c` is stored as `a x c + b x c`, which lists the same positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import count
+from math import gcd
+from math import prod as product_of
+
+import numpy as np
+import numpy.typing as npt
+
+Indices = npt.NDArray[np.intp]
+
+ENUMERATION_LIMIT = 64
+"""Most positions of an outer factor that are told apart one by one before the axis is pinned."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """An index set of `size` units; `uid` tells it from other leaves."""
+
+    uid: int
+    size: int
+
+    def __str__(self) -> str:
+        return f"{self.size}{_letters(self.uid)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Prod:
+    """Row-major product of factors; without factors it is the axis of size one."""
+
+    factors: tuple[Axis, ...]
+    size: int = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "size", product_of(f.size for f in self.factors))
+
+    def __str__(self) -> str:
+        if not self.factors:
+            return "1"
+        return "x".join(f"({f})" if isinstance(f, Sum) else str(f) for f in self.factors)
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """Concatenation of terms; without terms it is the empty axis."""
+
+    terms: tuple[Axis, ...]
+    size: int = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "size", sum(t.size for t in self.terms))
+
+    def __str__(self) -> str:
+        return "+".join(str(t) for t in self.terms) if self.terms else "0"
+
+
+Axis = Leaf | Prod | Sum
+
+ONE = Prod(())
+"""The axis of size one: it holds no unit that could be removed."""
+
+
+def _letters(uid: int) -> str:
+    text = ""
+    uid += 1
+    while uid:
+        uid, digit = divmod(uid - 1, 26)
+        text = chr(ord("a") + digit) + text
+    return text
+
+
+def prod(*factors: Axis) -> Axis:
+    """The normal form of the row-major product of `factors`.
+
+    >>> str(prod(Leaf(0, 12), prod(ONE, Leaf(1, 64))))
+    '12ax64b'
+    """
+    flat: list[Axis] = []
+    for factor in factors:
+        if factor.size == 0:
+            return Sum(())
+        if isinstance(factor, Prod):
+            flat.extend(factor.factors)
+        elif factor.size != 1:
+            flat.append(factor)
+    if not flat:
+        return ONE
+    head, rest = flat[0], flat[1:]
+    if not rest:
+        return head
+    if isinstance(head, Sum):
+        return concat(*(prod(term, *rest) for term in head.terms))
+    return Prod(tuple(flat))
+
+
+def concat(*terms: Axis) -> Axis:
+    """The normal form of the concatenation of `terms`.
+
+    >>> str(concat(Leaf(0, 2), concat(Leaf(1, 3), Sum(()))))
+    '2a+3b'
+    """
+    flat: list[Axis] = []
+    for term in terms:
+        if isinstance(term, Sum):
+            flat.extend(term.terms)
+        elif term.size != 0:
+            flat.append(term)
+    return flat[0] if len(flat) == 1 else Sum(tuple(flat))
+
+
+def leaves(axis: Axis) -> Iterator[Leaf]:
+    """The leaves of `axis` from left to right, repeated where they are repeated."""
+    if isinstance(axis, Leaf):
+        yield axis
+    else:
+        for part in axis.factors if isinstance(axis, Prod) else axis.terms:
+            yield from leaves(part)
+
+
+def size(axis: Axis, sizes: Mapping[int, int]) -> int:
+    """Size of `axis` when leaf `uid` has `sizes[uid]` units (its own size if it is not listed)."""
+    if isinstance(axis, Leaf):
+        return sizes.get(axis.uid, axis.size)
+    if isinstance(axis, Prod):
+        return product_of(size(f, sizes) for f in axis.factors)
+    return sum(size(t, sizes) for t in axis.terms)
+
+
+def kept_positions(axis: Axis, kept: Mapping[int, Indices]) -> Indices:
+    """Positions of `axis` that stay when of each leaf only the units `kept[uid]` stay.
+
+    Returns a sorted index array; a leaf that is not listed stays whole.
+    """
+    if isinstance(axis, Leaf):
+        chosen = kept.get(axis.uid)
+        return np.arange(axis.size) if chosen is None else np.asarray(chosen, dtype=np.intp)
+    if isinstance(axis, Prod):
+        positions = np.zeros(1, dtype=np.intp)
+        for factor in axis.factors:
+            inner = kept_positions(factor, kept)
+            positions = (positions[:, None] * factor.size + inner).ravel()
+        return positions
+    offset, pieces = 0, []
+    for term in axis.terms:
+        pieces.append(kept_positions(term, kept) + offset)
+        offset += term.size
+    return np.concatenate(pieces) if pieces else np.zeros(0, dtype=np.intp)
+
+
+def unit_positions(axis: Axis, uid: int) -> Indices:
+    """Positions of `axis` that belong to each unit of leaf `uid`.
+
+    Returns an index array of shape [units, positions per unit]; removing unit `u` removes row `u`.
+    With the leaf absent the shape is [0, 0].
+    """
+    found = _unit_positions(axis, uid)
+    return np.zeros((0, 0), dtype=np.intp) if found is None else found
+
+
+def _unit_positions(axis: Axis, uid: int) -> Indices | None:
+    if isinstance(axis, Leaf):
+        return np.arange(axis.size)[:, None] if axis.uid == uid else None
+    pieces: list[Indices] = []
+    if isinstance(axis, Sum):
+        offset = 0
+        for term in axis.terms:
+            found = _unit_positions(term, uid)
+            if found is not None:
+                pieces.append(found + offset)
+            offset += term.size
+    else:
+        outer, inner = 1, axis.size
+        for factor in axis.factors:
+            inner //= factor.size
+            found = _unit_positions(factor, uid)
+            if found is not None:
+                before = np.arange(outer)[:, None, None] * (factor.size * inner)
+                within = found[:, None, :, None] * inner + before + np.arange(inner)
+                pieces.append(within.reshape(len(found), -1))
+            outer *= factor.size
+    if not pieces:
+        return None
+    return pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=1)
+
+
+def split_at(axis: Axis, at: int) -> tuple[Axis, Axis]:
+    """`axis` before and from position `at`, which must be a boundary of its terms.
+
+    Raises:
+        ValueError: if `at` falls inside a term.
+    """
+    terms = axis.terms if isinstance(axis, Sum) else (axis,)
+    offset = 0
+    for i, term in enumerate(terms):
+        if offset == at:
+            return concat(*terms[:i]), concat(*terms[i:])
+        offset += term.size
+    if offset != at:
+        raise ValueError(f"position {at} is not a boundary of {axis}")
+    return axis, concat()
+
+
+def outer_and_inner(axis: Axis, inner_size: int) -> tuple[Axis, Axis]:
+    """`axis` as a product of an outer axis and an inner one of `inner_size`.
+
+    Raises:
+        ValueError: if `axis` is not such a product.
+    """
+    if inner_size == 1:
+        return axis, ONE
+    if inner_size == axis.size:
+        return ONE, axis
+    if isinstance(axis, Sum):
+        parts = [outer_and_inner(term, inner_size) for term in axis.terms]
+        if all(inner == parts[0][1] for _, inner in parts):
+            return concat(*(outer for outer, _ in parts)), parts[0][1]
+    elif isinstance(axis, Prod):
+        for i in range(len(axis.factors) - 1, 0, -1):
+            if product_of(f.size for f in axis.factors[i:]) == inner_size:
+                return prod(*axis.factors[:i]), prod(*axis.factors[i:])
+    raise ValueError(f"{axis} is not a product with an inner axis of size {inner_size}")
+
+
+class AxisConflict(Exception):
+    """Two expressions have no common refinement worth keeping."""
+
+
+class Axes:
+    """The solver: leaves, what they turned out to be, and which of them are pinned.
+
+    >>> axes = Axes()
+    >>> hidden, heads, width = axes.leaf(768), axes.leaf(12), axes.leaf(64)
+    >>> axes.unify(hidden, prod(heads, width))
+    True
+    >>> str(axes.resolve(hidden))
+    '12bx64c'
+    """
+
+    def __init__(self) -> None:
+        self._uids = count()
+        self._bound: dict[int, Axis] = {}
+        self._pinned: dict[int, str] = {}
+
+    def leaf(self, size: int) -> Axis:
+        """A fresh index set of `size` units (`ONE` and the empty axis have no units to name)."""
+        if size == 1:
+            return ONE
+        return Leaf(next(self._uids), size) if size else Sum(())
+
+    def pinned_leaf(self, size: int, reason: str) -> Axis:
+        """A fresh index set whose units can never be removed."""
+        axis = self.leaf(size)
+        self.pin(axis, reason)
+        return axis
+
+    def resolve(self, axis: Axis) -> Axis:
+        """`axis` with every solved leaf replaced by what it was found to be, in normal form."""
+        if isinstance(axis, Leaf):
+            known = self._bound.get(axis.uid)
+            if known is None:
+                return axis
+            self._bound[axis.uid] = known = self.resolve(known)
+            return known
+        parts = axis.factors if isinstance(axis, Prod) else axis.terms
+        resolved = tuple(self.resolve(part) for part in parts)
+        if all(new is old for new, old in zip(resolved, parts, strict=True)):
+            return axis
+        return prod(*resolved) if isinstance(axis, Prod) else concat(*resolved)
+
+    def pin(self, axis: Axis, reason: str) -> None:
+        """Forbid removing any position of `axis`; the first reason given is the one kept."""
+        for leaf in leaves(self.resolve(axis)):
+            self._pinned.setdefault(leaf.uid, reason)
+
+    def pinned(self, leaf: Leaf) -> str | None:
+        """Why units of this (resolved) leaf cannot be removed, or None if they can."""
+        return self._pinned.get(leaf.uid)
+
+    def unify(self, a: Axis, b: Axis, where: str = "") -> bool:
+        """Make `a` and `b` the same axis, by refining both as little as possible.
+
+        Returns False where they cannot be the same; both are then pinned whole.
+        """
+        try:
+            self._unify(a, b)
+        except AxisConflict as conflict:
+            reason = f"{conflict} at {where}" if where else str(conflict)
+            self.pin(a, reason)
+            self.pin(b, reason)
+            return False
+        return True
+
+    def factor(self, axis: Axis, sizes: Iterable[int], where: str = "") -> tuple[Axis, ...]:
+        """Look inside `axis` as a row-major product of axes of the given sizes."""
+        parts = tuple(self.leaf(n) for n in sizes)
+        self.unify(axis, prod(*parts), where)
+        return tuple(self.resolve(part) for part in parts)
+
+    def pieces(self, axis: Axis, sizes: Iterable[int], where: str = "") -> tuple[Axis, ...]:
+        """Look inside `axis` as a concatenation of axes of the given sizes."""
+        parts = tuple(self.leaf(n) for n in sizes)
+        self.unify(axis, concat(*parts), where)
+        return tuple(self.resolve(part) for part in parts)
+
+    def _bind(self, leaf: Leaf, axis: Axis) -> None:
+        self._bound[leaf.uid] = axis
+        reason = self._pinned.pop(leaf.uid, None)
+        if reason is not None:
+            self.pin(axis, reason)
+
+    def _unify(self, a: Axis, b: Axis) -> None:
+        a, b = self.resolve(a), self.resolve(b)
+        if a == b:
+            return
+        if a.size != b.size:
+            raise AxisConflict(f"sizes {a.size} and {b.size} differ")
+        if isinstance(a, Leaf) and isinstance(b, Leaf):
+            self._bind(max(a, b, key=lambda leaf: leaf.uid), min(a, b, key=lambda leaf: leaf.uid))
+        elif isinstance(a, Leaf):
+            self._bind(a, b)
+        elif isinstance(b, Leaf):
+            self._bind(b, a)
+        elif isinstance(a, Prod) and isinstance(b, Prod):
+            self._unify_products(a, b)
+        else:
+            self._unify_sums([a], [b])
+
+    def _unify_products(self, a: Prod, b: Prod) -> None:
+        left, right = list(reversed(a.factors)), list(reversed(b.factors))
+        while left and right:
+            f, g = self.resolve(left.pop()), self.resolve(right.pop())
+            if f.size == g.size:
+                self._unify(f, g)
+                continue
+            common = gcd(f.size, g.size)
+            if common == 1:
+                self._enumerate(f, g)
+                self._unify_sums([prod(f, *reversed(left))], [prod(g, *reversed(right))])
+                return
+            left.extend(self._outer_and_inner(f, common))
+            right.extend(self._outer_and_inner(g, common))
+
+    def _outer_and_inner(self, factor: Axis, outer_size: int) -> list[Axis]:
+        """`factor` as a product with an outer factor of `outer_size`, as a stack."""
+        if factor.size == outer_size:
+            return [factor]
+        outer, inner = self.leaf(outer_size), self.leaf(factor.size // outer_size)
+        self._unify(factor, prod(outer, inner))
+        return [inner, outer]
+
+    def _enumerate(self, f: Axis, g: Axis) -> None:
+        """Tell the rows of two products apart, where rows of one straddle rows of the other.
+
+        No product describes both then, but as sums of rows they can still be compared.
+        """
+        if max(f.size, g.size) > ENUMERATION_LIMIT:
+            raise AxisConflict(f"a reshape mixes {f.size} with {g.size}")
+        for axis in (f, g):
+            self._unify(axis, concat(*(ONE for _ in range(axis.size))))
+
+    def _unify_sums(self, left: list[Axis], right: list[Axis]) -> None:
+        """Unify two concatenations given as stacks of terms (the next term is on top)."""
+        while left and right:
+            x, y = self._next_term(left), self._next_term(right)
+            if x.size < y.size:
+                left, right, x, y = right, left, y, x
+            if x.size > y.size:
+                x, rest = self._split(x, y.size)
+                left.append(rest)
+            self._unify(x, y)
+
+    def _next_term(self, stack: list[Axis]) -> Axis:
+        term = self.resolve(stack.pop())
+        if isinstance(term, Sum):
+            stack.extend(reversed(term.terms))
+            term = stack.pop()
+        return term
+
+    def _split(self, axis: Axis, at: int) -> tuple[Axis, Axis]:
+        """Cut `axis` in two at position `at`, where 0 < at < size."""
+        axis = self.resolve(axis)
+        if isinstance(axis, Leaf):
+            first, second = self.leaf(at), self.leaf(axis.size - at)
+            self._bind(axis, concat(first, second))
+            return first, second
+        if isinstance(axis, Sum):
+            done: list[Axis] = []
+            todo = list(reversed(axis.terms))
+            while todo and todo[-1].size <= at:
+                done.append(todo.pop())
+                at -= done[-1].size
+            if at:
+                first, second = self._split(todo.pop(), at)
+                done.append(first)
+                todo.append(second)
+            return concat(*done), concat(*reversed(todo))
+        head, rest = axis.factors[0], axis.factors[1:]
+        row, within = divmod(at, axis.size // head.size)
+        if not within:
+            first, second = self._split(head, row)
+            return prod(first, *rest), prod(second, *rest)
+        self._unify(head, concat(self.leaf(row), ONE, self.leaf(head.size - row - 1)))
+        # The head is now a sum in which row `row` stands alone, so the cut falls inside `rest`.
+        resolved = self.resolve(axis)
+        if not isinstance(resolved, Sum):
+            raise AssertionError("a product whose first factor was split is a sum")
+        return self._split(resolved, at)

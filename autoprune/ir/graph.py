@@ -1,0 +1,191 @@
+"""Graph, Node and Value: a traced network as plain immutable data, without any framework.
+
+A graph prints as
+
+    graph(%x: float32[2,3,8,8]) {
+      %conv.weight: float32[8,3,3,3] = parameter
+      %conv2d: float32[2,8,6,6] = aten.conv2d.default(input=%x, weight=%conv.weight, groups=1)
+      return %conv2d
+    }
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal
+
+from autoprune.errors import GraphError
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """What an edge of the graph carries.
+
+    Attributes:
+        name: unique within the graph.
+        shape: sizes on the example inputs; `()` for scalars.
+        dtype: framework-neutral name such as `float32`, `int64`, `bool`; `int` for a symbolic
+            size, whose value on the example inputs is `hint`.
+        hint: see `dtype`.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    hint: int | None = None
+
+    def __str__(self) -> str:
+        return f"%{self.name}"
+
+    @property
+    def signature(self) -> str:
+        """Name, dtype and shape, as printed where the value is defined."""
+        return f"%{self.name}: {self.dtype}[{','.join(map(str, self.shape))}]"
+
+
+Argument = Value | int | float | bool | str | None | tuple["Argument", ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A tensor the graph owns.
+
+    Attributes:
+        value: the tensor as an edge; its name is the first of `names`.
+        names: every name under which the model knows this tensor (tied parameters have several).
+        kind: `parameter` is trained, `buffer` is state, `constant` was written into the code.
+    """
+
+    value: Value
+    names: tuple[str, ...]
+    kind: Literal["parameter", "buffer", "constant"]
+
+
+@dataclass(frozen=True)
+class Node:
+    """One operator call.
+
+    Attributes:
+        name: unique within the graph.
+        op: operator name as its framework spells it, e.g. `aten.conv2d.default`.
+        arguments: by the name in the operator's schema; values, numbers, strings, nested tuples.
+        outputs: the values it defines, in order.
+        module: path of the module that called it, outermost first, e.g. `("layer1", "layer1.0")`.
+        source: file, line and text of the user's code, or empty.
+    """
+
+    name: str
+    op: str
+    arguments: Mapping[str, Argument]
+    outputs: tuple[Value, ...]
+    module: tuple[str, ...] = ()
+    source: str = ""
+
+    @cached_property
+    def inputs(self) -> tuple[Value, ...]:
+        """Every value among the arguments, in order."""
+        return tuple(v for a in self.arguments.values() for v in values_in(a))
+
+    def __str__(self) -> str:
+        defined = ", ".join(v.signature for v in self.outputs) or "_"
+        arguments = ", ".join(f"{k}={format_argument(a)}" for k, a in self.arguments.items())
+        return f"{defined} = {self.op}({arguments})"
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A traced network: inputs, parameters, nodes in topological order, outputs."""
+
+    inputs: tuple[Value, ...]
+    parameters: tuple[Parameter, ...]
+    nodes: tuple[Node, ...]
+    outputs: tuple[Value, ...]
+    mutated: tuple[Value, ...] = field(default=())
+    """Parameters the graph writes to (running statistics in training mode, caches)."""
+
+    def __str__(self) -> str:
+        lines = [f"graph({', '.join(v.signature for v in self.inputs)}) {{"]
+        lines += [f"  {p.value.signature} = {p.kind}" for p in self.parameters]
+        lines += [f"  {node}" for node in self.nodes]
+        lines += [f"  return {', '.join(map(str, self.outputs))}", "}"]
+        return "\n".join(lines)
+
+    @cached_property
+    def parameter_of(self) -> Mapping[str, Parameter]:
+        """Parameter by value name."""
+        return {p.value.name: p for p in self.parameters}
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of operators, wiring and parameters, without batch- or image-size numbers.
+
+        Equal for two traces of the same architecture on inputs of different sizes.
+        """
+        wiring = {
+            "parameters": [[p.names, p.value.shape, p.value.dtype] for p in self.parameters],
+            "nodes": [[n.op, [v.name for v in n.inputs]] for n in self.nodes],
+            "outputs": [v.name for v in self.outputs],
+        }
+        return hashlib.sha256(json.dumps(wiring).encode()).hexdigest()
+
+
+def values_in(argument: Argument) -> Iterator[Value]:
+    """The values inside a (nested) argument."""
+    if isinstance(argument, Value):
+        yield argument
+    elif isinstance(argument, tuple):
+        for part in argument:
+            yield from values_in(part)
+
+
+def format_argument(argument: Argument) -> str:
+    """An argument as the text form prints it."""
+    if isinstance(argument, tuple):
+        return f"[{', '.join(format_argument(a) for a in argument)}]"
+    return str(argument)
+
+
+def verify(graph: Graph) -> None:
+    """Check the graph's invariants.
+
+    Every value is defined once and before its use, node names are unique, sizes are non-negative
+    integers and every output is defined.
+
+    Raises:
+        GraphError: naming the node and the invariant it breaks.
+    """
+    defined: dict[str, Value] = {}
+
+    def define(value: Value, where: str) -> None:
+        if value.name in defined:
+            raise GraphError(f"value %{value.name} is defined twice", where=where)
+        if not all(isinstance(n, int) and n >= 0 for n in value.shape):
+            raise GraphError(f"value %{value.name} has shape {value.shape}", where=where)
+        defined[value.name] = value
+
+    for value in graph.inputs:
+        define(value, "graph inputs")
+    for parameter in graph.parameters:
+        if not parameter.names or parameter.names[0] != parameter.value.name:
+            raise GraphError(
+                f"parameter %{parameter.value.name} is not listed under its own name",
+                where="graph parameters",
+            )
+        define(parameter.value, "graph parameters")
+    names: set[str] = set()
+    for node in graph.nodes:
+        if node.name in names:
+            raise GraphError(f"two nodes are called {node.name}", where=str(node))
+        names.add(node.name)
+        for value in node.inputs:
+            if defined.get(value.name) != value:
+                raise GraphError(f"{value} is used before it is defined", where=str(node))
+        for value in node.outputs:
+            define(value, str(node))
+    for value in (*graph.outputs, *graph.mutated):
+        if defined.get(value.name) != value:
+            raise GraphError(f"output {value} is not defined", where="graph outputs")

@@ -1,0 +1,84 @@
+"""Groups: parameter slices that must be removed together, and what removing them does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from autoprune.ir.axes import Leaf
+
+
+class Guarantee(IntEnum):
+    """What removing a unit does to the outputs, from the strongest guarantee to the weakest."""
+
+    ZERO_INVARIANT = 0
+    """Zero the slices that produce the unit and all of it is zero: cutting equals zeroing."""
+    MASKED = 1
+    """The unit's activations do not become zero, but the slices that read them go with it, so
+    cutting equals zeroing the unit's slices in producers and consumers."""
+    COMPENSATED = 2
+    """A statistic over the cut axis is rescaled so that cutting still equals zeroing."""
+    APPROXIMATE = 3
+    """The function changes; the error is measured."""
+
+    def __str__(self) -> str:
+        return self.name.lower().replace("_", "-")
+
+    @property
+    def exact(self) -> bool:
+        """Whether cutting equals zeroing up to rounding."""
+        return self is not Guarantee.APPROXIMATE
+
+
+@dataclass(frozen=True, slots=True)
+class Occurrence:
+    """One place where a leaf occurs in a parameter.
+
+    Attributes:
+        parameter: value name of the parameter.
+        dim: dimension whose axis type mentions the leaf.
+    """
+
+    parameter: str
+    dim: int
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A prunable leaf axis and all its occurrences in parameters.
+
+    Attributes:
+        name: stable across traces, e.g. `layer1.0.conv1.weight:0`.
+        leaf: the leaf axis; its size is the number of units.
+        occurrences: the parameter slices that go when a unit goes.
+        guarantee: what removing a unit does to the outputs.
+        reason: why the guarantee is not `zero-invariant`, or empty.
+    """
+
+    name: str
+    leaf: Leaf
+    occurrences: tuple[Occurrence, ...]
+    guarantee: Guarantee
+    reason: str = ""
+
+    @property
+    def units(self) -> int:
+        """Number of units, each of which may be removed."""
+        return self.leaf.size
+
+
+@dataclass(frozen=True, slots=True)
+class Pinned:
+    """A leaf axis that occurs in parameters and cannot be pruned.
+
+    Attributes:
+        name: as for groups.
+        size: number of positions.
+        where: parameter dimensions it occurs in, e.g. `fc.weight:0`.
+        reason: why it cannot be pruned.
+    """
+
+    name: str
+    size: int
+    where: tuple[str, ...]
+    reason: str

@@ -1,0 +1,154 @@
+"""Products summed over shared axes, described by letters as in einsum.
+
+Every dimension of every operand is one letter, or a row-major product of letters:
+
+    linear          n i, o i            -> n o
+    grouped conv    n (g i) h w, (g o) i k l -> n (g o) h' w'
+
+From the letters follow the axis equations and the behaviour at removed positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from autoprune.ir import axes as ax
+from autoprune.ir.axes import Axis
+from autoprune.ir.graph import Value
+from autoprune.ops.rule import Call, Cost, Shape, State, Typing, Zeroing
+
+Dim = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Contraction:
+    """One product of operands summed over the letters that the output lacks.
+
+    Attributes:
+        operands: each value with the letters of its dimensions.
+        output: letters of the output's dimensions.
+        sizes: sizes of letters that occur only inside products.
+        windows: letters that a kernel slides over; their axes are pinned.
+        added: values added to the product, with the letters of their dimensions.
+    """
+
+    operands: tuple[tuple[Value, tuple[Dim, ...]], ...]
+    output: tuple[Dim, ...]
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    windows: frozenset[str] = frozenset()
+    added: tuple[tuple[Value, tuple[Dim, ...]], ...] = ()
+
+
+def letters(text: str) -> tuple[Dim, ...]:
+    """Parse `"n (g i) h"` into `(("n",), ("g", "i"), ("h",))`.
+
+    >>> letters("n (g i)")
+    (('n',), ('g', 'i'))
+    """
+    dims: list[Dim] = []
+    inside: list[str] | None = None
+    for token in text.replace("(", " ( ").replace(")", " ) ").split():
+        if token == "(":
+            inside = []
+        elif token == ")":
+            dims.append(tuple(inside or ()))
+            inside = None
+        elif inside is not None:
+            inside.append(token)
+        else:
+            dims.append((token,))
+    return tuple(dims)
+
+
+Describe = Callable[[Call], Contraction]
+
+
+def axes_rule(describe: Describe) -> Callable[[Typing], list[Shape]]:
+    """The `axes` answer that follows from the letters."""
+
+    def axes(call: Typing) -> list[Shape]:
+        contraction = describe(call)
+        known: dict[str, Axis] = {}
+
+        def meet(letter: str, axis: Axis) -> None:
+            if axis.size == 1:
+                known.setdefault(letter, axis)
+            elif letter in known and known[letter].size != 1:
+                call.same(known[letter], axis)
+            else:
+                known[letter] = axis
+
+        for value, dims in (*contraction.operands, *contraction.added):
+            for axis, dim in zip(call.axes_of(value), dims, strict=True):
+                if len(dim) == 1:
+                    meet(dim[0], axis)
+                elif axis.size != 1:
+                    sizes = [contraction.sizes[letter] for letter in dim]
+                    for letter, part in zip(
+                        dim, call.axes.factor(axis, sizes, call.where), strict=True
+                    ):
+                        meet(letter, part)
+        for letter in contraction.windows:
+            if letter in known:
+                call.pin(known[letter], "a window slides over it")
+        shape: list[Axis] = []
+        for dim, n in zip(contraction.output, call.output.shape, strict=True):
+            if all(letter in known for letter in dim):
+                shape.append(ax.prod(*(known[letter] for letter in dim)))
+            else:
+                shape.append(call.fixed(n, "positions of a sliding window"))
+        return [tuple(shape)]
+
+    return axes
+
+
+def _letter_axes(call: Zeroing, contraction: Contraction, value: Value, dims: Sequence[Dim]) \
+        -> list[tuple[str, Axis]]:
+    """Each letter of an operand with its axis; products are taken apart where they can be."""
+    found: list[tuple[str, Axis]] = []
+    for axis, dim in zip(call.axes_of(value), dims, strict=True):
+        rest = axis
+        for letter in reversed(dim[1:]):
+            rest, inner = ax.outer_and_inner(rest, contraction.sizes[letter])
+            found.append((letter, inner))
+        found.append((dim[0], rest))
+    return found
+
+
+def zero_rule(describe: Describe) -> Callable[[Zeroing], State]:
+    """The `zero` answer that follows from the letters.
+
+    A letter of the output is zero where any operand is; a summed letter needs a zero factor.
+    """
+
+    def zero(call: Zeroing) -> State:
+        contraction = describe(call)
+        kept = {letter for dim in contraction.output for letter in dim}
+        carriers: dict[str, list[Value]] = {}
+        for value, dims in contraction.operands:
+            if not call.carries(value):
+                continue
+            try:
+                parts = _letter_axes(call, contraction, value, dims)
+            except ValueError:  # a pinned mixture, in which this leaf is not prunable
+                return State.ANY
+            for letter, axis in parts:
+                if call.within(axis):
+                    carriers.setdefault(letter, []).append(value)
+        state = State.ZERO
+        for letter, values in carriers.items():
+            if letter not in kept:
+                call.summed(values)
+            elif not any(call.state(v) is State.ZERO for v in values):
+                state = max(state, *(call.state(v) for v, _ in contraction.operands))
+        for value, _ in contraction.added:
+            state = max(state, call.state(value))
+        return state
+
+    return zero
+
+
+def cost_over(call: Call, summed: Sequence[Axis]) -> Cost:
+    """Two FLOPs (a multiplication, an addition) per output element and summed position."""
+    return ((2, (*call.axes_of(call.output), *summed)),)

@@ -1,0 +1,66 @@
+"""Convolutions of any rank: plain, grouped, depthwise, with depth multiplier, transposed.
+
+With `g` groups the channels are products, and the letters say it all:
+
+    conv             n (g i) h w, (g o) i k l -> n (g o) h' w'
+    transposed conv  n (g i) h w, (g i) o k l -> n (g o) h' w'
+"""
+
+from __future__ import annotations
+
+from autoprune.ir import axes as ax
+from autoprune.ops.contraction import Contraction, axes_rule, zero_rule
+from autoprune.ops.rule import Call, Cost, Operator, Resized, Sizing, register
+
+
+def _is_transposed(call: Call) -> bool:
+    return "transpose" in call.node.op or call.get("transposed", False) is True
+
+
+def describe(call: Call) -> Contraction:
+    """The letters of a convolution; spatial axes are windows."""
+    x, weight, bias = call.tensor("input"), call.tensor("weight"), call.value("bias")
+    groups = call.integer("groups", 1)
+    rank = len(weight.shape) - 2
+    batch = (("n",),) if len(x.shape) == rank + 2 else ()
+    space = tuple((f"s{i}",) for i in range(rank))
+    kernel = tuple((f"k{i}",) for i in range(rank))
+    moved = tuple((f"t{i}",) for i in range(rank))
+    if _is_transposed(call):
+        weight_dims = (("g", "i"), ("o",))
+        inputs, outputs = weight.shape[0] // groups, weight.shape[1]
+    else:
+        weight_dims = (("g", "o"), ("i",))
+        inputs, outputs = weight.shape[1], weight.shape[0] // groups
+    channels = ((("g", "o"),),)[0]
+    return Contraction(
+        operands=((x, (*batch, ("g", "i"), *space)), (weight, (*weight_dims, *kernel))),
+        output=(*batch, *channels, *moved),
+        sizes={"g": groups, "i": inputs, "o": outputs},
+        windows=frozenset(letter for (letter,) in (*space, *kernel)),
+        added=((bias, channels),) if bias is not None else (),
+    )
+
+
+def _cost(call: Call) -> Cost:
+    """Per output element (per input element if transposed) one product per kernel weight."""
+    scanned = call.axes_of("input" if _is_transposed(call) else call.output)
+    return ((2, (*scanned, *call.axes_of("weight")[1:])),)
+
+
+def _resize(call: Sizing) -> Resized:
+    groups = call.integer("groups", 1)
+    if groups == 1:
+        return Resized()
+    channels = call.axes_of("weight")[0]
+    if call.size(channels) == channels.size:
+        return Resized()
+    outer, _ = ax.outer_and_inner(channels, channels.size // groups)
+    return Resized({"groups": call.size(outer)})
+
+
+register(
+    "aten.conv1d aten.conv2d aten.conv3d aten.convolution aten.conv_transpose1d "
+    "aten.conv_transpose2d aten.conv_transpose3d",
+    Operator(axes=axes_rule(describe), zero=zero_rule(describe), cost=_cost, resize=_resize),
+)

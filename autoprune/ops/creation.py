@@ -1,0 +1,79 @@
+"""Operators that make tensors: filled tensors may change size, sequences may not."""
+
+from __future__ import annotations
+
+from autoprune.ir.graph import Argument, Value
+from autoprune.ops.rule import (
+    Operator,
+    Resized,
+    Shape,
+    Sizing,
+    State,
+    Typing,
+    Zeroing,
+    register,
+)
+
+
+def _filled_axes(call: Typing) -> list[Shape]:
+    """Every axis is new and may be cut: the tensor is made smaller."""
+    return [tuple(call.axes.leaf(n) for n in call.output.shape)]
+
+
+def _filled_resize(call: Sizing) -> Resized:
+    return Resized({"size": call.resized("size", call.axes_of(call.output))})
+
+
+def _value_state(call: Zeroing, value: Argument) -> State:
+    return State.ZERO if not isinstance(value, Value) and value == 0 else State.CONSTANT
+
+
+def _fill_state(call: Zeroing) -> State:
+    packet = call.node.op.split(".")[1]
+    if packet in ("zeros", "new_zeros", "zeros_like"):
+        return State.ZERO
+    if packet in ("full", "new_full", "full_like"):
+        return _value_state(call, call.get("fill_value", 0))
+    if packet in ("ones", "new_ones", "ones_like", "scalar_tensor"):
+        return State.CONSTANT
+    return State.ANY
+
+
+def _like_axes(call: Typing) -> list[Shape]:
+    return [call.axes_of(call.tensors[0])]
+
+
+def _sequence_axes(call: Typing) -> list[Shape]:
+    reason = "values depend on the position"
+    return [tuple(call.fixed(n, reason) for n in v.shape) for v in call.node.outputs]
+
+
+register(
+    "aten.zeros aten.ones aten.full aten.empty aten.new_zeros aten.new_ones aten.new_full "
+    "aten.new_empty",
+    Operator(axes=_filled_axes, zero=_fill_state, resize=_filled_resize),
+)
+register(
+    "aten.zeros_like aten.ones_like aten.full_like aten.empty_like aten.rand_like "
+    "aten.randn_like",
+    Operator(axes=_like_axes, zero=_fill_state),
+)
+register(
+    "aten.arange aten.linspace aten.scalar_tensor aten.eye aten.tril_indices aten.triu_indices",
+    Operator(axes=_sequence_axes, zero=_fill_state),
+)
+
+
+def _no_tensor_axes(call: Typing) -> list[Shape]:
+    return [() for _ in call.node.outputs]
+
+
+register(
+    "aten.sym_size aten.sym_numel aten.sym_stride aten._assert_scalar aten._assert_async "
+    "aten._assert_tensor_metadata aten.sym_constrain_range aten.sym_constrain_range_for_size "
+    "operator.add operator.sub operator.mul operator.floordiv operator.mod operator.truediv "
+    "operator.neg operator.eq operator.ne operator.lt operator.le operator.gt operator.ge "
+    "operator.pow operator.and_ operator.or_ math.ceil math.floor math.trunc "
+    "torch.sym_max torch.sym_min torch.sym_int torch.sym_float torch.sym_not torch.sym_ite",
+    Operator(axes=_no_tensor_axes, zero=lambda call: State.ANY),
+)

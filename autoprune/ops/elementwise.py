@@ -1,0 +1,208 @@
+"""Elementwise operators with broadcasting: axes align from the right, sizes of one stretch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from autoprune.ir.axes import ONE, Axis
+from autoprune.ir.graph import Argument, Value
+from autoprune.ops.rule import Operator, Shape, State, Typing, Zeroing, joined, register
+
+
+def broadcast(call: Typing, shapes: Sequence[Shape]) -> Shape:
+    """The axes of the broadcast of `shapes`, which are made the same where they meet."""
+    rank = max((len(s) for s in shapes), default=0)
+    result: list[Axis] = [ONE] * rank
+    for shape in shapes:
+        for i, axis in enumerate(shape, rank - len(shape)):
+            if axis.size != 1:
+                result[i] = axis if result[i].size == 1 else call.same(result[i], axis)
+    return tuple(result)
+
+
+def elementwise_axes(call: Typing) -> list[Shape]:
+    """All tensor arguments broadcast together; every output has the broadcast shape."""
+    shape = broadcast(call, [call.axes_of(v) for v in call.tensors])
+    return [shape for _ in call.node.outputs]
+
+
+def _elementwise(names: str, zero: Callable[[Zeroing], State]) -> None:
+    register(names, Operator(axes=elementwise_axes, zero=zero))
+
+
+def _first(call: Zeroing) -> State:
+    return call.state(call.tensors[0])
+
+
+def keeps_zero(call: Zeroing) -> State:
+    """f(0) = 0, and a constant stays a constant."""
+    return _first(call)
+
+
+def makes_constant(call: Zeroing) -> State:
+    """f(0) is some finite constant."""
+    return max(_first(call), State.CONSTANT)
+
+
+def undefined_at_zero(call: Zeroing) -> State:
+    """f(0) is infinite or not a number."""
+    return State.ANY if _first(call) is State.ZERO else _first(call)
+
+
+_elementwise(
+    "aten.relu aten.relu6 aten.gelu aten.silu aten.mish aten.tanh aten.hardswish aten.leaky_relu "
+    "aten.elu aten.selu aten.celu aten.rrelu aten.abs aten.neg aten.negative aten.sign aten.sgn "
+    "aten.sqrt aten.square aten.sin aten.tan aten.asin aten.atan aten.sinh aten.asinh aten.atanh "
+    "aten.expm1 aten.log1p aten.erf aten.erfinv aten.floor aten.ceil aten.round aten.trunc "
+    "aten.fix aten.frac aten.hardshrink aten.softshrink aten.tanhshrink aten.softsign "
+    "aten.nan_to_num aten.bernoulli aten.native_dropout aten.clone aten._to_copy "
+    "aten.lift_fresh_copy",
+    keeps_zero,
+)
+# These return their input itself where there is nothing to do.
+register(
+    "aten.alias aten.detach aten.data aten.positive aten.contiguous aten.to aten.type_as "
+    "aten.float aten.lift_fresh aten.real aten.cpu aten.cuda aten.dropout aten.feature_dropout "
+    "aten.alpha_dropout",
+    Operator(axes=elementwise_axes, zero=keeps_zero, aliases=True),
+)
+_elementwise(
+    "aten.sigmoid aten.exp aten.exp2 aten.cos aten.cosh aten.acos aten.softplus aten.hardsigmoid "
+    "aten.log_sigmoid aten.logical_not aten.bitwise_not aten.erfc aten.isnan aten.isinf "
+    "aten.isfinite aten.signbit",
+    makes_constant,
+)
+_elementwise(
+    "aten.rsqrt aten.reciprocal aten.log aten.log2 aten.log10 aten.digamma aten.lgamma",
+    undefined_at_zero,
+)
+
+
+def _clamp(call: Zeroing) -> State:
+    low, high = (
+        call.get("min", call.get("min_val", float("-inf"))),
+        call.get("max", call.get("max_val", float("inf"))),
+    )
+    if isinstance(low, Value) or isinstance(high, Value):
+        return joined(call, [a for a in (call.tensors[0], low, high) if isinstance(a, Value)])
+    holds = isinstance(low, int | float) and isinstance(high, int | float) and low <= 0 <= high
+    return keeps_zero(call) if holds else makes_constant(call)
+
+
+def _threshold(call: Zeroing) -> State:
+    limit = call.get("threshold")
+    stays = isinstance(limit, int | float) and limit < 0
+    return keeps_zero(call) if stays or call.get("value") == 0 else makes_constant(call)
+
+
+def _pow(call: Zeroing) -> State:
+    base, exponent = call.get("input"), call.get("exponent")
+    if not isinstance(base, Value):
+        return max(call.state(exponent), State.CONSTANT)
+    if isinstance(exponent, int | float):
+        if exponent > 0:
+            return call.state(base)
+        return undefined_at_zero(call) if exponent < 0 else State.CONSTANT
+    return State.ANY
+
+
+_elementwise("aten.clamp aten.clip aten.clamp_min aten.clamp_max aten.hardtanh", _clamp)
+_elementwise("aten.threshold", _threshold)
+_elementwise("aten.pow", _pow)
+
+
+def _pair(call: Zeroing) -> tuple[Argument, Argument]:
+    return call.get("input", call.get("self")), call.get("other", call.get("exponent"))
+
+
+def product(call: Zeroing, a: Argument, b: Argument) -> State:
+    """State of a product: zero as soon as one factor is."""
+    states = call.state(a), call.state(b)
+    return State.ZERO if State.ZERO in states else max(states)
+
+
+def _sum(call: Zeroing) -> State:
+    return max(call.state(a) for a in _pair(call))
+
+
+def _quotient(call: Zeroing) -> State:
+    dividend, divisor = (call.state(a) for a in _pair(call))
+    if divisor is State.ZERO:
+        return State.ANY
+    return State.ZERO if dividend is State.ZERO else max(dividend, divisor)
+
+
+def _constant_pair(call: Zeroing) -> State:
+    return max(State.CONSTANT, *(call.state(a) for a in _pair(call)))
+
+
+_elementwise("aten.mul aten.multiply aten.logical_and aten.bitwise_and aten.__and__",
+             lambda call: product(call, *_pair(call)))
+_elementwise(
+    "aten.add aten.sub aten.subtract aten.maximum aten.minimum aten.fmax aten.fmin "
+    "aten.logical_or aten.logical_xor aten.bitwise_or aten.bitwise_xor aten.__or__ aten.hypot",
+    _sum,
+)
+_elementwise("aten.rsub", _sum)
+_elementwise(
+    "aten.div aten.divide aten.true_divide aten.floor_divide aten.remainder aten.fmod", _quotient
+)
+_elementwise(
+    "aten.eq aten.ne aten.lt aten.le aten.gt aten.ge aten.atan2 aten.xlogy aten.heaviside",
+    _constant_pair,
+)
+_elementwise(
+    "aten.addcmul",
+    lambda call: max(
+        call.state(call.get("input")), product(call, call.get("tensor1"), call.get("tensor2"))
+    ),
+)
+_elementwise(
+    "aten.lerp", lambda call: max(call.state(call.get("input")), call.state(call.get("end")))
+)
+_elementwise("aten.addcdiv", lambda call: State.ANY)
+_elementwise("aten.copy", lambda call: call.state(call.get("src")))
+_elementwise("aten.fill", lambda call: call.state(call.get("value")))
+_elementwise("aten.zero", lambda call: State.ZERO)
+
+
+def _where(call: Zeroing) -> State:
+    chosen = max(call.state(call.get("input")), call.state(call.get("other")))
+    return chosen if chosen is State.ZERO else max(chosen, call.state(call.get("condition")))
+
+
+def _masked_fill(call: Zeroing) -> State:
+    filled = max(call.state(call.get("input")), call.state(call.get("value")))
+    return filled if filled is State.ZERO else max(filled, call.state(call.get("mask")))
+
+
+_elementwise("aten.where", _where)
+_elementwise("aten.masked_fill", _masked_fill)
+
+
+def _prelu_axes(call: Typing) -> list[Shape]:
+    """The slope has one entry per channel (dimension 1) or one in all."""
+    shape = call.axes_of("input")
+    slope = call.axes_of("weight")
+    if slope and slope[0].size != 1 and len(shape) > 1:
+        call.same(shape[1], slope[0])
+    return [shape]
+
+
+register(
+    "aten.prelu aten._prelu_kernel",
+    Operator(axes=_prelu_axes, zero=lambda call: call.state(call.get("input"))),
+)
+
+
+def _glu_axes(call: Typing) -> list[Shape]:
+    """Halves of one axis are multiplied with each other: `[c + c] -> c`."""
+    shape = list(call.axes_of("input"))
+    dim = call.integer("dim", -1) % len(shape)
+    half = shape[dim].size // 2
+    first, second = call.axes.pieces(shape[dim], (half, half), call.where)
+    shape[dim] = call.same(first, second)
+    return [tuple(shape)]
+
+
+register("aten.glu", Operator(axes=_glu_axes, zero=keeps_zero))

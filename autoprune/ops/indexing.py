@@ -1,0 +1,88 @@
+"""Look-ups: the indexed axis is pinned, the others pass."""
+
+from __future__ import annotations
+
+from autoprune.ir.axes import Axis
+from autoprune.ir.graph import Value
+from autoprune.ops.rule import Operator, Shape, State, Typing, Zeroing, register
+
+_REASON = "looked up by index"
+
+
+def _pin_all(call: Typing, value: Value) -> None:
+    for axis in call.axes_of(value):
+        call.pin(axis, _REASON)
+
+
+def _embedding_axes(call: Typing) -> list[Shape]:
+    """`v d, indices -> indices d`."""
+    rows, width = call.axes_of("weight")
+    call.pin(rows, _REASON)
+    return [(*call.axes_of("indices"), width)]
+
+
+def _embedding_zero(call: Zeroing) -> State:
+    return call.state(call.tensor("weight"))
+
+
+register("aten.embedding", Operator(axes=_embedding_axes, zero=_embedding_zero))
+
+
+def _index_axes(call: Typing) -> list[Shape]:
+    """`x[:, i, j]`: indexed axes are replaced by those of the indices, where the first one was
+    (in front if the indices are not side by side).
+    """
+    source = call.axes_of("input")
+    indices = call.get("indices")
+    entries = indices if isinstance(indices, tuple) else (indices,)
+    indexed: list[int] = []
+    dim = 0
+    for entry in entries:
+        width = 1
+        if isinstance(entry, Value):
+            _pin_all(call, entry)
+            width = len(entry.shape) if entry.dtype == "bool" else 1
+            indexed.extend(range(dim, dim + width))
+        dim += width
+    for i in indexed:
+        call.pin(source[i], _REASON)
+    adjacent = all(b - a == 1 for a, b in zip(indexed, indexed[1:], strict=False))
+    first = indexed[0] if adjacent and indexed else 0
+    rest: list[Axis] = [a for i, a in enumerate(source) if i not in indexed]
+    count = len(call.output.shape) - len(rest)
+    found = [call.fixed(n, _REASON) for n in call.output.shape[first : first + count]]
+    return [(*rest[:first], *found, *rest[first:])]
+
+
+def _passes(call: Zeroing) -> State:
+    return call.state(call.tensors[0])
+
+
+register("aten.index", Operator(axes=_index_axes, zero=_passes))
+
+
+def _index_select_axes(call: Typing) -> list[Shape]:
+    shape = list(call.axes_of("input"))
+    dim = call.integer("dim") % len(shape)
+    call.pin(shape[dim], _REASON)
+    shape[dim] = call.fixed(call.output.shape[dim], _REASON)
+    return [tuple(shape)]
+
+
+register("aten.index_select", Operator(axes=_index_select_axes, zero=_passes))
+
+
+def _gather_axes(call: Typing) -> list[Shape]:
+    """Dimensions other than `dim` line up with those of the index, if they are as long."""
+    source, index = call.axes_of("input"), call.axes_of("index")
+    dim = call.integer("dim") % len(source)
+    for i, (a, b) in enumerate(zip(source, index, strict=True)):
+        if i == dim or a.size != b.size:
+            call.pin(a, _REASON)
+            call.pin(b, _REASON)
+        else:
+            call.same(a, b)
+    return [call.axes_of("index")]
+
+
+register("aten.gather", Operator(axes=_gather_axes, zero=_passes))

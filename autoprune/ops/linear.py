@@ -1,0 +1,116 @@
+"""Linear layers, matrix products and einsum."""
+
+from __future__ import annotations
+
+from autoprune.ir.graph import Value
+from autoprune.ops.contraction import (
+    Contraction,
+    Describe,
+    Dim,
+    axes_rule,
+    cost_over,
+    letters,
+    zero_rule,
+)
+from autoprune.ops.rule import Call, Cost, Operator, register
+
+
+def _batch(count: int) -> tuple[Dim, ...]:
+    """Letters of leading dimensions, counted from the last so that they align when broadcast."""
+    return tuple((f"n{i}",) for i in range(count, 0, -1))
+
+
+def _linear(call: Call) -> Contraction:
+    x, weight, bias = call.tensor("input"), call.tensor("weight"), call.value("bias")
+    batch = _batch(len(x.shape) - 1)
+    out = letters("o") if len(weight.shape) == 2 else ()
+    return Contraction(
+        operands=((x, (*batch, ("i",))), (weight, (*out, ("i",)))),
+        output=(*batch, *out),
+        added=((bias, out),) if bias is not None else (),
+    )
+
+
+def _linear_cost(call: Call) -> Cost:
+    return cost_over(call, call.axes_of("input")[-1:])
+
+
+def _matrix_product(a: Value, b: Value, added: Value | None = None) -> Contraction:
+    left = letters("i") if len(a.shape) == 1 else (*_batch(len(a.shape) - 2), *letters("m i"))
+    right = letters("i") if len(b.shape) == 1 else (*_batch(len(b.shape) - 2), *letters("i o"))
+    rows = () if len(a.shape) == 1 else letters("m")
+    columns = () if len(b.shape) == 1 else letters("o")
+    rank = max(len(a.shape), len(b.shape), 2) - 2
+    output = (*_batch(rank), *rows, *columns)
+    extra = ()
+    if added is not None:
+        extra = ((added, output[len(output) - len(added.shape) :]),)
+    return Contraction(operands=((a, left), (b, right)), output=output, added=extra)
+
+
+def _matmul(call: Call) -> Contraction:
+    second = next(n for n in ("other", "mat2", "vec", "tensor") if n in call.node.arguments)
+    return _matrix_product(call.tensor("input"), call.tensor(second))
+
+
+def _addmm(call: Call) -> Contraction:
+    a, b = (
+        ("batch1", "batch2") if "batch1" in call.node.arguments else
+        ("mat1", "mat2") if "mat1" in call.node.arguments else ("mat", "vec")
+    )
+    return _matrix_product(call.tensor(a), call.tensor(b), call.tensor("input"))
+
+
+def _product_cost(call: Call) -> Cost:
+    for name in ("batch1", "mat1", "mat", "input"):
+        if call.value(name) is not None:
+            return cost_over(call, call.axes_of(name)[-1:])
+    return ()
+
+
+def _einsum(call: Call) -> Contraction:
+    equation = str(call.get("equation")).replace(" ", "")
+    left, arrow, right = equation.partition("->")
+    terms = left.split(",")
+    if not arrow:
+        once = sorted(c for c in set(left) - {",", "."} if left.count(c) == 1)
+        right = ("..." if "..." in left else "") + "".join(once)
+    tensors = call.tensors
+    ranks = [
+        len(v.shape) - len(term.replace("...", "")) if "..." in term else 0
+        for term, v in zip(terms, tensors, strict=True)
+    ]
+
+    def dims(term: str, stretched: int) -> tuple[Dim, ...]:
+        before, dots, after = term.partition("...")
+        batch = _batch(stretched) if dots else ()
+        return (*((c,) for c in before), *batch, *((c,) for c in after))
+
+    operands = tuple(
+        (v, dims(term, rank)) for term, v, rank in zip(terms, tensors, ranks, strict=True)
+    )
+    return Contraction(operands=operands, output=dims(right, max(ranks)))
+
+
+def _einsum_cost(call: Call) -> Cost:
+    contraction = _einsum(call)
+    summed = {}
+    for value, dims in contraction.operands:
+        for axis, dim in zip(call.axes_of(value), dims, strict=True):
+            if dim not in contraction.output:
+                summed[dim] = axis
+    return cost_over(call, tuple(summed.values())) if len(contraction.operands) > 1 else ()
+
+
+def _register(names: str, describe: Describe, cost: object) -> None:
+    register(
+        names,
+        Operator(axes=axes_rule(describe), zero=zero_rule(describe), cost=cost),  # type: ignore[arg-type]
+    )
+
+
+_register("aten.linear", _linear, _linear_cost)
+_register("aten.matmul aten.mm aten.bmm aten.mv aten.dot aten.linalg_matmul", _matmul,
+          _product_cost)
+_register("aten.addmm aten.baddbmm aten.addmv", _addmm, _product_cost)
+_register("aten.einsum", _einsum, _einsum_cost)

@@ -1,0 +1,189 @@
+"""Batch, layer, group, instance and RMS normalization.
+
+Normalizing over an axis mixes its units through the statistics, so cutting that axis changes the
+function, except for the mean square: it only has to be rescaled by the share of units kept.
+"""
+
+from __future__ import annotations
+
+from math import prod, sqrt
+
+from autoprune.ir import axes as ax
+from autoprune.ir.axes import Axis
+from autoprune.ir.graph import Value
+from autoprune.ir.group import Guarantee
+from autoprune.ops.rule import (
+    Operator,
+    Resized,
+    Shape,
+    Sizing,
+    State,
+    Typing,
+    Zeroing,
+    register,
+)
+
+_PER_CHANNEL = ("weight", "bias", "running_mean", "running_var")
+
+
+def _affine_state(call: Zeroing, normalized: State) -> State:
+    """State of `normalized * weight + bias`."""
+    weight, bias = call.value("weight"), call.value("bias")
+    state = normalized
+    if weight is not None and state is not State.ZERO:
+        state = State.ZERO if call.state(weight) is State.ZERO else max(state, call.state(weight))
+    return state if bias is None else max(state, call.state(bias))
+
+
+def _batch_norm_axes(call: Typing) -> list[Shape]:
+    shape = call.axes_of("input")
+    for name in _PER_CHANNEL:
+        if call.value(name) is not None:
+            call.same(shape[1], call.axes_of(name)[0])
+    return [shape]
+
+
+def _batch_norm_zero(call: Zeroing) -> State:
+    """In inference a channel of zeros becomes a constant, unless weight and bias are zero."""
+    return _affine_state(call, max(State.CONSTANT, call.state(call.tensor("input"))))
+
+
+def _instance_norm_axes(call: Typing) -> list[Shape]:
+    for axis in call.axes_of("input")[2:]:
+        call.pin(axis, "normalized over it")
+    return _batch_norm_axes(call)
+
+
+register(
+    "aten.batch_norm aten._batch_norm_impl_index",
+    Operator(axes=_batch_norm_axes, zero=_batch_norm_zero),
+)
+register("aten.instance_norm", Operator(axes=_instance_norm_axes, zero=_batch_norm_zero))
+
+
+def _normalized(call: Typing | Zeroing | Sizing) -> tuple[Axis, ...]:
+    return call.axes_of("input")[-len(call.integers("normalized_shape")) :]
+
+
+def _layer_norm_axes(call: Typing) -> list[Shape]:
+    for name in ("weight", "bias"):
+        if call.value(name) is not None:
+            for a, b in zip(_normalized(call), call.axes_of(name), strict=True):
+                call.same(a, b)
+    return [call.axes_of("input")]
+
+
+def _layer_norm_zero(call: Zeroing) -> State:
+    over = any(call.within(axis) for axis in _normalized(call))
+    if over:
+        call.report(Guarantee.APPROXIMATE, "mean and variance are taken over it")
+        return _affine_state(call, State.ANY)
+    return _affine_state(call, call.state(call.tensor("input")))
+
+
+def _layer_norm_resize(call: Sizing) -> Resized:
+    return Resized({"normalized_shape": tuple(call.size(a) for a in _normalized(call))})
+
+
+register(
+    "aten.layer_norm",
+    Operator(axes=_layer_norm_axes, zero=_layer_norm_zero, resize=_layer_norm_resize),
+)
+
+
+def _rms_norm_zero(call: Zeroing) -> State:
+    state = call.state(call.tensor("input"))
+    if any(call.within(axis) for axis in _normalized(call)):
+        if state is State.ZERO:
+            call.report(Guarantee.COMPENSATED, "mean square is rescaled")
+        else:
+            call.report(Guarantee.APPROXIMATE, "mean square is taken over it")
+    return _affine_state(call, state)
+
+
+def _rms_norm_resize(call: Sizing) -> Resized:
+    """With a share `s` of the units kept, `mean = s mean'`, so `rsqrt(mean + eps)` is
+    `s^-1/2 rsqrt(mean' + eps / s)` with both means over non-zero units: the removed ones add
+    nothing to the sum of squares.
+    """
+    axes = _normalized(call)
+    kept = prod(call.size(a) for a in axes) / prod(a.size for a in axes)
+    if kept == 1:
+        return Resized()
+    eps = call.get("eps", _EPSILON.get(call.output.dtype, 0.0))
+    if not isinstance(eps, int | float):
+        return Resized()
+    return Resized(
+        {"normalized_shape": tuple(call.size(a) for a in axes), "eps": eps / kept},
+        scale=1 / sqrt(kept),
+    )
+
+
+_EPSILON = {"float32": 2.0**-23, "float64": 2.0**-52, "float16": 2.0**-10, "bfloat16": 2.0**-7}
+"""What torch uses where `eps` is not given: the machine epsilon of the dtype."""
+
+register(
+    "aten.rms_norm",
+    Operator(axes=_layer_norm_axes, zero=_rms_norm_zero, resize=_rms_norm_resize),
+)
+
+
+def _group_norm_axes(call: Typing) -> list[Shape]:
+    """Channels are groups x width; whole groups may go, units of one group share statistics."""
+    shape = call.axes_of("input")
+    groups = call.integer("num_groups")
+    call.axes.factor(shape[1], (groups, shape[1].size // groups), call.where)
+    for name in ("weight", "bias"):
+        if call.value(name) is not None:
+            call.same(shape[1], call.axes_of(name)[0])
+    for axis in shape[2:]:
+        call.pin(axis, "normalized over it")
+    return [call.axes_of("input")]
+
+
+def _group_norm_zero(call: Zeroing) -> State:
+    x = call.tensor("input")
+    if not call.carries(x, 1):
+        return _affine_state(call, call.state(x))
+    channels = call.axes_of(x)[1]
+    _, width = ax.outer_and_inner(channels, channels.size // call.integer("num_groups"))
+    if call.within(width):
+        call.report(Guarantee.APPROXIMATE, "mean and variance are taken over part of it")
+        return _affine_state(call, State.ANY)
+    return _affine_state(call, call.state(x))
+
+
+def _group_norm_resize(call: Sizing) -> Resized:
+    channels = call.axes_of("input")[1]
+    groups = call.integer("num_groups")
+    if call.size(channels) == channels.size:
+        return Resized()
+    outer, _ = ax.outer_and_inner(channels, channels.size // groups)
+    return Resized({"num_groups": call.size(outer)})
+
+
+register(
+    "aten.group_norm",
+    Operator(axes=_group_norm_axes, zero=_group_norm_zero, resize=_group_norm_resize),
+)
+
+
+def _weight_norm_axes(call: Typing) -> list[Shape]:
+    """`g * v / ||v||`, the norm taken over every dimension but `dim`."""
+    direction, gain = call.tensor("v"), call.tensor("g")
+    shape = call.axes_of(direction)
+    for a, b in zip(shape, call.axes_of(gain), strict=True):
+        if b.size != 1:
+            call.same(a, b)
+    return [shape] if len(call.node.outputs) == 1 else [shape, call.axes_of(gain)]
+
+
+def _weight_norm_zero(call: Zeroing) -> State:
+    gain: Value = call.tensor("g")
+    if call.carries(gain):
+        call.report(Guarantee.APPROXIMATE, "a weight of norm zero has no direction")
+        return State.ANY
+    return call.state(call.tensor("v"))
+
+
+register("aten._weight_norm", Operator(axes=_weight_norm_axes, zero=_weight_norm_zero))

@@ -1,0 +1,83 @@
+"""Pooling, resampling and unfolding: spatial axes are pinned, channels pass."""
+
+from __future__ import annotations
+
+from autoprune.ir import axes as ax
+from autoprune.ops.rule import Operator, Shape, State, Typing, Zeroing, register
+
+
+def _spatial_rank(call: Typing) -> int:
+    """`max_pool2d` works on the last two dimensions; vectors are resampled on the last one."""
+    packet = call.node.op.split(".")[1]
+    for rank in (1, 2, 3):
+        if f"{rank}d" in packet:
+            return rank
+    return len(call.tensors[0].shape) - 2
+
+
+def _spatial_axes(call: Typing) -> list[Shape]:
+    shape = call.axes_of(call.tensors[0])
+    rank = _spatial_rank(call)
+    for axis in shape[-rank:]:
+        call.pin(axis, "a window slides over it")
+    return [
+        (*shape[:-rank], *(call.fixed(n, "positions of a sliding window") for n in v.shape[-rank:]))
+        for v in call.node.outputs
+    ]
+
+
+def _passes(call: Zeroing) -> State:
+    return call.state(call.tensors[0])
+
+
+register(
+    "aten.max_pool1d aten.max_pool2d aten.max_pool3d aten.max_pool2d_with_indices "
+    "aten.max_pool1d_with_indices aten.max_pool3d_with_indices aten.avg_pool1d aten.avg_pool2d "
+    "aten.avg_pool3d aten.adaptive_avg_pool1d aten.adaptive_avg_pool2d aten.adaptive_avg_pool3d "
+    "aten.adaptive_max_pool1d aten.adaptive_max_pool2d aten.adaptive_max_pool3d aten.lp_pool1d "
+    "aten.upsample_nearest1d aten.upsample_nearest2d aten.upsample_nearest3d "
+    "aten._upsample_nearest_exact1d aten._upsample_nearest_exact2d "
+    "aten._upsample_nearest_exact3d aten.upsample_linear1d aten.upsample_bilinear2d "
+    "aten.upsample_trilinear3d aten.upsample_bicubic2d aten._upsample_bilinear2d_aa "
+    "aten._upsample_bicubic2d_aa",
+    Operator(axes=_spatial_axes, zero=_passes),
+)
+
+
+def _sampler_axes(call: Typing) -> list[Shape]:
+    x, grid = (call.axes_of(v) for v in call.tensors[:2])
+    call.same(x[0], grid[0])
+    for axis in (*x[2:], *grid[1:]):
+        call.pin(axis, "positions are sampled")
+    shape = call.output.shape
+    return [(*x[:2], *(call.fixed(n, "sampled positions") for n in shape[2:]))]
+
+
+register("aten.grid_sampler aten.grid_sampler_2d", Operator(axes=_sampler_axes, zero=_passes))
+
+
+def _im2col_axes(call: Typing) -> list[Shape]:
+    """`(n, c, h, w) -> (n, c x k x l, positions)`."""
+    *batch, channels, height, width = call.axes_of(call.tensors[0])
+    for axis in (height, width):
+        call.pin(axis, "a window slides over it")
+    rows, columns = call.integers("kernel_size")
+    kernel = call.fixed(rows * columns, "positions inside a window")
+    positions = call.fixed(call.output.shape[-1], "positions of a sliding window")
+    return [(*batch, ax.prod(channels, kernel), positions)]
+
+
+def _col2im_axes(call: Typing) -> list[Shape]:
+    *batch, columns, positions = call.axes_of(call.tensors[0])
+    rows, width = call.integers("kernel_size")
+    channels, kernel = call.axes.factor(
+        columns, (columns.size // (rows * width), rows * width), call.where
+    )
+    for axis in (kernel, positions):
+        call.pin(axis, "becomes pixels")
+    space = (call.fixed(n, "pixels put together") for n in call.output.shape[-2:])
+    return [(*batch, channels, *space)]
+
+
+register("aten.im2col", Operator(axes=_im2col_axes, zero=_passes))
+register("aten.col2im", Operator(axes=_col2im_axes, zero=_passes))

@@ -1,0 +1,153 @@
+"""Reductions, softmax, cumulative and sorting operators."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+
+from autoprune.ir.axes import ONE, Axis
+from autoprune.ir.group import Guarantee
+from autoprune.ops.rule import (
+    Operator,
+    Resized,
+    Shape,
+    Sizing,
+    State,
+    Typing,
+    Zeroing,
+    register,
+)
+
+
+def _dims(call: Typing | Zeroing | Sizing) -> tuple[int, ...]:
+    """The reduced dimensions, all of them where none is named."""
+    rank = len(call.tensors[0].shape)
+    named = call.integers("dim") if call.get("dim") is not None else ()
+    return tuple(sorted({d % rank for d in named})) if named else tuple(range(rank))
+
+
+def _reduced(call: Typing, shape: Shape) -> Shape:
+    dims = _dims(call)
+    if call.get("keepdim") is True:
+        return tuple(ONE if i in dims else axis for i, axis in enumerate(shape))
+    return tuple(axis for i, axis in enumerate(shape) if i not in dims)
+
+
+def _reduce_axes(call: Typing) -> list[Shape]:
+    return [_reduced(call, call.axes_of(call.tensors[0]))] * len(call.node.outputs)
+
+
+def _pinning_axes(call: Typing) -> list[Shape]:
+    shape = call.axes_of(call.tensors[0])
+    for dim in _dims(call):
+        call.pin(shape[dim], "every position of it counts")
+    return _reduce_axes(call)
+
+
+def _over(call: Zeroing) -> bool:
+    """Whether the leaf is reduced away here."""
+    shape = call.axes_of(call.tensors[0])
+    return any(call.within(shape[d]) for d in _dims(call))
+
+
+def _sum_zero(call: Zeroing) -> State:
+    if _over(call):
+        call.summed([call.tensors[0]])
+    return call.state(call.tensors[0])
+
+
+def _mean_zero(call: Zeroing) -> State:
+    state = call.state(call.tensors[0])
+    if _over(call):
+        if state is State.ZERO:
+            call.report(Guarantee.COMPENSATED, "a mean over it is rescaled")
+        else:
+            call.report(Guarantee.APPROXIMATE, "a mean is taken over it")
+    return state
+
+
+def _mean_resize(call: Sizing) -> Resized:
+    axes: list[Axis] = [call.axes_of(call.tensors[0])[d] for d in _dims(call)]
+    return Resized(scale=prod(call.size(a) for a in axes) / prod(a.size for a in axes))
+
+
+def _norm_zero(call: Zeroing) -> State:
+    order = call.get("ord", call.get("p", 2))
+    if _over(call):
+        if isinstance(order, int | float) and order > 0:
+            call.summed([call.tensors[0]])
+        else:
+            call.report(Guarantee.APPROXIMATE, "a norm is taken over it")
+    return call.state(call.tensors[0])
+
+
+def _variance_zero(call: Zeroing) -> State:
+    if _over(call):
+        call.report(Guarantee.APPROXIMATE, "mean and variance are taken over it")
+    return call.state(call.tensors[0])
+
+
+def _same_zero(call: Zeroing) -> State:
+    return call.state(call.tensors[0])
+
+
+def _constant_zero(call: Zeroing) -> State:
+    return max(State.CONSTANT, call.state(call.tensors[0]))
+
+
+for _names, _axes, _zero, _resize in (
+    ("aten.sum aten.nansum", _reduce_axes, _sum_zero, None),
+    ("aten.mean", _reduce_axes, _mean_zero, _mean_resize),
+    ("aten.linalg_vector_norm aten.norm aten.frobenius_norm", _reduce_axes, _norm_zero, None),
+    ("aten.var aten.std aten.var_mean aten.std_mean", _reduce_axes, _variance_zero, None),
+    ("aten.amax aten.amin aten.max aten.min aten.prod aten.any aten.median", _pinning_axes,
+     _same_zero, None),
+    ("aten.argmax aten.argmin aten.logsumexp aten.all aten.count_nonzero", _pinning_axes,
+     _constant_zero, None),
+):
+    _operator: Operator = Operator(axes=_axes, zero=_zero)
+    if _resize is not None:
+        _operator = Operator(axes=_axes, zero=_zero, resize=_resize)
+    register(_names, _operator)
+
+# With a second tensor `max` and `min` are elementwise.
+_Zero = Callable[[Zeroing], State]
+
+
+def _along(reason: str, zero: _Zero) -> Operator:
+    """An operator that keeps the shape and mixes the positions of one axis."""
+
+    def axes(call: Typing) -> list[Shape]:
+        shape = call.axes_of(call.tensors[0])
+        call.pin(shape[call.integer("dim", -1)], reason)
+        return [shape] * len(call.node.outputs)
+
+    return Operator(axes=axes, zero=zero)
+
+
+register("aten.softmax aten._softmax aten.log_softmax aten._log_softmax",
+         _along("softmax over it", _constant_zero))
+register("aten.cumsum aten.cumprod aten.logcumsumexp aten.cummax aten.cummin",
+         _along("accumulated along it", _same_zero))
+register("aten.sort aten.argsort", _along("sorted along it", _constant_zero))
+
+
+def _topk_axes(call: Typing) -> list[Shape]:
+    shape = list(call.axes_of(call.tensors[0]))
+    dim = call.integer("dim", -1) % len(shape)
+    call.pin(shape[dim], "the largest of it are taken")
+    shape[dim] = call.fixed(call.output.shape[dim], "the largest of an axis")
+    return [tuple(shape)] * len(call.node.outputs)
+
+
+register("aten.topk", Operator(axes=_topk_axes, zero=_constant_zero))
+
+
+def _triangle_axes(call: Typing) -> list[Shape]:
+    shape = call.axes_of(call.tensors[0])
+    for axis in shape[-2:]:
+        call.pin(axis, "a triangle of positions is kept")
+    return [shape]
+
+
+register("aten.tril aten.triu", Operator(axes=_triangle_axes, zero=_same_zero))

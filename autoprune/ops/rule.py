@@ -1,0 +1,323 @@
+"""What an operator family answers, and the registry that finds the answer by operator name.
+
+An operator states, from one place, what any pass may ask of it:
+
+* `axes`: which axes of its inputs and outputs are the same (called once while types are solved);
+* `zero`: what it makes of removed positions whose inputs are zero, constant or anything;
+* `cost`: its FLOPs as a polynomial in axis sizes;
+* `resize`: its integer arguments at new axis sizes.
+
+An operator without a rule pins every axis it touches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+from autoprune.errors import GraphError
+from autoprune.ir import axes as ax
+from autoprune.ir.axes import Axes, Axis
+from autoprune.ir.graph import Argument, Node, Value
+from autoprune.ir.group import Guarantee
+
+Shape = tuple[Axis, ...]
+Types = Mapping[str, Shape]
+
+
+class State(IntEnum):
+    """What is known of a value at the positions of a removed unit."""
+
+    ZERO = 0
+    CONSTANT = 1
+    ANY = 2
+
+
+@dataclass(frozen=True)
+class Call:
+    """A node together with the axis types of the values around it."""
+
+    node: Node
+    types: Types
+
+    def get(self, name: str, default: Argument = None) -> Argument:
+        """The argument called `name`, or `default` where it is absent or None."""
+        argument = self.node.arguments.get(name)
+        return default if argument is None else argument
+
+    def value(self, name: str) -> Value | None:
+        """The tensor argument called `name`, or None where it is not a tensor."""
+        argument = self.node.arguments.get(name)
+        return argument if isinstance(argument, Value) else None
+
+    def tensor(self, name: str) -> Value:
+        """The tensor argument called `name`.
+
+        Raises:
+            GraphError: if there is no such tensor argument.
+        """
+        value = self.value(name)
+        if value is None:
+            raise GraphError(f"argument {name} is not a tensor", where=str(self.node))
+        return value
+
+    def integer(self, name: str, default: int = 0) -> int:
+        """The integer argument called `name`; a symbolic size counts by its example value."""
+        argument = self.get(name, default)
+        if isinstance(argument, Value):
+            argument = argument.hint
+        if not isinstance(argument, int):
+            raise GraphError(f"argument {name} is not an integer", where=str(self.node))
+        return argument
+
+    def integers(self, name: str, default: tuple[int, ...] = ()) -> tuple[int, ...]:
+        """The integer-list argument called `name`; a lone integer is a list of one."""
+        argument = self.get(name, default)
+        parts = argument if isinstance(argument, tuple) else (argument,)
+        numbers = tuple(p.hint if isinstance(p, Value) else p for p in parts)
+        if not all(isinstance(n, int) for n in numbers):
+            raise GraphError(f"argument {name} is not a list of integers", where=str(self.node))
+        return tuple(int(n) for n in numbers if isinstance(n, int))
+
+    def axes_of(self, value: Value | str) -> Shape:
+        """Axis types of a value, or of the tensor argument of that name."""
+        return self.types[self.tensor(value).name if isinstance(value, str) else value.name]
+
+    @property
+    def output(self) -> Value:
+        """The first output."""
+        return self.node.outputs[0]
+
+    @property
+    def tensors(self) -> tuple[Value, ...]:
+        """Every tensor input (not symbolic sizes)."""
+        return tuple(v for v in self.node.inputs if v.dtype != "int")
+
+
+@dataclass(frozen=True)
+class Typing(Call):
+    """The view of a call that an `axes` rule gets: it may state equations and pin."""
+
+    axes: Axes
+
+    def axes_of(self, value: Value | str) -> Shape:
+        return tuple(self.axes.resolve(axis) for axis in super().axes_of(value))
+
+    def same(self, a: Axis, b: Axis) -> Axis:
+        """State that two axes are the same; returns that axis."""
+        self.axes.unify(a, b, self.where)
+        return self.axes.resolve(a)
+
+    def pin(self, axis: Axis, reason: str) -> None:
+        """State that no position of `axis` may be removed."""
+        self.axes.pin(axis, f"{reason} ({self.where})")
+
+    def fixed(self, size: int, reason: str) -> Axis:
+        """A new axis no position of which may be removed."""
+        return self.axes.pinned_leaf(size, f"{reason} ({self.where})")
+
+    def is_fixed(self, axis: Axis) -> bool:
+        """Whether nothing of `axis` could be removed anyway."""
+        resolved = self.axes.resolve(axis)
+        return all(self.axes.pinned(leaf) is not None for leaf in ax.leaves(resolved))
+
+    @property
+    def where(self) -> str:
+        """Operator and node name, for reasons."""
+        return f"{self.node.op} `{self.node.name}`"
+
+
+@dataclass(frozen=True)
+class Zeroing(Call):
+    """The view of a call that a `zero` rule gets, for the removed units of one leaf."""
+
+    uid: int
+    states: Mapping[tuple[str, int], State]
+    """State of each value that carries the leaf, by value name and leaf."""
+    constants: frozenset[str]
+    """Values that do not depend on the graph's inputs."""
+    report: Callable[[Guarantee, str], None]
+    """Called when removing units here is not covered by zero-invariance."""
+
+    def carries(self, value: Value | None, dim: int | None = None) -> bool:
+        """Whether the leaf occurs in `value` (in dimension `dim`)."""
+        if value is None:
+            return False
+        if dim is None:
+            return (value.name, self.uid) in self.states
+        return self.within(self.types[value.name][dim])
+
+    def within(self, axis: Axis) -> bool:
+        """Whether the leaf occurs in `axis`."""
+        return any(leaf.uid == self.uid for leaf in ax.leaves(axis))
+
+    def state(self, argument: Argument) -> State:
+        """What is known of an argument at the removed positions."""
+        if isinstance(argument, Value):
+            known = self.states.get((argument.name, self.uid))
+            if known is not None:
+                return known
+            return State.CONSTANT if argument.name in self.constants else State.ANY
+        if argument is None or argument == 0:
+            return State.ZERO
+        return State.CONSTANT
+
+    def summed(self, values: Sequence[Value]) -> None:
+        """Report what summing a product of `values` over the removed positions means.
+
+        The sum misses nothing if an activation is zero there, or if a weight is: the slices of
+        the weight go with the unit.
+        """
+        zero = [v for v in values if self.state(v) is State.ZERO]
+        if any(v.name not in self.constants for v in zero):
+            return
+        if zero:
+            self.report(Guarantee.MASKED, "activations that are not zero are read")
+        else:
+            self.report(Guarantee.APPROXIMATE, "values that are not zero are summed")
+
+
+@dataclass(frozen=True)
+class Sizing(Call):
+    """The view of a call that a `resize` rule gets: axis sizes after the cut."""
+
+    sizes: Mapping[int, int]
+
+    def size(self, axis: Axis) -> int:
+        """Size of `axis` after the cut."""
+        return ax.size(axis, self.sizes)
+
+    def before(self, axis: Axis, at: int) -> int:
+        """How many of the first `at` positions of `axis` stay."""
+        if self.size(axis) == axis.size:
+            return at
+        return self.size(ax.split_at(axis, at)[0])
+
+    def resized(self, name: str, axes: Sequence[Axis]) -> Argument:
+        """Integer-list argument `name`, whose entry `i` is the size of `axes[i]`, after the cut.
+
+        Entries such as -1, which do not spell out a size, stay.
+        """
+        argument = self.node.arguments[name]
+        entries = argument if isinstance(argument, tuple) else (argument,)
+        new = tuple(self.scaled(e, axis) for e, axis in zip(entries, axes, strict=True))
+        return new if isinstance(argument, tuple) else new[0]
+
+    def scaled(self, entry: Argument, axis: Axis) -> Argument:
+        """One entry of a list of sizes after the cut of the axis it is the size of."""
+        new = self.size(axis)
+        if isinstance(entry, Value) and new != axis.size:
+            return Scaled(entry, new, axis.size)  # type: ignore[return-value]
+        return new if entry == axis.size else entry
+
+
+@dataclass(frozen=True, slots=True)
+class Scaled:
+    """A symbolic size that becomes `size * numerator // denominator` after the cut."""
+
+    size: Value
+    numerator: int
+    denominator: int
+
+
+@dataclass(frozen=True, slots=True)
+class Resized:
+    """A call after the cut.
+
+    Attributes:
+        arguments: new values of the arguments that change.
+        op: the operator that takes over where the call needs another one, or None.
+        scale: factor by which the output is to be multiplied so that cutting equals zeroing.
+    """
+
+    arguments: Mapping[str, Argument] = field(default_factory=dict)
+    op: str | None = None
+    scale: float = 1.0
+
+
+Cost = tuple[tuple[int, tuple[Axis, ...]], ...]
+"""FLOPs as a sum of monomials: a coefficient times the sizes of axes."""
+
+
+def no_cost(call: Call) -> Cost:
+    """Operators that only move or look up data, and cheap ones, count as free."""
+    return ()
+
+
+def no_resize(call: Sizing) -> Resized:
+    """Operators whose arguments name no sizes."""
+    return Resized()
+
+
+@dataclass(frozen=True)
+class Operator:
+    """The answers of one operator.
+
+    Attributes:
+        axes: types of the outputs, one tuple of axes per output.
+        zero: state of the outputs at the removed positions of one leaf.
+        cost: FLOPs.
+        resize: arguments after the cut.
+        aliases: outputs share memory with the input (views), so they need none of their own.
+    """
+
+    axes: Callable[[Typing], Sequence[Shape]]
+    zero: Callable[[Zeroing], State]
+    cost: Callable[[Call], Cost] = no_cost
+    resize: Callable[[Sizing], Resized] = no_resize
+    aliases: bool = False
+
+
+_OPERATORS: dict[str, Operator] = {}
+
+
+def register(names: str, operator: Operator) -> Operator:
+    """Bind an operator to space-separated names, with or without overload: `aten.add.Tensor`.
+
+    Raises:
+        GraphError: if a name is taken.
+    """
+    for name in names.split():
+        if name in _OPERATORS:
+            raise GraphError(f"operator {name} has a rule already")
+        _OPERATORS[name] = operator
+    return operator
+
+
+def find(op: str) -> Operator | None:
+    """The rule for an operator name, tried with and without overload and in-place underscore."""
+    found = _OPERATORS.get(op)
+    if found is not None:
+        return found
+    packet = op.rsplit(".", 1)[0] if op.count(".") > 1 else op
+    return _OPERATORS.get(packet) or _OPERATORS.get(packet.removesuffix("_"))
+
+
+def writes_in_place(op: str) -> bool:
+    """Whether the operator overwrites its first argument, by ATen's naming convention."""
+    packet = op.rsplit(".", 1)[0] if op.count(".") > 1 else op
+    return packet.endswith("_") and not packet.endswith("__")
+
+
+def joined(call: Zeroing, values: Sequence[Argument]) -> State:
+    """The weakest state among those of `values`."""
+    return max((call.state(v) for v in values), default=State.CONSTANT)
+
+
+def carried(call: Zeroing, values: Sequence[Value]) -> State:
+    """The weakest state among the values that carry the leaf."""
+    return max((call.state(v) for v in values if call.carries(v)), default=State.ANY)
+
+
+def unknown_axes(call: Typing) -> list[Shape]:
+    """An operator nobody knows: everything it touches is pinned."""
+    reason = "operator without a rule"
+    for value in call.tensors:
+        for axis in call.axes_of(value):
+            call.pin(axis, reason)
+    return [tuple(call.fixed(n, reason) for n in v.shape) for v in call.node.outputs]
+
+
+UNKNOWN = Operator(axes=unknown_axes, zero=lambda call: State.ANY)
+

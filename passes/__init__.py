@@ -1,0 +1,1 @@
+"""What changes a graph or chooses what to cut: graph passes, criteria, allocation, learners."""
