@@ -140,7 +140,7 @@ _elementwise("aten.mul aten.multiply aten.logical_and aten.bitwise_and aten.__an
              lambda call: product(call, *_pair(call)))
 _elementwise(
     "aten.add aten.sub aten.subtract aten.maximum aten.minimum aten.fmax aten.fmin "
-    "aten.logical_or aten.logical_xor aten.bitwise_or aten.bitwise_xor aten.__or__ aten.hypot",
+    "aten.max.other aten.min.other aten.logical_or aten.logical_xor aten.bitwise_or aten.bitwise_xor aten.__or__ aten.hypot",
     _sum,
 )
 _elementwise("aten.rsub", _sum)

@@ -110,11 +110,8 @@ for _names, _axes, _zero, _resize in (
         _operator = Operator(axes=_axes, zero=_zero, resize=_resize)
     register(_names, _operator)
 
-# With a second tensor `max` and `min` are elementwise.
-_Zero = Callable[[Zeroing], State]
 
-
-def _along(reason: str, zero: _Zero) -> Operator:
+def _along(reason: str, zero: Callable[[Zeroing], State]) -> Operator:
     """An operator that keeps the shape and mixes the positions of one axis."""
 
     def axes(call: Typing) -> list[Shape]:

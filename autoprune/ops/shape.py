@@ -115,6 +115,11 @@ def _reverse_axes(call: Typing) -> list[Shape]:
     return _permuted(call, tuple(reversed(range(len(call.tensors[0].shape)))))
 
 
+def _matrix_transpose_axes(call: Typing) -> list[Shape]:
+    rank = len(call.tensors[0].shape)
+    return _permuted(call, [*range(rank - 2), rank - 1, rank - 2])
+
+
 def _movedim_axes(call: Typing) -> list[Shape]:
     rank = len(call.tensors[0].shape)
     source = [d % rank for d in call.integers("source")]
@@ -129,7 +134,8 @@ def _movedim_axes(call: Typing) -> list[Shape]:
 for _names, _axes in (
     ("aten.permute", _permute_axes),
     ("aten.transpose aten.swapaxes aten.swapdims", _transpose_axes),
-    ("aten.t aten.numpy_T aten.adjoint aten.mT aten.matrix_H", _reverse_axes),
+    ("aten.t aten.numpy_T", _reverse_axes),
+    ("aten.mT aten.mH aten.adjoint aten.matrix_H", _matrix_transpose_axes),
     ("aten.movedim aten.moveaxis", _movedim_axes),
 ):
     register(_names, Operator(axes=_axes, zero=passes_on, aliases=True))

@@ -1,0 +1,1 @@
+"""What can be read off the axis types: groups, guarantees and costs."""

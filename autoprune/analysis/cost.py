@@ -1,0 +1,124 @@
+"""Parameters, FLOPs and activation memory of any plan, as arithmetic on axis sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+
+from autoprune.analysis.typing import TypedGraph, operator_of
+from autoprune.ir import axes as ax
+from autoprune.ir.axes import Axis, leaves
+from autoprune.ops.rule import Call, writes_in_place
+
+Sizes = Mapping[int, int]
+
+BYTES = {
+    "float64": 8, "int64": 8, "complex64": 8, "complex128": 16, "float32": 4, "int32": 4,
+    "float16": 2, "bfloat16": 2, "int16": 2,
+}  # fmt: skip
+"""Bytes per element; dtypes that are not listed take one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Cost of one forward pass on the example inputs.
+
+    Attributes:
+        params: number of trained scalars.
+        flops: floating-point operations of convolutions, matrix products and attention, where a
+            multiply-add counts as two.
+        memory: bytes of activations alive at the same time, at most.
+    """
+
+    params: int
+    flops: int
+    memory: int
+
+
+@dataclass(frozen=True, slots=True)
+class Monomial:
+    """A coefficient times the sizes of axes that can still change."""
+
+    coefficient: int
+    axes: tuple[Axis, ...]
+
+    def at(self, sizes: Sizes) -> int:
+        return self.coefficient * prod(ax.size(axis, sizes) for axis in self.axes)
+
+
+def _monomial(coefficient: int, axes: tuple[Axis, ...], free: frozenset[int]) -> Monomial:
+    """Sizes that no plan changes go into the coefficient."""
+    changing = tuple(a for a in axes if any(leaf.uid in free for leaf in leaves(a)))
+    fixed = prod(a.size for a in axes) // max(1, prod(a.size for a in changing))
+    return Monomial(coefficient * fixed, changing)
+
+
+class CostModel:
+    """The cost of a typed graph as polynomials in the sizes of its leaves.
+
+    Args:
+        typed: the graph.
+        free: leaves whose size may change.
+    """
+
+    def __init__(self, typed: TypedGraph, free: frozenset[int]) -> None:
+        graph, types = typed.graph, typed.types
+        self._params = [
+            _monomial(1, types[p.value.name], free)
+            for p in graph.parameters
+            if p.kind == "parameter"
+        ]
+        self._flops = [
+            _monomial(coefficient, axes, free)
+            for node in graph.nodes
+            for coefficient, axes in operator_of(node).cost(Call(node, types))
+        ]
+        # Memory: every buffer with the interval of nodes during which it is needed.
+        owner: dict[str, str] = {}
+        born: dict[str, int] = {v.name: 0 for v in graph.inputs}
+        died: dict[str, int] = {v.name: 0 for v in graph.inputs}
+        self._memory: list[Monomial] = []
+        by_name = {v.name: v for v in graph.inputs}
+        for time, node in enumerate(graph.nodes):
+            shares = operator_of(node).aliases or writes_in_place(node.op)
+            for value in node.inputs:
+                died[owner.get(value.name, value.name)] = time
+            for value in node.outputs:
+                by_name[value.name] = value
+                source = next((v for v in node.inputs if v.dtype != "int"), None)
+                if shares and source is not None:
+                    owner[value.name] = owner.get(source.name, source.name)
+                else:
+                    born[value.name] = died[value.name] = time
+        for value in graph.outputs:
+            died[owner.get(value.name, value.name)] = len(graph.nodes)
+        for name in born:
+            value = by_name[name]
+            self._memory.append(_monomial(BYTES.get(value.dtype, 1), types[name], free))
+        self._born = np.array([born[name] for name in born], dtype=np.intp)
+        self._died = np.array([died[name] for name in born], dtype=np.intp)
+
+    def params(self, sizes: Sizes) -> int:
+        """Trained scalars at the given leaf sizes."""
+        return sum(m.at(sizes) for m in self._params)
+
+    def flops(self, sizes: Sizes) -> int:
+        """FLOPs of one forward pass at the given leaf sizes."""
+        return sum(m.at(sizes) for m in self._flops)
+
+    def memory(self, sizes: Sizes) -> int:
+        """Peak bytes of live activations at the given leaf sizes."""
+        if not self._memory:
+            return 0
+        amounts = np.array([m.at(sizes) for m in self._memory], dtype=np.int64)
+        change = np.zeros(int(self._died.max()) + 2, dtype=np.int64)
+        np.add.at(change, self._born, amounts)
+        np.subtract.at(change, self._died + 1, amounts)
+        return int(np.cumsum(change).max())
+
+    def at(self, sizes: Sizes) -> Cost:
+        """All costs at the given leaf sizes (leaves not listed are whole)."""
+        return Cost(self.params(sizes), self.flops(sizes), self.memory(sizes))

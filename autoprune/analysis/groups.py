@@ -1,0 +1,56 @@
+"""Groups: the prunable leaf axes of a typed graph, with every parameter slice they own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from autoprune.analysis.guarantees import guarantees
+from autoprune.analysis.typing import TypedGraph
+from autoprune.ir.axes import Leaf, leaves
+from autoprune.ir.group import Group, Occurrence, Pinned
+
+
+@dataclass(frozen=True)
+class Groups:
+    """All groups of a graph, and the parameter axes that belong to none, with the reason."""
+
+    groups: tuple[Group, ...]
+    pinned: tuple[Pinned, ...]
+
+    def __iter__(self) -> Iterator[Group]:
+        return iter(self.groups)
+
+
+def find_groups(typed: TypedGraph) -> Groups:
+    """Collect the leaves that occur in parameters.
+
+    A leaf that is pinned, or that occurs in no trained parameter, is not a group. Groups are
+    listed in the order of the graph's parameters, and named after the first one they occur in.
+    """
+    found: dict[int, tuple[str, Leaf, list[Occurrence]]] = {}
+    trained: set[int] = set()
+    for parameter in typed.graph.parameters:
+        name = parameter.value.name
+        for dim, axis in enumerate(typed.types[name]):
+            distinct = list(dict.fromkeys(leaves(axis)))
+            for i, leaf in enumerate(distinct):
+                label = f"{name}:{dim}" if len(distinct) == 1 else f"{name}:{dim}/{i}"
+                _, _, occurrences = found.setdefault(leaf.uid, (label, leaf, []))
+                occurrences.append(Occurrence(name, dim))
+                if parameter.kind == "parameter":
+                    trained.add(leaf.uid)
+    prunable = [uid for uid in found if uid not in typed.pins and uid in trained]
+    verdicts = guarantees(typed, prunable)
+    groups: list[Group] = []
+    pinned: list[Pinned] = []
+    for uid, (name, leaf, occurrences) in found.items():
+        if uid in verdicts:
+            verdict = verdicts[uid]
+            groups.append(
+                Group(name, leaf, tuple(occurrences), verdict.guarantee, verdict.reason)
+            )
+        elif uid in trained:
+            where = tuple(f"{o.parameter}:{o.dim}" for o in occurrences)
+            pinned.append(Pinned(name, leaf.size, where, typed.pins[uid]))
+    return Groups(tuple(groups), tuple(pinned))

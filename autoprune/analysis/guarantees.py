@@ -1,0 +1,102 @@
+"""What cutting a leaf does to the numbers, by propagating zeros through the graph.
+
+The units of a leaf are removed in thought by setting their parameter slices to zero. Operators
+then say whether the removed positions of what they compute are zero, constant or anything, and
+whether summing over them is covered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from autoprune.analysis.typing import TypedGraph, operator_of
+from autoprune.ir.axes import leaves
+from autoprune.ir.graph import Node
+from autoprune.ir.group import Guarantee
+from autoprune.ops.rule import State, Zeroing, writes_in_place
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The weakest guarantee met on the way, and where."""
+
+    guarantee: Guarantee
+    reason: str
+
+
+def guarantees(typed: TypedGraph, uids: Iterable[int]) -> dict[int, Verdict]:
+    """The guarantee of each of the given leaves, when its units are removed."""
+    return _Propagation(typed, frozenset(uids)).run()
+
+
+class _Propagation:
+    def __init__(self, typed: TypedGraph, uids: frozenset[int]) -> None:
+        self.typed = typed
+        self.states: dict[tuple[str, int], State] = {}
+        self.verdicts = dict.fromkeys(uids, Verdict(Guarantee.ZERO_INVARIANT, ""))
+        self.carried: dict[str, frozenset[int]] = {
+            name: frozenset(leaf.uid for axis in shape for leaf in leaves(axis)) & uids
+            for name, shape in typed.types.items()
+        }
+        self.constants = _constants(typed)
+        self.aliases: dict[str, set[str]] = {}
+
+    def run(self) -> dict[int, Verdict]:
+        for parameter in self.typed.graph.parameters:
+            state = State.ZERO if parameter.kind == "parameter" else State.CONSTANT
+            for uid in self.carried[parameter.value.name]:
+                self.states[parameter.value.name, uid] = state
+        for node in self.typed.graph.nodes:
+            self._visit(node)
+        return self.verdicts
+
+    def _visit(self, node: Node) -> None:
+        operator = operator_of(node)
+        touched = frozenset[int]().union(
+            *(self.carried[v.name] for v in (*node.inputs, *node.outputs))
+        )
+        if operator.aliases and node.outputs:
+            source = next(v for v in node.inputs if v.dtype != "int").name
+            family = self.aliases.setdefault(source, {source})
+            for value in node.outputs:
+                family.add(value.name)
+                self.aliases[value.name] = family
+        for uid in touched:
+            state = operator.zero(self._view(node, uid))
+            for value in node.outputs:
+                if uid in self.carried[value.name]:
+                    self.states[value.name, uid] = state
+            if writes_in_place(node.op):
+                self._write(node, uid, state)
+
+    def _write(self, node: Node, uid: int, state: State) -> None:
+        """An in-place operator changes its first argument and everything that shares memory."""
+        target = node.inputs[0].name
+        family = self.aliases.get(target, {target})
+        for name in family:
+            if uid in self.carried[name]:
+                old = self.states.get((name, uid), state)
+                self.states[name, uid] = state if len(family) == 1 else max(old, state)
+        for value in node.outputs:
+            family.add(value.name)
+            self.aliases[value.name] = family
+        self.aliases[target] = family
+
+    def _view(self, node: Node, uid: int) -> Zeroing:
+        def report(guarantee: Guarantee, reason: str) -> None:
+            if guarantee > self.verdicts[uid].guarantee:
+                self.verdicts[uid] = Verdict(guarantee, f"{reason} ({node.op} `{node.name}`)")
+
+        return Zeroing(node, self.typed.types, uid, self.states, self.constants, report)
+
+
+def _constants(typed: TypedGraph) -> frozenset[str]:
+    """Values that depend on parameters alone, not on the graph's inputs or on chance."""
+    constants = {p.value.name for p in typed.graph.parameters}
+    for node in typed.graph.nodes:
+        if "rand" in node.op or "bernoulli" in node.op:
+            continue
+        if all(v.name in constants or v.dtype == "int" for v in node.inputs):
+            constants.update(v.name for v in node.outputs)
+    return frozenset(constants)

@@ -1,0 +1,104 @@
+"""Give every axis of every value its type, by asking each operator for its equations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import autoprune.ops  # noqa: F401  (registers the operator families)
+from autoprune.errors import GraphError
+from autoprune.ir.axes import ONE, Axes, leaves
+from autoprune.ir.graph import Graph, Node
+from autoprune.ops.rule import UNKNOWN, Operator, Shape, Typing, find
+
+
+@dataclass(frozen=True)
+class TypedGraph:
+    """A graph and the solved axis types of its values.
+
+    Attributes:
+        graph: the graph.
+        types: by value name, the axis of each dimension, resolved.
+        pins: by leaf, why its units cannot be removed.
+        unknown: nodes whose operator has no rule.
+    """
+
+    graph: Graph
+    types: Mapping[str, Shape]
+    pins: Mapping[int, str]
+    unknown: tuple[Node, ...]
+
+    def __str__(self) -> str:
+        """The graph's text form with axis types in place of sizes."""
+        lines = [f"graph({', '.join(self._typed(v.name) for v in self.graph.inputs)}) {{"]
+        lines += [f"  {self._typed(p.value.name)} = {p.kind}" for p in self.graph.parameters]
+        for node in self.graph.nodes:
+            defined = ", ".join(self._typed(v.name) for v in node.outputs)
+            lines.append(f"  {defined} = {str(node).split(' = ', 1)[1]}")
+        lines += [f"  return {', '.join(map(str, self.graph.outputs))}", "}"]
+        return "\n".join(lines)
+
+    def _typed(self, name: str) -> str:
+        return f"%{name}[{', '.join(map(str, self.types[name]))}]"
+
+
+def operator_of(node: Node) -> Operator:
+    """The rule of a node's operator; operators without one pin all they touch."""
+    return find(node.op) or UNKNOWN
+
+
+def infer(graph: Graph, *, strict: bool = False) -> TypedGraph:
+    """Solve the axis types of a graph.
+
+    Graph inputs and outputs are pinned: the outside world depends on their shapes.
+
+    Raises:
+        GraphError: with `strict`, if an operator has no rule; always, if a rule returns axes
+            that contradict the traced shapes.
+    """
+    axes = Axes()
+    types: dict[str, Shape] = {}
+    for value in graph.inputs:
+        reason = f"graph input `{value.name}`"
+        types[value.name] = tuple(axes.pinned_leaf(n, reason) for n in value.shape)
+    for parameter in graph.parameters:
+        types[parameter.value.name] = tuple(axes.leaf(n) for n in parameter.value.shape)
+    unknown: list[Node] = []
+    for node in graph.nodes:
+        operator = operator_of(node)
+        if operator is UNKNOWN and node.inputs and node.outputs:
+            unknown.append(node)
+            if strict:
+                raise GraphError(
+                    f"operator {node.op} has no rule",
+                    where=f"node {node.name}{f', {node.source}' if node.source else ''}",
+                    hint="register a rule for it, or allow unknown operators (strict=False)",
+                )
+        shapes = operator.axes(Typing(node, types, axes))
+        for value, shape in zip(node.outputs, shapes, strict=True):
+            sizes = tuple(axis.size for axis in shape)
+            if sizes != value.shape:
+                raise GraphError(
+                    f"the rule of {node.op} gives shape {sizes}, traced was {value.shape}",
+                    where=str(node),
+                    hint="the operator's rule is wrong; please report it",
+                )
+            types[value.name] = shape
+    for value in graph.outputs:
+        for axis in types[value.name]:
+            axes.pin(axis, f"graph output `{value.name}`")
+    for value in graph.mutated:
+        for axis in types[value.name]:
+            axes.pin(axis, f"`{value.name}` is written to")
+    resolved = {
+        name: tuple(axes.resolve(axis) if axis is not ONE else ONE for axis in shape)
+        for name, shape in types.items()
+    }
+    pins = {
+        leaf.uid: reason
+        for shape in resolved.values()
+        for axis in shape
+        for leaf in leaves(axis)
+        if (reason := axes.pinned(leaf)) is not None
+    }
+    return TypedGraph(graph, resolved, pins, tuple(unknown))

@@ -1,0 +1,1 @@
+"""Readers: they turn a framework's model into a `Graph`."""
