@@ -1,1 +1,1 @@
-"""What changes a graph or chooses what to cut: graph passes, criteria, allocation, learners."""
+"""What chooses and what changes: criteria and allocation."""

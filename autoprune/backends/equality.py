@@ -1,0 +1,182 @@
+"""The law: a cut network computes what the network computes with the cut units zeroed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.utils import _pytree as pytree
+
+from autoprune.analysis.typing import TypedGraph
+from autoprune.backends.torch import Kept, cut_graph, zeroed_parameters
+from autoprune.errors import NotEqualError
+from autoprune.frontends.torch import Inputs, Traced
+from autoprune.ir import axes as ax
+from autoprune.ir.axes import Indices
+from autoprune.ir.group import Group
+
+import numpy as np
+
+ROUNDING: Mapping[torch.dtype, float] = {
+    torch.float64: 1e-9,
+    torch.float32: 1e-4,
+    torch.float16: 5e-2,
+    torch.bfloat16: 1e-1,
+}
+"""Largest relative difference that summing in another order explains in a deep network; mistakes
+in the axes are of order one. Relative to the largest magnitude of the tensor."""
+
+
+def run(model: nn.Module, inputs: Inputs, state: Mapping[str, torch.Tensor] | None = None) -> Any:
+    """Outputs on the example inputs, without gradients, from inputs of its own."""
+    args, kwargs = pytree.tree_map(
+        lambda v: v.clone() if isinstance(v, torch.Tensor) else v, inputs
+    )
+    with torch.no_grad():
+        if state:
+            return torch.func.functional_call(model, dict(state), args, kwargs)
+        return model(*args, **kwargs)
+
+
+def difference(a: Any, b: Any) -> float:
+    """Largest relative difference between two structures of tensors; inf if they do not match.
+
+    Each pair of tensors is compared relative to the largest magnitude in it; equal infinities
+    and NaNs in the same places count as equal.
+    """
+    worst = 0.0
+    left, right = (
+        [v for v in pytree.tree_leaves(s) if isinstance(v, torch.Tensor)] for s in (a, b)
+    )
+    if len(left) != len(right):
+        return float("inf")
+    for x, y in zip(left, right, strict=True):
+        worst = max(worst, _tensor_difference(x, y))
+    return worst
+
+
+def _tensor_difference(x: torch.Tensor, y: torch.Tensor) -> float:
+    if x.shape != y.shape or x.dtype != y.dtype:
+        return float("inf")
+    if not x.numel():
+        return 0.0
+    if not (x.is_floating_point() or x.is_complex()):
+        return 0.0 if torch.equal(x, y) else float("inf")
+    x, y = (v.detach().to(torch.complex128 if v.is_complex() else torch.float64) for v in (x, y))
+    same = (x == y) | (x.isnan() & y.isnan())
+    gap = torch.where(same, torch.zeros_like(x), x - y).abs()
+    if not gap.isfinite().all():
+        return float("inf")
+    scale = torch.where(x.isfinite(), x, torch.zeros_like(x)).abs().max()
+    return float(gap.max() / scale) if scale > 0 else float(gap.max())
+
+
+def tolerance(outputs: Any) -> float:
+    """The rounding level of the least precise floating-point output."""
+    levels = [
+        ROUNDING.get(v.dtype, 0.0)
+        for v in pytree.tree_leaves(outputs)
+        if isinstance(v, torch.Tensor) and v.is_floating_point()
+    ]
+    return max(levels, default=0.0)
+
+
+def removed_units(groups: Mapping[int, Group], kept: Kept) -> dict[int, Indices]:
+    """The complement of the kept units."""
+    return {
+        uid: np.setdiff1d(np.arange(groups[uid].units), units) for uid, units in kept.items()
+    }
+
+
+def cut_error(
+    traced: Traced, typed: TypedGraph, groups: Mapping[int, Group], kept: Kept
+) -> tuple[float, fx.GraphModule]:
+    """How far the cut network is from the zeroed one, and the cut network.
+
+    Raises:
+        NotEqualError: if every group in `kept` is exact and the difference exceeds rounding.
+    """
+    state = zeroed_parameters(traced, typed, removed_units(groups, kept))
+    zeroed = run(traced.module, traced.inputs, state)
+    exact = all(groups[uid].guarantee.exact for uid in kept)
+    cut = cut_graph(traced, typed, kept)
+    try:
+        error = difference(zeroed, run(cut, traced.inputs))
+    except Exception as failure:
+        raise NotEqualError(
+            f"the cut network does not run: {failure}",
+            where=first_difference(traced, typed, kept, state, cut),
+            hint="please report the operator named above; `ignore=` its layer meanwhile",
+        ) from failure
+    if exact and error > tolerance(zeroed):
+        raise NotEqualError(
+            f"the cut network differs from the zeroed one by {error:.2g}, which rounding does "
+            "not explain",
+            where=first_difference(traced, typed, kept, state, cut),
+            hint="please report the operator named above; `ignore=` its layer meanwhile",
+        )
+    return error, cut
+
+
+class _Watcher(fx.Interpreter):
+    """Runs a graph and hands every result to a callback, which may stop the run."""
+
+    def __init__(self, module: fx.GraphModule) -> None:
+        super().__init__(module)
+        self.values: dict[str, Any] = {}
+
+    def run_node(self, n: fx.Node) -> Any:
+        result = super().run_node(n)
+        self.values[n.name] = pytree.tree_map(
+            lambda v: v.clone() if isinstance(v, torch.Tensor) else v, result
+        )
+        return result
+
+
+def first_difference(
+    traced: Traced,
+    typed: TypedGraph,
+    kept: Kept,
+    state: Mapping[str, torch.Tensor],
+    cut: fx.GraphModule,
+) -> str:
+    """The first value of the cut network that is not the kept part of the zeroed one's."""
+    flat = [
+        v.clone() if isinstance(v, torch.Tensor) else v for v in pytree.tree_leaves(traced.inputs)
+    ]
+    reference = _Watcher(traced.module)
+    originals = {name: traced.module.get_parameter(name).detach().clone() for name in state}
+    try:
+        with torch.no_grad():
+            for name, tensor in state.items():
+                traced.module.get_parameter(name).copy_(tensor)
+            reference.run(*flat)
+    finally:
+        with torch.no_grad():
+            for name, tensor in originals.items():
+                traced.module.get_parameter(name).copy_(tensor)
+    watcher = _Watcher(cut)
+    failure = ""
+    try:
+        with torch.no_grad():
+            watcher.run(*flat)
+    except Exception as error:
+        failure = str(error).splitlines()[0]
+    for node in typed.graph.nodes:
+        for value in node.outputs:
+            expected, got = reference.values.get(value.name), watcher.values.get(value.name)
+            place = f"%{value.name} = {node.op}, {node.source or 'unknown source'}"
+            if not isinstance(expected, torch.Tensor):
+                continue
+            if got is None and node.name not in watcher.values:
+                return f"{place}: {failure}"
+            if not isinstance(got, torch.Tensor):
+                continue
+            for dim, axis in enumerate(typed.types[value.name]):
+                positions = torch.from_numpy(ax.kept_positions(axis, kept)).to(expected.device)
+                expected = expected.index_select(dim, positions)
+            if difference(expected, got) > tolerance(expected):
+                return place
+    return "the outputs themselves"

@@ -1,0 +1,224 @@
+"""Graph + kept units -> a smaller torch.fx.GraphModule."""
+
+from __future__ import annotations
+
+import copy
+import operator
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from autoprune.analysis.typing import TypedGraph, operator_of
+from autoprune.frontends.torch import Traced
+from autoprune.ir import axes as ax
+from autoprune.ir.axes import Axis, Indices
+from autoprune.ir.graph import Argument, Node, Parameter, Value
+from autoprune.ops.rule import Resized, Scaled, Sizing
+
+Kept = Mapping[int, Indices]
+
+
+class GraphNetwork(fx.GraphModule):
+    """An exported network that can be trained: `train()` and `eval()` switch its operators.
+
+    An exported graph has the mode of batch normalization and dropout written into its calls.
+    """
+
+    def train(self, mode: bool = True) -> GraphNetwork:
+        """Switch every operator that behaves differently in training."""
+        super().train(mode)
+        changed = False
+        for node in self.graph.nodes:
+            if node.op != "call_function" or not isinstance(node.target, torch._ops.OpOverload):
+                continue
+            for i, argument in enumerate(node.target._schema.arguments):
+                if argument.name in ("train", "training") and len(node.args) > i:
+                    node.update_arg(i, mode)
+                    changed = True
+        if changed:
+            self.recompile()
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> GraphNetwork:
+        plain = nn.Module()
+        plain.__dict__.update(
+            copy.deepcopy({k: v for k, v in self.__dict__.items() if k != "_graph"}, memo)
+        )
+        graph = fx.Graph()
+        graph._codegen = copy.deepcopy(self.graph._codegen)
+        output = graph.graph_copy(self.graph, val_map={}, return_output_node=True)
+        if isinstance(output, tuple):
+            graph.output(output[0])
+        duplicate = GraphNetwork(plain, graph)
+        duplicate.training = self.training
+        return duplicate
+
+
+def sizes_of(kept: Kept) -> dict[int, int]:
+    """Leaf sizes after the cut."""
+    return {uid: len(units) for uid, units in kept.items()}
+
+
+def cut_tensor(tensor: torch.Tensor, axes: tuple[Axis, ...], kept: Kept) -> torch.Tensor:
+    """The kept positions of a tensor, as a new contiguous tensor."""
+    for dim, axis in enumerate(axes):
+        if any(leaf.uid in kept for leaf in ax.leaves(axis)):
+            positions = torch.from_numpy(ax.kept_positions(axis, kept)).to(tensor.device)
+            tensor = tensor.index_select(dim, positions)
+    return tensor
+
+
+def cut_parameters(
+    traced: Traced, typed: TypedGraph, kept: Kept
+) -> dict[str, torch.Tensor | nn.Parameter]:
+    """The new tensor of every parameter and buffer that changes, under each of its names.
+
+    Tied names share one new tensor.
+    """
+    changed: dict[str, torch.Tensor | nn.Parameter] = {}
+    for parameter in traced.graph.parameters:
+        axes = typed.types[parameter.value.name]
+        if not any(leaf.uid in kept for axis in axes for leaf in ax.leaves(axis)):
+            continue
+        old = get_tensor(traced.module, parameter.names[0])
+        new: torch.Tensor | nn.Parameter = cut_tensor(old.detach(), axes, kept).clone()
+        if isinstance(old, nn.Parameter):
+            new = nn.Parameter(new, requires_grad=old.requires_grad)
+        changed.update(dict.fromkeys(parameter.names, new))
+    return changed
+
+
+def get_tensor(module: nn.Module, path: str) -> torch.Tensor:
+    """The parameter, buffer or tensor attribute at a dotted path."""
+    owner, _, name = path.rpartition(".")
+    tensor: torch.Tensor = getattr(module.get_submodule(owner), name)
+    return tensor
+
+
+def set_tensor(module: nn.Module, path: str, tensor: torch.Tensor) -> None:
+    """Replace the parameter, buffer or tensor attribute at a dotted path, keeping its kind."""
+    owner_path, _, name = path.rpartition(".")
+    owner = module.get_submodule(owner_path)
+    if name in owner._parameters and not isinstance(tensor, nn.Parameter):
+        tensor = nn.Parameter(tensor, requires_grad=owner._parameters[name].requires_grad)  # type: ignore[union-attr]
+    setattr(owner, name, tensor)
+
+
+def resized_calls(typed: TypedGraph, kept: Kept) -> dict[str, Resized]:
+    """What changes in each call after the cut, by node name; unchanged calls are left out."""
+    sizes = sizes_of(kept)
+    calls: dict[str, Resized] = {}
+    for node in typed.graph.nodes:
+        touched = (
+            leaf.uid in kept
+            for value in (*node.inputs, *node.outputs)
+            for axis in typed.types[value.name]
+            for leaf in ax.leaves(axis)
+        )
+        if not any(touched):
+            continue
+        resized = operator_of(node).resize(Sizing(node, typed.types, sizes))
+        arguments = {
+            name: value
+            for name, value in resized.arguments.items()
+            if resized.op is not None or node.arguments.get(name) != value
+        }
+        if arguments or resized.op is not None or resized.scale != 1.0:
+            calls[node.name] = Resized(arguments, resized.op, resized.scale)
+    return calls
+
+
+def cut_graph(traced: Traced, typed: TypedGraph, kept: Kept) -> GraphNetwork:
+    """The traced network without the units that are not kept, in evaluation mode."""
+    module = GraphNetwork(copy.deepcopy(traced.module), copy.deepcopy(traced.module.graph))
+    for path, tensor in cut_parameters(traced, typed, kept).items():
+        set_tensor(module, path, tensor)
+    _Rewriter(module, traced.graph.nodes, traced.graph.parameters).rewrite(
+        resized_calls(typed, kept)
+    )
+    module.eval()
+    return module
+
+
+class _Rewriter:
+    """Writes new arguments into the fx graph, whose node names are those of the IR."""
+
+    def __init__(
+        self, module: fx.GraphModule, nodes: tuple[Node, ...], parameters: tuple[Parameter, ...]
+    ) -> None:
+        self.module = module
+        self.fx = {n.name: n for n in module.graph.nodes}
+        self.nodes = nodes
+        self.parameters = parameters
+
+    def rewrite(self, calls: Mapping[str, Resized]) -> None:
+        for node in self.nodes:
+            if node.name in calls:
+                self._rewrite(self.fx[node.name], calls[node.name])
+        self.module.graph.lint()
+        self.module.recompile()
+
+    def _rewrite(self, n: fx.Node, call: Resized) -> None:
+        with self.module.graph.inserting_before(n):
+            new = {name: self._argument(a) for name, a in call.arguments.items()}
+        normal = n.normalized_arguments(self.module, normalize_to_only_use_kwargs=True)
+        assert normal is not None
+        if call.op is not None:
+            n.target = _overload(call.op)
+            n.args = (n.args[0], *new.values())
+            n.kwargs = {}
+        else:
+            order = list(normal.kwargs)
+            for name, argument in new.items():
+                position = order.index(name)
+                if position < len(n.args):
+                    n.update_arg(position, argument)
+                else:
+                    n.update_kwarg(name, argument)
+        if call.scale != 1.0:
+            with self.module.graph.inserting_after(n):
+                scaled = self.module.graph.call_function(
+                    torch.ops.aten.mul.Tensor, (n, call.scale)
+                )
+            n.replace_all_uses_with(scaled, delete_user_cb=lambda user: user is not scaled)
+
+    def _argument(self, a: Argument | Scaled) -> Any:
+        if isinstance(a, Scaled):
+            graph = self.module.graph
+            times = graph.call_function(operator.mul, (self.fx[a.size.name], a.numerator))
+            return graph.call_function(operator.floordiv, (times, a.denominator))
+        if isinstance(a, tuple):
+            return [self._argument(part) for part in a]
+        if isinstance(a, Value):
+            return self.fx[a.name]
+        return a
+
+
+def _overload(op: str) -> Any:
+    namespace, packet, overload = op.split(".")
+    return getattr(getattr(getattr(torch.ops, namespace), packet), overload)
+
+
+def zeroed_parameters(
+    traced: Traced, typed: TypedGraph, removed: Mapping[int, Indices]
+) -> dict[str, torch.Tensor]:
+    """The trained parameters with every slice of the removed units set to zero.
+
+    For `torch.func.functional_call`; only changed parameters are listed, under one name each.
+    """
+    changed: dict[str, torch.Tensor] = {}
+    for parameter in traced.graph.parameters:
+        if parameter.kind != "parameter":
+            continue
+        tensor: torch.Tensor | None = None
+        for dim, axis in enumerate(typed.types[parameter.value.name]):
+            for uid in {leaf.uid for leaf in ax.leaves(axis)} & removed.keys():
+                rows = ax.unit_positions(axis, uid)[removed[uid]].ravel()
+                if tensor is None:
+                    tensor = get_tensor(traced.module, parameter.names[0]).detach().clone()
+                tensor.index_fill_(dim, torch.from_numpy(rows).to(tensor.device), 0)
+        if tensor is not None:
+            changed[parameter.names[0]] = tensor
+    return changed

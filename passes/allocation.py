@@ -1,0 +1,274 @@
+"""How many units of each group stay, so that a budget is met.
+
+Every group can only shrink step by step: by units, by blocks where a channel multiple is asked
+for, in step with other groups where counts must agree. All steps of all groups are put into one
+order; a budget is then a prefix of that order, found by bisection, because costs only fall.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import gcd
+from typing import Literal
+
+import numpy as np
+
+from autoprune.errors import BudgetError
+from autoprune.ir.axes import Axis, Indices, unit_positions
+from autoprune.ir.group import Group
+from autoprune.passes.criteria import Scores
+
+TOLERANCE = 0.01
+"""A budget is met when the cost is at most this share of the full cost away from it."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A group that may shrink.
+
+    Attributes:
+        group: the group.
+        scores: importance of each unit; shape [units].
+        block: kept counts are multiples of this (or all units).
+        least: units that stay at least.
+    """
+
+    group: Group
+    scores: Scores
+    block: int = 1
+    least: int = 1
+
+
+@dataclass(frozen=True)
+class _Bundle:
+    """Candidates whose kept shares must be equal, with the counts they can take."""
+
+    members: tuple[Candidate, ...]
+    levels: tuple[tuple[int, ...], ...]
+    """Kept counts of the members, from all units downwards."""
+
+
+def block_size(group: Group, types: Mapping[str, Sequence[Axis]], multiple_of: int) -> int:
+    """The block of units to keep together so that every parameter axis stays a multiple.
+
+    A unit that owns many positions (a head, a flattened channel) may need no block at all.
+    """
+    owned = 0
+    for occurrence in group.occurrences:
+        axis = types[occurrence.parameter][occurrence.dim]
+        owned = gcd(owned, unit_positions(axis, group.leaf.uid).shape[1])
+    return multiple_of // gcd(multiple_of, owned)
+
+
+def _bundles(candidates: Sequence[Candidate], ties: Iterable[frozenset[int]]) -> list[_Bundle]:
+    """Join tied candidates; ties that share a leaf join up."""
+    by_leaf = {c.group.leaf.uid: c for c in candidates}
+    parent = {uid: uid for uid in by_leaf}
+
+    def root(uid: int) -> int:
+        while parent[uid] != uid:
+            uid = parent[uid]
+        return uid
+
+    for tie in ties:
+        uids = [uid for uid in tie if uid in parent]
+        for uid in uids[1:]:
+            parent[root(uid)] = root(uids[0])
+    joined: dict[int, list[Candidate]] = {}
+    for uid, candidate in by_leaf.items():
+        joined.setdefault(root(uid), []).append(candidate)
+    return [_Bundle(tuple(m), tuple(_levels(m))) for m in joined.values()]
+
+
+def _levels(members: Sequence[Candidate]) -> list[tuple[int, ...]]:
+    steps = gcd(*(c.group.units for c in members))
+    levels = []
+    for step in range(steps, 0, -1):
+        counts = tuple(c.group.units * step // steps for c in members)
+        allowed = all(
+            count == c.group.units or (count % c.block == 0 and count >= c.least)
+            for count, c in zip(counts, members, strict=True)
+        )
+        if allowed:
+            levels.append(counts)
+    return levels
+
+
+def _order(
+    bundles: Sequence[_Bundle], strategy: Literal["uniform", "global"]
+) -> list[tuple[int, int]]:
+    """All steps as (bundle, level reached), cheapest loss first."""
+    keyed = []
+    for b, bundle in enumerate(bundles):
+        worst = 0.0
+        for level in range(1, len(bundle.levels)):
+            if strategy == "uniform":
+                key = 1 - bundle.levels[level][0] / bundle.levels[0][0]
+            else:
+                key = worst = max(worst, _step_score(bundle, level))
+            keyed.append((key, level, b))
+    return [(b, level) for _, level, b in sorted(keyed)]
+
+
+def _step_score(bundle: _Bundle, level: int) -> float:
+    """Mean score of the units a step removes, relative to the mean score of their group."""
+    shares = []
+    for i, member in enumerate(bundle.members):
+        ranked = np.sort(member.scores)
+        units = member.group.units
+        gone = ranked[units - bundle.levels[level - 1][i] : units - bundle.levels[level][i]]
+        shares.append(float(gone.mean() / max(float(ranked.mean()), 1e-30)))
+    return float(np.mean(shares))
+
+
+def _counts(bundles: Sequence[_Bundle], levels: Sequence[int]) -> dict[int, int]:
+    return {
+        member.group.leaf.uid: bundle.levels[level][i]
+        for bundle, level in zip(bundles, levels, strict=True)
+        for i, member in enumerate(bundle.members)
+    }
+
+
+def _keep_best(bundles: Sequence[_Bundle], levels: Sequence[int]) -> dict[int, Indices]:
+    """The best-scored units of each group; ties go to the lower index."""
+    kept: dict[int, Indices] = {}
+    for bundle, level in zip(bundles, levels, strict=True):
+        for i, member in enumerate(bundle.members):
+            count = bundle.levels[level][i]
+            if count < member.group.units:
+                best = np.argsort(-member.scores, kind="stable")[:count]
+                kept[member.group.leaf.uid] = np.sort(best).astype(np.intp)
+    return kept
+
+
+def keep_share(
+    candidates: Sequence[Candidate], share: float, ties: Iterable[frozenset[int]] = ()
+) -> dict[int, Indices]:
+    """Keep the same share of every group, as nearly as blocks and minima allow.
+
+    Returns kept units by leaf; groups that stay whole are left out.
+
+    Raises:
+        BudgetError: if the share is not strictly between 0 and 1.
+    """
+    check_share("channels", share)
+    bundles = _bundles(candidates, ties)
+    levels = []
+    for bundle in bundles:
+        wanted = share * bundle.levels[0][0]
+        distances = [abs(counts[0] - wanted) for counts in bundle.levels]
+        levels.append(int(np.argmin(distances)))
+    return _keep_best(bundles, levels)
+
+
+def meet_budget(
+    candidates: Sequence[Candidate],
+    cost: Callable[[Mapping[int, int]], int],
+    name: str,
+    share: float,
+    *,
+    ties: Iterable[frozenset[int]] = (),
+    strategy: Literal["uniform", "global"] = "uniform",
+) -> dict[int, Indices]:
+    """Remove units until `cost` is `share` of the full cost.
+
+    Args:
+        candidates: groups that may shrink.
+        cost: cost at given kept counts by leaf; leaves not listed are whole.
+        name: what the cost is called in messages: `flops`, `params`.
+        share: fraction of the cost to keep, between 0 and 1.
+        ties: sets of leaves whose kept shares must be equal.
+        strategy: `uniform` removes the same share of every group, `global` the units with the
+            lowest scores relative to the mean of their group, wherever they are.
+
+    Returns:
+        Kept units by leaf; groups that stay whole are left out.
+
+    Raises:
+        BudgetError: if the share is out of range, or cannot be met to within 1 % of the full
+            cost; the message names the nearest reachable one.
+    """
+    check_share(name, share)
+    bundles = _bundles(candidates, ties)
+    order = _order(bundles, strategy)
+    full = cost({})
+    if not full:
+        raise BudgetError(f"the model has no {name} to reduce")
+    target = share * full
+
+    def levels_after(steps: int) -> list[int]:
+        levels = [0] * len(bundles)
+        for b, level in order[:steps]:
+            levels[b] = level
+        return levels
+
+    low, high = 0, len(order)
+    least = cost(_counts(bundles, levels_after(high)))
+    if least > target + TOLERANCE * full:
+        raise BudgetError(
+            f"{name}={share:g} cannot be reached: the prunable groups allow {name}="
+            f"{np.ceil(least / full * 1000) / 1000:g} or more",
+            hint="ask for more, ignore less, or allow groups whose removal changes the function "
+            "with Options(approximate=True)",
+        )
+    while low < high:
+        middle = (low + high) // 2
+        if cost(_counts(bundles, levels_after(middle))) <= target:
+            high = middle
+        else:
+            low = middle + 1
+    levels = levels_after(low)
+    reached = cost(_counts(bundles, levels))
+    if reached < target - TOLERANCE * full and low > 0:
+        levels, reached = _approach(bundles, order, levels_after(low - 1), low - 1, cost, target,
+                                    TOLERANCE * full)
+    if abs(reached - target) > TOLERANCE * full:
+        raise BudgetError(
+            f"{name}={share:g} cannot be met within 1 %: the nearest reachable is {name}="
+            f"{reached / full:.4f}",
+            hint="groups shrink in steps too large for this; ask for the nearest reachable "
+            "share, or use a smaller multiple_of",
+        )
+    return _keep_best(bundles, levels)
+
+
+def _approach(
+    bundles: Sequence[_Bundle],
+    order: Sequence[tuple[int, int]],
+    levels: list[int],
+    start: int,
+    cost: Callable[[Mapping[int, int]], int],
+    target: float,
+    slack: float,
+) -> tuple[list[int], int]:
+    """Where the next step in order is too large, take later and smaller ones instead."""
+    reached = cost(_counts(bundles, levels))
+    stuck: set[int] = set()
+    for b, level in order[start:]:
+        if reached <= target:
+            break
+        if b in stuck:
+            continue
+        attempt = [*levels[:b], level, *levels[b + 1 :]]
+        cheaper = cost(_counts(bundles, attempt))
+        if abs(cheaper - target) <= max(slack, abs(reached - target)) and (
+            cheaper >= target - slack
+        ):
+            levels, reached = attempt, cheaper
+        else:
+            stuck.add(b)
+    return levels, reached
+
+
+def check_share(name: str, share: float) -> None:
+    """Check that a budget is a fraction.
+
+    Raises:
+        BudgetError: if it is not strictly between 0 and 1.
+    """
+    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share < 1:
+        raise BudgetError(
+            f"{name}={share!r} is not a fraction between 0 and 1",
+            hint="budgets are the fraction to keep: flops=0.5 keeps half",
+        )
