@@ -24,36 +24,31 @@ class GraphNetwork(fx.GraphModule):
     """An exported network that can be trained: `train()` and `eval()` switch its operators.
 
     An exported graph has the mode of batch normalization and dropout written into its calls.
+    Calls that were in training mode although the model was exported in evaluation mode (weight
+    standardization is one) always are, and stay so.
     """
 
     def train(self, mode: bool = True) -> GraphNetwork:
         """Switch every operator that behaves differently in training."""
         super().train(mode)
-        changed = False
+        switches: dict[str, int] = self.meta.setdefault("mode_switches", _switches(self.graph))
         for node in self.graph.nodes:
-            if node.op != "call_function" or not isinstance(node.target, torch._ops.OpOverload):
-                continue
-            for i, argument in enumerate(node.target._schema.arguments):
-                if argument.name in ("train", "training") and len(node.args) > i:
-                    node.update_arg(i, mode)
-                    changed = True
-        if changed:
+            if node.name in switches:
+                node.update_arg(switches[node.name], mode)
+        if switches:
             self.recompile()
         return self
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> GraphNetwork:
-        plain = nn.Module()
-        plain.__dict__.update(
-            copy.deepcopy({k: v for k, v in self.__dict__.items() if k != "_graph"}, memo)
-        )
-        graph = fx.Graph()
-        graph._codegen = copy.deepcopy(self.graph._codegen)
-        output = graph.graph_copy(self.graph, val_map={}, return_output_node=True)
-        if isinstance(output, tuple):
-            graph.output(output[0])
-        duplicate = GraphNetwork(plain, graph)
-        duplicate.training = self.training
-        return duplicate
+
+def _switches(graph: fx.Graph) -> dict[str, int]:
+    """Position of the mode argument of each call that is in evaluation mode, by node name."""
+    found: dict[str, int] = {}
+    for node in graph.nodes:
+        if isinstance(node.target, torch._ops.OpOverload):
+            for i, argument in enumerate(node.target._schema.arguments[: len(node.args)]):
+                if argument.name in ("train", "training") and node.args[i] is False:
+                    found[node.name] = i
+    return found
 
 
 def sizes_of(kept: Kept) -> dict[int, int]:

@@ -183,9 +183,12 @@ class Sizing(Call):
     """The view of a call that a `resize` rule gets: axis sizes after the cut."""
 
     sizes: Mapping[int, int]
+    mentioned: list[Axis] = field(default_factory=list)
+    """The axes whose sizes were asked for: those that the call's arguments spell out."""
 
     def size(self, axis: Axis) -> int:
         """Size of `axis` after the cut."""
+        self.mentioned.append(axis)
         return ax.size(axis, self.sizes)
 
     def before(self, axis: Axis, at: int) -> int:

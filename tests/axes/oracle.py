@@ -1,7 +1,7 @@
 """Random axis expressions, and what they mean according to numpy and union-find alone.
 
 A recipe is an expression as its author wrote it, before any normal form: the name of a leaf, or
-`Product` or `Concat` of recipes. `build` turns it into an `Axis`; `mask` evaluates it by brute force.
+`Product` or `Concat` of recipes. `build` makes an `Axis` of it; `mask` evaluates it by brute force.
 """
 
 from __future__ import annotations
@@ -162,9 +162,7 @@ class Solution:
 
     def free_leaves(self) -> list[Leaf]:
         """Every leaf that is left and may be pruned."""
-        found = {
-            leaf.uid: leaf for name in self.named for leaf in leaves(self.resolve(name))
-        }
+        found = {leaf.uid: leaf for name in self.named for leaf in leaves(self.resolve(name))}
         return [leaf for leaf in found.values() if self.axes.pinned(leaf) is None]
 
     def units(self) -> set[frozenset[tuple[Name, int]]]:

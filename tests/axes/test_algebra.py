@@ -1,8 +1,9 @@
 """The laws of axis types, on random expressions and random systems of equations."""
 
 import time
-from itertools import accumulate, combinations
-from math import log2, prod as product_of
+from itertools import accumulate, combinations, pairwise
+from math import log2
+from math import prod as product_of
 
 import numpy as np
 import pytest
@@ -42,6 +43,15 @@ from tests.axes.oracle import (
 )
 
 EMPTY = Sum(())
+
+# Bugs of `autoprune.ir.axes` these tests have found. Delete the mark where one is fixed.
+two_forms = pytest.mark.xfail(
+    reason="`a x (b+c) x d` and `a x (b x d + c x d)` are one axis in two normal forms",
+    strict=False,
+)
+recursive = pytest.mark.xfail(
+    reason="resolve recurses along chains of solved leaves", raises=RecursionError
+)
 
 sizes = st.integers(1, 60)
 any_recipe = sizes.flatmap(recipes)
@@ -116,10 +126,17 @@ def test_concat_is_associative(x, y, z):
 small_recipe = st.integers(1, 8).flatmap(recipes)
 
 
+@two_forms
 @given(small_recipe, small_recipe, small_recipe)
 def test_prod_is_associative(x, y, z):
     x, y, z = map(Solution([]).build, (x, y, z))
     assert prod(x, prod(y, z)) == prod(prod(x, y), z) == prod(x, y, z)
+
+
+@two_forms
+def test_an_axis_has_one_normal_form():
+    a, b, c, d = (Leaf(uid, uid + 2) for uid in range(4))
+    assert prod(a, prod(concat(b, c), d)) == prod(prod(a, concat(b, c)), d)
 
 
 @given(any_recipe, any_recipe, any_recipe)
@@ -253,6 +270,7 @@ def test_concat_then_split_at(x, y):
     assert split_at(concat(x, y), x.size) == (x, y)
 
 
+@two_forms
 @given(any_recipe)
 def test_outer_and_inner_undoes_prod(recipe):
     axis = Solution([]).build(recipe)
@@ -269,6 +287,19 @@ def test_outer_and_inner_undoes_prod(recipe):
 def test_prod_then_outer_and_inner(recipe, width):
     outer, inner = Solution([]).build(recipe), Leaf(1000, width)
     assert outer_and_inner(prod(outer, inner), width) == (outer, inner)
+
+
+@pytest.mark.xfail(reason="only the terms of a sum are looked at one by one")
+@pytest.mark.parametrize("outer", [concat(ONE, Leaf(0, 3)), concat(ONE, ONE)], ids=str)
+def test_outer_and_inner_of_a_sum_within_a_lone_row(outer):
+    inner = concat(Leaf(1, 16), Leaf(2, 16))
+    assert outer_and_inner(prod(outer, inner), inner.size) == (outer, inner)
+
+
+@pytest.mark.xfail(reason="the empty axis has no first term", raises=IndexError)
+def test_outer_and_inner_of_the_empty_axis():
+    with pytest.raises(ValueError, match="not a product"):
+        outer_and_inner(EMPTY, 5)
 
 
 @pytest.mark.parametrize("inner_size", [2, 5, 6, 8, 24])
@@ -289,6 +320,7 @@ def test_unify_keeps_sizes_and_normal_form(equation):
         assert resolved.size == solution.build(recipe).size
 
 
+@two_forms
 @given(equations())
 def test_unify_makes_equal(equation):
     solution = Solution([equation])
@@ -296,6 +328,7 @@ def test_unify_makes_equal(equation):
     assert left == right
 
 
+@two_forms
 @given(systems(misfits=True))
 def test_unify_is_idempotent(system):
     once, twice = Solution(system), Solution([*system, *system])
@@ -318,6 +351,7 @@ def test_order_and_sides_do_not_matter(data):
     assert first.units() == second.units()
 
 
+@two_forms
 @given(st.data())
 def test_unify_is_transitive(data):
     n = data.draw(sizes)
@@ -379,6 +413,16 @@ def test_the_first_reason_is_kept():
     axes.pin(width, "third")
     assert [axes.pinned(leaf) for leaf in leaves(axes.resolve(hidden))] == ["first", "first"]
     assert axes.pinned(axes.leaf(768)) is None
+
+
+@pytest.mark.xfail(reason="of two merged leaves the older one's reason is kept")
+def test_the_first_reason_is_kept_when_pinned_leaves_merge():
+    axes = Axes()
+    older, newer = axes.leaf(4), axes.leaf(4)
+    axes.pin(newer, "first")
+    axes.pin(older, "second")
+    axes.unify(older, newer)
+    assert axes.pinned(axes.resolve(newer)) == "first"
 
 
 def test_pinning_names_one_leaf_of_many():
@@ -546,6 +590,13 @@ def test_reshapes_that_straddle_leave_what_they_can():
     assert text(axes, left, right) == ["5a+5a+5a+5a+5a+5a"] * 2
 
 
+def test_a_common_outer_factor_survives_a_straddle():
+    axes = Axes()
+    left, right = prod(axes.leaf(4), axes.leaf(9)), prod(axes.leaf(6), axes.leaf(6))
+    assert axes.unify(left, right)
+    assert {leaf.size for leaf in leaves(axes.resolve(left))} == {2, 3}
+
+
 # Conflicts and bounds.
 
 
@@ -607,18 +658,20 @@ def test_long_concatenations_return_quickly():
     assert len(axes.resolve(hidden).terms) == 1024
 
 
-@pytest.mark.parametrize("count", [200, 3000])
-@pytest.mark.parametrize("latest_first", [False, True])
+@pytest.mark.parametrize(
+    ("count", "latest_first"),
+    [(3000, False), (200, True), pytest.param(3000, True, marks=recursive)],
+)
 def test_long_chains_of_equal_axes(count, latest_first):
     axes = Axes()
     chain = [axes.leaf(8) for _ in range(count)]
-    links = list(zip(chain, chain[1:], strict=False))
+    links = list(pairwise(chain))
     for a, b in reversed(links) if latest_first else links:
         assert axes.unify(a, b)
     assert text(axes, chain[0], chain[-1]) == ["8a", "8a"]
 
 
-@pytest.mark.parametrize("count", [100, 1000])
+@pytest.mark.parametrize("count", [100, pytest.param(1000, marks=recursive)])
 def test_long_chains_of_slices(count):
     axes = Axes()
     hidden = rest = axes.leaf(2 * count)

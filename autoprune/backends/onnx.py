@@ -1,0 +1,181 @@
+"""torch.nn.Module -> ONNX file, checked and timed in ONNX Runtime."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils import _pytree as pytree
+
+from autoprune.backends.equality import difference, run, tolerance
+from autoprune.errors import AutopruneError, NotEqualError
+from autoprune.frontends.torch import Inputs
+from autoprune.ir.files import replacing
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Milliseconds of one inference in ONNX Runtime on the CPU.
+
+    Attributes:
+        before: median for the original network.
+        after: median for the pruned one, measured in turns with the original.
+        threads: threads ONNX Runtime was allowed.
+        rounds: inferences of each that were timed.
+    """
+
+    before: float
+    after: float
+    threads: int
+    rounds: int
+
+    @property
+    def speedup(self) -> float:
+        """How many times faster the pruned network is."""
+        return self.before / self.after
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter reports its progress and its internals; users did not ask."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def export_onnx(
+    model: nn.Module, inputs: Inputs, path: str | Path, *, dynamic_shapes: Any = None
+) -> float:
+    """Write a model in evaluation mode as ONNX, once ONNX Runtime has agreed with torch.
+
+    Returns:
+        The largest relative difference between ONNX Runtime and torch on the example inputs.
+
+    Raises:
+        NotEqualError: if they differ by more than rounding; nothing is written then.
+        AutopruneError: if the exporter fails; nothing is written then.
+    """
+    args, kwargs = inputs
+    modes = [(m, m.training) for m in model.modules()]
+    model.eval()
+    try:
+        with replacing(path) as temporary, _quiet(), torch.no_grad():
+            try:
+                torch.onnx.export(
+                    model, args, str(temporary), kwargs=kwargs, dynamo=True,
+                    dynamic_shapes=dynamic_shapes, external_data=False, verbose=False,
+                )  # fmt: skip
+            except Exception as error:
+                raise AutopruneError(
+                    f"torch.onnx.export failed: {str(error).splitlines()[0]}",
+                    hint="save as .pt2 or .safetensors instead, or report the operator",
+                ) from error
+            expected = run(model, inputs)
+            got = session_outputs(_session(temporary, 0), inputs)
+            reference = [
+                v for v in pytree.tree_leaves(expected) if isinstance(v, torch.Tensor)
+            ]
+            error = difference(reference, [torch.from_numpy(np.asarray(o)) for o in got])
+            if error > tolerance(expected) * 10:
+                raise NotEqualError(
+                    f"ONNX Runtime differs from torch by {error:.2g}",
+                    where=str(path),
+                    hint="report it with the operator list; .pt2 is an alternative",
+                )
+    finally:
+        for module, training in modes:
+            module.training = training
+    return error
+
+
+def _session(path: str | Path, threads: int) -> Any:
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(
+        str(path), options, providers=["CPUExecutionProvider"]
+    )
+
+
+def _feed(session: Any, inputs: Inputs) -> dict[str, Any]:
+    """Example inputs by the names the exported graph gave them."""
+    args, kwargs = inputs
+    tensors = [v for v in pytree.tree_leaves((args, kwargs)) if isinstance(v, torch.Tensor)]
+    names = [i.name for i in session.get_inputs()]
+    named = {k: v for k, v in kwargs.items() if isinstance(v, torch.Tensor)}
+    if named.keys() >= set(names):
+        return {n: named[n].numpy(force=True) for n in names}
+    if len(names) != len(tensors):
+        raise AutopruneError(
+            f"the exported graph has {len(names)} inputs, the example {len(tensors)} tensors",
+            hint="inputs that the model ignores cannot be exported; leave them out",
+        )
+    return {n: v.numpy(force=True) for n, v in zip(names, tensors, strict=True)}
+
+
+def session_outputs(session: Any, inputs: Inputs) -> list[Any]:
+    """Outputs of an ONNX Runtime session on example inputs, in order."""
+    outputs: list[Any] = session.run(None, _feed(session, inputs))
+    return outputs
+
+
+def measure_latency(
+    before: nn.Module,
+    after: nn.Module,
+    inputs: Inputs,
+    *,
+    threads: int = 1,
+    seconds: float = 2.0,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Latency:
+    """Time two models in ONNX Runtime, in turns, so that both see the same machine.
+
+    Args:
+        before: the original network.
+        after: the pruned network.
+        inputs: the example inputs.
+        threads: threads ONNX Runtime may use.
+        seconds: how long to measure; at least five rounds are made.
+        progress: called with what is being done.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        sessions = []
+        for name, model in (("before", before), ("after", after)):
+            progress(f"exporting the network {name} pruning")
+            path = Path(folder) / f"{name}.onnx"
+            export_onnx(model, inputs, path)
+            sessions.append(_session(path, threads))
+        progress("measuring latency")
+        feeds = [_feed(session, inputs) for session in sessions]
+        for session, feed in zip(sessions, feeds, strict=True):
+            for _ in range(2):
+                session.run(None, feed)
+        times: tuple[list[float], list[float]] = ([], [])
+        stop = time.perf_counter() + seconds
+        while len(times[0]) < 5 or time.perf_counter() < stop:
+            for session, feed, taken in zip(sessions, feeds, times, strict=True):
+                start = time.perf_counter()
+                session.run(None, feed)
+                taken.append((time.perf_counter() - start) * 1e3)
+        medians = [float(np.median(taken)) for taken in times]
+    return Latency(medians[0], medians[1], threads, len(times[0]))
