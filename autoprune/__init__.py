@@ -36,6 +36,7 @@ __all__ = [
     "TargetError",
     "TraceError",
     "apply_plan",
+    "inspect",
     "load",
     "prune",
 ]
@@ -46,12 +47,13 @@ _MODULE_OF = {
     "Plan": "autoprune.ir.plan",
     "Result": "autoprune.api",
     "apply_plan": "autoprune.api",
+    "inspect": "autoprune.api",
     "load": "autoprune.api",
     "prune": "autoprune.api",
 }
 
 if TYPE_CHECKING:
-    from autoprune.api import Options, Result, apply_plan, load, prune
+    from autoprune.api import Options, Result, apply_plan, inspect, load, prune
     from autoprune.ir.plan import Plan
 else:
     # Hidden from type checkers, for which it would make every misspelt name valid.

@@ -15,16 +15,22 @@ from torch import nn
 from autoprune.analysis.cost import CostModel
 from autoprune.analysis.groups import Groups, find_groups
 from autoprune.analysis.typing import TypedGraph, infer
-from autoprune.backends.equality import cut_error, difference, run, tolerance
+from autoprune.backends.equality import (
+    cut_error,
+    difference,
+    run,
+    run_in_evaluation,
+    tolerance,
+)
 from autoprune.backends.modules import (
-    Ambiguous,
-    find_attributes,
+    Inexpressible,
+    in_own_class,
     make_plan,
     rebuild,
     shared_sizes,
 )
 from autoprune.backends.torch import GraphNetwork, Kept, cut_graph, get_tensor, sizes_of
-from autoprune.errors import AutopruneError, BudgetError, GraphError, NotEqualError, PlanError
+from autoprune.errors import AutopruneError, BudgetError, GraphError, PlanError
 from autoprune.frontends.torch import Traced, trace
 from autoprune.ir.group import Group
 from autoprune.ir.plan import Plan
@@ -320,10 +326,7 @@ def _cut(
     approximate: float | None = None
     if len(exact) < len(kept):
         approximate, small = cut_error(traced, typed, groups, kept)
-    network, attributes, reason = _own_class(model, analysis, kept, small, options)
-    names = {uid: g.name for uid, g in groups.items()}
-    units = {uid: g.units for uid, g in groups.items()}
-    plan = make_plan(typed, names, units, kept, attributes, rebuildable=not reason)
+    network, plan, reason = _network(model, analysis, kept, small, options)
     report = _report(
         analysis, kept, reasons,
         module="GraphModule" if reason else "same class", module_reason=reason,
@@ -332,43 +335,31 @@ def _cut(
     return Result(network, plan, report, model, traced.inputs, traced.dynamic_shapes)
 
 
-def _own_class(
+def _network(
     model: nn.Module, analysis: _Analysis, kept: Kept, small: GraphNetwork, options: Options
-) -> tuple[nn.Module, Any, str]:
+) -> tuple[nn.Module, Plan, str]:
     """The pruned network as the model's own class, or the cut graph and why it has to be that."""
-    graph_network = small.train(model.training)
-    if not options.keep_class:
-        return graph_network, {}, "keep_class=False"
-    small = small.eval()
-    try:
-        attributes = find_attributes(model, analysis.typed, kept)
-        groups = analysis.groups
-        plan = make_plan(
-            analysis.typed,
-            {uid: g.name for uid, g in groups.items()},
-            {uid: g.units for uid, g in groups.items()},
-            kept, attributes, rebuildable=True,
-        )  # fmt: skip
-        candidate = rebuild(model, plan)
-    except (Ambiguous, PlanError) as problem:
-        return small.train(model.training), {}, str(problem).splitlines()[0]
-    modes = [(m, m.training) for m in candidate.modules()]
-    candidate.eval()
+    names = {g.leaf.uid: g.name for g in analysis.found.groups}
     expected = run(small, analysis.traced.inputs)
-    try:
-        gap = difference(expected, run(candidate, analysis.traced.inputs))
-    except Exception as problem:
-        text = str(problem).strip().splitlines() or [type(problem).__name__]
-        return small.train(model.training), {}, f"its forward does not follow: {text[0]}"
-    finally:
-        for module, training in modes:
-            module.training = training
-    if gap > tolerance(expected):
-        return (
-            small.train(model.training), {},
-            f"its forward computes something else (relative difference {gap:.1e})",
-        )  # fmt: skip
-    return candidate, attributes, ""
+
+    def objection(candidate: nn.Module) -> str:
+        try:
+            gap = difference(expected, run_in_evaluation(candidate, analysis.traced.inputs))
+        except Exception as problem:
+            text = str(problem).strip().splitlines() or [type(problem).__name__]
+            return f"its forward does not follow: {text[0]}"
+        if gap > tolerance(expected):
+            return f"its forward computes something else (relative difference {gap:.1e})"
+        return ""
+
+    reason = "keep_class=False"
+    if options.keep_class:
+        try:
+            return *in_own_class(model, analysis.typed, names, kept, objection), ""
+        except Inexpressible as inexpressible:
+            reason = str(inexpressible)
+    plan = make_plan(analysis.typed, names, kept, None)
+    return small.train(model.training), plan, reason
 
 
 def _report(
@@ -407,15 +398,3 @@ def _notes(analysis: _Analysis) -> list[str]:
         because = "; ".join(f"{p.where[0]}: {p.reason}" for p in largest)
         return [f"Nothing can be pruned. {because}"]
     return []
-
-
-__all__ = [
-    "NotEqualError",
-    "Options",
-    "Plan",
-    "Result",
-    "apply_plan",
-    "inspect",
-    "load",
-    "prune",
-]

@@ -8,15 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from autoprune.analysis.cost import Cost
+from autoprune.errors import AutopruneError
 from autoprune.ir.files import write_atomically
 
 if TYPE_CHECKING:
     from autoprune.backends.onnx import Latency
+
+ROWS = 40
+"""Groups shown in a table; JSON holds all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,59 +91,99 @@ class Report:
         """Everything in the report as JSON text."""
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
 
+    @classmethod
+    def from_json(cls, text: str) -> Report:
+        """Read a report back.
+
+        Raises:
+            AutopruneError: if the text is no report.
+        """
+        try:
+            data = json.loads(text)
+            data["before"], data["after"] = Cost(**data["before"]), Cost(**data["after"])
+            data["groups"] = tuple(_row(GroupRow, row) for row in data["groups"])
+            data["pinned"] = tuple(_row(PinnedRow, row) for row in data["pinned"])
+            for name in ("unknown_operators", "notes"):
+                data[name] = tuple(data[name])
+            if data["latency"] is not None:
+                from autoprune.backends.onnx import Latency
+
+                data["latency"] = Latency(**data["latency"])
+            return cls(**data)
+        except (KeyError, TypeError, ValueError) as error:
+            raise AutopruneError(
+                f"this is not a report: {type(error).__name__}: {error}",
+                hint="a report is what Report.save or Report.to_json wrote",
+            ) from error
+
     def save(self, path: str | Path) -> None:
         """Write the report as JSON."""
         write_atomically(path, self.to_json().encode())
 
     def __str__(self) -> str:
-        console = Console(width=110, no_color=True, highlight=False)
+        console = Console(width=100, color_system=None, highlight=False, emoji=False)
         with console.capture() as capture:
             console.print(self)
-        return capture.get()
+        return "\n".join(line.rstrip() for line in capture.get().splitlines())
 
     def __rich__(self) -> RenderableType:
-        parts: list[RenderableType] = [self._costs()]
+        parts: list[RenderableType] = [
+            heading("Cost of one forward pass on the example inputs"), self._costs()
+        ]  # fmt: skip
         if self.groups:
-            parts.append(self._groups())
+            count = _count(len(self.groups), "group")
+            parts += [heading(f"{count} of slices that can only go together"), self._groups()]
         if self.pinned:
-            parts.append(self._pinned())
+            count = _count(len(self.pinned), "axis", "axes")
+            parts += [heading(f"{count} kept whole, and why"), self._pinned()]
         parts.extend(Text(line) for line in self._lines())
         return Group(*parts)
 
+    @property
+    def pruned(self) -> bool:
+        """Whether any group lost units."""
+        return any(row.kept < row.units for row in self.groups)
+
     def _costs(self) -> Table:
-        pruned = self.after != self.before
-        table = Table(title="Cost on the example inputs", title_justify="left")
+        table = plain_table()
+        table.show_header = self.pruned
         table.add_column("")
-        table.add_column("before", justify="right")
-        if pruned:
-            table.add_column("after", justify="right")
-            table.add_column("kept", justify="right")
+        table.add_column("before", justify="right", no_wrap=True)
+        if self.pruned:
+            table.add_column("after", justify="right", no_wrap=True)
+            table.add_column("", justify="right", no_wrap=True)
         rows: list[tuple[str, float, float, Any]] = [
             ("parameters", self.before.params, self.after.params, quantity),
             ("FLOPs", self.before.flops, self.after.flops, quantity),
             ("activation memory", self.before.memory, self.after.memory, _bytes),
         ]
-        if self.latency is not None:
-            label = f"latency, ONNX Runtime, {self.latency.threads} thread(s)"
-            rows.append((label, self.latency.before, self.latency.after, _milliseconds))
         for label, before, after, show in rows:
             cells = [label, show(before)]
-            if pruned:
-                cells += [show(after), f"{after / before:.1%}" if before else "-"]
+            if self.pruned:
+                cells += [show(after), f"{after / before:.1%}" if before else ""]
             table.add_row(*cells)
+        if self.latency is not None:
+            slow, fast = self.latency.before, self.latency.after
+            table.add_row(
+                f"ONNX Runtime, {_count(self.latency.threads, 'thread')}",
+                milliseconds(slow), milliseconds(fast), times_faster(slow, fast),
+            )  # fmt: skip
         return table
 
     def _groups(self) -> Table:
-        table = Table(title=f"Groups ({len(self.groups)})", title_justify="left")
-        for column in ("group", "kept", "guarantee", "slices", "note"):
-            table.add_column(column, justify="right" if column == "kept" else "left",
-                             overflow="fold")
-        for row in self.groups:
-            more = f" and {len(row.where) - 1} more" if len(row.where) > 1 else ""
-            table.add_row(
-                row.name, f"{row.kept}/{row.units}", row.guarantee, f"{row.where[0]}{more}",
-                row.reason,
-            )  # fmt: skip
+        table = plain_table()
+        table.add_column("group", overflow="fold")
+        table.add_column("units", justify="right", no_wrap=True)
+        table.add_column("guarantee", no_wrap=True)
+        table.add_column("slices", justify="right", no_wrap=True)
+        if any(row.reason for row in self.groups):
+            table.add_column("note", overflow="fold")
+        for row in self.groups[:ROWS]:
+            units = f"{row.units} -> {row.kept}" if row.kept < row.units else str(row.units)
+            cells = [row.name, units, row.guarantee, str(len(row.where)), row.reason]
+            table.add_row(*cells[: len(table.columns)])
+        if len(self.groups) > ROWS:
+            table.add_row(f"and {len(self.groups) - ROWS} more, see the JSON report")
         return table
 
     def _pinned(self) -> Table:
@@ -146,31 +191,58 @@ class Report:
         by_reason: dict[str, list[PinnedRow]] = {}
         for row in self.pinned:
             by_reason.setdefault(row.reason.split(" (")[0], []).append(row)
-        table = Table(title=f"Pinned axes ({len(self.pinned)})", title_justify="left")
-        for column in ("why", "axes", "such as"):
-            table.add_column(column, overflow="fold")
+        table = plain_table()
+        table.add_column("because", overflow="fold")
+        table.add_column("axes", justify="right", no_wrap=True)
+        table.add_column("such as (size)", overflow="fold")
         for reason, rows in by_reason.items():
-            largest = sorted(rows, key=lambda r: -r.size)[:3]
+            largest = sorted(rows, key=lambda r: -r.size)[:2]
             shown = ", ".join(f"{r.where[0]} ({r.size})" for r in largest)
             table.add_row(reason, str(len(rows)), shown)
         return table
 
     def _lines(self) -> list[str]:
         lines = list(self.notes)
+        if self.module == "same class":
+            lines.append("The pruned network is of the model's own class.")
+        elif self.module:
+            lines.append(f"The pruned network is a {self.module}: {self.module_reason}.")
         if self.module:
-            because = f": {self.module_reason}" if self.module_reason else ""
-            lines.append(f"The result is of the {self.module}{because}" if not because
-                         else f"The result is a {self.module}{because}")
-            lines.append(f"Cut and zeroed network differ by {self.error:.1e} (relative).")
+            lines.append(f"{_EXACT} {self.error:.1e} (relative).")
         if self.approximate_error is not None:
             lines.append(
-                f"With the approximate groups the outputs change by {self.approximate_error:.1e} "
-                "(relative)."
+                "Approximate groups were cut too: the outputs then differ from the zeroed "
+                f"network's by {self.approximate_error:.1e} (relative)."
             )
         if self.unknown_operators:
             names = ", ".join(self.unknown_operators)
-            lines.append(f"Operators without a rule, whose axes are pinned: {names}")
+            lines.append(f"Operators without a rule, whose axes are kept whole: {names}")
         return lines
+
+
+_EXACT = "Its outputs and those of the original with the same units set to zero differ by at most"
+
+
+def _row(kind: Any, data: dict[str, Any]) -> Any:
+    return kind(**{**data, "where": tuple(data["where"])})
+
+
+def heading(text: str) -> Text:
+    """The line above a table."""
+    return Text(text, style="bold")
+
+
+def plain_table() -> Table:
+    """An empty table as all of ours look."""
+    return Table(
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        header_style="dim",
+    )
+
+
+def _count(n: int, one: str, many: str = "") -> str:
+    return f"{n} {one if n == 1 else many or one + 's'}"
 
 
 def quantity(n: float) -> str:
@@ -185,5 +257,11 @@ def _bytes(n: float) -> str:
     return f"{quantity(n)}B" if n >= 1e3 else f"{n:.0f} B"
 
 
-def _milliseconds(t: float) -> str:
-    return f"{t:.3f} ms"
+def milliseconds(t: float) -> str:
+    """A duration, to three digits or so."""
+    return f"{t:.3g} ms" if t < 100 else f"{t:.0f} ms"
+
+
+def times_faster(before: float, after: float) -> str:
+    """How much less time, in words."""
+    return f"{before / after:.2f}x faster" if before >= after else f"{after / before:.2f}x slower"

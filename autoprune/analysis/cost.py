@@ -10,7 +10,7 @@ import numpy as np
 
 from autoprune.analysis.typing import TypedGraph, operator_of
 from autoprune.ir import axes as ax
-from autoprune.ir.axes import Axis, leaves
+from autoprune.ir.axes import Axis
 from autoprune.ops.rule import Call, writes_in_place
 
 Sizes = Mapping[int, int]
@@ -51,7 +51,7 @@ class Monomial:
 
 def _monomial(coefficient: int, axes: tuple[Axis, ...], free: frozenset[int]) -> Monomial:
     """Sizes that no plan changes go into the coefficient."""
-    changing = tuple(a for a in axes if any(leaf.uid in free for leaf in leaves(a)))
+    changing = tuple(a for a in axes if not a.uids.isdisjoint(free))
     fixed = prod(a.size for a in axes) // max(1, prod(a.size for a in changing))
     return Monomial(coefficient * fixed, changing)
 

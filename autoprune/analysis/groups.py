@@ -11,6 +11,9 @@ from autoprune.ir.axes import Leaf, leaves
 from autoprune.ir.group import Group, Occurrence, Pinned
 
 
+_ONE_BY_ONE = "its positions are told apart one by one"
+
+
 @dataclass(frozen=True)
 class Groups:
     """All groups of a graph, and the parameter axes that belong to none, with the reason."""
@@ -29,11 +32,15 @@ def find_groups(typed: TypedGraph) -> Groups:
     listed in the order of the graph's parameters, and named after the first one they occur in.
     """
     found: dict[int, tuple[str, Leaf, list[Occurrence]]] = {}
+    pinned: list[Pinned] = []
     trained: set[int] = set()
     for parameter in typed.graph.parameters:
         name = parameter.value.name
         for dim, axis in enumerate(typed.types[name]):
             distinct = list(dict.fromkeys(leaves(axis)))
+            if not distinct and axis.size > 1 and parameter.kind == "parameter":
+                label = f"{name}:{dim}"
+                pinned.append(Pinned(label, axis.size, (label,), _ONE_BY_ONE))
             for i, leaf in enumerate(distinct):
                 label = f"{name}:{dim}" if len(distinct) == 1 else f"{name}:{dim}/{i}"
                 _, _, occurrences = found.setdefault(leaf.uid, (label, leaf, []))
@@ -43,7 +50,6 @@ def find_groups(typed: TypedGraph) -> Groups:
     prunable = [uid for uid in found if uid not in typed.pins and uid in trained]
     verdicts = guarantees(typed, prunable)
     groups: list[Group] = []
-    pinned: list[Pinned] = []
     for uid, (name, leaf, occurrences) in found.items():
         if uid in verdicts:
             verdict = verdicts[uid]

@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from autoprune.analysis.typing import TypedGraph, operator_of
-from autoprune.ir.axes import leaves
 from autoprune.ir.graph import Node
 from autoprune.ir.group import Guarantee
 from autoprune.ops.rule import State, Zeroing, writes_in_place
@@ -36,7 +35,7 @@ class _Propagation:
         self.states: dict[tuple[str, int], State] = {}
         self.verdicts = dict.fromkeys(uids, Verdict(Guarantee.ZERO_INVARIANT, ""))
         self.carried: dict[str, frozenset[int]] = {
-            name: frozenset(leaf.uid for axis in shape for leaf in leaves(axis)) & uids
+            name: frozenset[int]().union(*(axis.uids for axis in shape)) & uids
             for name, shape in typed.types.items()
         }
         self.constants = _constants(typed)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import autoprune.ops  # noqa: F401  (registers the operator families)
 from autoprune.errors import GraphError
-from autoprune.ir.axes import ONE, Axes, leaves
+from autoprune.ir.axes import Axes
 from autoprune.ir.graph import Graph, Node
 from autoprune.ops.rule import UNKNOWN, Operator, Shape, Typing, find
 
@@ -91,14 +91,7 @@ def infer(graph: Graph, *, strict: bool = False) -> TypedGraph:
         for axis in types[value.name]:
             axes.pin(axis, f"`{value.name}` is written to")
     resolved = {
-        name: tuple(axes.resolve(axis) if axis is not ONE else ONE for axis in shape)
+        name: tuple(axes.resolve(axis) for axis in shape)
         for name, shape in types.items()
     }
-    pins = {
-        leaf.uid: reason
-        for shape in resolved.values()
-        for axis in shape
-        for leaf in leaves(axis)
-        if (reason := axes.pinned(leaf)) is not None
-    }
-    return TypedGraph(graph, resolved, pins, tuple(unknown))
+    return TypedGraph(graph, resolved, axes.pins(), tuple(unknown))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import fx, nn
 from torch.utils import _pytree as pytree
@@ -16,8 +17,6 @@ from autoprune.frontends.torch import Inputs, Traced
 from autoprune.ir import axes as ax
 from autoprune.ir.axes import Indices
 from autoprune.ir.group import Group
-
-import numpy as np
 
 ROUNDING: Mapping[torch.dtype, float] = {
     torch.float64: 1e-9,
@@ -38,6 +37,17 @@ def run(model: nn.Module, inputs: Inputs, state: Mapping[str, torch.Tensor] | No
         if state:
             return torch.func.functional_call(model, dict(state), args, kwargs)
         return model(*args, **kwargs)
+
+
+def run_in_evaluation(model: nn.Module, inputs: Inputs) -> Any:
+    """Outputs on the example inputs in evaluation mode; every module's own mode is restored."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        return run(model, inputs)
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 def difference(a: Any, b: Any) -> float:

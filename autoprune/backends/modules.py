@@ -10,7 +10,9 @@ the result against the cut graph.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations, islice
 from typing import Any
 
 import torch
@@ -21,58 +23,80 @@ from autoprune.backends.torch import Kept, cut_tensor, get_tensor, set_tensor, s
 from autoprune.errors import PlanError
 from autoprune.ir import axes as ax
 from autoprune.ir.axes import Axis
-from autoprune.ir.graph import Graph
 from autoprune.ir.plan import Choice, Plan, expression
 from autoprune.ops.rule import Sizing
 
 Attributes = dict[str, dict[str, tuple[Axis, ...]]]
 """By module path and attribute name: the axes whose sizes the attribute states."""
 
+ATTEMPTS = 16
+"""Most readings of ambiguous attributes that are tried."""
 
-class Ambiguous(Exception):
-    """An attribute would have to take two values at once."""
+
+class Inexpressible(Exception):
+    """No attribute values make the model's own `forward` compute the cut network."""
 
 
-def mentioned_axes(typed: TypedGraph) -> dict[str, list[Axis]]:
-    """By module path, the axes whose sizes the calls made in its own `forward` spell out."""
-    found: dict[str, list[Axis]] = {}
+@dataclass(frozen=True)
+class _Mention:
+    """The axes whose sizes one call spells out."""
+
+    axes: tuple[Axis, ...]
+    alike: bool
+    """The call can only say them as one number: a split into equal pieces."""
+
+
+def _mentions(typed: TypedGraph) -> dict[str, list[_Mention]]:
+    """What the calls made in a module's own `forward` mention, by module path."""
     # Rules look at sizes only as far as something shrinks, so everything does here.
     shrunk = {
         leaf.uid: leaf.size - 1
-        for axes in typed.types.values()
-        for axis in axes
+        for shape in typed.types.values()
+        for axis in shape
         for leaf in ax.leaves(axis)
         if leaf.uid not in typed.pins
     }
+    found: dict[str, list[_Mention]] = {}
     for node in typed.graph.nodes:
         sizing = Sizing(node, typed.types, shrunk)
-        operator_of(node).resize(sizing)
+        resized = operator_of(node).resize(sizing)
         path = node.module[-1] if node.module else ""
-        found.setdefault(path, []).extend(sizing.mentioned)
+        found.setdefault(path, []).append(
+            _Mention(tuple(sizing.mentioned), resized.op is not None)
+        )
     return found
 
 
 def shared_sizes(
     model: nn.Module, typed: TypedGraph, free: frozenset[int]
 ) -> Iterator[frozenset[int]]:
-    """Leaves that one attribute states the size of, so that they should shrink alike.
+    """Leaves that should shrink alike, because the model's code states their size only once.
 
     The width of queries and keys and the width of values are two groups, but a module that keeps
     both in one `head_dim` can only express cuts that agree.
     """
     modules = dict(model.named_modules())
-    for path, axes in mentioned_axes(typed).items():
+    for path, mentions in _mentions(typed).items():
         values = set(_integers(modules[path])) if path in modules else set()
-        by_size: dict[int, list[frozenset[int]]] = {}
-        for axis in axes:
-            leaves = frozenset(leaf.uid for leaf in ax.leaves(axis)) & free
-            if axis.size in values and leaves:
-                by_size.setdefault(axis.size, []).append(leaves)
-        for sets in by_size.values():
-            common = frozenset[int].intersection(*sets)
-            rest = {s - common for s in sets}
-            if len(rest) > 1 and all(len(s) == 1 for s in rest):
-                yield frozenset().union(*rest)
+        for value in values:
+            axes = [a for m in mentions for a in m.axes if a.size == value]
+            yield from _tied(axes, free)
+        for mention in mentions:
+            if mention.alike:
+                yield from _tied(mention.axes, free)
+
+
+def _tied(axes: Sequence[Axis], free: frozenset[int]) -> Iterator[frozenset[int]]:
+    """Ties that make axes of one size shrink to one size, where leaf by leaf they match."""
+    lists = {tuple(leaf for leaf in dict.fromkeys(ax.leaves(a)) if leaf.uid in free) for a in axes}
+    lists.discard(())
+    if len(lists) < 2:
+        return
+    common = frozenset[ax.Leaf].intersection(*(frozenset(leaves) for leaves in lists))
+    rest = {tuple(leaf for leaf in leaves if leaf not in common) for leaves in lists}
+    if len({len(leaves) for leaves in rest}) == 1:
+        for matching in zip(*rest, strict=True):
+            yield frozenset(leaf.uid for leaf in matching)
 
 
 def _integers(module: nn.Module) -> Iterator[int]:
@@ -86,41 +110,55 @@ def _entries(value: Any) -> tuple[int, ...]:
     return parts if parts and all(type(p) is int for p in parts) else ()
 
 
-def find_attributes(model: nn.Module, typed: TypedGraph, kept: Kept) -> Attributes:
-    """The attributes that state a size which `kept` changes.
+def attribute_readings(model: nn.Module, typed: TypedGraph, kept: Kept) -> Iterator[Attributes]:
+    """Ways to read the model's integer attributes as sizes that `kept` changes, likeliest first.
+
+    An attribute may equal both a size that changes and one that does not; readings differ in
+    which it is, alike for all modules of one class.
 
     Raises:
-        Ambiguous: if an attribute would need two values.
+        Inexpressible: if an attribute would have to take two new values.
     """
     sizes = sizes_of(kept)
-    mentioned = mentioned_axes(typed)
-    result: Attributes = {}
+    mentions = _mentions(typed)
+    certain: Attributes = {}
+    doubtful: dict[tuple[type, str], Attributes] = {}
     for path, module in model.named_modules():
-        described = _described_by_weight(path, module, typed.graph, typed)
+        described = _described_by_weight(path, module, typed)
+        mentioned = [a for m in mentions.get(path, ()) for a in m.axes]
         for name, value in vars(module).items():
             entries = _entries(value)
-            if not entries or name.startswith("__"):
+            if not entries or (described and name not in described):
                 continue
-            axes = described.get(name) or tuple(
-                _stated(mentioned.get(path, ()), entry, sizes, f"`{name}` of `{path}`")
-                for entry in entries
-            )
+            axes = described.get(name)
+            doubt = False
+            if axes is None:
+                read = [_read(mentioned, n, sizes, f"`{name}` of `{path}`") for n in entries]
+                axes = tuple(axis for axis, _ in read)
+                doubt = any(unsure for _, unsure in read)
             if any(ax.size(axis, sizes) != axis.size for axis in axes):
-                result.setdefault(path, {})[name] = axes
-    return result
+                target = doubtful.setdefault((type(module), name), {}) if doubt else certain
+                target.setdefault(path, {})[name] = axes
+    for count in range(len(doubtful) + 1):
+        for left_alone in combinations(doubtful, count):
+            reading = {path: dict(entries) for path, entries in certain.items()}
+            for key, attributes in doubtful.items():
+                if key not in left_alone:
+                    for path, entry in attributes.items():
+                        reading.setdefault(path, {}).update(entry)
+            yield reading
 
 
-def _stated(axes: Iterable[Axis], value: int, sizes: Mapping[int, int], what: str) -> Axis:
-    """The axis of size `value` among `axes`, whose new size must be unambiguous."""
-    changed = {
-        new: axis
-        for axis in axes
-        if axis.size == value and (new := ax.size(axis, sizes)) != value
-    }
+def _read(
+    axes: Sequence[Axis], value: int, sizes: Mapping[int, int], what: str
+) -> tuple[Axis, bool]:
+    """The axis of size `value` that shrinks, and whether others of that size do not."""
+    new = {ax.size(axis, sizes): axis for axis in axes if axis.size == value}
+    changed = {n: axis for n, axis in new.items() if n != value}
     if len(changed) > 1:
-        values = " and ".join(str(new) for new in sorted(changed))
-        raise Ambiguous(f"{what} says {value}, and would have to say {values} at once")
-    return next(iter(changed.values()), _fixed(value))
+        values = " and ".join(str(n) for n in sorted(changed))
+        raise Inexpressible(f"{what} says {value}, and would have to say {values} at once")
+    return next(iter(changed.values()), _fixed(value)), len(new) > len(changed)
 
 
 def _fixed(value: int) -> Axis:
@@ -128,34 +166,33 @@ def _fixed(value: int) -> Axis:
 
 
 def _described_by_weight(
-    path: str, module: nn.Module, graph: Graph, typed: TypedGraph
+    path: str, module: nn.Module, typed: TypedGraph
 ) -> dict[str, tuple[Axis, ...]]:
-    """Sizes that torch's own layers repeat from the shape of their weight."""
-    own = {n: _axes_of(graph, typed, f"{path}.{n}" if path else n)
-           for n in ("weight", "running_mean")}
-    weight = own["weight"] or own["running_mean"]
+    """Sizes that layers repeat from the shape of their weight, under torch's usual names."""
+    prefix = f"{path}." if path else ""
+    weight = _axes_of(typed, f"{prefix}weight") or _axes_of(typed, f"{prefix}running_mean")
     if weight is None:
         return {}
-    first = weight[:1]
-    second = weight[1:2]
+    first, second = weight[:1], weight[1:2]
     described = {
         "num_features": first, "num_channels": first, "num_parameters": first,
         "normalized_shape": weight,
     }  # fmt: skip
     if len(weight) == 2:
-        described |= {"out_features": first, "in_features": second,
-                      "num_embeddings": first, "embedding_dim": second}
-    groups = getattr(module, "groups", 1)
-    if len(weight) > 2 and isinstance(groups, int) and first[0].size % groups == 0:
-        try:
-            outer, _ = ax.outer_and_inner(first[0], first[0].size // groups)
-        except ValueError:
-            outer = _fixed(groups)
+        described |= {
+            "out_features": first, "in_features": second,
+            "num_embeddings": first, "embedding_dim": second,
+        }  # fmt: skip
+    groups = getattr(module, "groups", getattr(module, "num_groups", 1))
+    outer = _outer(first[0], groups) if type(groups) is int else None
+    if outer is not None:
         other = (ax.prod(outer, *second),)
-        transposed = getattr(module, "transposed", False) is True
-        described |= {"in_channels": first, "out_channels": other} if transposed else {
-            "in_channels": other, "out_channels": first
-        }
+        if getattr(module, "transposed", False) is True:
+            other, first = first, other
+        described |= {
+            "groups": (outer,), "num_groups": (outer,),
+            "in_channels": other, "out_channels": first,
+        }  # fmt: skip
     return {
         name: axes
         for name, axes in described.items()
@@ -163,23 +200,35 @@ def _described_by_weight(
     }
 
 
-def _axes_of(graph: Graph, typed: TypedGraph, path: str) -> tuple[Axis, ...] | None:
-    for parameter in graph.parameters:
+def _outer(axis: Axis, groups: int) -> Axis | None:
+    if groups < 1 or axis.size % groups:
+        return None
+    try:
+        return ax.outer_and_inner(axis, axis.size // groups)[0]
+    except ValueError:
+        return None
+
+
+def _axes_of(typed: TypedGraph, path: str) -> tuple[Axis, ...] | None:
+    for parameter in typed.graph.parameters:
         if path in parameter.names:
             return typed.types[parameter.value.name]
     return None
 
 
 def make_plan(
-    typed: TypedGraph,
-    names: Mapping[int, str],
-    units: Mapping[int, int],
-    kept: Kept,
-    attributes: Attributes,
-    rebuildable: bool,
+    typed: TypedGraph, names: Mapping[int, str], kept: Kept, attributes: Attributes | None
 ) -> Plan:
-    """The plan that says in JSON what `kept` and `attributes` say in axis types."""
+    """The plan that says in JSON what `kept` and `attributes` say in axis types.
+
+    Args:
+        typed: the graph.
+        names: group names by leaf.
+        kept: kept units by leaf.
+        attributes: what to set in a model of the user's own class, or None if that is not enough.
+    """
     chosen = {uid: names[uid] for uid in kept}
+    units = {leaf.uid: leaf.size for s in typed.types.values() for a in s for leaf in ax.leaves(a)}
     return Plan(
         graph=typed.graph.digest,
         groups={
@@ -188,13 +237,13 @@ def make_plan(
         parameters={
             p.value.name: tuple(expression(a, chosen) for a in typed.types[p.value.name])
             for p in typed.graph.parameters
-            if any(leaf.uid in kept for a in typed.types[p.value.name] for leaf in ax.leaves(a))
+            if any(not a.uids.isdisjoint(kept) for a in typed.types[p.value.name])
         },
         attributes={
             path: {name: [expression(a, chosen) for a in axes] for name, axes in entries.items()}
-            for path, entries in attributes.items()
+            for path, entries in (attributes or {}).items()
         },
-        rebuildable=rebuildable,
+        rebuildable=attributes is not None,
     )
 
 
@@ -202,20 +251,41 @@ def rebuild(model: nn.Module, plan: Plan) -> nn.Module:
     """A copy of `model`, of its own class, with parameters sliced and attributes set.
 
     Raises:
-        PlanError: if the model lacks a parameter of the plan or has it in another shape.
+        PlanError: if the model lacks a parameter or attribute of the plan, or has a parameter in
+            another shape.
     """
     result = copy.deepcopy(model)
+    _cut_tensors(result, plan)
+    sizes = sizes_of(plan.choices())
+    for path, entries in plan.attributes.items():
+        for name, stated in entries.items():
+            try:
+                module = result.get_submodule(path)
+                old = getattr(module, name)
+            except AttributeError as error:
+                raise PlanError(
+                    "the plan sets an attribute that the model does not have",
+                    where=f"{path}.{name}",
+                    hint="apply the plan to the architecture it was made for",
+                ) from error
+            new = [ax.size(axis, sizes) for axis in plan.axes(tuple(stated))]
+            setattr(module, name, type(old)(new) if isinstance(old, tuple | list) else new[0])
+    return result
+
+
+def _cut_tensors(model: nn.Module, plan: Plan) -> None:
+    """Slice every parameter and buffer the plan names, under all the names it is tied to."""
     kept = plan.choices()
     names: dict[int, list[str]] = {}
     for name, tensor in (
-        *result.named_parameters(remove_duplicate=False),
-        *result.named_buffers(remove_duplicate=False),
+        *model.named_parameters(remove_duplicate=False),
+        *model.named_buffers(remove_duplicate=False),
     ):
         names.setdefault(id(tensor), []).append(name)
     for name, expressions in plan.parameters.items():
         axes = plan.axes(expressions)
         try:
-            old = get_tensor(result, name)
+            old = get_tensor(model, name)
         except AttributeError as error:
             raise PlanError(
                 "the plan cuts a parameter that the model does not have",
@@ -233,19 +303,38 @@ def rebuild(model: nn.Module, plan: Plan) -> nn.Module:
         if isinstance(old, nn.Parameter):
             new = nn.Parameter(new, requires_grad=old.requires_grad)
         for alias in names.get(id(old), [name]):
-            set_tensor(result, alias, new)
-    sizes = sizes_of(kept)
-    for path, entries in plan.attributes.items():
-        module = result.get_submodule(path)
-        for name, stated in entries.items():
-            _set_sizes(module, name, [ax.size(a, sizes) for a in plan.axes(tuple(stated))])
-    return result
+            set_tensor(model, alias, new)
 
 
-def _set_sizes(module: nn.Module, name: str, sizes: list[int]) -> None:
-    old = getattr(module, name)
-    if isinstance(old, tuple | list):
-        setattr(module, name, type(old)(sizes))
-    else:
-        setattr(module, name, sizes[0])
+def in_own_class(
+    model: nn.Module,
+    typed: TypedGraph,
+    names: Mapping[int, str],
+    kept: Kept,
+    objection: Callable[[nn.Module], str],
+) -> tuple[nn.Module, Plan]:
+    """The cut network as the model's own class, and the plan that makes it.
 
+    Args:
+        model: the user's model.
+        typed: its graph.
+        names: group names by leaf.
+        kept: kept units by leaf.
+        objection: says what is wrong with a candidate, or nothing if it computes the same as the
+            cut graph.
+
+    Raises:
+        Inexpressible: with the first objection, if there is one to every candidate.
+    """
+    first = ""
+    for attributes in islice(attribute_readings(model, typed, kept), ATTEMPTS):
+        plan = make_plan(typed, names, kept, attributes)
+        try:
+            candidate = rebuild(model, plan)
+        except PlanError as error:
+            raise Inexpressible(f"{error.what} ({error.where})") from error
+        problem = objection(candidate)
+        if not problem:
+            return candidate, plan
+        first = first or problem
+    raise Inexpressible(first)

@@ -59,7 +59,7 @@ def sizes_of(kept: Kept) -> dict[int, int]:
 def cut_tensor(tensor: torch.Tensor, axes: tuple[Axis, ...], kept: Kept) -> torch.Tensor:
     """The kept positions of a tensor, as a new contiguous tensor."""
     for dim, axis in enumerate(axes):
-        if any(leaf.uid in kept for leaf in ax.leaves(axis)):
+        if not axis.uids.isdisjoint(kept):
             positions = torch.from_numpy(ax.kept_positions(axis, kept)).to(tensor.device)
             tensor = tensor.index_select(dim, positions)
     return tensor
@@ -75,7 +75,7 @@ def cut_parameters(
     changed: dict[str, torch.Tensor | nn.Parameter] = {}
     for parameter in traced.graph.parameters:
         axes = typed.types[parameter.value.name]
-        if not any(leaf.uid in kept for axis in axes for leaf in ax.leaves(axis)):
+        if all(axis.uids.isdisjoint(kept) for axis in axes):
             continue
         old = get_tensor(traced.module, parameter.names[0])
         new: torch.Tensor | nn.Parameter = cut_tensor(old.detach(), axes, kept).clone()
@@ -106,13 +106,8 @@ def resized_calls(typed: TypedGraph, kept: Kept) -> dict[str, Resized]:
     sizes = sizes_of(kept)
     calls: dict[str, Resized] = {}
     for node in typed.graph.nodes:
-        touched = (
-            leaf.uid in kept
-            for value in (*node.inputs, *node.outputs)
-            for axis in typed.types[value.name]
-            for leaf in ax.leaves(axis)
-        )
-        if not any(touched):
+        around = (a for v in (*node.inputs, *node.outputs) for a in typed.types[v.name])
+        if all(axis.uids.isdisjoint(kept) for axis in around):
             continue
         resized = operator_of(node).resize(Sizing(node, typed.types, sizes))
         arguments = {
@@ -209,7 +204,7 @@ def zeroed_parameters(
             continue
         tensor: torch.Tensor | None = None
         for dim, axis in enumerate(typed.types[parameter.value.name]):
-            for uid in {leaf.uid for leaf in ax.leaves(axis)} & removed.keys():
+            for uid in axis.uids & removed.keys():
                 rows = ax.unit_positions(axis, uid)[removed[uid]].ravel()
                 if tensor is None:
                     tensor = get_tensor(traced.module, parameter.names[0]).detach().clone()

@@ -11,7 +11,7 @@ is a row-major reshape, a sum is a concatenation:
 general refinement under which both sides list the same indices in the same order, or, where that
 refinement would fall apart into single positions, both sides are pinned with a reason.
 
-Expressions are kept in a normal form, a sum of products in which no product starts with a sum:
+Expressions are kept in a normal form in which a sum is only ever the last factor of a product:
 `(a+b) x c` is stored as `a x c + b x c`, which lists the same positions.
 """
 
@@ -28,8 +28,8 @@ import numpy.typing as npt
 
 Indices = npt.NDArray[np.intp]
 
-ENUMERATION_LIMIT = 64
-"""Most positions of an outer factor that are told apart one by one before the axis is pinned."""
+ENUMERATION_LIMIT = 4096
+"""Largest axis whose rows are told apart one by one; larger ones are pinned instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,11 @@ class Leaf:
 
     uid: int
     size: int
+
+    @property
+    def uids(self) -> frozenset[int]:
+        """The leaf itself, as `uids` of every axis names the leaves below it."""
+        return frozenset((self.uid,))
 
     def __str__(self) -> str:
         return f"{self.size}{_letters(self.uid)}"
@@ -49,9 +54,12 @@ class Prod:
 
     factors: tuple[Axis, ...]
     size: int = field(init=False, compare=False)
+    uids: frozenset[int] = field(init=False, compare=False, repr=False)
+    """The leaves below."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "size", product_of(f.size for f in self.factors))
+        object.__setattr__(self, "uids", _uids(self.factors))
 
     def __str__(self) -> str:
         if not self.factors:
@@ -65,15 +73,23 @@ class Sum:
 
     terms: tuple[Axis, ...]
     size: int = field(init=False, compare=False)
+    uids: frozenset[int] = field(init=False, compare=False, repr=False)
+    """The leaves below."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "size", sum(t.size for t in self.terms))
+        object.__setattr__(self, "uids", _uids(self.terms))
 
     def __str__(self) -> str:
         return "+".join(str(t) for t in self.terms) if self.terms else "0"
 
 
 Axis = Leaf | Prod | Sum
+
+
+def _uids(parts: tuple[Axis, ...]) -> frozenset[int]:
+    return frozenset().union(*(p.uids for p in parts))
+
 
 ONE = Prod(())
 """The axis of size one: it holds no unit that could be removed."""
@@ -104,12 +120,11 @@ def prod(*factors: Axis) -> Axis:
             flat.append(factor)
     if not flat:
         return ONE
-    head, rest = flat[0], flat[1:]
-    if not rest:
-        return head
-    if isinstance(head, Sum):
-        return concat(*(prod(term, *rest) for term in head.terms))
-    return Prod(tuple(flat))
+    for i, factor in enumerate(flat[:-1]):
+        if isinstance(factor, Sum):
+            tail = concat(*(prod(term, *flat[i + 1 :]) for term in factor.terms))
+            return Prod((*flat[:i], tail)) if i else tail
+    return flat[0] if len(flat) == 1 else Prod(tuple(flat))
 
 
 def concat(*terms: Axis) -> Axis:
@@ -229,15 +244,31 @@ def outer_and_inner(axis: Axis, inner_size: int) -> tuple[Axis, Axis]:
         return axis, ONE
     if inner_size == axis.size:
         return ONE, axis
-    if isinstance(axis, Sum):
-        parts = [outer_and_inner(term, inner_size) for term in axis.terms]
+    rows = _rows(axis.terms, inner_size) if isinstance(axis, Sum) else []
+    if len(rows) > 1:
+        parts = [outer_and_inner(row, inner_size) for row in rows]
         if all(inner == parts[0][1] for _, inner in parts):
             return concat(*(outer for outer, _ in parts)), parts[0][1]
     elif isinstance(axis, Prod):
         for i in range(len(axis.factors) - 1, 0, -1):
             if product_of(f.size for f in axis.factors[i:]) == inner_size:
                 return prod(*axis.factors[:i]), prod(*axis.factors[i:])
+        if axis.factors and isinstance(axis.factors[-1], Sum):
+            outer, inner = outer_and_inner(axis.factors[-1], inner_size)
+            return prod(*axis.factors[:-1], outer), inner
     raise ValueError(f"{axis} is not a product with an inner axis of size {inner_size}")
+
+
+def _rows(terms: tuple[Axis, ...], size: int) -> list[Axis]:
+    """`terms` joined up so that each holds whole rows of the given size, as far as they do."""
+    rows: list[Axis] = []
+    row: list[Axis] = []
+    for term in terms:
+        row.append(term)
+        if sum(t.size for t in row) % size == 0:
+            rows.append(concat(*row))
+            row = []
+    return [*rows, concat(*row)] if row else rows
 
 
 class AxisConflict(Exception):
@@ -257,8 +288,10 @@ class Axes:
 
     def __init__(self) -> None:
         self._uids = count()
+        self._clock = count()
         self._bound: dict[int, Axis] = {}
-        self._pinned: dict[int, str] = {}
+        self._pinned: dict[int, tuple[int, str]] = {}
+        """By leaf, when it was pinned and why; of merged leaves the earlier reason stays."""
 
     def leaf(self, size: int) -> Axis:
         """A fresh index set of `size` units (`ONE` and the empty axis have no units to name)."""
@@ -274,26 +307,52 @@ class Axes:
 
     def resolve(self, axis: Axis) -> Axis:
         """`axis` with every solved leaf replaced by what it was found to be, in normal form."""
-        if isinstance(axis, Leaf):
-            known = self._bound.get(axis.uid)
-            if known is None:
-                return axis
-            self._bound[axis.uid] = known = self.resolve(known)
-            return known
-        parts = axis.factors if isinstance(axis, Prod) else axis.terms
-        resolved = tuple(self.resolve(part) for part in parts)
-        if all(new is old for new, old in zip(resolved, parts, strict=True)):
+        bound = self._bound
+        if isinstance(axis, Leaf) and axis.uid not in bound:
             return axis
-        return prod(*resolved) if isinstance(axis, Prod) else concat(*resolved)
+        stack = [uid for uid in axis.uids if uid in bound]
+        if not stack:
+            return axis
+        # Innermost first and without recursion: chains of solved leaves grow as long as the graph.
+        while stack:
+            known = bound[stack[-1]]
+            unsettled = [
+                uid
+                for uid in known.uids
+                if uid in bound and not bound.keys().isdisjoint(bound[uid].uids)
+            ]
+            if unsettled:
+                stack.extend(unsettled)
+            else:
+                bound[stack.pop()] = self._substitute(known)
+        return self._substitute(axis)
+
+    def _substitute(self, axis: Axis) -> Axis:
+        """`axis` with each leaf replaced by its binding, once."""
+        if isinstance(axis, Leaf):
+            return self._bound.get(axis.uid, axis)
+        if self._bound.keys().isdisjoint(axis.uids):
+            return axis
+        if isinstance(axis, Prod):
+            return prod(*(self._substitute(part) for part in axis.factors))
+        return concat(*(self._substitute(part) for part in axis.terms))
 
     def pin(self, axis: Axis, reason: str) -> None:
         """Forbid removing any position of `axis`; the first reason given is the one kept."""
-        for leaf in leaves(self.resolve(axis)):
-            self._pinned.setdefault(leaf.uid, reason)
+        self._pin(axis, (next(self._clock), reason))
+
+    def _pin(self, axis: Axis, pin: tuple[int, str]) -> None:
+        for uid in self.resolve(axis).uids:
+            self._pinned[uid] = min(pin, self._pinned.get(uid, pin))
+
+    def pins(self) -> dict[int, str]:
+        """By unsolved leaf, why its units cannot be removed."""
+        return {uid: reason for uid, (_, reason) in self._pinned.items()}
 
     def pinned(self, leaf: Leaf) -> str | None:
         """Why units of this (resolved) leaf cannot be removed, or None if they can."""
-        return self._pinned.get(leaf.uid)
+        pin = self._pinned.get(leaf.uid)
+        return None if pin is None else pin[1]
 
     def unify(self, a: Axis, b: Axis, where: str = "") -> bool:
         """Make `a` and `b` the same axis, by refining both as little as possible.
@@ -312,20 +371,26 @@ class Axes:
     def factor(self, axis: Axis, sizes: Iterable[int], where: str = "") -> tuple[Axis, ...]:
         """Look inside `axis` as a row-major product of axes of the given sizes."""
         parts = tuple(self.leaf(n) for n in sizes)
-        self.unify(axis, prod(*parts), where)
-        return tuple(self.resolve(part) for part in parts)
+        return self._inside(axis, prod(*parts), parts, where)
 
     def pieces(self, axis: Axis, sizes: Iterable[int], where: str = "") -> tuple[Axis, ...]:
         """Look inside `axis` as a concatenation of axes of the given sizes."""
         parts = tuple(self.leaf(n) for n in sizes)
-        self.unify(axis, concat(*parts), where)
+        return self._inside(axis, concat(*parts), parts, where)
+
+    def _inside(
+        self, axis: Axis, whole: Axis, parts: tuple[Axis, ...], where: str
+    ) -> tuple[Axis, ...]:
+        if not self.unify(axis, whole, where):
+            for part in parts:
+                self.pin(part, f"not a part of an axis of size {axis.size} at {where}")
         return tuple(self.resolve(part) for part in parts)
 
     def _bind(self, leaf: Leaf, axis: Axis) -> None:
         self._bound[leaf.uid] = axis
-        reason = self._pinned.pop(leaf.uid, None)
-        if reason is not None:
-            self.pin(axis, reason)
+        pin = self._pinned.pop(leaf.uid, None)
+        if pin is not None:
+            self._pin(axis, pin)
 
     def _unify(self, a: Axis, b: Axis) -> None:
         a, b = self.resolve(a), self.resolve(b)
@@ -353,7 +418,7 @@ class Axes:
                 continue
             common = gcd(f.size, g.size)
             if common == 1:
-                self._enumerate(f, g)
+                self._enumerate(f, g, a.size)
                 self._unify_sums([prod(f, *reversed(left))], [prod(g, *reversed(right))])
                 return
             left.extend(self._outer_and_inner(f, common))
@@ -367,12 +432,12 @@ class Axes:
         self._unify(factor, prod(outer, inner))
         return [inner, outer]
 
-    def _enumerate(self, f: Axis, g: Axis) -> None:
+    def _enumerate(self, f: Axis, g: Axis, positions: int) -> None:
         """Tell the rows of two products apart, where rows of one straddle rows of the other.
 
         No product describes both then, but as sums of rows they can still be compared.
         """
-        if max(f.size, g.size) > ENUMERATION_LIMIT:
+        if positions > ENUMERATION_LIMIT:
             raise AxisConflict(f"a reshape mixes {f.size} with {g.size}")
         for axis in (f, g):
             self._unify(axis, concat(*(ONE for _ in range(axis.size))))

@@ -126,11 +126,22 @@ class Graph:
         Equal for two traces of the same architecture on inputs of different sizes.
         """
         wiring = {
+            "inputs": [v.name for v in self.inputs],
             "parameters": [[p.names, p.value.shape, p.value.dtype] for p in self.parameters],
-            "nodes": [[n.op, [v.name for v in n.inputs]] for n in self.nodes],
+            "nodes": [
+                [n.op, {k: _names(a) for k, a in n.arguments.items()}, _names(n.outputs)]
+                for n in self.nodes
+            ],
             "outputs": [v.name for v in self.outputs],
         }
         return hashlib.sha256(json.dumps(wiring).encode()).hexdigest()
+
+
+def _names(argument: Argument) -> object:
+    """The wiring of an argument: names of values in their nesting, without numbers."""
+    if isinstance(argument, Value):
+        return argument.name
+    return [_names(a) for a in argument] if isinstance(argument, tuple) else None
 
 
 def values_in(argument: Argument) -> Iterator[Value]:
@@ -186,6 +197,9 @@ def verify(graph: Graph) -> None:
                 raise GraphError(f"{value} is used before it is defined", where=str(node))
         for value in node.outputs:
             define(value, str(node))
-    for value in (*graph.outputs, *graph.mutated):
+    for value in graph.outputs:
         if defined.get(value.name) != value:
             raise GraphError(f"output {value} is not defined", where="graph outputs")
+    for value in graph.mutated:
+        if value.name not in graph.parameter_of:
+            raise GraphError(f"{value} is written to but is no parameter", where="graph")

@@ -195,7 +195,7 @@ class Plan:
 
 def expression(axis: Axis, names: Mapping[int, str]) -> Expression:
     """An axis type in JSON, where leaf `uid` is called `names[uid]` (others are fixed sizes)."""
-    if not any(leaf.uid in names for leaf in ax.leaves(axis)):
+    if axis.uids.isdisjoint(names):
         return axis.size
     if isinstance(axis, Leaf):
         return names[axis.uid]

@@ -44,7 +44,19 @@ def _batch_norm_axes(call: Typing) -> list[Shape]:
 
 
 def _batch_norm_zero(call: Zeroing) -> State:
-    """In inference a channel of zeros becomes a constant, unless weight and bias are zero."""
+    """In inference a channel of zeros becomes a constant, unless weight and bias are zero.
+
+    Statistics of the batch are taken over every axis but the channels.
+    """
+    x = call.tensor("input")
+    estimated = call.get("training") is True or call.value("running_mean") is None
+    if estimated and any(call.carries(x, d) for d in range(len(x.shape)) if d != 1):
+        call.report(Guarantee.APPROXIMATE, "mean and variance are taken over it")
+        return State.ANY
+    return _affine_state(call, max(State.CONSTANT, call.state(call.tensor("input"))))
+
+
+def _instance_norm_zero(call: Zeroing) -> State:
     return _affine_state(call, max(State.CONSTANT, call.state(call.tensor("input"))))
 
 
@@ -58,7 +70,7 @@ register(
     "aten.batch_norm aten._batch_norm_impl_index",
     Operator(axes=_batch_norm_axes, zero=_batch_norm_zero),
 )
-register("aten.instance_norm", Operator(axes=_instance_norm_axes, zero=_batch_norm_zero))
+register("aten.instance_norm", Operator(axes=_instance_norm_axes, zero=_instance_norm_zero))
 
 
 def _normalized(call: Typing | Zeroing | Sizing) -> tuple[Axis, ...]:

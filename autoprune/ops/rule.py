@@ -119,8 +119,7 @@ class Typing(Call):
 
     def is_fixed(self, axis: Axis) -> bool:
         """Whether nothing of `axis` could be removed anyway."""
-        resolved = self.axes.resolve(axis)
-        return all(self.axes.pinned(leaf) is not None for leaf in ax.leaves(resolved))
+        return all(self.axes.pinned(leaf) for leaf in ax.leaves(self.axes.resolve(axis)))
 
     @property
     def where(self) -> str:
@@ -150,7 +149,7 @@ class Zeroing(Call):
 
     def within(self, axis: Axis) -> bool:
         """Whether the leaf occurs in `axis`."""
-        return any(leaf.uid == self.uid for leaf in ax.leaves(axis))
+        return self.uid in axis.uids
 
     def state(self, argument: Argument) -> State:
         """What is known of an argument at the removed positions."""

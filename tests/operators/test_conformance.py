@@ -1,0 +1,181 @@
+"""The law for each operator: what is cut off computes the same as what is set to zero."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from autoprune.analysis.groups import Groups, find_groups
+from autoprune.analysis.typing import TypedGraph, infer
+from autoprune.backends.equality import cut_error, difference
+from autoprune.frontends.torch import Traced, trace
+from autoprune.ir import axes as ax
+from autoprune.ir.group import Group, Guarantee
+from autoprune.ops.rule import _OPERATORS
+from tests.operators.case import Case, Net
+from tests.operators.cases import CASES
+from tests.tolerance import DIFFERENT, ROUNDING_DOUBLE
+
+BY_NAME = {case.name: case for case in CASES}
+NAMES = [pytest.param(name, id=name) for name in BY_NAME]
+
+
+@cache
+def analysed(name: str) -> tuple[Case, Net, Traced, TypedGraph, Groups]:
+    case = BY_NAME[name]
+    network = case.network()
+    traced = trace(network, case.example(), dynamic_shapes=case.dynamic_shapes)
+    typed = infer(traced.graph)
+    return case, network, traced, typed, find_groups(typed)
+
+
+def registered_name(op: str) -> str | None:
+    """The name under which the rule of a node's operator is registered."""
+    packet = op.rsplit(".", 1)[0] if op.count(".") > 1 else op
+    return next(
+        (n for n in (op, packet, packet.removesuffix("_")) if n in _OPERATORS), None
+    )
+
+
+def removals(units: int, seeds: tuple[int, ...]) -> list[np.ndarray]:
+    """Random halves, one unit, and all but one."""
+    halves = []
+    for seed in seeds:
+        order = np.random.default_rng(seed).permutation(units)
+        halves.append(np.sort(order[: max(1, units // 2)]))
+    return [*halves, np.array([units // 2]), np.delete(np.arange(units), units // 3)]
+
+
+def zeroed(network: Net, example: Any, typed: TypedGraph, removed: dict[int, np.ndarray],
+           only_producers: bool = False) -> Any:
+    """Outputs of the user's own network, run eagerly, with the units' slices set to zero."""
+    state = {name: p.detach().clone() for name, p in network.named_parameters()}
+    for parameter in typed.graph.parameters:
+        name = parameter.value.name
+        if name not in state or (only_producers and name.startswith("z")):
+            continue
+        for dim, axis in enumerate(typed.types[name]):
+            for uid, units in removed.items():
+                positions = ax.unit_positions(axis, uid)
+                if len(positions):
+                    rows = torch.from_numpy(positions[units].ravel())
+                    state[name].index_fill_(dim, rows, 0)
+    with torch.no_grad():
+        arguments = [v.clone() for v in example]
+        return torch.func.functional_call(network, state, tuple(arguments))
+
+
+def kept_of(group: Group, removed: np.ndarray) -> np.ndarray:
+    return np.setdiff1d(np.arange(group.units), removed)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_trace_contains_the_operator(name):
+    case, _, traced, _, _ = analysed(name)
+    present = {registered_name(node.op) for node in traced.graph.nodes}
+    wanted = {n if n.split(".")[0] in ("operator", "math", "torch") else f"aten.{n}"
+              for n in case.covers.split()}
+    assert wanted <= present
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_groups_are_the_expected_ones(name):
+    case, _, _, typed, found = analysed(name)
+    assert {f"{g.name}[{g.units}]": str(g.guarantee) for g in found} == dict(case.groups), (
+        f"pinned: {[(p.name, p.reason) for p in found.pinned]}\n{typed}"
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_outputs_are_meaningful(name):
+    case, network, _, _, _ = analysed(name)
+    with torch.no_grad():
+        outputs = [v for v in pytree.tree_leaves(network(*(v.clone() for v in case.example())))
+                   if isinstance(v, Tensor)]
+    assert outputs
+    for output in outputs:
+        assert torch.isfinite(output.double()).all()
+        assert output.numel() == 1 or output.unique().numel() > 1, "a constant output proves nothing"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_cut_equals_zeroed(name):
+    """For exact groups, alone and all together; approximate groups must really differ."""
+    case, network, traced, typed, found = analysed(name)
+    groups = {g.leaf.uid: g for g in found}
+    example = case.example()
+    rounds = [
+        {g.leaf.uid: removed} for g in found for removed in removals(g.units, case.seeds)
+    ]
+    exact = [g for g in found if g.guarantee.exact]
+    for i in range(len(case.seeds) if len(exact) > 1 else 0):
+        rounds.append({g.leaf.uid: removals(g.units, case.seeds)[i] for g in exact})
+    differed = set()
+    for removed in rounds:
+        kept = {uid: kept_of(groups[uid], units) for uid, units in removed.items()}
+        _, cut = cut_error(traced, typed, groups, kept)  # raises for exact groups
+        with torch.no_grad():
+            got = cut(*(v.clone() for v in example))
+        gap = difference(zeroed(network, example, typed, removed), got)
+        if all(groups[uid].guarantee.exact for uid in removed):
+            assert gap <= ROUNDING_DOUBLE, f"{gap} with {removed}\n{typed}"
+        elif gap > DIFFERENT:
+            differed.update(removed)
+    if not case.weaker:
+        approximate = {g.leaf.uid for g in found if not g.guarantee.exact}
+        assert approximate == differed, "a group called approximate is exact"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_zero_invariance_means_producers_alone(name):
+    """Zeroing what feeds the operator is enough for `zero-invariant`, and not for `masked`."""
+    case, network, _, typed, found = analysed(name)
+    example = case.example()
+    for group in found:
+        if group.guarantee is Guarantee.APPROXIMATE:
+            continue
+        gaps = []
+        for removed in removals(group.units, case.seeds):
+            everywhere = zeroed(network, example, typed, {group.leaf.uid: removed})
+            producers = zeroed(network, example, typed, {group.leaf.uid: removed},
+                               only_producers=True)
+            gaps.append(difference(everywhere, producers))
+        if group.guarantee in (Guarantee.ZERO_INVARIANT, Guarantee.COMPENSATED):
+            assert max(gaps) <= ROUNDING_DOUBLE, f"{group.name} is not zero-invariant"
+        elif not case.weaker:
+            assert max(gaps) > DIFFERENT, f"{group.name} is zero-invariant"
+
+
+UNTESTED = {
+    "tanhshrink softsign float lp_pool1d": "not an ATen operator (torch decomposes it earlier)",
+    "cuda": "needs a GPU",
+    "_assert_async _assert_scalar sym_constrain_range sym_constrain_range_for_size sym_stride":
+        "holds no tensor with parameter axes: export's bookkeeping of symbolic sizes",
+    "scalar_tensor tril_indices triu_indices": "has no axis that meets a parameter",
+}
+"""Registered `aten.` operators without a case, and why."""
+
+SYMBOLIC = "operator. math. torch.sym_"
+"""Arithmetic on symbolic sizes has no tensor operands; tests/frontend runs other batch sizes."""
+
+
+def test_every_registered_operator_has_a_case():
+    covered = {f"aten.{n}" for case in CASES for n in case.covers.split()}
+    excused = {f"aten.{n}" for names in UNTESTED for n in names.split()}
+    assert not covered & excused, "a case exists after all"
+    missing = {
+        n for n in _OPERATORS
+        if n not in covered | excused and not n.startswith(tuple(SYMBOLIC.split()))
+    }
+    assert not missing, f"no conformance case for: {' '.join(sorted(missing))}"
+    assert not excused - set(_OPERATORS), "excused operators that nobody registered"
+
+
+def test_case_names_are_unique():
+    assert len(BY_NAME) == len(CASES)
