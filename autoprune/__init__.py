@@ -45,7 +45,7 @@ __all__ = [
 _MODULE_OF = {
     "Options": "autoprune.api",
     "Plan": "autoprune.ir.plan",
-    "Result": "autoprune.api",
+    "Result": "autoprune.result",
     "apply_plan": "autoprune.api",
     "inspect": "autoprune.api",
     "load": "autoprune.api",
@@ -53,8 +53,9 @@ _MODULE_OF = {
 }
 
 if TYPE_CHECKING:
-    from autoprune.api import Options, Result, apply_plan, inspect, load, prune
+    from autoprune.api import Options, apply_plan, inspect, load, prune
     from autoprune.ir.plan import Plan
+    from autoprune.result import Result
 else:
     # Hidden from type checkers, for which it would make every misspelt name valid.
     def __getattr__(name):

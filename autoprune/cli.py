@@ -125,9 +125,7 @@ def _model_arguments(parser: argparse.ArgumentParser) -> None:
         "--input", action="append", default=[], dest="inputs",
         help="shape of an input, such as 1x3x224x224; repeat it for several inputs",
     )  # fmt: skip
-    parser.add_argument(
-        "--strict", action="store_true", help="fail if an operator has no rule"
-    )
+    parser.add_argument("--strict", action="store_true", help="fail if an operator has no rule")
     parser.add_argument(
         "--dynamic-batch", action="store_true", help="the first axis of every input may vary"
     )
@@ -222,12 +220,18 @@ def _load(options: argparse.Namespace) -> tuple[nn.Module, Any]:
     specs = [parse_input(text) for text in options.inputs]
     model, example = load_model(options.model)
     if specs:
-        return model, make_inputs(specs)
+        example = make_inputs(specs)
     if example is None:
         raise AutopruneError(
             "the model comes without example inputs",
             where=options.model,
             hint="give their shapes, such as --input 1x3x224x224",
+        )
+    if options.dynamic_batch and any(spec.shape[0] == 1 for spec in specs):
+        raise AutopruneError(
+            "a batch of one is traced as always one",
+            where="--dynamic-batch",
+            hint="give a batch of two as example, such as --input 2x3x224x224",
         )
     return model, example
 
@@ -315,13 +319,12 @@ def _show(
     latency = result.report.latency
     if latency is not None and latency.speedup < 1.05 and options.multiple_of < 16:
         print(
-            "\nThe network is smaller but hardly faster. Uneven channel counts are slow in ONNX "
-            "Runtime:\ntry --multiple-of 16."
+            " It is hardly faster. ONNX Runtime is slow at uneven channel counts: "
+            "try --multiple-of 16."
         )
-    console.print()
-    console.print(heading("Written"))
+    console.print(heading("Files"))
     for path in written:
-        print(f" {path}  {quantity(path.stat().st_size)}B")
+        print(f" {path}  ({quantity(path.stat().st_size)}B)")
     if problem:
         print(f"latency was not measured: {problem}", file=sys.stderr)
 

@@ -49,9 +49,7 @@ def load_pt2(path: Path) -> tuple[nn.Module, Any]:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise TraceError(
-            f"the file cannot be read: {error.strerror}", where=str(path)
-        ) from error
+        raise TraceError(f"the file cannot be read: {error.strerror}", where=str(path)) from error
     try:
         refused = next(_refusals(data), None)
         if refused is None:

@@ -69,7 +69,7 @@ class Report:
         module_reason: why the result is a GraphModule, or empty.
         error: largest relative difference between cut and zeroed network over exact groups.
         approximate_error: the same with approximate groups cut as well, or None without any.
-        analysis_seconds: time taken to find the groups, after export.
+        analysis_seconds: processor time taken to find the groups, after export.
         notes: what a reader should know, such as why little could be pruned.
         latency: measured in ONNX Runtime, or None if it was not.
     """
@@ -124,7 +124,7 @@ class Report:
         console = Console(width=100, color_system=None, highlight=False, emoji=False)
         with console.capture() as capture:
             console.print(self)
-        return "\n".join(line.rstrip() for line in capture.get().splitlines())
+        return "\n".join(line.rstrip() for line in capture.get().strip().splitlines())
 
     def __rich__(self) -> RenderableType:
         parts: list[RenderableType] = [
@@ -136,7 +136,9 @@ class Report:
         if self.pinned:
             count = _count(len(self.pinned), "axis", "axes")
             parts += [heading(f"{count} kept whole, and why"), self._pinned()]
-        parts.extend(Text(line) for line in self._lines())
+        if self._lines():
+            parts.append(heading("Result" if self.module else "Note"))
+            parts.extend(Text(f" {line}") for line in self._lines())
         return Group(*parts)
 
     @property
@@ -229,13 +231,14 @@ def _row(kind: Any, data: dict[str, Any]) -> Any:
 
 def heading(text: str) -> Text:
     """The line above a table."""
-    return Text(text, style="bold")
+    return Text(f"\n{text}", style="bold")
 
 
 def plain_table() -> Table:
     """An empty table as all of ours look."""
     return Table(
         box=box.SIMPLE_HEAD,
+        show_edge=False,
         pad_edge=False,
         header_style="dim",
     )

@@ -221,8 +221,9 @@ def meet_budget(
     levels = levels_after(low)
     reached = cost(_counts(bundles, levels))
     if reached < target - TOLERANCE * full and low > 0:
-        levels, reached = _approach(bundles, order, levels_after(low - 1), low - 1, cost, target,
-                                    TOLERANCE * full)
+        levels, reached = _approach(
+            bundles, order, levels_after(low - 1), low - 1, cost, target, TOLERANCE * full
+        )
     if abs(reached - target) > TOLERANCE * full:
         raise BudgetError(
             f"{name}={share:g} cannot be met within 1 %: the nearest reachable is {name}="

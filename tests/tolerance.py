@@ -11,3 +11,7 @@ DIFFERENT = 1e-6
 
 BUDGET = 0.01
 """The share of the full cost by which `prune` may miss a budget, as its documentation says."""
+
+CUT = 1e-5
+"""Cut against zeroed outputs of whole float32 networks, relative to the largest output: up to a
+thousand layers of rounding, each of some 1e-7; a wrong slice is of order one."""

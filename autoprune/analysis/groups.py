@@ -10,7 +10,6 @@ from autoprune.analysis.typing import TypedGraph
 from autoprune.ir.axes import Leaf, leaves
 from autoprune.ir.group import Group, Occurrence, Pinned
 
-
 _ONE_BY_ONE = "its positions are told apart one by one"
 
 
@@ -53,9 +52,7 @@ def find_groups(typed: TypedGraph) -> Groups:
     for uid, (name, leaf, occurrences) in found.items():
         if uid in verdicts:
             verdict = verdicts[uid]
-            groups.append(
-                Group(name, leaf, tuple(occurrences), verdict.guarantee, verdict.reason)
-            )
+            groups.append(Group(name, leaf, tuple(occurrences), verdict.guarantee, verdict.reason))
         elif uid in trained:
             where = tuple(f"{o.parameter}:{o.dim}" for o in occurrences)
             pinned.append(Pinned(name, leaf.size, where, typed.pins[uid]))

@@ -90,8 +90,5 @@ def infer(graph: Graph, *, strict: bool = False) -> TypedGraph:
     for value in graph.mutated:
         for axis in types[value.name]:
             axes.pin(axis, f"`{value.name}` is written to")
-    resolved = {
-        name: tuple(axes.resolve(axis) for axis in shape)
-        for name, shape in types.items()
-    }
+    resolved = {name: tuple(axes.resolve(axis) for axis in shape) for name, shape in types.items()}
     return TypedGraph(graph, resolved, axes.pins(), tuple(unknown))

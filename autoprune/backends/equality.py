@@ -11,7 +11,7 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from autoprune.analysis.typing import TypedGraph
-from autoprune.backends.torch import Kept, cut_graph, zeroed_parameters
+from autoprune.backends.torch import GraphNetwork, Kept, cut_graph, zeroed_parameters
 from autoprune.errors import NotEqualError
 from autoprune.frontends.torch import Inputs, Traced
 from autoprune.ir import axes as ax
@@ -95,14 +95,12 @@ def tolerance(outputs: Any) -> float:
 
 def removed_units(groups: Mapping[int, Group], kept: Kept) -> dict[int, Indices]:
     """The complement of the kept units."""
-    return {
-        uid: np.setdiff1d(np.arange(groups[uid].units), units) for uid, units in kept.items()
-    }
+    return {uid: np.setdiff1d(np.arange(groups[uid].units), units) for uid, units in kept.items()}
 
 
 def cut_error(
     traced: Traced, typed: TypedGraph, groups: Mapping[int, Group], kept: Kept
-) -> tuple[float, fx.GraphModule]:
+) -> tuple[float, GraphNetwork]:
     """How far the cut network is from the zeroed one, and the cut network.
 
     Raises:

@@ -61,9 +61,7 @@ def _mentions(typed: TypedGraph) -> dict[str, list[_Mention]]:
         sizing = Sizing(node, typed.types, shrunk)
         resized = operator_of(node).resize(sizing)
         path = node.module[-1] if node.module else ""
-        found.setdefault(path, []).append(
-            _Mention(tuple(sizing.mentioned), resized.op is not None)
-        )
+        found.setdefault(path, []).append(_Mention(tuple(sizing.mentioned), resized.op is not None))
     return found
 
 
@@ -173,8 +171,9 @@ def _described_by_weight(
     weight = _axes_of(typed, f"{prefix}weight") or _axes_of(typed, f"{prefix}running_mean")
     if weight is None:
         return {}
-    first, second = weight[:1], weight[1:2]
-    described = {
+    first: tuple[Axis, ...] = weight[:1]
+    second = weight[1:2]
+    described: dict[str, tuple[Axis, ...]] = {
         "num_features": first, "num_channels": first, "num_parameters": first,
         "normalized_shape": weight,
     }  # fmt: skip
@@ -186,7 +185,7 @@ def _described_by_weight(
     groups = getattr(module, "groups", getattr(module, "num_groups", 1))
     outer = _outer(first[0], groups) if type(groups) is int else None
     if outer is not None:
-        other = (ax.prod(outer, *second),)
+        other: tuple[Axis, ...] = (ax.prod(outer, *second),)
         if getattr(module, "transposed", False) is True:
             other, first = first, other
         described |= {
@@ -231,9 +230,7 @@ def make_plan(
     units = {leaf.uid: leaf.size for s in typed.types.values() for a in s for leaf in ax.leaves(a)}
     return Plan(
         graph=typed.graph.digest,
-        groups={
-            names[uid]: Choice(units[uid], tuple(int(u) for u in kept[uid])) for uid in kept
-        },
+        groups={names[uid]: Choice(units[uid], tuple(int(u) for u in kept[uid])) for uid in kept},
         parameters={
             p.value.name: tuple(expression(a, chosen) for a in typed.types[p.value.name])
             for p in typed.graph.parameters

@@ -89,20 +89,18 @@ def export_onnx(
                 ) from error
             expected = run(model, inputs)
             got = session_outputs(_session(temporary, 0), inputs)
-            reference = [
-                v for v in pytree.tree_leaves(expected) if isinstance(v, torch.Tensor)
-            ]
-            error = difference(reference, [torch.from_numpy(np.asarray(o)) for o in got])
-            if error > tolerance(expected) * 10:
+            reference = [v for v in pytree.tree_leaves(expected) if isinstance(v, torch.Tensor)]
+            gap = difference(reference, [torch.from_numpy(np.asarray(o)) for o in got])
+            if gap > tolerance(expected) * 10:
                 raise NotEqualError(
-                    f"ONNX Runtime differs from torch by {error:.2g}",
+                    f"ONNX Runtime differs from torch by {gap:.2g}",
                     where=str(path),
                     hint="report it with the operator list; .pt2 is an alternative",
                 )
     finally:
         for module, training in modes:
             module.training = training
-    return error
+    return gap
 
 
 def _session(path: str | Path, threads: int) -> Any:
@@ -112,9 +110,7 @@ def _session(path: str | Path, threads: int) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
-    return onnxruntime.InferenceSession(
-        str(path), options, providers=["CPUExecutionProvider"]
-    )
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
 def _feed(session: Any, inputs: Inputs) -> dict[str, Any]:

@@ -169,9 +169,7 @@ class _Rewriter:
                     n.update_kwarg(name, argument)
         if call.scale != 1.0:
             with self.module.graph.inserting_after(n):
-                scaled = self.module.graph.call_function(
-                    torch.ops.aten.mul.Tensor, (n, call.scale)
-                )
+                scaled = self.module.graph.call_function(torch.ops.aten.mul.Tensor, (n, call.scale))
             n.replace_all_uses_with(scaled, delete_user_cb=lambda user: user is not scaled)
 
     def _argument(self, a: Argument | Scaled) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import inspect
 import operator
 import traceback
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from torch.utils import _pytree as pytree
 
 from autoprune.errors import TraceError
 from autoprune.ir.graph import Argument, Graph, Node, Parameter, Value, verify
+from autoprune.ops.rule import writes_in_place
 
 Inputs = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -106,8 +108,6 @@ def _dynamic_batch(model: nn.Module, args: Any, kwargs: Any, what: str) -> Any:
         has_batch = isinstance(leaf, torch.Tensor) and leaf.ndim > 0
         return {0: torch.export.Dim.DYNAMIC} if has_batch else None
 
-    import inspect
-
     bound = inspect.signature(model.forward).bind(*args, **kwargs)
     return {name: pytree.tree_map(dynamic, value) for name, value in bound.arguments.items()}
 
@@ -116,9 +116,7 @@ def _export(
     model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], dynamic_shapes: Any
 ) -> torch.export.ExportedProgram:
     def attempt() -> torch.export.ExportedProgram:
-        return torch.export.export(
-            model, args, kwargs, dynamic_shapes=dynamic_shapes, strict=False
-        )
+        return torch.export.export(model, args, kwargs, dynamic_shapes=dynamic_shapes, strict=False)
 
     try:
         return attempt()
@@ -179,12 +177,11 @@ def _inline_grad_regions(module: fx.GraphModule) -> None:
         if node.target is not torch.ops.higher_order.wrap_with_set_grad_enabled:
             continue
         enabled, body, *arguments = node.args
-        body_module = module.get_submodule(str(body.target))
-        inner = [n for n in body_module.graph.nodes if n.op == "placeholder"]
+        region = module.get_submodule(str(body.target))
+        assert isinstance(region, fx.GraphModule)
+        inner = [n for n in region.graph.nodes if n.op == "placeholder"]
         with graph.inserting_before(node):
-            results = graph.graph_copy(
-                body_module.graph, dict(zip(inner, arguments, strict=True))
-            )
+            results: Any = graph.graph_copy(region.graph, dict(zip(inner, arguments, strict=True)))
             if not enabled:
                 results = pytree.tree_map(lambda n: _detached(graph, n), results)
         for user in list(node.users):
@@ -278,7 +275,7 @@ class _Reader:
         mutated = tuple(
             v
             for node in nodes
-            if node.op.endswith("_.default") or "_." in node.op
+            if writes_in_place(node.op)
             for v in node.inputs[:1]
             if v.name in owned
         )
@@ -319,7 +316,8 @@ class _Reader:
     def _getitem(self, n: fx.Node) -> None:
         source, index = n.args
         container = self.env[source]  # type: ignore[index]
-        assert isinstance(container, tuple) and isinstance(index, int)
+        assert isinstance(container, tuple)
+        assert isinstance(index, int)
         self.env[n] = container[index]
 
     def _call(self, n: fx.Node) -> Node:
@@ -354,7 +352,7 @@ class _Reader:
 
     def _argument(self, a: Any) -> Argument:
         if isinstance(a, fx.Node):
-            return self.env.get(a)  # type: ignore[return-value]
+            return self.env.get(a)
         if isinstance(a, list | tuple):
             return tuple(self._argument(part) for part in a)
         if a is None or isinstance(a, bool | int | float | str):

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +138,7 @@ class Plan:
         """
         for name, choice in self.groups.items():
             kept = choice.kept
-            increasing = all(a < b for a, b in zip(kept, kept[1:], strict=False))
+            increasing = all(a < b for a, b in pairwise(kept))
             if not kept or not increasing or kept[0] < 0 or kept[-1] >= choice.units:
                 raise PlanError(
                     f"kept units must be increasing numbers from 0 to {choice.units - 1}, "

@@ -103,8 +103,9 @@ def axes_rule(describe: Describe) -> Callable[[Typing], list[Shape]]:
     return axes
 
 
-def _letter_axes(call: Zeroing, contraction: Contraction, value: Value, dims: Sequence[Dim]) \
-        -> list[tuple[str, Axis]]:
+def _letter_axes(
+    call: Zeroing, contraction: Contraction, value: Value, dims: Sequence[Dim]
+) -> list[tuple[str, Axis]]:
     """Each letter of an operand with its axis; products are taken apart where they can be."""
     found: list[tuple[str, Axis]] = []
     for axis, dim in zip(call.axes_of(value), dims, strict=True):

@@ -54,8 +54,7 @@ register(
     Operator(axes=_filled_axes, zero=_fill_state, resize=_filled_resize),
 )
 register(
-    "aten.zeros_like aten.ones_like aten.full_like aten.empty_like aten.rand_like "
-    "aten.randn_like",
+    "aten.zeros_like aten.ones_like aten.full_like aten.empty_like aten.rand_like aten.randn_like",
     Operator(axes=_like_axes, zero=_fill_state),
 )
 register(

@@ -136,11 +136,14 @@ def _constant_pair(call: Zeroing) -> State:
     return max(State.CONSTANT, *(call.state(a) for a in _pair(call)))
 
 
-_elementwise("aten.mul aten.multiply aten.logical_and aten.bitwise_and aten.__and__",
-             lambda call: product(call, *_pair(call)))
+_elementwise(
+    "aten.mul aten.multiply aten.logical_and aten.bitwise_and aten.__and__",
+    lambda call: product(call, *_pair(call)),
+)
 _elementwise(
     "aten.add aten.sub aten.subtract aten.maximum aten.minimum aten.fmax aten.fmin "
-    "aten.max.other aten.min.other aten.logical_or aten.logical_xor aten.bitwise_or aten.bitwise_xor aten.__or__ aten.hypot",
+    "aten.max.other aten.min.other aten.logical_or aten.logical_xor aten.bitwise_or "
+    "aten.bitwise_xor aten.__or__ aten.hypot",
     _sum,
 )
 _elementwise("aten.rsub", _sum)

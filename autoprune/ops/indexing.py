@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from autoprune.ir.axes import Axis
 from autoprune.ir.graph import Value
 from autoprune.ops.rule import Operator, Shape, State, Typing, Zeroing, register
@@ -29,8 +31,9 @@ register("aten.embedding", Operator(axes=_embedding_axes, zero=_embedding_zero))
 
 
 def _index_axes(call: Typing) -> list[Shape]:
-    """`x[:, i, j]`: indexed axes are replaced by those of the indices, where the first one was
-    (in front if the indices are not side by side).
+    """`x[:, i, j]`: the axes of the indices replace the indexed ones.
+
+    They come where the first one was, or in front if the indices are not side by side.
     """
     source = call.axes_of("input")
     indices = call.get("indices")
@@ -46,7 +49,7 @@ def _index_axes(call: Typing) -> list[Shape]:
         dim += width
     for i in indexed:
         call.pin(source[i], _REASON)
-    adjacent = all(b - a == 1 for a, b in zip(indexed, indexed[1:], strict=False))
+    adjacent = all(b - a == 1 for a, b in pairwise(indexed))
     first = indexed[0] if adjacent and indexed else 0
     rest: list[Axis] = [a for i, a in enumerate(source) if i not in indexed]
     count = len(call.output.shape) - len(rest)

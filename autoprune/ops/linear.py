@@ -42,10 +42,11 @@ def _matrix_product(a: Value, b: Value, added: Value | None = None) -> Contracti
     columns = () if len(b.shape) == 1 else letters("o")
     rank = max(len(a.shape), len(b.shape), 2) - 2
     output = (*_batch(rank), *rows, *columns)
-    extra = ()
-    if added is not None:
-        extra = ((added, output[len(output) - len(added.shape) :]),)
-    return Contraction(operands=((a, left), (b, right)), output=output, added=extra)
+    return Contraction(
+        operands=((a, left), (b, right)),
+        output=output,
+        added=() if added is None else ((added, output[len(output) - len(added.shape) :]),),
+    )
 
 
 def _matmul(call: Call) -> Contraction:
@@ -55,8 +56,11 @@ def _matmul(call: Call) -> Contraction:
 
 def _addmm(call: Call) -> Contraction:
     a, b = (
-        ("batch1", "batch2") if "batch1" in call.node.arguments else
-        ("mat1", "mat2") if "mat1" in call.node.arguments else ("mat", "vec")
+        ("batch1", "batch2")
+        if "batch1" in call.node.arguments
+        else ("mat1", "mat2")
+        if "mat1" in call.node.arguments
+        else ("mat", "vec")
     )
     return _matrix_product(call.tensor(a), call.tensor(b), call.tensor("input"))
 
@@ -110,7 +114,8 @@ def _register(names: str, describe: Describe, cost: object) -> None:
 
 
 _register("aten.linear", _linear, _linear_cost)
-_register("aten.matmul aten.mm aten.bmm aten.mv aten.dot aten.linalg_matmul", _matmul,
-          _product_cost)
+_register(
+    "aten.matmul aten.mm aten.bmm aten.mv aten.dot aten.linalg_matmul", _matmul, _product_cost
+)
 _register("aten.addmm aten.baddbmm aten.addmv", _addmm, _product_cost)
 _register("aten.einsum", _einsum, _einsum_cost)

@@ -114,9 +114,10 @@ def _rms_norm_zero(call: Zeroing) -> State:
 
 
 def _rms_norm_resize(call: Sizing) -> Resized:
-    """With a share `s` of the units kept, `mean = s mean'`, so `rsqrt(mean + eps)` is
-    `s^-1/2 rsqrt(mean' + eps / s)` with both means over non-zero units: the removed ones add
-    nothing to the sum of squares.
+    """Keep the mean over all units, of which the removed ones are zero.
+
+    With a share `s` kept, `mean = s mean'`, where `mean'` is over the kept units, and so
+    `rsqrt(mean + eps) = s^-1/2 rsqrt(mean' + eps / s)`.
     """
     axes = _normalized(call)
     kept = prod(call.size(a) for a in axes) / prod(a.size for a in axes)

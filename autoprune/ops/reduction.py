@@ -100,10 +100,18 @@ for _names, _axes, _zero, _resize in (
     ("aten.mean", _reduce_axes, _mean_zero, _mean_resize),
     ("aten.linalg_vector_norm aten.norm aten.frobenius_norm", _reduce_axes, _norm_zero, None),
     ("aten.var aten.std aten.var_mean aten.std_mean", _reduce_axes, _variance_zero, None),
-    ("aten.amax aten.amin aten.max aten.min aten.prod aten.any aten.median", _pinning_axes,
-     _same_zero, None),
-    ("aten.argmax aten.argmin aten.logsumexp aten.all aten.count_nonzero", _pinning_axes,
-     _constant_zero, None),
+    (
+        "aten.amax aten.amin aten.max aten.min aten.prod aten.any aten.median",
+        _pinning_axes,
+        _same_zero,
+        None,
+    ),
+    (
+        "aten.argmax aten.argmin aten.logsumexp aten.all aten.count_nonzero",
+        _pinning_axes,
+        _constant_zero,
+        None,
+    ),
 ):
     _operator: Operator = Operator(axes=_axes, zero=_zero)
     if _resize is not None:
@@ -122,10 +130,14 @@ def _along(reason: str, zero: Callable[[Zeroing], State]) -> Operator:
     return Operator(axes=axes, zero=zero)
 
 
-register("aten.softmax aten._softmax aten.log_softmax aten._log_softmax",
-         _along("softmax over it", _constant_zero))
-register("aten.cumsum aten.cumprod aten.logcumsumexp aten.cummax aten.cummin",
-         _along("accumulated along it", _same_zero))
+register(
+    "aten.softmax aten._softmax aten.log_softmax aten._log_softmax",
+    _along("softmax over it", _constant_zero),
+)
+register(
+    "aten.cumsum aten.cumprod aten.logcumsumexp aten.cummax aten.cummin",
+    _along("accumulated along it", _same_zero),
+)
 register("aten.sort aten.argsort", _along("sorted along it", _constant_zero))
 
 

@@ -322,4 +322,3 @@ def unknown_axes(call: Typing) -> list[Shape]:
 
 
 UNKNOWN = Operator(axes=unknown_axes, zero=lambda call: State.ANY)
-

@@ -405,9 +405,7 @@ def _pixel_shuffle_axes(call: Typing) -> list[Shape]:
     """`(n, c x r x r, h, w) -> (n, c, h x r, w x r)`: only whole output channels can go."""
     *batch, channels, height, width = call.axes_of(call.tensors[0])
     r = call.integer("upscale_factor")
-    kept, down, right = call.axes.factor(
-        channels, (channels.size // (r * r), r, r), call.where
-    )
+    kept, down, right = call.axes.factor(channels, (channels.size // (r * r), r, r), call.where)
     for axis in (height, width, down, right):
         call.pin(axis, "becomes pixels")
     return [(*batch, kept, ax.prod(height, down), ax.prod(width, right))]

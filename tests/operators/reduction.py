@@ -57,6 +57,8 @@ OVER = (
     over("median", lambda x: x.median(-1).values, None),
     over("argmax", lambda x: x.argmax(-1), None),
     over("argmin", lambda x: x.argmin(-1), None),
+    over("a sum of logcumsumexp", lambda x: x.logcumsumexp(1).sum(-1), A,
+         covers="logcumsumexp sum"),
     over("logsumexp", lambda x: x.logsumexp(-1), None),
     over("count_nonzero", lambda x: aten.count_nonzero(x.relu(), [-1]), None),
 )
