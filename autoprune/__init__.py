@@ -43,7 +43,7 @@ __all__ = [
 
 # A public name belongs in three places: __all__, this table, and the imports for type checkers.
 _MODULE_OF = {
-    "Options": "autoprune.api",
+    "Options": "autoprune.pipeline",
     "Plan": "autoprune.ir.plan",
     "Result": "autoprune.result",
     "apply_plan": "autoprune.api",
@@ -53,8 +53,9 @@ _MODULE_OF = {
 }
 
 if TYPE_CHECKING:
-    from autoprune.api import Options, apply_plan, inspect, load, prune
+    from autoprune.api import apply_plan, inspect, load, prune
     from autoprune.ir.plan import Plan
+    from autoprune.pipeline import Options
     from autoprune.result import Result
 else:
     # Hidden from type checkers, for which it would make every misspelt name valid.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import autoprune.ops  # noqa: F401  (registers the operator families)
 from autoprune.errors import GraphError
 from autoprune.ir.axes import Axes
-from autoprune.ir.graph import Graph, Node
+from autoprune.ir.graph import Graph, Node, Value
 from autoprune.ops.rule import UNKNOWN, Operator, Shape, Typing, find
 
 
@@ -47,10 +47,20 @@ def operator_of(node: Node) -> Operator:
     return find(node.op) or UNKNOWN
 
 
+def unused_parameters(graph: Graph) -> tuple[Value, ...]:
+    """Trained parameters that no node reads, such as those of heads used in training alone."""
+    used = {v.name for node in graph.nodes for v in node.inputs}
+    used.update(v.name for v in graph.outputs)
+    return tuple(
+        p.value for p in graph.parameters if p.kind == "parameter" and p.value.name not in used
+    )
+
+
 def infer(graph: Graph, *, strict: bool = False) -> TypedGraph:
     """Solve the axis types of a graph.
 
-    Graph inputs and outputs are pinned: the outside world depends on their shapes.
+    Graph inputs and outputs are pinned: the outside world depends on their shapes. So are
+    parameters that the graph does not use: what does use them is not known.
 
     Raises:
         GraphError: with `strict`, if an operator has no rule; always, if a rule returns axes
@@ -87,6 +97,9 @@ def infer(graph: Graph, *, strict: bool = False) -> TypedGraph:
     for value in graph.outputs:
         for axis in types[value.name]:
             axes.pin(axis, f"graph output `{value.name}`")
+    for value in unused_parameters(graph):
+        for axis in types[value.name]:
+            axes.pin(axis, "the forward pass in evaluation mode does not use it")
     for value in graph.mutated:
         for axis in types[value.name]:
             axes.pin(axis, f"`{value.name}` is written to")

@@ -29,11 +29,12 @@ in the axes are of order one. Relative to the largest magnitude of the tensor.""
 
 
 def run(model: nn.Module, inputs: Inputs, state: Mapping[str, torch.Tensor] | None = None) -> Any:
-    """Outputs on the example inputs, without gradients, from inputs of its own."""
+    """Outputs on the example inputs, without gradients, from inputs and chance of its own."""
     args, kwargs = pytree.tree_map(
         lambda v: v.clone() if isinstance(v, torch.Tensor) else v, inputs
     )
-    with torch.no_grad():
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
         if state:
             return torch.func.functional_call(model, dict(state), args, kwargs)
         return model(*args, **kwargs)

@@ -9,7 +9,6 @@ the result against the cut graph.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, islice
@@ -19,7 +18,14 @@ import torch
 from torch import nn
 
 from autoprune.analysis.typing import TypedGraph, operator_of
-from autoprune.backends.torch import Kept, cut_tensor, get_tensor, set_tensor, sizes_of
+from autoprune.backends.torch import (
+    Kept,
+    copy_without,
+    cut_tensor,
+    get_tensor,
+    set_tensor,
+    sizes_of,
+)
 from autoprune.errors import PlanError
 from autoprune.ir import axes as ax
 from autoprune.ir.axes import Axis
@@ -251,8 +257,7 @@ def rebuild(model: nn.Module, plan: Plan) -> nn.Module:
         PlanError: if the model lacks a parameter or attribute of the plan, or has a parameter in
             another shape.
     """
-    result = copy.deepcopy(model)
-    _cut_tensors(result, plan)
+    result = _cut_copy(model, plan)
     sizes = sizes_of(plan.choices())
     for path, entries in plan.attributes.items():
         for name, stated in entries.items():
@@ -270,8 +275,8 @@ def rebuild(model: nn.Module, plan: Plan) -> nn.Module:
     return result
 
 
-def _cut_tensors(model: nn.Module, plan: Plan) -> None:
-    """Slice every parameter and buffer the plan names, under all the names it is tied to."""
+def _cut_copy(model: nn.Module, plan: Plan) -> nn.Module:
+    """A copy in which each tensor the plan names is sliced, under all the names it is tied to."""
     kept = plan.choices()
     names: dict[int, list[str]] = {}
     for name, tensor in (
@@ -279,6 +284,7 @@ def _cut_tensors(model: nn.Module, plan: Plan) -> None:
         *model.named_buffers(remove_duplicate=False),
     ):
         names.setdefault(id(tensor), []).append(name)
+    changed: dict[str, torch.Tensor] = {}
     for name, expressions in plan.parameters.items():
         axes = plan.axes(expressions)
         try:
@@ -296,11 +302,12 @@ def _cut_tensors(model: nn.Module, plan: Plan) -> None:
                 where=name,
                 hint="apply the plan to the uncut architecture it was made for",
             )
-        new: torch.Tensor = cut_tensor(old.detach(), axes, kept).clone()
-        if isinstance(old, nn.Parameter):
-            new = nn.Parameter(new, requires_grad=old.requires_grad)
-        for alias in names.get(id(old), [name]):
-            set_tensor(model, alias, new)
+        new = cut_tensor(old, axes, kept)
+        changed.update(dict.fromkeys(names.get(id(old), [name]), new))
+    result: nn.Module = copy_without(model, changed)
+    for path, tensor in changed.items():
+        set_tensor(result, path, tensor)
+    return result
 
 
 def in_own_class(

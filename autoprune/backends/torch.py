@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import operator
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -57,32 +57,35 @@ def sizes_of(kept: Kept) -> dict[int, int]:
 
 
 def cut_tensor(tensor: torch.Tensor, axes: tuple[Axis, ...], kept: Kept) -> torch.Tensor:
-    """The kept positions of a tensor, as a new contiguous tensor."""
+    """The kept positions of a tensor, as a new one of the same kind (parameter or not)."""
+    new = tensor.detach()
     for dim, axis in enumerate(axes):
         if not axis.uids.isdisjoint(kept):
             positions = torch.from_numpy(ax.kept_positions(axis, kept)).to(tensor.device)
-            tensor = tensor.index_select(dim, positions)
-    return tensor
+            new = new.index_select(dim, positions)
+    if isinstance(tensor, nn.Parameter):
+        return nn.Parameter(new, requires_grad=tensor.requires_grad)
+    return new
 
 
-def cut_parameters(
-    traced: Traced, typed: TypedGraph, kept: Kept
-) -> dict[str, torch.Tensor | nn.Parameter]:
+def cut_parameters(traced: Traced, typed: TypedGraph, kept: Kept) -> dict[str, torch.Tensor]:
     """The new tensor of every parameter and buffer that changes, under each of its names.
 
     Tied names share one new tensor.
     """
-    changed: dict[str, torch.Tensor | nn.Parameter] = {}
+    changed: dict[str, torch.Tensor] = {}
     for parameter in traced.graph.parameters:
         axes = typed.types[parameter.value.name]
-        if all(axis.uids.isdisjoint(kept) for axis in axes):
-            continue
-        old = get_tensor(traced.module, parameter.names[0])
-        new: torch.Tensor | nn.Parameter = cut_tensor(old.detach(), axes, kept).clone()
-        if isinstance(old, nn.Parameter):
-            new = nn.Parameter(new, requires_grad=old.requires_grad)
-        changed.update(dict.fromkeys(parameter.names, new))
+        if not all(axis.uids.isdisjoint(kept) for axis in axes):
+            new = cut_tensor(get_tensor(traced.module, parameter.names[0]), axes, kept)
+            changed.update(dict.fromkeys(parameter.names, new))
     return changed
+
+
+def copy_without(module: nn.Module, paths: Iterable[str]) -> Any:
+    """A deep copy that still shares the tensors at `paths`, which are about to be replaced."""
+    shared = (get_tensor(module, path) for path in paths)
+    return copy.deepcopy(module, {id(tensor): tensor for tensor in shared})
 
 
 def get_tensor(module: nn.Module, path: str) -> torch.Tensor:
@@ -93,12 +96,9 @@ def get_tensor(module: nn.Module, path: str) -> torch.Tensor:
 
 
 def set_tensor(module: nn.Module, path: str, tensor: torch.Tensor) -> None:
-    """Replace the parameter, buffer or tensor attribute at a dotted path, keeping its kind."""
-    owner_path, _, name = path.rpartition(".")
-    owner = module.get_submodule(owner_path)
-    if name in owner._parameters and not isinstance(tensor, nn.Parameter):
-        tensor = nn.Parameter(tensor, requires_grad=owner._parameters[name].requires_grad)  # type: ignore[union-attr]
-    setattr(owner, name, tensor)
+    """Replace the parameter, buffer or tensor attribute at a dotted path."""
+    owner, _, name = path.rpartition(".")
+    setattr(module.get_submodule(owner), name, tensor)
 
 
 def resized_calls(typed: TypedGraph, kept: Kept) -> dict[str, Resized]:
@@ -122,8 +122,11 @@ def resized_calls(typed: TypedGraph, kept: Kept) -> dict[str, Resized]:
 
 def cut_graph(traced: Traced, typed: TypedGraph, kept: Kept) -> GraphNetwork:
     """The traced network without the units that are not kept, in evaluation mode."""
-    module = GraphNetwork(copy.deepcopy(traced.module), copy.deepcopy(traced.module.graph))
-    for path, tensor in cut_parameters(traced, typed, kept).items():
+    changed = cut_parameters(traced, typed, kept)
+    module = GraphNetwork(
+        copy_without(traced.module, changed), copy.deepcopy(traced.module.graph)
+    )
+    for path, tensor in changed.items():
         set_tensor(module, path, tensor)
     _Rewriter(module, traced.graph.nodes, traced.graph.parameters).rewrite(
         resized_calls(typed, kept)

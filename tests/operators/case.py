@@ -35,7 +35,7 @@ class Case:
 
     name: str
     covers: str
-    layers: Callable[[], Mapping[str, nn.Module | nn.Parameter]]
+    layers: Callable[[], Mapping[str, nn.Module | Tensor]]
     call: Callable[..., Any]
     groups: Mapping[str, str]
     inputs: tuple[Any, ...] = ((5, 3),)
@@ -65,7 +65,7 @@ class Case:
 
 
 class Net(nn.Module):
-    def __init__(self, layers: Mapping[str, nn.Module | nn.Parameter], call: Any) -> None:
+    def __init__(self, layers: Mapping[str, nn.Module | Tensor], call: Any) -> None:
         super().__init__()
         for name, layer in layers.items():
             setattr(self, name, layer)

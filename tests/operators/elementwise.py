@@ -71,6 +71,7 @@ UNDEFINED_AT_ZERO = tuple(
 ) + (
     chain("reciprocal", torch.reciprocal, A),
     chain("lgamma", torch.lgamma, A),
+    chain("zero times infinity", lambda x: x * (x * x).reciprocal(), A, covers="mul reciprocal"),
     chain("rsqrt of what is never zero", torch.rsqrt, M, before=lambda x: x * x + 1,
           covers="rsqrt"),
     chain("log of what is never zero", torch.log, M, before=lambda x: torch.exp(x) + 1,
@@ -264,6 +265,18 @@ BROADCASTING = (
         {"a.weight:0[6]": Z}, ((2, 3, 4, 4),),
     ),
     Case(
+        "a table of constants added", "add",
+        lambda: {"a": nn.Linear(3, 6), "t": torch.arange(6.0, dtype=DOUBLE) + 1,
+                 "z": nn.Linear(6, 2)},
+        lambda m, x: m.z(m.a(x) + m.t), {"a.weight:0[6]": M},
+    ),
+    Case(
+        "a table of constants multiplied", "mul",
+        lambda: {"a": nn.Linear(3, 6), "t": torch.arange(6.0, dtype=DOUBLE) + 1,
+                 "z": nn.Linear(6, 2)},
+        lambda m, x: m.z(m.a(x) * m.t), {"a.weight:0[6]": Z},
+    ),
+    Case(
         "a scalar parameter", "add",
         lambda: {"a": nn.Linear(3, 6), "v": nn.Parameter(torch.zeros(())), "z": nn.Linear(6, 2)},
         lambda m, x: m.z(m.a(x) * m.v + m.v), {"a.weight:0[6]": M},
@@ -332,7 +345,7 @@ VIEWS_IN_PLACE = (
         {"a.weight:0[6]": M},
     ),
     Case(
-        "in place on what .contiguous() gave back itself", "contiguous add",
+        "in place on what .contiguous() gave back itself", "add",
         lambda: {"a": nn.Linear(3, 6), "z": nn.Linear(6, 2)},
         lambda m, x: m.z(((y := m.a(x)).contiguous().add_(1.0), y)[1]),
         {"a.weight:0[6]": M},

@@ -93,12 +93,6 @@ CREATION = (
         dynamic_shapes="batch",
     ),
     Case(
-        "number of elements of a symbolic batch", "sym_numel",
-        lambda: {"a": nn.Linear(3, 6), "z": nn.Linear(6, 2)},
-        lambda m, x: m.z(m.a(x) / aten.sym_numel(x)), {"a.weight:0[6]": Z},
-        dynamic_shapes="batch",
-    ),
-    Case(
         "asserted metadata", "_assert_tensor_metadata",
         lambda: {"a": nn.Linear(3, 6), "z": nn.Linear(6, 2)},
         lambda m, x: m.z(m.a(x).to(torch.float32).to(D)), {"a.weight:0[6]": Z},

@@ -1,0 +1,238 @@
+"""An exported GraphModule -> Graph."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.utils import _pytree as pytree
+
+from autoprune.errors import TraceError
+from autoprune.ir.graph import Argument, Graph, Node, Parameter, Value
+from autoprune.ops.rule import writes_in_place
+
+
+def read(module: fx.GraphModule, inputs: Sequence[Any], buffers: set[str]) -> Graph:
+    """Read the graph of `torch.export.ExportedProgram.module()`.
+
+    Args:
+        module: the exported module.
+        inputs: the example inputs, flattened.
+        buffers: names of the model's buffers; other tensors that are no parameters were written
+            into the code.
+    """
+    return _Reader(module, _concrete_values(module, inputs), buffers).read()
+
+
+def inline_grad_regions(module: fx.GraphModule) -> None:
+    """Replace `with torch.no_grad()` regions by their body, with detached outputs."""
+    graph = module.graph
+    for node in list(graph.nodes):
+        if node.target is not torch.ops.higher_order.wrap_with_set_grad_enabled:
+            continue
+        enabled, body, *arguments = node.args
+        region = module.get_submodule(str(body.target))
+        assert isinstance(region, fx.GraphModule)
+        inner = [n for n in region.graph.nodes if n.op == "placeholder"]
+        with graph.inserting_before(node):
+            results: Any = graph.graph_copy(region.graph, dict(zip(inner, arguments, strict=True)))
+            if not enabled:
+                results = pytree.tree_map(lambda n: _detached(graph, n), results)
+        for user in list(node.users):
+            user.replace_all_uses_with(results[user.args[1]])
+            graph.erase_node(user)
+        graph.erase_node(node)
+        if not body.users:
+            graph.erase_node(body)
+    graph.eliminate_dead_code()
+    module.recompile()
+
+
+def _detached(graph: fx.Graph, node: fx.Node) -> fx.Node:
+    detached = graph.call_function(torch.ops.aten.detach.default, (node,))
+    detached.meta = dict(node.meta)
+    return detached
+
+
+class _Recorder(fx.Interpreter):
+    """Runs a graph and keeps the sizes of everything it computes."""
+
+    def __init__(self, module: fx.GraphModule) -> None:
+        super().__init__(module)
+        self.values: dict[fx.Node, Any] = {}
+
+    def run_node(self, n: fx.Node) -> Any:
+        result = super().run_node(n)
+        self.values[n] = pytree.tree_map(
+            lambda v: v.to("meta") if isinstance(v, torch.Tensor) else v, result
+        )
+        return result
+
+
+def _concrete_values(module: fx.GraphModule, inputs: Sequence[Any]) -> dict[fx.Node, Any]:
+    """What each node yields; with dynamic shapes, by running the example inputs."""
+    values = {n: n.meta.get("val") for n in module.graph.nodes}
+    symbolic = any(
+        isinstance(leaf, torch.SymInt)
+        or (isinstance(leaf, torch.Tensor) and not all(type(d) is int for d in leaf.shape))
+        for value in values.values()
+        for leaf in pytree.tree_leaves(value)
+    )
+    if not symbolic:
+        return values
+    recorder = _Recorder(module)
+    with torch.no_grad():
+        recorder.run(*inputs)
+    return recorder.values
+
+
+class _Reader:
+    """Reads one GraphModule; fx names become value and node names."""
+
+    def __init__(
+        self, module: fx.GraphModule, values: Mapping[fx.Node, Any], buffers: set[str]
+    ) -> None:
+        self.module = module
+        self.values = values
+        self.buffers = buffers
+        self.env: dict[fx.Node, Value | tuple[Value, ...]] = {}
+        self.owned: dict[int, tuple[Value, list[str], str]] = {}
+        self.paths = {str(n.target) for n in module.graph.nodes if n.op == "get_attr"}
+
+    def read(self) -> Graph:
+        inputs: list[Value] = []
+        nodes: list[Node] = []
+        outputs: tuple[Value, ...] = ()
+        for n in self.module.graph.nodes:
+            if n.op == "placeholder":
+                value = self._value(n.name, self.values[n])
+                if value is not None:
+                    inputs.append(value)
+                    self.env[n] = value
+            elif n.op == "get_attr":
+                self._attribute(n)
+            elif n.op == "call_function" and n.target is operator.getitem:
+                self._getitem(n)
+            elif n.op == "call_function":
+                nodes.append(self._call(n))
+            elif n.op == "output":
+                outputs = tuple(dict.fromkeys(v for a in n.args for v in self._values(a)))
+            else:
+                raise TraceError(f"an exported graph holds no {n.op} nodes", where=str(n))
+        parameters = tuple(
+            Parameter(value, tuple(names), kind)  # type: ignore[arg-type]
+            for value, names, kind in self.owned.values()
+        )
+        owned = {value.name for value, _, _ in self.owned.values()}
+        mutated = tuple(
+            v
+            for node in nodes
+            if writes_in_place(node.op)
+            for v in node.inputs[:1]
+            if v.name in owned
+        )
+        return Graph(tuple(inputs), parameters, tuple(nodes), outputs, mutated)
+
+    def _value(self, name: str, concrete: Any) -> Value | None:
+        """The value of an fx node; parameters have the first right to a name."""
+        return self._edge(f"{name}'" if name in self.paths else name, concrete)
+
+    def _edge(self, name: str, concrete: Any) -> Value | None:
+        if isinstance(concrete, torch.Tensor):
+            dtype = str(concrete.dtype).removeprefix("torch.")
+            return Value(name, tuple(int(d) for d in concrete.shape), dtype)
+        if isinstance(concrete, int | float | torch.SymInt | torch.SymFloat | torch.SymBool):
+            hint = int(concrete) if type(concrete) is int else None
+            return Value(name, (), "int", hint)
+        return None
+
+    def _attribute(self, n: fx.Node) -> None:
+        path = str(n.target)
+        owner, _, leaf = path.rpartition(".")
+        tensor = getattr(self.module.get_submodule(owner), leaf)
+        if not isinstance(tensor, torch.Tensor):
+            return
+        known = self.owned.get(id(tensor))
+        if known is None:
+            value = self._edge(path, tensor)
+            assert value is not None
+            kind = "constant"
+            if isinstance(tensor, nn.Parameter):
+                kind = "parameter"
+            elif path in self.buffers:
+                kind = "buffer"
+            known = self.owned[id(tensor)] = (value, [], kind)
+        known[1].append(path)
+        self.env[n] = known[0]
+
+    def _getitem(self, n: fx.Node) -> None:
+        source, index = n.args
+        container = self.env[source]  # type: ignore[index]
+        assert isinstance(container, tuple)
+        assert isinstance(index, int)
+        self.env[n] = container[index]
+
+    def _call(self, n: fx.Node) -> Node:
+        result = self.values[n]
+        outputs: tuple[Value, ...]
+        if isinstance(result, list | tuple):
+            names = {u.args[1]: u.name for u in n.users if u.target is operator.getitem}
+            found = [
+                self._value(names.get(i, f"{n.name}.{i}"), part) for i, part in enumerate(result)
+            ]
+            outputs = tuple(v for v in found if v is not None)
+            if len(outputs) == len(found):
+                self.env[n] = outputs
+        else:
+            value = self._value(n.name, result)
+            outputs = () if value is None else (value,)
+            if value is not None:
+                self.env[n] = value
+        stack = n.meta.get("nn_module_stack") or {}
+        modules = tuple(path.split("@")[0] for path, _ in stack.values() if "_empty" not in path)
+        return Node(
+            n.name, _operator_name(n.target), self._arguments(n), outputs, modules, _source(n)
+        )
+
+    def _arguments(self, n: fx.Node) -> dict[str, Argument]:
+        normal = n.normalized_arguments(self.module, normalize_to_only_use_kwargs=True)
+        if normal is None:
+            named = {f"a{i}": a for i, a in enumerate(n.args)} | dict(n.kwargs)
+        else:
+            named = normal.kwargs
+        return {name: self._argument(a) for name, a in named.items()}
+
+    def _argument(self, a: Any) -> Argument:
+        if isinstance(a, fx.Node):
+            return self.env.get(a)
+        if isinstance(a, list | tuple):
+            return tuple(self._argument(part) for part in a)
+        if a is None or isinstance(a, bool | int | float | str):
+            return a
+        return str(a).removeprefix("torch.")
+
+    def _values(self, a: Any) -> list[Value]:
+        found = [self.env.get(leaf) for leaf in pytree.tree_leaves(a) if isinstance(leaf, fx.Node)]
+        return [v for v in found if isinstance(v, Value)]
+
+
+def _operator_name(target: Any) -> str:
+    if isinstance(target, torch._ops.OpOverload):
+        return str(target)
+    module = getattr(target, "__module__", "") or ""
+    return f"{module.lstrip('_') or 'python'}.{getattr(target, '__name__', str(target))}"
+
+
+def _source(n: fx.Node) -> str:
+    """The innermost line of the stack trace that is not torch's own."""
+    trace = n.meta.get("stack_trace") or ""
+    frames = trace.split('File "')[1:]
+    for frame in reversed(frames):
+        location, _, text = frame.partition("\n")
+        path, _, rest = location.partition('", line ')
+        if "/torch/" not in path:
+            return f"{path}:{rest.split(',')[0]}: {text.strip().splitlines()[0]}" if text else path
+    return ""
