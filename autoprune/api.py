@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from autoprune.backends.modules import rebuild
 from autoprune.backends.torch import cut_graph
 from autoprune.errors import BudgetError, PlanError
 from autoprune.frontends.torch import trace
+from autoprune.ir.group import Group, Guarantee
 from autoprune.ir.plan import Plan
 from autoprune.passes.criteria import Criterion, find_criterion
 from autoprune.pipeline import (
@@ -81,8 +82,31 @@ def prune(
     analysis = analyse(model, example_inputs, options)
     check_finite(analysis)
     allowed, reasons = allowed_groups(analysis, ignore, options)
-    kept = choose(model, analysis, allowed, budget, criterion, multiple_of, seed, options)
-    return cut(model, analysis, kept, reasons, options)
+
+    def attempt(groups: Sequence[Group], left_alone: Mapping[int, str]) -> Result:
+        kept = choose(model, analysis, groups, budget, criterion, multiple_of, seed, options)
+        return cut(model, analysis, kept, left_alone, options)
+
+    result = attempt(allowed, reasons)
+    plain = [g for g in allowed if g.guarantee is not Guarantee.COMPENSATED]
+    if (
+        result.plan.rebuildable
+        or not options.keep_class
+        or channels is not None  # asks for every group
+        or len(plain) == len(allowed)
+    ):
+        return result
+    # A rescaled statistic is an operator the model's own forward does not have.
+    rescaled = {
+        g.leaf.uid: f"left alone, to keep the model's class: {g.reason}"
+        for g in allowed
+        if g not in plain
+    }
+    try:
+        own = attempt(plain, {**reasons, **rescaled})
+    except BudgetError:
+        return result
+    return own if own.plan.rebuildable else result
 
 
 def inspect(

@@ -161,9 +161,8 @@ def test_one_parameter_under_two_names_is_one():
     traced = trace(Tied(), words)
     (only,) = [p for p in traced.graph.parameters if p.kind == "parameter"]
     assert set(only.names) == {"words.weight", "head.weight"}
-    small = cut_half(Tied(), words)
-    assert small.get_parameter("words.weight") is small.get_parameter("head.weight")
-    assert small.get_parameter("words.weight").shape == (7, 3)
+    (parameter,) = cut_half(Tied(), words).parameters()
+    assert parameter.shape == (7, 3)
 
 
 def test_a_module_called_twice_has_its_parameters_once():

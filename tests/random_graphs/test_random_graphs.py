@@ -1,0 +1,48 @@
+"""The law on networks nobody designed: random programs, random plans, in double precision.
+
+    AUTOPRUNE_FUZZ=2000 python -m pytest tests/random_graphs      # or: make fuzz
+"""
+
+import os
+
+import numpy as np
+import torch
+from hypothesis import HealthCheck, assume, example, given, settings
+from hypothesis import strategies as st
+
+from autoprune.analysis.groups import find_groups
+from autoprune.analysis.typing import infer
+from autoprune.backends.equality import cut_error
+from autoprune.frontends.torch import trace
+from tests.random_graphs.networks import BATCH, SIDE, RandomNetwork, Step, programs
+from tests.tolerance import ROUNDING_DOUBLE
+
+EXAMPLES = int(os.environ.get("AUTOPRUNE_FUZZ", "150"))
+
+
+def check(program, seed):
+    network = RandomNetwork(program, seed)
+    rng = np.random.default_rng(seed)
+    x = torch.from_numpy(rng.standard_normal((BATCH, 3, SIDE, SIDE + 1)))
+    with torch.no_grad():
+        assume(bool(network(x).isfinite().all()))
+    traced = trace(network, x)
+    typed = infer(traced.graph)
+    groups = {g.leaf.uid: g for g in find_groups(typed).groups}
+    kept = {
+        uid: np.sort(rng.permutation(g.units)[: rng.integers(1, g.units + 1)])
+        for uid, g in groups.items()
+        if g.guarantee.exact
+    }
+    error, _ = cut_error(traced, typed, groups, kept)
+    assert error <= ROUNDING_DOUBLE
+
+
+@settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
+@given(programs, st.integers(0, 1000))
+def test_cut_equals_zeroed(program, seed):
+    check(program, seed)
