@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint demo zoo clean
+.PHONY: help setup test lint demo zoo fuzz clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 TORCH ?= torch==2.13.0
@@ -20,6 +20,7 @@ help:
 	@echo "make lint    ruff, mypy and the import contracts only"
 	@echo "make demo    train a small network, prune it, show the result"
 	@echo "make zoo     prune the model zoo and print a table"
+	@echo "make fuzz    cut 2000 random networks and compare (FUZZ=n for another number)"
 	@echo "make clean   remove caches and build output, keep .venv"
 	@echo
 	@echo "PYTHON=... chooses the interpreter for .venv, TORCH=... the torch requirement."
@@ -57,6 +58,10 @@ demo: .venv/demo.stamp
 
 zoo: .venv/test.stamp
 	$(PY) benchmarks/zoo.py
+
+FUZZ ?= 2000
+fuzz: .venv/test.stamp
+	AUTOPRUNE_FUZZ=$(FUZZ) $(PY) -m pytest tests/random_graphs
 
 clean:
 	rm -rf build dist runtime/build runtime/dist *.egg-info runtime/*.egg-info

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from autoprune import __version__
+from autoprune.arguments import SUFFIXES, parser
 from autoprune.errors import AutopruneError
 
 if TYPE_CHECKING:
@@ -25,28 +25,11 @@ if TYPE_CHECKING:
 
 Say = Callable[[str], None]
 
-SUFFIXES = (".onnx", ".pt2", ".safetensors", ".json")
 EXTRAS = {
     "torch": "torch", "safetensors": "torch", "onnx": "onnx", "onnxscript": "onnx",
     "onnxruntime": "onnx", "sklearn": "demo", "matplotlib": "demo",
 }  # fmt: skip
 """Which extra of autoprune installs a module."""
-
-EPILOG = """\
-MODEL is a .pt2 file (torch.export.save), or package.module:callable. The callable takes no
-arguments and returns the network, or the network and its example inputs as a pair; the current
-folder is searched too. Pickles (.pt, .pth) are never loaded.
-
-INPUT is [name=]shape[:dtype[:upper bound]] and is filled with random values. It may be left out
-if MODEL brings its own example inputs.
-
-examples:
-  autoprune inspect net:build --input 1x3x224x224
-  autoprune prune net:build --input 1x3x224x224 --flops 0.5 -o small.onnx -o small.safetensors
-  autoprune prune net.pt2 --params 0.3 --multiple-of 16 -o small.pt2
-  autoprune prune bert:build --input input_ids=1x128:int64:30522 --flops 0.7 -o small.onnx
-  autoprune demo
-"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -56,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 if it succeeded, 1 for an error, 2 for a wrong command line, 130 if interrupted.
     """
     try:
-        options = _parser().parse_args(arguments)
+        options = parser().parse_args(arguments)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 2
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -64,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with warnings.catch_warnings():
             if not options.debug:
                 warnings.simplefilter("ignore")
-            options.run(options)
+            COMMANDS[options.command](options)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
@@ -83,119 +66,13 @@ def _explain(error: Exception) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name in EXTRAS:
         extra = EXTRAS[error.name]
         return f"{error.name} is not installed\n  what to do: pip install 'autoprune[{extra}]'"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}\n  where: {error.filename or 'unknown file'}"
     line = (str(error).strip() or "no message").splitlines()[0]
     return (
         f"{type(error).__name__}: {line}\n"
         "  what to do: this is a mistake in autoprune; report it with the output of --debug"
     )
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="autoprune",
-        description="Make a neural network smaller and faster, whatever its architecture.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--version", action="version", version=f"autoprune {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    _inspect_parser(_command(commands, "inspect", "show what can be pruned, what not, and why"))
-    _prune_parser(_command(commands, "prune", "write a smaller network"))
-    _demo_parser(
-        _command(commands, "demo", "train, prune and fine-tune a small network on real data")
-    )
-    return parser
-
-
-def _command(commands: Any, name: str, text: str) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = commands.add_parser(
-        name,
-        help=text,
-        description=text[0].upper() + text[1:] + ".",
-        epilog=None if name == "demo" else EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    return parser
-
-
-def _model_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", help="file.pt2 or package.module:callable")
-    parser.add_argument(
-        "--input", action="append", default=[], dest="inputs",
-        help="shape of an input, such as 1x3x224x224; repeat it for several inputs",
-    )  # fmt: skip
-    parser.add_argument("--strict", action="store_true", help="fail if an operator has no rule")
-    parser.add_argument(
-        "--dynamic-batch", action="store_true", help="the first axis of every input may vary"
-    )
-    parser.add_argument(
-        "--report", type=Path, metavar="JSON", help="write the whole report to this file"
-    )
-
-
-def _inspect_parser(parser: argparse.ArgumentParser) -> None:
-    _model_arguments(parser)
-    parser.set_defaults(run=_inspect)
-
-
-def _prune_parser(parser: argparse.ArgumentParser) -> None:
-    _model_arguments(parser)
-    add = parser.add_argument
-    budget = parser.add_mutually_exclusive_group(required=True)
-    for name, what in (
-        ("flops", "of the FLOPs"), ("params", "of the parameters"),
-        ("channels", "of the units of every group"),
-    ):  # fmt: skip
-        budget.add_argument(
-            f"--{name}", type=_fraction, metavar="F", help=f"fraction {what} to keep"
-        )
-    add("-o", "--output", action="append", required=True, type=Path, dest="outputs",
-        help=f"file to write ({', '.join(SUFFIXES)}); repeat it for several")  # fmt: skip
-    add("--criterion", default="l2", choices=["l2", "random"],
-        help="what makes a unit worth keeping (default: l2)")  # fmt: skip
-    add("--ignore", action="append", default=[], metavar="NAME",
-        help="a module or parameter to leave as it is; * stands for anything; may be repeated")  # fmt: skip
-    add("--multiple-of", type=_count, default=1, metavar="N",
-        help="keep channel counts multiples of N (default: 1; 16 suits ONNX Runtime on x86)")  # fmt: skip
-    add("--min-units", type=_count, default=1, metavar="N",
-        help="units every group keeps at least (default: 1)")  # fmt: skip
-    add("--global", action="store_true", dest="everywhere",
-        help="remove the least important units wherever they are, not the same share everywhere")  # fmt: skip
-    add("--approximate", action="store_true",
-        help="also prune where the function changes; the report gives the error")  # fmt: skip
-    add("--seed", type=int, default=0, help="for --criterion random (default: 0)")
-    add("--plan", type=Path, metavar="JSON", help="write which units are kept to this file")
-    add("--no-latency", action="store_true", help="do not measure latency in ONNX Runtime")
-    add("--threads", type=_count, default=1, metavar="N",
-        help="threads ONNX Runtime may use while measuring (default: 1)")  # fmt: skip
-    parser.set_defaults(run=_prune)
-
-
-def _demo_parser(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "-o", "--output", type=Path, default=Path("autoprune-demo"), metavar="FOLDER",
-        help="folder for the results (default: autoprune-demo)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--epochs", type=_count, default=None, metavar="N",
-        help="epochs of training; fine-tuning takes half as many",
-    )  # fmt: skip
-    parser.set_defaults(run=_demo)
-
-
-def _fraction(text: str) -> float:
-    value = float(text)
-    if not 0 < value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is no fraction above 0 and up to 1")
-    return value
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is less than 1")
-    return value
 
 
 @contextmanager
@@ -317,14 +194,13 @@ def _show(
     console = Console()
     console.print(result.report)
     latency = result.report.latency
-    if latency is not None and latency.speedup < 1.05 and options.multiple_of < 16:
+    if latency is not None and latency.speedup < 1.05 and options.multiple_of < 8:
         print(
-            " It is hardly faster. ONNX Runtime is slow at uneven channel counts: "
-            "try --multiple-of 16."
+            "It is hardly faster. ONNX Runtime prefers even channel counts: try --multiple-of 16."
         )
     console.print(heading("Files"))
     for path in written:
-        print(f" {path}  ({quantity(path.stat().st_size)}B)")
+        print(f"{path}  ({quantity(path.stat().st_size)}B)")
     if problem:
         print(f"latency was not measured: {problem}", file=sys.stderr)
 
@@ -353,6 +229,8 @@ def _demo(options: argparse.Namespace) -> None:
 
     demo(options.output, options.epochs or EPOCHS)
 
+
+COMMANDS = {"inspect": _inspect, "prune": _prune, "demo": _demo}
 
 if __name__ == "__main__":
     sys.exit(main())

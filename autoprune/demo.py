@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 import autoprune
 from autoprune.backends.onnx import export_onnx
+from autoprune.frontends.torch import Inputs
 from autoprune.report import Report, heading, milliseconds, plain_table, quantity, times_faster
 from autoprune.result import Result
 
@@ -139,7 +140,7 @@ def train(
     )
     curve = []
     images = digits.train_x.to(memory_format=torch.channels_last)
-    model.to(memory_format=torch.channels_last)  # faster on processors
+    _lay_out(model, torch.channels_last)  # faster on processors
     for _ in range(epochs):
         model.train()
         for chosen in torch.randperm(count, generator=generator).split(size):
@@ -150,8 +151,12 @@ def train(
             schedule.step()
             advance()
         curve.append(accuracy(model, digits))
-    model.to(memory_format=torch.contiguous_format)
+    _lay_out(model, torch.contiguous_format)
     return curve
+
+
+def _lay_out(model: nn.Module, layout: torch.memory_format) -> None:
+    model.to(memory_format=layout)
 
 
 def batches(digits: Digits) -> int:
@@ -219,7 +224,7 @@ def make_story(
 def deploy(story: Story, digits: Digits, folder: Path) -> None:
     """Write everything, and check and time both networks in ONNX Runtime."""
     folder.mkdir(parents=True, exist_ok=True)
-    inputs = ((digits.test_x[:1],), {})
+    inputs: Inputs = ((digits.test_x[:1],), {})
     before, after = folder / "original.onnx", folder / "pruned.onnx"
     export_onnx(copy.deepcopy(story.original), inputs, before)
     story.result.save(after)
@@ -248,13 +253,13 @@ def plot(story: Story, path: Path) -> None:
         label="pruned, then fine-tuned",
     )  # fmt: skip
     left.set(xlabel="epoch", ylabel="test accuracy", ylim=(0, 1.02))
-    left.legend(loc="lower right")
+    left.legend(loc="center right")
     rows = story.report.groups[::-1]
     names = [row.name.removesuffix(".weight:0") for row in rows]
     right.barh(names, [row.units for row in rows], color="0.85", label="before")
     right.barh(names, [row.kept for row in rows], label="kept")
     right.set(xlabel="channels in the group")
-    right.legend(loc="lower right")
+    right.legend(loc="upper right")
     figure.savefig(path, dpi=120)
     plt.close(figure)
 
@@ -273,11 +278,12 @@ def table(story: Story) -> Any:
         f"{change * 100:+.1f} points",
     )  # fmt: skip
     rows.add_row("  in ONNX Runtime", *(f"{a:.1%}" for a in story.onnx), "")
-    for name, before, after, unit in (
+    costs: tuple[tuple[str, int, int, str], ...] = (
         ("parameters", report.before.params, report.after.params, ""),
         ("FLOPs an image", report.before.flops, report.after.flops, ""),
-        ("ONNX file", *sizes, "B"),
-    ):
+        ("ONNX file", sizes[0], sizes[1], "B"),
+    )
+    for name, before, after, unit in costs:
         rows.add_row(
             name, quantity(before) + unit, quantity(after) + unit, f"{after / before:.1%} kept"
         )
@@ -312,13 +318,13 @@ def demo(folder: Path, epochs: int = EPOCHS, widths: tuple[int, ...] = (32, 64, 
     console.print(heading(f"Pruned to {KEEP:.0%} of the FLOPs and fine-tuned"))
     console.print(table(story))
     print(
-        f"\n Right after pruning, before fine-tuning, the accuracy was {story.tuned[0]:.1%}.\n"
-        " Latency is the median of one image, both networks in turns."
+        f"\nRight after pruning, before fine-tuning, the accuracy was {story.tuned[0]:.1%}.\n"
+        "Latency is the median of one image, both networks in turns."
     )
     console.print(heading(f"Files in {folder}"))
     for path in story.files:
-        print(f" {path.name:<20} {_WHAT[path.name]}")
-    print(f"\n Done in {time.perf_counter() - start:.0f} s.")
+        print(f"{path.name:<20} {_WHAT[path.name]}")
+    print(f"\nDone in {time.perf_counter() - start:.0f} s.")
     return story
 
 

@@ -138,7 +138,7 @@ class Report:
             parts += [heading(f"{count} kept whole, and why"), self._pinned()]
         if self._lines():
             parts.append(heading("Result" if self.module else "Note"))
-            parts.extend(Text(f" {line}") for line in self._lines())
+            parts.extend(Text(line) for line in self._lines())
         return Group(*parts)
 
     @property

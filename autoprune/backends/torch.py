@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import operator
+import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -84,8 +85,11 @@ def cut_parameters(traced: Traced, typed: TypedGraph, kept: Kept) -> dict[str, t
 
 def copy_without(module: nn.Module, paths: Iterable[str]) -> Any:
     """A deep copy that still shares the tensors at `paths`, which are about to be replaced."""
-    shared = (get_tensor(module, path) for path in paths)
-    return copy.deepcopy(module, {id(tensor): tensor for tensor in shared})
+    shared = {id(tensor): tensor for tensor in (get_tensor(module, path) for path in paths)}
+    with warnings.catch_warnings():
+        # torch warns about its own tree specifications when they are copied.
+        warnings.simplefilter("ignore", FutureWarning)
+        return copy.deepcopy(module, shared)
 
 
 def get_tensor(module: nn.Module, path: str) -> torch.Tensor:
@@ -123,9 +127,8 @@ def resized_calls(typed: TypedGraph, kept: Kept) -> dict[str, Resized]:
 def cut_graph(traced: Traced, typed: TypedGraph, kept: Kept) -> GraphNetwork:
     """The traced network without the units that are not kept, in evaluation mode."""
     changed = cut_parameters(traced, typed, kept)
-    module = GraphNetwork(
-        copy_without(traced.module, changed), copy.deepcopy(traced.module.graph)
-    )
+    duplicate = copy_without(traced.module, changed)
+    module = GraphNetwork(duplicate, duplicate.graph)
     for path, tensor in changed.items():
         set_tensor(module, path, tensor)
     _Rewriter(module, traced.graph.nodes, traced.graph.parameters).rewrite(

@@ -125,18 +125,22 @@ def _export(
                 outputs = copy.deepcopy(model)(*args, **kwargs)
         except Exception as running:
             raise TraceError(
-                f"the model does not run on the example inputs: {_first_line(running)}",
+                f"the model does not run on the example inputs: {_summary(running)}",
                 where=_user_frame(running),
                 hint="call model(...) with these inputs until it works; a tuple holds positional "
                 "and a dict keyword arguments",
             ) from running
         if _register_dataclasses(outputs):
             return _export(model, args, kwargs, dynamic_shapes)
+        hint = "torch.export must be able to trace the forward: no branch may depend on the "
+        hint += "values of tensors"
+        if dynamic_shapes is not None:
+            hint = "a dimension the forward fixes cannot be dynamic, and one of size 1 is always "
+            hint += "fixed: use example inputs with a batch of 2 or more"
         raise TraceError(
-            f"the model runs but cannot be exported: {_first_line(error)}",
+            f"the model runs but cannot be exported: {_summary(error)}",
             where=_user_frame(error),
-            hint="torch.export must be able to trace the forward: no branch may depend on the "
-            "values of tensors",
+            hint=hint,
         ) from error
 
 
@@ -154,9 +158,10 @@ def _register_dataclasses(outputs: Any) -> bool:
     return registered
 
 
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip() or type(error).__name__
-    return f"{type(error).__name__}: {text.splitlines()[0]}"
+def _summary(error: BaseException) -> str:
+    """The error's type and the first two lines of its message."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {' '.join(lines[:2])}".rstrip(": ")
 
 
 def _user_frame(error: BaseException) -> str | None:

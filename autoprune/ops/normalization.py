@@ -56,6 +56,12 @@ def _batch_norm_zero(call: Zeroing) -> State:
     return _affine_state(call, max(State.CONSTANT, call.state(call.tensor("input"))))
 
 
+def _per_channel_resize(call: Sizing) -> Resized:
+    """No argument says the number of channels, but layers without weights keep it themselves."""
+    call.size(call.axes_of("input")[1])
+    return Resized()
+
+
 def _instance_norm_zero(call: Zeroing) -> State:
     return _affine_state(call, max(State.CONSTANT, call.state(call.tensor("input"))))
 
@@ -68,9 +74,12 @@ def _instance_norm_axes(call: Typing) -> list[Shape]:
 
 register(
     "aten.batch_norm aten._batch_norm_impl_index",
-    Operator(axes=_batch_norm_axes, zero=_batch_norm_zero),
+    Operator(axes=_batch_norm_axes, zero=_batch_norm_zero, resize=_per_channel_resize),
 )
-register("aten.instance_norm", Operator(axes=_instance_norm_axes, zero=_instance_norm_zero))
+register(
+    "aten.instance_norm",
+    Operator(axes=_instance_norm_axes, zero=_instance_norm_zero, resize=_per_channel_resize),
+)
 
 
 def _normalized(call: Typing | Zeroing | Sizing) -> tuple[Axis, ...]:

@@ -47,11 +47,11 @@ class Branchy(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.a, self.z = nn.Linear(4, 48), nn.Linear(48, 3)
+        self.a, self.z = nn.Linear(4, 256), nn.Linear(256, 3)
 
     def forward(self, x):
-        y = self.a(x).view(-1, 4, 12).relu()
-        return self.z(y.reshape(-1, 48))
+        y = self.a(x).view(-1, 4, 64).relu()
+        return self.z(y.reshape(-1, 256))
 
 
 def build(make, seed=0):

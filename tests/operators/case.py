@@ -126,7 +126,7 @@ def image(
 def tokens(
     name: str,
     op: Callable[[Tensor], Tensor],
-    groups: str | None | Mapping[str, str],
+    groups: str | Mapping[str, str] | None,
     *,
     covers: str = "",
     width: int = 6,

@@ -128,7 +128,7 @@ LINEAR = (
 )
 
 
-def _product(name, call, groups, *, layers=lambda: {}, covers="matmul", inputs=((5, 4, 3),)):
+def _product(name, call, groups, *, layers=dict, covers="matmul", inputs=((5, 4, 3),)):
     return Case(
         name, covers,
         lambda: {"a": nn.Linear(3, 6), "b": nn.Linear(3, 6), "z": nn.Linear(4, 2), **layers()},
@@ -308,7 +308,8 @@ ATTENTION = (
     _attention("attention, boolean mask", groups=HEADS,
                call=lambda q, k, v: sdpa(q, k, v, torch.ones(5, 5).tril().bool())),
     _attention("attention, additive mask", groups=HEADS,
-               call=lambda q, k, v: sdpa(q, k, v, torch.ones(2, 1, 5, 5, dtype=q.dtype).cumsum(-1))),
+               call=lambda q, k, v: sdpa(
+                   q, k, v, torch.ones(2, 1, 5, 5, dtype=q.dtype).cumsum(-1))),
     _attention("attention, wide values", value=5, call=sdpa,
                groups={"q.weight:0/0[4]": Z, "q.weight:0/1[3]": C, "v.weight:0/1[5]": Z}),
     _attention("attention, grouped queries", kv=2,

@@ -13,6 +13,10 @@ def _op(name, *args):
     return lambda x: getattr(aten, name)(x, *args)
 
 
+def names(text):
+    return text.split()
+
+
 def _square(x):
     return x * x
 
@@ -21,15 +25,16 @@ def _double(x):
     return x.to(DOUBLE)
 
 
-KEEPS_ZERO = tuple(
-    chain(name, _op(name), Z)
-    for name in (
-        "relu relu6 gelu silu mish tanh hardswish leaky_relu elu selu celu rrelu abs neg negative "
-        "sign sgn square sin tan atan sinh asinh expm1 erf floor ceil round trunc fix frac "
-        "hardshrink softshrink nan_to_num clone alias detach positive contiguous lift_fresh_copy "
-        "real"
-    ).split()
-) + (
+KEEPS_ZERO = (
+    *(
+        chain(name, _op(name), Z)
+        for name in names(
+            "relu relu6 gelu silu mish tanh hardswish leaky_relu elu selu celu rrelu abs neg "
+            "negative sign sgn square sin tan atan sinh asinh expm1 erf floor ceil round "
+            "trunc fix frac hardshrink softshrink nan_to_num clone alias detach positive "
+            "contiguous lift_fresh_copy real"
+        )
+    ),
     chain("sqrt", torch.sqrt, Z, before=_square),
     chain("log1p", torch.log1p, Z, before=_square),
     chain("asin", torch.asin, Z, before=torch.tanh),
@@ -49,16 +54,18 @@ KEEPS_ZERO = tuple(
     chain("softsign", F.softsign, Z, covers="div abs"),
 )
 
-MAKES_CONSTANT = tuple(
-    chain(name, _op(name), M)
-    for name in "sigmoid exp exp2 cos cosh softplus hardsigmoid log_sigmoid erfc".split()
-) + (
+MAKES_CONSTANT = (
+    *(
+        chain(name, _op(name), M)
+        for name in names(
+            "sigmoid exp exp2 cos cosh softplus hardsigmoid log_sigmoid erfc"
+        )
+    ),
     chain("acos", torch.acos, M, before=torch.tanh),
     chain("logical_not", torch.logical_not, M, before=F.relu, after=_double),
     chain("bitwise_not", torch.bitwise_not, M, before=lambda x: x > 0, after=_double),
     chain("isfinite", lambda x: torch.isfinite(x) + x, M),
-    chain("isnan", lambda x: torch.isnan(x) * x, M, before=lambda x: x,
-          after=lambda x: x + 0.5, covers="isnan"),
+    chain("isnan", lambda x: torch.isnan(x) + x, M, weaker="isnan(0) is 0, which is not used"),
     chain("isinf", lambda x: torch.isinf(x) + x, M, weaker="isinf(0) is 0, which is not used"),
     chain("signbit", lambda x: torch.signbit(x) + x, M,
           weaker="signbit(0) is 0, which is not used"),
@@ -66,9 +73,12 @@ MAKES_CONSTANT = tuple(
 )
 
 # 1 / 0 is infinite: neither the zeroed network nor its consumers know what to do with it.
-UNDEFINED_AT_ZERO = tuple(
-    chain(name, _op(name), A, before=torch.abs) for name in "rsqrt log log2 log10 digamma".split()
-) + (
+UNDEFINED_AT_ZERO = (
+    *(
+        chain(name, _op(name), A, before=torch.abs) for name in names(
+            "rsqrt log log2 log10 digamma"
+        )
+    ),
     chain("reciprocal", torch.reciprocal, A),
     chain("lgamma", torch.lgamma, A),
     chain("zero times infinity", lambda x: x * (x * x).reciprocal(), A, covers="mul reciprocal"),
@@ -142,28 +152,48 @@ def _logical(name):
     return lambda a, b: getattr(aten, name)(a > 0, b > 0.3).to(DOUBLE)
 
 
-PAIRS = tuple(
-    pair(name, getattr(aten, name), Z)
-    for name in (
-        "add sub subtract mul multiply maximum minimum fmax fmin hypot rsub"
-    ).split()
-) + tuple(
-    # `a > 0` of a removed unit is a constant, although it is the constant False.
-    pair(name, _logical(name), M, weaker="False is not known to be 0")
-    for name in (
-        "logical_and logical_or logical_xor bitwise_and bitwise_or bitwise_xor __and__ __or__"
-    ).split()
-) + tuple(
-    pair(name, lambda a, b, f=getattr(aten, name): f(a, b * b + 1), Z)
-    for name in "div divide true_divide floor_divide remainder fmod".split()
-) + tuple(
-    pair(name, lambda a, b, f=getattr(aten, name): f(a, b).to(DOUBLE) + a, M)
-    for name in "eq le ge".split()
-) + tuple(
-    pair(name, lambda a, b, f=getattr(aten, name): f(a, b).to(DOUBLE) + a, M,
-         weaker="f(0, 0) is 0, which is not used")
-    for name in "ne lt gt".split()
-) + (
+def _ratio(name):
+    return lambda a, b: getattr(aten, name)(a, b * b + 1)
+
+
+def _comparison(name):
+    return lambda a, b: getattr(aten, name)(a, b).to(DOUBLE) + a
+
+
+PAIRS = (
+    *(
+        pair(name, getattr(aten, name), Z)
+        for name in names(
+            "add sub subtract mul multiply maximum minimum fmax fmin hypot rsub"
+        )
+    ),
+    *(
+        # `a > 0` of a removed unit is a constant, although it is the constant False.
+        pair(name, _logical(name), M, weaker="False is not known to be 0")
+        for name in names(
+            "logical_and logical_or logical_xor bitwise_and bitwise_or bitwise_xor __and__ "
+            "__or__"
+        )
+    ),
+    *(
+        pair(name, _ratio(name), Z)
+        for name in names(
+            "div divide true_divide floor_divide remainder fmod"
+        )
+    ),
+    *(
+        pair(name, _comparison(name), M)
+        for name in names(
+            "eq le ge"
+        )
+    ),
+    *(
+        pair(name, _comparison(name), M,
+             weaker="f(0, 0) is 0, which is not used")
+        for name in names(
+            "ne lt gt"
+        )
+    ),
     pair("atan2", lambda a, b: torch.atan2(a, b), M, weaker="atan2(0, 0) is 0"),
     pair("xlogy", lambda a, b: torch.xlogy(a, b * b + 1), M, weaker="xlogy(0, y) is 0"),
     pair("heaviside", lambda a, b: torch.heaviside(a.relu(), b.cos()), M),

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tests.operators.case import Case, M, Z, aten, free, tokens
+from tests.operators.case import Case, M, Z, free, tokens
 
 WORDS = torch.tensor([[0, 3, 6, 1], [2, 2, 5, 4]])
 

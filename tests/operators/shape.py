@@ -294,11 +294,12 @@ SLICE = (
 )
 
 PAD = (
-    two("pad with zeros", lambda a, b: F.pad(a, (1, 3)), {"a.weight:0[6]": Z, "z.weight:1/1[3]": Z}, out=10,
-        covers="pad"),
+    two("pad with zeros", lambda a, b: F.pad(a, (1, 3)),
+        {"a.weight:0[6]": Z, "z.weight:1/1[3]": Z}, out=10, covers="pad"),
     two("pad beside the axis", lambda a, b: F.pad(a, (0, 0, 1, 2)), {"a.weight:0[6]": Z}, out=6,
         covers="pad"),
-    two("pad with ones", lambda a, b: F.pad(a, (1, 3), value=1.0), {"a.weight:0[6]": M, "z.weight:1/1[3]": M}, out=10,
+    two("pad with ones", lambda a, b: F.pad(a, (1, 3), value=1.0),
+        {"a.weight:0[6]": M, "z.weight:1/1[3]": M}, out=10,
         weaker="padding is not told apart from what is padded",
         covers="pad"),
     two("constant_pad_nd", lambda a, b: aten.constant_pad_nd(a, [2, 0], 0.0),

@@ -1,0 +1,117 @@
+"""Allocation on answers known by hand: two groups of four units."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from autoprune.errors import BudgetError
+from autoprune.ir.axes import Leaf, concat, prod
+from autoprune.ir.group import Group, Guarantee, Occurrence
+from autoprune.passes.allocation import Candidate, block_size, keep_share, meet_budget
+
+A, B = 0, 1
+
+
+def candidate(uid, scores, block=1, least=1):
+    leaf = Leaf(uid, len(scores))
+    group = Group(f"g{uid}", leaf, (Occurrence("w", 0),), Guarantee.ZERO_INVARIANT)
+    return Candidate(group, np.array(scores, dtype=float), block, least)
+
+
+def units(kept):
+    return {uid: [int(u) for u in chosen] for uid, chosen in kept.items()}
+
+
+TWO = (candidate(A, [1, 4, 2, 3]), candidate(B, [10, 10, 10, 10]))
+
+
+def total(sizes):
+    """Each unit costs 25 of A or of B: 200 in all."""
+    return 25 * (sizes.get(A, 4) + sizes.get(B, 4))
+
+
+def test_keep_share_keeps_the_best():
+    assert units(keep_share(TWO, 0.5)) == {A: [1, 3], B: [0, 1]}
+
+
+def test_keep_share_rounds_to_the_nearest_level():
+    assert units(keep_share(TWO[:1], 0.74)) == {A: [1, 2, 3]}
+    assert units(keep_share(TWO[:1], 0.9)) == {}
+    assert units(keep_share(TWO[:1], 0.01)) == {A: [1]}
+
+
+def test_blocks_and_minima():
+    assert units(keep_share([candidate(A, [1, 4, 2, 3], block=2)], 0.7)) == {A: [1, 3]}
+    assert units(keep_share([candidate(A, [1, 4, 2, 3], least=3)], 0.1)) == {A: [1, 2, 3]}
+    assert units(keep_share([candidate(A, [1, 4, 2, 3], block=8)], 0.1)) == {}
+
+
+def test_equal_scores_keep_the_lower_index():
+    assert units(keep_share([candidate(A, [1, 1, 1, 1])], 0.5)) == {A: [0, 1]}
+
+
+def test_uniform_budget():
+    assert units(meet_budget(TWO, total, "params", 0.5)) == {A: [1, 3], B: [0, 1]}
+    assert units(meet_budget(TWO, total, "params", 0.25)) == {A: [1], B: [0]}
+
+
+def test_global_budget_takes_the_least_relative_to_the_mean():
+    """A's units score .4, .8, 1.2, 1.6 of its mean, each of B's exactly 1."""
+    kept = meet_budget(TWO, total, "params", 0.75, strategy="global")
+    assert units(kept) == {A: [1, 3]}
+
+
+def test_ties_shrink_alike():
+    pair = (candidate(A, [1, 4, 2, 3]), candidate(B, [1, 2]))
+    kept = meet_budget(pair, lambda s: s.get(A, 4) + s.get(B, 2), "params", 0.5,
+                       ties=[frozenset({A, B})])
+    assert units(kept) == {A: [1, 3], B: [1]}
+
+
+def test_ties_that_share_a_leaf_join_up():
+    three = (*TWO, candidate(2, [1, 2, 3, 4]))
+    kept = keep_share(three, 0.5, [frozenset({A, B}), frozenset({B, 2})])
+    assert {len(k) for k in kept.values()} == {2}
+    assert len(kept) == 3
+
+
+def test_ties_with_leaves_that_may_not_shrink_are_ignored():
+    assert units(keep_share(TWO[:1], 0.5, [frozenset({A, 77})])) == {A: [1, 3]}
+
+
+def test_unreachable_and_missed_budgets():
+    with pytest.raises(BudgetError, match=r"params=0\.25 or more"):
+        meet_budget(TWO, total, "params", 0.1)
+    with pytest.raises(BudgetError, match=r"within 1 %.*params=0\.[56]"):
+        meet_budget(TWO, total, "params", 0.56)
+    with pytest.raises(BudgetError, match="no flops"):
+        meet_budget(TWO, lambda sizes: 0, "flops", 0.5)
+    with pytest.raises(BudgetError, match="cannot be reached"):
+        meet_budget((), lambda sizes: 10, "flops", 0.5)
+
+
+@pytest.mark.parametrize("share", [0, 1, -1, 2, float("nan"), True, "half", None])
+def test_shares_that_are_none(share):
+    for call in (
+        lambda: keep_share(TWO, share),
+        lambda: meet_budget(TWO, total, "params", share),
+    ):
+        with pytest.raises(BudgetError):
+            call()
+
+
+def test_block_size_where_each_unit_is_one_position():
+    leaf = Leaf(A, 16)
+    group = Group("g", leaf, (Occurrence("w", 0),), Guarantee.ZERO_INVARIANT)
+    assert block_size(group, {"w": (leaf,)}, 8) == 8
+    assert block_size(group, {"w": (leaf,)}, 1) == 1
+
+
+def test_block_size_where_each_unit_owns_fixed_positions():
+    leaf = Leaf(A, 16)
+    group = Group("g", leaf, (Occurrence("w", 0), Occurrence("v", 0)), Guarantee.ZERO_INVARIANT)
+    pixels = prod(leaf, Leaf(9, 4))
+    assert block_size(group, {"w": (pixels,), "v": (pixels,)}, 8) == 2
+    assert block_size(group, {"w": (pixels,), "v": (leaf,)}, 8) == 8
+    assert block_size(group, {"w": (concat(leaf, leaf),), "v": (pixels,)}, 8) == 4

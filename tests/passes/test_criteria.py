@@ -1,0 +1,101 @@
+"""Criteria on answers known by hand: four units."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from autoprune.errors import AutopruneError
+from autoprune.ir.axes import Leaf, concat, prod
+from autoprune.ir.group import Group, Guarantee, Occurrence
+from autoprune.passes.criteria import (
+    CRITERIA,
+    GroupWeights,
+    find_criterion,
+    l2,
+    random,
+    score,
+)
+
+LEAF = Leaf(0, 4)
+
+
+def weights_of(arrays, types, seed=0):
+    occurrences = tuple(
+        Occurrence(name, dim)
+        for name, axes in types.items()
+        for dim, axis in enumerate(axes)
+        if LEAF in (axis, *getattr(axis, "factors", ()), *getattr(axis, "terms", ()))
+    )
+    group = Group("g", LEAF, occurrences, Guarantee.ZERO_INVARIANT)
+    return GroupWeights(group, arrays, types, np.random.default_rng(seed))
+
+
+def test_l2_of_one_parameter():
+    weights = weights_of({"w": np.array([3.0, -4.0, 0.0, 1.0])}, {"w": (LEAF,)})
+    assert l2(weights).tolist() == [3, 4, 0, 1]
+
+
+def test_l2_adds_up_over_parameters():
+    weights = weights_of(
+        {"w": np.array([[3.0], [0], [1], [0]]), "v": np.array([[4.0, 2, 0, 0]])},
+        {"w": (LEAF, Leaf(1, 1)), "v": (Leaf(2, 1), LEAF)},
+    )
+    assert l2(weights).tolist() == [5, 2, 1, 0]
+
+
+def test_l2_of_units_that_own_several_positions():
+    inner = weights_of({"w": np.arange(8.0)}, {"w": (prod(LEAF, Leaf(3, 2)),)})
+    assert np.allclose(l2(inner) ** 2, [1, 13, 41, 85])
+    outer = weights_of({"w": np.arange(8.0)}, {"w": (prod(Leaf(3, 2), LEAF),)})
+    assert np.allclose(l2(outer) ** 2, [16, 26, 40, 58])
+    twice = weights_of({"w": np.arange(8.0)}, {"w": (concat(LEAF, LEAF),)})
+    assert np.allclose(l2(twice) ** 2, [16, 26, 40, 58])
+
+
+def test_buffers_do_not_count():
+    weights = weights_of({"w": np.ones(4)}, {"w": (LEAF,), "mean": (LEAF,)})
+    assert l2(weights).tolist() == [1, 1, 1, 1]
+
+
+def test_half_precision_does_not_overflow():
+    weights = weights_of({"w": np.full((4, 4096), 30.0, dtype=np.float32)},
+                         {"w": (LEAF, Leaf(5, 4096))})
+    assert np.allclose(l2(weights), 30 * 64)
+
+
+def test_matrices_have_one_row_a_unit():
+    weights = weights_of({"w": np.arange(8.0).reshape(2, 4)}, {"w": (Leaf(3, 2), LEAF)})
+    (matrix,) = weights.matrices()
+    assert matrix.tolist() == [[0, 4], [1, 5], [2, 6], [3, 7]]
+    assert weights.units == 4
+
+
+def test_random_follows_the_generator():
+    types = {"w": (LEAF,)}
+    first, again = (random(weights_of({"w": np.ones(4)}, types, seed=3)) for _ in range(2))
+    assert first.tolist() == again.tolist()
+    assert first.tolist() != random(weights_of({"w": np.ones(4)}, types, seed=4)).tolist()
+    assert len(set(first)) == 4
+
+
+def test_names():
+    assert CRITERIA["l2"] is l2
+    assert find_criterion("random") is random
+    assert find_criterion(l2) is l2
+    with pytest.raises(AutopruneError, match="there is no criterion 'magnitude'") as raised:
+        find_criterion("magnitude")
+    assert "l2" in raised.value.hint
+
+
+@pytest.mark.parametrize("returned", [np.zeros(3), np.zeros((4, 1)), np.full(4, np.nan), 1.0, "x"])
+def test_scores_are_checked(returned):
+    weights = weights_of({"w": np.ones(4)}, {"w": (LEAF,)})
+    with pytest.raises(AutopruneError, match="4 finite scores") as raised:
+        score(lambda _: returned, weights)
+    assert "group g" in str(raised.value)
+
+
+def test_lists_and_integers_are_scores_too():
+    weights = weights_of({"w": np.ones(4)}, {"w": (LEAF,)})
+    assert score(lambda _: [1, 2, 3, 4], weights).tolist() == [1, 2, 3, 4]
