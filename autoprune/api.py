@@ -77,8 +77,9 @@ def prune(
     """
     budget = _budget(flops=flops, params=params, channels=channels)
     criterion = find_criterion(criterion)
-    if multiple_of < 1 or options.min_units < 1:
-        raise BudgetError("multiple_of and min_units are whole numbers from 1")
+    for name, number in (("multiple_of", multiple_of), ("min_units", options.min_units)):
+        if type(number) is not int or number < 1:
+            raise BudgetError(f"{name}={number!r} is not a whole number from 1")
     analysis = analyse(model, example_inputs, options)
     check_finite(analysis)
     allowed, reasons = allowed_groups(analysis, ignore, options)

@@ -146,7 +146,7 @@ def train(
         for chosen in torch.randperm(count, generator=generator).split(size):
             optimizer.zero_grad()
             loss = F.cross_entropy(model(images[chosen]), digits.train_y[chosen])
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
             schedule.step()
             advance()
@@ -156,7 +156,7 @@ def train(
 
 
 def _lay_out(model: nn.Module, layout: torch.memory_format) -> None:
-    model.to(memory_format=layout)
+    model.to(memory_format=layout)  # type: ignore[call-overload]
 
 
 def batches(digits: Digits) -> int:

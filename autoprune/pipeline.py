@@ -32,7 +32,7 @@ from autoprune.frontends.torch import Traced, trace
 from autoprune.ir.axes import Indices
 from autoprune.ir.group import Group
 from autoprune.ir.plan import Plan
-from autoprune.passes.allocation import Candidate, block_size, keep_share, meet_budget
+from autoprune.passes.allocation import Candidate, block_sizes, keep_share, meet_budget
 from autoprune.passes.criteria import Array, Criterion, GroupWeights, score
 from autoprune.report import GroupRow, PinnedRow, Report
 from autoprune.result import Result
@@ -206,16 +206,17 @@ def choose(
     name, share = budget
     weights, types = _weights(analysis.traced), analysis.typed.types
     rng = np.random.default_rng(seed)
+    free = frozenset(g.leaf.uid for g in allowed)
+    blocks = block_sizes((a for w in weights for a in types[w]), free, multiple_of)
     candidates = [
         Candidate(
             group,
             score(criterion, GroupWeights(group, weights, types, rng)),
-            block_size(group, types, multiple_of),
+            blocks[group.leaf.uid],
             options.min_units,
         )
         for group in allowed
     ]
-    free = frozenset(g.leaf.uid for g in allowed)
     ties = list(shared_sizes(model, analysis.typed, free)) if options.keep_class else []
     if name == "channels":
         return keep_share(candidates, share, ties)
@@ -337,7 +338,9 @@ def _notes(analysis: Analysis) -> list[str]:
             f"{len(unused)} parameters are not used in evaluation mode and stay as they are, "
             f"such as {unused[0].name}; code that uses them in training may not fit any more."
         )
-    if not full or least < LITTLE * full:
+    if not full:
+        return [*notes, "The model has no parameters."]
+    if least < LITTLE * full:
         return notes
     largest = sorted(found.pinned, key=lambda p: -p.size)[:3]
     because = "; ".join(f"{p.where[0]} ({p.size}): {p.reason}" for p in largest)

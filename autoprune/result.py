@@ -105,6 +105,12 @@ class Result:
             program = torch.export.export(
                 self.model, args, kwargs, dynamic_shapes=self._dynamic_shapes, strict=False
             )
+        except Exception as error:
+            raise AutopruneError(
+                f"torch.export failed: {str(error).splitlines()[0]}",
+                where=str(path),
+                hint="save as .safetensors, which holds the weights and the plan",
+            ) from error
         finally:
             for module, training in modes:
                 module.training = training
@@ -112,6 +118,7 @@ class Result:
             torch.export.save(program, temporary)
 
     def _save_safetensors(self, path: Path) -> None:
+        from safetensors import SafetensorError
         from safetensors.torch import save_file
 
         tensors: dict[str, torch.Tensor] = {}
@@ -122,8 +129,12 @@ class Result:
                 continue  # a tied name; loading the first one loads it too
             seen.add(key)
             tensors[name] = tensor.detach().contiguous()
+        metadata = {"autoprune.plan": self.plan.to_json()}
         with replacing(path) as temporary:
-            save_file(tensors, temporary, metadata={"autoprune.plan": self.plan.to_json()})
+            try:
+                save_file(tensors, temporary, metadata=metadata)
+            except SafetensorError as error:
+                raise AutopruneError(f"safetensors failed: {error}", where=str(path)) from error
 
 
 def read_safetensors(path: str | Path) -> tuple[Plan, dict[str, torch.Tensor]]:

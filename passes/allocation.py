@@ -7,15 +7,16 @@ order; a budget is then a prefix of that order, found by bisection, because cost
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import gcd
+from math import gcd, lcm, prod
 from typing import Literal
 
 import numpy as np
 
 from autoprune.errors import BudgetError
-from autoprune.ir.axes import Axis, Indices, unit_positions
+from autoprune.ir.axes import Axis, Indices, Leaf, Sum
 from autoprune.ir.group import Group
 from autoprune.passes.criteria import Scores
 
@@ -49,16 +50,38 @@ class _Bundle:
     """Kept counts of the members, from all units downwards."""
 
 
-def block_size(group: Group, types: Mapping[str, Sequence[Axis]], multiple_of: int) -> int:
-    """The block of units to keep together so that every parameter axis stays a multiple.
+def block_sizes(axes: Iterable[Axis], free: frozenset[int], multiple_of: int) -> dict[int, int]:
+    """Blocks to keep units in, so that every axis stays a multiple (or whole).
 
-    A unit that owns many positions (a head, a flattened channel) may need no block at all.
+    Args:
+        axes: axes of parameters.
+        free: leaves that may shrink.
+        multiple_of: what the sizes of `axes` are to be multiples of.
+
+    Returns:
+        Units to a block by leaf. Of several free factors the innermost is put in blocks; a unit
+        that owns many positions (a head of fixed width, a flattened channel) may need none.
     """
-    owned = 0
-    for occurrence in group.occurrences:
-        axis = types[occurrence.parameter][occurrence.dim]
-        owned = gcd(owned, unit_positions(axis, group.leaf.uid).shape[1])
-    return multiple_of // gcd(multiple_of, owned)
+    blocks = dict.fromkeys(free, 1)
+
+    def require(axis: Axis, multiple: int) -> None:
+        if isinstance(axis, Leaf):
+            if axis.uid in free:
+                blocks[axis.uid] = lcm(blocks[axis.uid], multiple)
+        elif isinstance(axis, Sum):
+            for term, times in Counter(axis.terms).items():
+                require(term, multiple // gcd(multiple, times))
+        else:
+            fixed = prod(f.size for f in axis.factors if f.uids.isdisjoint(free))
+            multiple //= gcd(multiple, fixed)
+            for factor in reversed(axis.factors):
+                if not factor.uids.isdisjoint(free):
+                    require(factor, multiple)
+                    multiple //= gcd(multiple, factor.size)
+
+    for axis in axes:
+        require(axis, multiple_of)
+    return blocks
 
 
 def _bundles(candidates: Sequence[Candidate], ties: Iterable[frozenset[int]]) -> list[_Bundle]:
@@ -190,6 +213,8 @@ def meet_budget(
             cost; the message names the nearest reachable one.
     """
     check_share(name, share)
+    if strategy not in ("uniform", "global"):
+        raise BudgetError(f"there is no allocation {strategy!r}", hint="use 'uniform' or 'global'")
     bundles = _bundles(candidates, ties)
     order = _order(bundles, strategy)
     full = cost({})

@@ -110,7 +110,13 @@ def score(criterion: Criterion, weights: GroupWeights) -> Scores:
     Raises:
         AutopruneError: if it does not return one finite number per unit.
     """
-    scores = np.asarray(criterion(weights), dtype=np.float64)
+    try:
+        scores = np.asarray(criterion(weights), dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise AutopruneError(
+            f"a criterion must return {weights.units} finite scores: {error}",
+            where=f"group {weights.group.name}",
+        ) from error
     if scores.shape != (weights.units,) or not np.isfinite(scores).all():
         raise AutopruneError(
             f"a criterion must return {weights.units} finite scores, got shape {scores.shape}",

@@ -85,15 +85,15 @@ def infer(graph: Graph, *, strict: bool = False) -> TypedGraph:
                     hint="register a rule for it, or allow unknown operators (strict=False)",
                 )
         shapes = operator.axes(Typing(node, types, axes))
-        for value, shape in zip(node.outputs, shapes, strict=True):
-            sizes = tuple(axis.size for axis in shape)
-            if sizes != value.shape:
-                raise GraphError(
-                    f"the rule of {node.op} gives shape {sizes}, traced was {value.shape}",
-                    where=str(node),
-                    hint="the operator's rule is wrong; please report it",
-                )
-            types[value.name] = shape
+        given = [tuple(axis.size for axis in shape) for shape in shapes]
+        traced = [value.shape for value in node.outputs]
+        if given != traced:
+            raise GraphError(
+                f"the rule of {node.op} gives shapes {given}, traced were {traced}",
+                where=str(node),
+                hint="the operator's rule is wrong; please report it",
+            )
+        types.update((v.name, shape) for v, shape in zip(node.outputs, shapes, strict=True))
     for value in graph.outputs:
         for axis in types[value.name]:
             axes.pin(axis, f"graph output `{value.name}`")

@@ -243,7 +243,9 @@ def make_plan(
             if any(not a.uids.isdisjoint(kept) for a in typed.types[p.value.name])
         },
         attributes={
-            path: {name: [expression(a, chosen) for a in axes] for name, axes in entries.items()}
+            path: {
+                name: tuple(expression(a, chosen) for a in axes) for name, axes in entries.items()
+            }
             for path, entries in (attributes or {}).items()
         },
         rebuildable=attributes is not None,
@@ -261,16 +263,20 @@ def rebuild(model: nn.Module, plan: Plan) -> nn.Module:
     sizes = sizes_of(plan.choices())
     for path, entries in plan.attributes.items():
         for name, stated in entries.items():
+            axes = plan.axes(stated)
             try:
                 module = result.get_submodule(path)
-                old = getattr(module, name)
-            except AttributeError as error:
+            except AttributeError:
+                module = nn.Module()
+            old = vars(module).get(name)
+            if not axes or _entries(old) != tuple(axis.size for axis in axes):
                 raise PlanError(
-                    "the plan sets an attribute that the model does not have",
+                    f"the plan changes a size that is not in the model: {old!r} was expected to "
+                    f"be {', '.join(str(axis.size) for axis in axes)}",
                     where=f"{path}.{name}",
-                    hint="apply the plan to the architecture it was made for",
-                ) from error
-            new = [ax.size(axis, sizes) for axis in plan.axes(tuple(stated))]
+                    hint="apply the plan to the uncut architecture it was made for",
+                )
+            new = [ax.size(axis, sizes) for axis in axes]
             setattr(module, name, type(old)(new) if isinstance(old, tuple | list) else new[0])
     return result
 

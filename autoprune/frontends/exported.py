@@ -27,8 +27,8 @@ def read(module: fx.GraphModule, inputs: Sequence[Any], buffers: set[str]) -> Gr
     return _Reader(module, _concrete_values(module, inputs), buffers).read()
 
 
-def inline_grad_regions(module: fx.GraphModule) -> None:
-    """Replace `with torch.no_grad()` regions by their body, with detached outputs."""
+def simplify(module: fx.GraphModule) -> None:
+    """Put `with torch.no_grad()` regions in line, detached, and drop what no output needs."""
     graph = module.graph
     for node in list(graph.nodes):
         if node.target is not torch.ops.higher_order.wrap_with_set_grad_enabled:
@@ -47,7 +47,8 @@ def inline_grad_regions(module: fx.GraphModule) -> None:
         graph.erase_node(node)
         if not body.users:
             graph.erase_node(body)
-    graph.eliminate_dead_code()
+    # Tensors nobody reads stay: they may be further names of one that is read.
+    graph.eliminate_dead_code(is_impure_node=lambda n: n.op == "get_attr" or n.is_impure())
     module.recompile()
 
 

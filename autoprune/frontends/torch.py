@@ -16,7 +16,7 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from autoprune.errors import TraceError
-from autoprune.frontends.exported import inline_grad_regions, read
+from autoprune.frontends.exported import read, simplify
 from autoprune.ir.graph import Graph, verify
 
 Inputs = tuple[tuple[Any, ...], dict[str, Any]]
@@ -77,7 +77,7 @@ def trace(model: nn.Module, example_inputs: Any, *, dynamic_shapes: Any = None) 
     module = exported.module(check_guards=False)
     if not isinstance(module, fx.GraphModule):
         raise TraceError("torch.export returned no graph")
-    inline_grad_regions(module)
+    simplify(module)
     buffers = {name for name, _ in model.named_buffers(remove_duplicate=False)}
     graph = read(module, pytree.tree_leaves((args, kwargs)), buffers)
     verify(graph)
@@ -107,7 +107,10 @@ def _dynamic_batch(model: nn.Module, args: Any, kwargs: Any, what: str) -> Any:
         has_batch = isinstance(leaf, torch.Tensor) and leaf.ndim > 0
         return {0: torch.export.Dim.DYNAMIC} if has_batch else None
 
-    bound = inspect.signature(model.forward).bind(*args, **kwargs)
+    try:
+        bound = inspect.signature(model.forward).bind(*args, **kwargs)
+    except TypeError as error:
+        raise _does_not_run(error) from error
     return {name: pytree.tree_map(dynamic, value) for name, value in bound.arguments.items()}
 
 
@@ -124,12 +127,7 @@ def _export(
             with torch.no_grad():
                 outputs = copy.deepcopy(model)(*args, **kwargs)
         except Exception as running:
-            raise TraceError(
-                f"the model does not run on the example inputs: {_summary(running)}",
-                where=_user_frame(running),
-                hint="call model(...) with these inputs until it works; a tuple holds positional "
-                "and a dict keyword arguments",
-            ) from running
+            raise _does_not_run(running) from running
         if _register_dataclasses(outputs):
             return _export(model, args, kwargs, dynamic_shapes)
         hint = "torch.export must be able to trace the forward: no branch may depend on the "
@@ -142,6 +140,15 @@ def _export(
             where=_user_frame(error),
             hint=hint,
         ) from error
+
+
+def _does_not_run(error: BaseException) -> TraceError:
+    return TraceError(
+        f"the model does not run on the example inputs: {_summary(error)}",
+        where=_user_frame(error),
+        hint="call model(...) with these inputs until it works; a tuple holds positional and a "
+        "dict keyword arguments",
+    )
 
 
 def _register_dataclasses(outputs: Any) -> bool:

@@ -57,7 +57,7 @@ class Plan:
     graph: str
     groups: Mapping[str, Choice]
     parameters: Mapping[str, tuple[Expression, ...]] = field(default_factory=dict)
-    attributes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    attributes: Mapping[str, Mapping[str, tuple[Expression, ...]]] = field(default_factory=dict)
     rebuildable: bool = False
 
     def to_json(self) -> str:
@@ -98,11 +98,14 @@ class Plan:
             plan = cls(
                 graph=str(data["graph"]),
                 groups={
-                    str(name): Choice(int(c["units"]), tuple(int(u) for u in c["kept"]))
+                    name: Choice(_whole(c["units"]), tuple(_whole(u) for u in c["kept"]))
                     for name, c in data["groups"].items()
                 },
-                parameters={str(n): tuple(e) for n, e in data["parameters"].items()},
-                attributes=dict(data["attributes"]),
+                parameters={name: tuple(e) for name, e in data["parameters"].items()},
+                attributes={
+                    path: {name: tuple(e) for name, e in entries.items()}
+                    for path, entries in data["attributes"].items()
+                },
                 rebuildable=bool(data["rebuildable"]),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -192,6 +195,12 @@ class Plan:
         return {
             i: np.array(choice.kept, dtype=np.intp) for i, choice in enumerate(self.groups.values())
         }
+
+
+def _whole(number: object) -> int:
+    if type(number) is not int:
+        raise TypeError(f"{number!r} is not a whole number")
+    return number
 
 
 def expression(axis: Axis, names: Mapping[int, str]) -> Expression:

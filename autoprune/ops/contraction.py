@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from autoprune.ir import axes as ax
 from autoprune.ir.axes import Axis
 from autoprune.ir.graph import Value
-from autoprune.ops.rule import Call, Cost, Shape, State, Typing, Zeroing
+from autoprune.ops.rule import Call, Cost, Shape, State, Typing, Zeroing, product
 
 Dim = tuple[str, ...]
 
@@ -141,8 +141,11 @@ def zero_rule(describe: Describe) -> Callable[[Zeroing], State]:
         for letter, values in carriers.items():
             if letter not in kept:
                 call.summed(values)
-            elif not any(call.state(v) is State.ZERO for v in values):
-                state = max(state, *(call.state(v) for v, _ in contraction.operands))
+                continue
+            found = product(call.state(v) for v in values)
+            if found is not State.ZERO:
+                found = max(found, *(call.state(v) for v, _ in contraction.operands))
+            state = max(state, found)
         for value, _ in contraction.added:
             state = max(state, call.state(value))
         return state

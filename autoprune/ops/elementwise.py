@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from autoprune.ir.axes import ONE, Axis
 from autoprune.ir.graph import Argument, Value
-from autoprune.ops.rule import Operator, Shape, State, Typing, Zeroing, joined, register
+from autoprune.ops.rule import Operator, Shape, State, Typing, Zeroing, joined, product, register
 
 
 def broadcast(call: Typing, shapes: Sequence[Shape]) -> Shape:
@@ -46,7 +46,7 @@ def makes_constant(call: Zeroing) -> State:
 
 def undefined_at_zero(call: Zeroing) -> State:
     """f(0) is infinite or not a number."""
-    return State.ANY if _first(call) is State.ZERO else _first(call)
+    return State.UNDEFINED if _first(call) is State.ZERO else _first(call)
 
 
 _elementwise(
@@ -103,7 +103,9 @@ def _pow(call: Zeroing) -> State:
         if exponent > 0:
             return call.state(base)
         return undefined_at_zero(call) if exponent < 0 else State.CONSTANT
-    return State.ANY
+    if call.state(exponent) is State.ZERO:
+        return State.CONSTANT
+    return max(undefined_at_zero(call), call.state(exponent))
 
 
 _elementwise("aten.clamp aten.clip aten.clamp_min aten.clamp_max aten.hardtanh", _clamp)
@@ -115,21 +117,17 @@ def _pair(call: Zeroing) -> tuple[Argument, Argument]:
     return call.get("input", call.get("self")), call.get("other", call.get("exponent"))
 
 
-def product(call: Zeroing, a: Argument, b: Argument) -> State:
-    """State of a product: zero as soon as one factor is."""
-    states = call.state(a), call.state(b)
-    return State.ZERO if State.ZERO in states else max(states)
-
-
 def _sum(call: Zeroing) -> State:
     return max(call.state(a) for a in _pair(call))
 
 
 def _quotient(call: Zeroing) -> State:
-    dividend, divisor = (call.state(a) for a in _pair(call))
-    if divisor is State.ZERO:
-        return State.ANY
-    return State.ZERO if dividend is State.ZERO else max(dividend, divisor)
+    dividend, divisor = _pair(call)
+    return _ratio(call.state(dividend), call.state(divisor))
+
+
+def _ratio(dividend: State, divisor: State) -> State:
+    return State.UNDEFINED if divisor is State.ZERO else product((dividend, divisor))
 
 
 def _constant_pair(call: Zeroing) -> State:
@@ -138,7 +136,7 @@ def _constant_pair(call: Zeroing) -> State:
 
 _elementwise(
     "aten.mul aten.multiply aten.logical_and aten.bitwise_and aten.__and__",
-    lambda call: product(call, *_pair(call)),
+    lambda call: product(call.state(a) for a in _pair(call)),
 )
 _elementwise(
     "aten.add aten.sub aten.subtract aten.maximum aten.minimum aten.fmax aten.fmin "
@@ -157,13 +155,20 @@ _elementwise(
 _elementwise(
     "aten.addcmul",
     lambda call: max(
-        call.state(call.get("input")), product(call, call.get("tensor1"), call.get("tensor2"))
+        call.state(call.get("input")),
+        product(call.state(call.get(name)) for name in ("tensor1", "tensor2")),
     ),
 )
 _elementwise(
     "aten.lerp", lambda call: max(call.state(call.get("input")), call.state(call.get("end")))
 )
-_elementwise("aten.addcdiv", lambda call: State.ANY)
+_elementwise(
+    "aten.addcdiv",
+    lambda call: max(
+        call.state(call.get("input")),
+        _ratio(call.state(call.get("tensor1")), call.state(call.get("tensor2"))),
+    ),
+)
 _elementwise("aten.copy", lambda call: call.state(call.get("src")))
 _elementwise("aten.fill", lambda call: call.state(call.get("value")))
 _elementwise("aten.zero", lambda call: State.ZERO)
@@ -192,10 +197,8 @@ def _prelu_axes(call: Typing) -> list[Shape]:
     return [shape]
 
 
-register(
-    "aten.prelu aten._prelu_kernel",
-    Operator(axes=_prelu_axes, zero=lambda call: call.state(call.get("input"))),
-)
+register("aten.prelu", Operator(axes=_prelu_axes, zero=keeps_zero))
+_elementwise("aten._prelu_kernel", keeps_zero)
 
 
 def _glu_axes(call: Typing) -> list[Shape]:

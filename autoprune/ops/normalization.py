@@ -20,6 +20,7 @@ from autoprune.ops.rule import (
     State,
     Typing,
     Zeroing,
+    product,
     register,
 )
 
@@ -31,7 +32,7 @@ def _affine_state(call: Zeroing, normalized: State) -> State:
     weight, bias = call.value("weight"), call.value("bias")
     state = normalized
     if weight is not None and state is not State.ZERO:
-        state = State.ZERO if call.state(weight) is State.ZERO else max(state, call.state(weight))
+        state = product((state, call.state(weight)))
     return state if bias is None else max(state, call.state(bias))
 
 
@@ -63,7 +64,11 @@ def _per_channel_resize(call: Sizing) -> Resized:
 
 
 def _instance_norm_zero(call: Zeroing) -> State:
-    return _affine_state(call, max(State.CONSTANT, call.state(call.tensor("input"))))
+    """By its own statistics a channel of zeros stays zero; by running ones it is a constant."""
+    state = call.state(call.tensor("input"))
+    if call.get("use_input_stats") is not True:
+        state = max(state, State.CONSTANT)
+    return _affine_state(call, state)
 
 
 def _instance_norm_axes(call: Typing) -> list[Shape]:
@@ -73,7 +78,7 @@ def _instance_norm_axes(call: Typing) -> list[Shape]:
 
 
 register(
-    "aten.batch_norm aten._batch_norm_impl_index",
+    "aten.batch_norm",
     Operator(axes=_batch_norm_axes, zero=_batch_norm_zero, resize=_per_channel_resize),
 )
 register(

@@ -135,9 +135,10 @@ register(
     _along("softmax over it", _constant_zero),
 )
 register(
-    "aten.cumsum aten.cumprod aten.logcumsumexp aten.cummax aten.cummin",
+    "aten.cumsum aten.cumprod aten.cummax aten.cummin",
     _along("accumulated along it", _same_zero),
 )
+register("aten.logcumsumexp", _along("accumulated along it", _constant_zero))
 register("aten.sort aten.argsort", _along("sorted along it", _constant_zero))
 
 

@@ -12,7 +12,7 @@ An operator without a rule pins every axis it touches.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 
@@ -32,6 +32,8 @@ class State(IntEnum):
     ZERO = 0
     CONSTANT = 1
     ANY = 2
+    UNDEFINED = 3
+    """Infinite or not a number: not even a zero weight makes it vanish."""
 
 
 @dataclass(frozen=True)
@@ -168,6 +170,9 @@ class Zeroing(Call):
         The sum misses nothing if an activation is zero there, or if a weight is: the slices of
         the weight go with the unit.
         """
+        if any(self.state(v) is State.UNDEFINED for v in values):
+            self.report(Guarantee.APPROXIMATE, "infinities are summed")
+            return
         zero = [v for v in values if self.state(v) is State.ZERO]
         if any(v.name not in self.constants for v in zero):
             return
@@ -305,6 +310,12 @@ def writes_in_place(op: str) -> bool:
 def joined(call: Zeroing, values: Sequence[Argument]) -> State:
     """The weakest state among those of `values`."""
     return max((call.state(v) for v in values), default=State.CONSTANT)
+
+
+def product(states: Iterable[State]) -> State:
+    """State of a product of factors in these states: zero as soon as one factor is."""
+    found = set(states)
+    return State.ZERO if State.ZERO in found and State.UNDEFINED not in found else max(found)
 
 
 def carried(call: Zeroing, values: Sequence[Value]) -> State:

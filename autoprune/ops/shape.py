@@ -79,13 +79,37 @@ def _unflatten_resize(call: Sizing) -> Resized:
 
 
 register(
-    "aten.view.default aten.reshape aten._unsafe_view aten._reshape_alias",
+    "aten.view.default aten.reshape aten._unsafe_view",
     Operator(axes=_reshape_axes, zero=passes_on, resize=_shape_resize, aliases=True),
 )
 register(
-    "aten.flatten aten.ravel aten.squeeze aten.unsqueeze aten.view_as aten.reshape_as "
-    "aten.atleast_1d aten.atleast_2d aten.atleast_3d",
+    "aten.flatten aten.ravel aten.unsqueeze aten.atleast_1d aten.atleast_2d aten.atleast_3d",
     Operator(axes=_reshape_axes, zero=passes_on, aliases=True),
+)
+
+
+def _reshape_as_axes(call: Typing) -> list[Shape]:
+    (shape,) = _reshape_axes(call)
+    return [tuple(call.same(a, b) for a, b in zip(shape, call.axes_of("other"), strict=True))]
+
+
+def _squeeze_resize(call: Sizing) -> Resized:
+    """An axis that the cut leaves at size one is not one that was to be squeezed."""
+    axes = call.axes_of(call.tensors[0])
+    if all(axis.size == 1 or call.size(axis) > 1 for axis in axes):
+        return Resized()
+    named = call.integers("dim", tuple(range(len(axes))))
+    dims = tuple(d for d in named if axes[d].size == 1)
+    return Resized({"dim": dims}, op="aten.squeeze.dims")
+
+
+register(
+    "aten.squeeze",
+    Operator(axes=_reshape_axes, zero=passes_on, resize=_squeeze_resize, aliases=True),
+)
+register(
+    "aten.view_as aten.reshape_as",
+    Operator(axes=_reshape_as_axes, zero=lambda call: call.state(call.tensors[0]), aliases=True),
 )
 register(
     "aten.unflatten",
@@ -398,7 +422,7 @@ def _rolled_axes(call: Typing) -> list[Shape]:
     return [shape]
 
 
-register("aten.roll aten.flip aten.rot90", Operator(axes=_rolled_axes, zero=passes_on))
+register("aten.roll aten.flip", Operator(axes=_rolled_axes, zero=passes_on))
 
 
 def _pixel_shuffle_axes(call: Typing) -> list[Shape]:

@@ -32,8 +32,6 @@ RESHAPE = (
           covers="view.default"),
     heads("view unchanged", lambda x: x.view(5, 12), Z, covers="view.default"),
     heads("reshape", lambda x: x.reshape(5, 3, 4).relu().reshape(5, 12), H(3, 4)),
-    heads("_reshape_alias", lambda x: aten._reshape_alias(x, [5, 3, 4], [12, 4, 1]).reshape(5, 12),
-          H(3, 4)),
     heads("_unsafe_view", lambda x: aten._unsafe_view(x, [5, 3, 4]).reshape(5, 12), H(3, 4)),
     heads("view of three factors", lambda x: x.view(5, 2, 3, 2).cos().sin().view(5, 12),
           {"a.weight:0/0[2]": M, "a.weight:0/1[3]": M, "a.weight:0/2[2]": M},
@@ -326,9 +324,6 @@ ROLL = (
     two("flip", lambda a, b: a.flip(1), {}, out=6),
     two("flip beside the axis", lambda a, b: a.flip(0), {"a.weight:0[6]": Z}, out=6,
         covers="flip"),
-    image("rot90", lambda x: x.rot90(2, (2, 3)), Z),
-    image("rot90 of a square", lambda x: x.rot90(1, (2, 3)), Z, covers="rot90"),
-    image("rot90 of a rectangle", lambda x: x.rot90(1, (2, 3)), Z, covers="rot90", size=(4, 6)),
 )
 
 SHUFFLE = (

@@ -8,7 +8,7 @@ import pytest
 from autoprune.errors import BudgetError
 from autoprune.ir.axes import Leaf, concat, prod
 from autoprune.ir.group import Group, Guarantee, Occurrence
-from autoprune.passes.allocation import Candidate, block_size, keep_share, meet_budget
+from autoprune.passes.allocation import Candidate, block_sizes, keep_share, meet_budget
 
 A, B = 0, 1
 
@@ -101,17 +101,23 @@ def test_shares_that_are_none(share):
             call()
 
 
-def test_block_size_where_each_unit_is_one_position():
-    leaf = Leaf(A, 16)
-    group = Group("g", leaf, (Occurrence("w", 0),), Guarantee.ZERO_INVARIANT)
-    assert block_size(group, {"w": (leaf,)}, 8) == 8
-    assert block_size(group, {"w": (leaf,)}, 1) == 1
+def blocks(*axes, multiple_of=8):
+    return block_sizes(axes, frozenset({A, B}), multiple_of)
 
 
-def test_block_size_where_each_unit_owns_fixed_positions():
-    leaf = Leaf(A, 16)
-    group = Group("g", leaf, (Occurrence("w", 0), Occurrence("v", 0)), Guarantee.ZERO_INVARIANT)
-    pixels = prod(leaf, Leaf(9, 4))
-    assert block_size(group, {"w": (pixels,), "v": (pixels,)}, 8) == 2
-    assert block_size(group, {"w": (pixels,), "v": (leaf,)}, 8) == 8
-    assert block_size(group, {"w": (concat(leaf, leaf),), "v": (pixels,)}, 8) == 4
+def test_block_sizes_where_each_unit_is_one_position():
+    assert blocks(Leaf(A, 16)) == {A: 8, B: 1}
+    assert blocks(Leaf(A, 16), multiple_of=1) == {A: 1, B: 1}
+
+
+def test_block_sizes_where_each_unit_owns_fixed_positions():
+    leaf, pixels = Leaf(A, 16), prod(Leaf(A, 16), Leaf(9, 4))
+    assert blocks(pixels)[A] == 2
+    assert blocks(pixels, leaf)[A] == 8
+    assert blocks(concat(leaf, leaf), pixels)[A] == 4
+
+
+def test_block_sizes_where_two_free_leaves_form_a_product():
+    heads, width = Leaf(A, 4), Leaf(B, 64)
+    assert blocks(prod(heads, width)) == {A: 1, B: 8}
+    assert blocks(prod(Leaf(A, 4), Leaf(B, 12))) == {A: 2, B: 8}
