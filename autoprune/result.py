@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -88,7 +89,7 @@ class Result:
             progress: called with what is being done.
         """
         latency = measure_latency(
-            self._original, self.model, self._inputs, threads=threads, seconds=seconds,
+            copy.deepcopy(self._original), self.model, self._inputs, threads=threads, seconds=seconds,
             progress=progress,
         )  # fmt: skip
         self.report = dataclasses.replace(self.report, latency=latency)

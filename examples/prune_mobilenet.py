@@ -87,12 +87,16 @@ def main() -> None:
     best = reference.argmax(1)
     console = Console()
     table = plain_table()
-    for column in ("FLOPs", "params", "multiple", "top-1", "top-5", "KL", "latency", ""):
+    for column in ("FLOPs", "params", "multiple", "cut", "top-1", "top-5", "KL", "latency", ""):
         table.add_column(column, justify="right", no_wrap=True)
-    runs = [(flops, multiple) for flops in (0.9, 0.7, 0.5) for multiple in (1, 8, 16)]
-    for flops, multiple in track(runs, "pruning", console=Console(stderr=True), transient=True):
+    ways = ((1, "uniform"), (8, "uniform"), (8, "global"))
+    runs = [(flops, *way) for flops in (0.9, 0.7, 0.5) for way in ways]
+    for flops, multiple, allocation in track(
+        runs, "pruning", console=Console(stderr=True), transient=True
+    ):
         try:
-            result = ap.prune(model, x[:1], flops=flops, multiple_of=multiple)
+            options = ap.Options(allocation=allocation)
+            result = ap.prune(model, x[:1], flops=flops, multiple_of=multiple, options=options)
         except ap.BudgetError as error:
             table.add_row(f"{flops:.1%}", error.what, str(multiple))
             continue
@@ -105,6 +109,7 @@ def main() -> None:
             f"{report.after.flops / report.before.flops:.1%}",
             f"{report.after.params / report.before.params:.1%}",
             str(multiple),
+            allocation,
             f"{top1:.1%}",
             f"{top5:.1%}",
             f"{divergence:.2f}",
@@ -112,8 +117,8 @@ def main() -> None:
             times_faster(report.latency.before, report.latency.after),
         )
     console.print(
-        f"MobileNetV2 on {len(x)} crops of photos, without fine-tuning: how often its first guess\n"
-        "is the original's (top-1), or the original's is among its five first (top-5)\n"
+        f"MobileNetV2 on {len(x)} crops of photos, without fine-tuning. Top-1: its first guess is\n"
+        "the original's; top-5: the original's is among its first five.\n"
     )
     console.print(table)
 

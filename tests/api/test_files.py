@@ -90,7 +90,15 @@ def test_an_edited_plan_out_of_range(kept):
 @pytest.mark.parametrize(
     "text",
     [
-        "", "{", "[]", "null", "3", '"plan"', "{}", '{"format": 1}', '{"format": 99}',
+        "",
+        "{",
+        "[]",
+        "null",
+        "3",
+        '"plan"',
+        "{}",
+        '{"format": 1}',
+        '{"format": 99}',
         '{"format": 1, "graph": "", "rebuildable": true, "groups": [], "parameters": {}, '
         '"attributes": {}}',
         '{"format": 1, "graph": "", "rebuildable": true, "groups": {"a": {"units": "x", '

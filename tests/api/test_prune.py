@@ -26,7 +26,8 @@ def flops_of(model, inputs):
     """Counted by torch while the model runs; without the fused attention it does not know."""
     model = copy.deepcopy(model).eval()
     with (
-        FlopCounterMode(display=False) as counter, torch.no_grad(),
+        FlopCounterMode(display=False) as counter,
+        torch.no_grad(),
         torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH),
     ):
         model(inputs)
@@ -85,8 +86,9 @@ def test_unreachable_budget_names_one_that_is_reachable(budget):
     with pytest.raises(ap.BudgetError, match="cannot be reached") as raised:
         ap.prune(build(Digits), IMAGES, **{budget: 1e-6}, options=ap.Options(min_units=4))
     (share,) = re.findall(rf"{budget}=([0-9.]+) or more", str(raised.value))
-    result = ap.prune(build(Digits), IMAGES, **{budget: float(share)},
-                      options=ap.Options(min_units=4))
+    result = ap.prune(
+        build(Digits), IMAGES, **{budget: float(share)}, options=ap.Options(min_units=4)
+    )
     assert all(row.kept >= 4 for row in result.report.groups)
 
 
@@ -103,8 +105,9 @@ def test_budget_between_steps_names_the_nearest():
 def test_multiple_of(name, multiple):
     make, inputs = MODELS[name]
     model = build(make)
-    result = ap.prune(model, inputs, channels=0.6, multiple_of=multiple,
-                      options=ap.Options(keep_class=False))
+    result = ap.prune(
+        model, inputs, channels=0.6, multiple_of=multiple, options=ap.Options(keep_class=False)
+    )
     before = {n: p.shape for n, p in model.named_parameters(remove_duplicate=False)}
     changed = 0
     for n, p in result.model.named_parameters(remove_duplicate=False):
@@ -136,8 +139,14 @@ def test_min_units_is_at_least_one(value):
 
 @pytest.mark.parametrize(
     ("ignore", "left"),
-    [("3", "3.weight"), (["3"], "3.weight"), ("3.weight", "3.weight"), ("[37]", "3.weight"),
-     ("*.weight", "0.weight"), ("1", "0.weight")],
+    [
+        ("3", "3.weight"),
+        (["3"], "3.weight"),
+        ("3.weight", "3.weight"),
+        ("[37]", "3.weight"),
+        ("*.weight", "0.weight"),
+        ("1", "0.weight"),
+    ],
 )
 def test_ignore(ignore, left):
     model = build(Digits)
@@ -186,9 +195,13 @@ def test_criterion_as_a_function_sees_the_weights():
 @pytest.mark.parametrize(
     "criterion",
     [
-        lambda w: np.zeros(w.units + 1), lambda w: np.full(w.units, np.nan),
-        lambda w: np.full(w.units, np.inf), lambda w: 1.0, lambda w: np.zeros((w.units, 1)),
-        lambda w: None, lambda w: "high",
+        lambda w: np.zeros(w.units + 1),
+        lambda w: np.full(w.units, np.nan),
+        lambda w: np.full(w.units, np.inf),
+        lambda w: 1.0,
+        lambda w: np.zeros((w.units, 1)),
+        lambda w: None,
+        lambda w: "high",
     ],
     ids=["too many", "NaN", "infinite", "one number", "matrix", "None", "text"],
 )
@@ -262,14 +275,19 @@ def test_the_result_trains_and_copies(name, keep_class):
         optimizer.step()
         losses.append(loss.item())
     assert sum(losses[-3:]) < sum(losses[:3])
-    assert same_state(ap.prune(model, inputs, flops=0.5, options=ap.Options(
-        keep_class=keep_class)).model.state_dict(), result.model.state_dict())
+    assert same_state(
+        ap.prune(
+            model, inputs, flops=0.5, options=ap.Options(keep_class=keep_class)
+        ).model.state_dict(),
+        result.model.state_dict(),
+    )
 
 
 @pytest.mark.parametrize("keep_class", [True, False])
 def test_train_and_eval_switch_dropout_and_batch_norm(keep_class):
-    result = ap.prune(build(Digits).eval(), IMAGES, flops=0.5,
-                      options=ap.Options(keep_class=keep_class))
+    result = ap.prune(
+        build(Digits).eval(), IMAGES, flops=0.5, options=ap.Options(keep_class=keep_class)
+    )
     small = result.model
     assert torch.equal(small(IMAGES), small(IMAGES))
     before = copy.deepcopy(small.state_dict())
@@ -297,8 +315,9 @@ def test_the_class_is_kept_where_attributes_say_it_all(name):
 def test_both_kinds_of_result_agree():
     for make, inputs in (MODELS["digits"], MODELS["mixer"]):
         own, graph = (
-            ap.prune(build(make).eval(), inputs, channels=0.5,
-                     options=ap.Options(keep_class=keep)).model
+            ap.prune(
+                build(make).eval(), inputs, channels=0.5, options=ap.Options(keep_class=keep)
+            ).model
             for keep in (True, False)
         )
         if params_of(own) == params_of(graph):
@@ -306,8 +325,9 @@ def test_both_kinds_of_result_agree():
 
 
 def test_any_batch_with_dynamic_shapes():
-    result = ap.prune(build(Branchy), VECTORS, flops=0.5,
-                      options=ap.Options(dynamic_shapes="batch"))
+    result = ap.prune(
+        build(Branchy), VECTORS, flops=0.5, options=ap.Options(dynamic_shapes="batch")
+    )
     for n in (1, 6, 13):
         assert result.model(torch.randn(n, 4)).shape == (n, 3)
 
@@ -325,8 +345,11 @@ def test_approximate_groups_only_on_request():
 
 
 def test_global_allocation_takes_from_where_it_matters_least():
-    model = build(lambda: nn.Sequential(
-        nn.Linear(4, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 3)))
+    model = build(
+        lambda: nn.Sequential(
+            nn.Linear(4, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 3)
+        )
+    )
     with torch.no_grad():
         model[0].weight[:48] *= 1e-4
         model[0].bias[:48] *= 1e-4
@@ -412,8 +435,9 @@ def test_a_wrong_rule_is_caught_and_the_first_difference_named(monkeypatch):
         first, second = call.axes.pieces(source[1], [6, 6], call.where)
         return [(source[0], second), (source[0], first)]
 
-    monkeypatch.setitem(rule._OPERATORS, "aten.split_with_sizes",
-                        dataclasses.replace(right, axes=swapped))
+    monkeypatch.setitem(
+        rule._OPERATORS, "aten.split_with_sizes", dataclasses.replace(right, axes=swapped)
+    )
 
     class Model(nn.Module):
         def __init__(self):
@@ -432,8 +456,11 @@ def test_a_wrong_rule_is_caught_and_the_first_difference_named(monkeypatch):
 
 def test_a_wrong_promise_of_zeros_is_caught(monkeypatch):
     right = rule._OPERATORS["aten.sigmoid"]
-    monkeypatch.setitem(rule._OPERATORS, "aten.sigmoid", dataclasses.replace(
-        right, zero=lambda call: rule.State.ZERO))
+    monkeypatch.setitem(
+        rule._OPERATORS,
+        "aten.sigmoid",
+        dataclasses.replace(right, zero=lambda call: rule.State.ZERO),
+    )
 
     class Model(nn.Module):
         def __init__(self):
@@ -451,8 +478,7 @@ def test_a_wrong_promise_of_zeros_is_caught(monkeypatch):
 def test_axes_of_a_wrong_size_are_an_error_of_ours(monkeypatch):
     for shapes in (lambda call: [()], lambda call: [], lambda call: [(ax.ONE, ax.ONE)] * 2):
         right = rule._OPERATORS["aten.relu"]
-        monkeypatch.setitem(rule._OPERATORS, "aten.relu",
-                            dataclasses.replace(right, axes=shapes))
+        monkeypatch.setitem(rule._OPERATORS, "aten.relu", dataclasses.replace(right, axes=shapes))
         with pytest.raises(ap.GraphError, match="relu"):
             inspect(nn.Sequential(nn.Linear(4, 6), nn.ReLU()), VECTORS)
         monkeypatch.undo()

@@ -272,9 +272,10 @@ def test_no_grad_regions_stay_detached(several):
     assert model.a.weight.grad is None
     assert module.a.weight.grad is None
     for name in ("b.weight", "z.weight", "z.bias"):
-        assert difference(
-            model.get_parameter(name).grad, module.get_parameter(name).grad
-        ) <= ROUNDING_SINGLE
+        assert (
+            difference(model.get_parameter(name).grad, module.get_parameter(name).grad)
+            <= ROUNDING_SINGLE
+        )
     assert cut_half(model, X)(X).shape == (5, 2)
 
 

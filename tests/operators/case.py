@@ -59,8 +59,7 @@ class Case:
     def example(self) -> tuple[Tensor, ...]:
         torch.manual_seed(1)
         return tuple(
-            i if isinstance(i, Tensor) else torch.randn(i, dtype=torch.float64)
-            for i in self.inputs
+            i if isinstance(i, Tensor) else torch.randn(i, dtype=torch.float64) for i in self.inputs
         )
 
 
@@ -144,5 +143,3 @@ def tokens(
         ((5, 4, 3),),
         weaker=weaker,
     )
-
-

@@ -9,10 +9,13 @@ from tests.operators.case import A, C, Case, M, Z, aten, tokens
 def over(name, op, guarantee, *, covers="", act=lambda x: x, weaker="", width=6):
     """linear 3 -> 6, the operator over the 6, which is gone then."""
     return Case(
-        name, covers or name,
+        name,
+        covers or name,
         lambda: {"a": nn.Linear(3, width)},
         lambda m, x: op(act(m.a(x))) * x[..., 0],
-        {f"a.weight:0[{width}]": guarantee} if guarantee else {}, ((5, 4, 3),), weaker=weaker,
+        {f"a.weight:0[{width}]": guarantee} if guarantee else {},
+        ((5, 4, 3),),
+        weaker=weaker,
     )
 
 
@@ -24,8 +27,9 @@ def beside(name, op, guarantee, *, covers="", weaker=""):
 OVER = (
     over("sum", lambda x: x.sum(-1), Z),
     over("sum of what is not zero", lambda x: x.sum(-1), A, covers="sum", act=torch.sigmoid),
-    over("sum of a product with what is zero", lambda x: (x.sigmoid() * x).sum(-1), Z,
-         covers="sum"),
+    over(
+        "sum of a product with what is zero", lambda x: (x.sigmoid() * x).sum(-1), Z, covers="sum"
+    ),
     over("nansum", lambda x: x.nansum(-1), Z),
     over("mean", lambda x: x.mean(-1), C),
     over("mean of what is not zero", lambda x: x.mean(-1), A, covers="mean", act=torch.sigmoid),
@@ -33,14 +37,31 @@ OVER = (
     over("mean over two axes", lambda x: x.mean((1, 2))[:, None], C, covers="mean"),
     over("linalg_vector_norm", lambda x: torch.linalg.vector_norm(x, dim=-1), Z),
     over("norm", lambda x: aten.norm(x, 2, [-1]), Z),
-    over("norm of order 1", lambda x: torch.linalg.vector_norm(x, 1, -1), Z,
-         covers="linalg_vector_norm"),
-    over("norm of order infinity", lambda x: torch.linalg.vector_norm(x, float("inf"), -1), Z,
-         covers="linalg_vector_norm"),
-    over("norm of order -1", lambda x: torch.linalg.vector_norm(x, -1, -1), A,
-         covers="linalg_vector_norm"),
-    over("norm of what is not zero", lambda x: torch.linalg.vector_norm(x, dim=-1), A,
-         covers="linalg_vector_norm", act=torch.sigmoid),
+    over(
+        "norm of order 1",
+        lambda x: torch.linalg.vector_norm(x, 1, -1),
+        Z,
+        covers="linalg_vector_norm",
+    ),
+    over(
+        "norm of order infinity",
+        lambda x: torch.linalg.vector_norm(x, float("inf"), -1),
+        Z,
+        covers="linalg_vector_norm",
+    ),
+    over(
+        "norm of order -1",
+        lambda x: torch.linalg.vector_norm(x, -1, -1),
+        A,
+        covers="linalg_vector_norm",
+    ),
+    over(
+        "norm of what is not zero",
+        lambda x: torch.linalg.vector_norm(x, dim=-1),
+        A,
+        covers="linalg_vector_norm",
+        act=torch.sigmoid,
+    ),
     over("frobenius_norm", lambda x: aten.frobenius_norm(x, [-2, -1])[:, None], Z),
     over("var", lambda x: x.var(-1), A),
     over("std", lambda x: x.std(-1), A),
@@ -57,8 +78,9 @@ OVER = (
     over("median", lambda x: x.median(-1).values, None),
     over("argmax", lambda x: x.argmax(-1), None),
     over("argmin", lambda x: x.argmin(-1), None),
-    over("a sum of logcumsumexp", lambda x: x.logcumsumexp(1).sum(-1), A,
-         covers="logcumsumexp sum"),
+    over(
+        "a sum of logcumsumexp", lambda x: x.logcumsumexp(1).sum(-1), A, covers="logcumsumexp sum"
+    ),
     over("logsumexp", lambda x: x.logsumexp(-1), None),
     over("count_nonzero", lambda x: aten.count_nonzero(x.relu(), [-1]), None),
 )
@@ -69,8 +91,7 @@ BESIDE = (
     beside("mean of what is not zero", lambda x: x.sigmoid().mean(1), M, covers="mean"),
     beside("mean with keepdim", lambda x: x - x.mean(1, keepdim=True), Z, covers="mean"),
     beside("mean over a negative axis", lambda x: x.mean(-2), Z, covers="mean"),
-    beside("norm", lambda x: torch.linalg.vector_norm(x, dim=1), Z,
-           covers="linalg_vector_norm"),
+    beside("norm", lambda x: torch.linalg.vector_norm(x, dim=1), Z, covers="linalg_vector_norm"),
     beside("var", lambda x: x.var(1), Z),
     beside("std", lambda x: x.std(1), Z),
     beside("var_mean", lambda x: sum(torch.var_mean(x, 1)), Z),
@@ -83,8 +104,12 @@ BESIDE = (
     beside("logsumexp", lambda x: x.logsumexp(1), M),
     beside("all", lambda x: x.ge(-0.9).all(1) + x.sum(1), M),
     beside("any", lambda x: x.gt(0.9).any(1) + x.sum(1), M, weaker="any(0) is known as constant"),
-    beside("count_nonzero", lambda x: aten.count_nonzero(x.relu(), [1]) + x.sum(1), M,
-           weaker="count_nonzero(0) is 0"),
+    beside(
+        "count_nonzero",
+        lambda x: aten.count_nonzero(x.relu(), [1]) + x.sum(1),
+        M,
+        weaker="count_nonzero(0) is 0",
+    ),
     beside("argmax", lambda x: x.argmax(1) + x.sum(1), M, weaker="argmax(0) is 0"),
     beside("softmax", lambda x: x.softmax(1), M),
     beside("log_softmax", lambda x: x.log_softmax(1), M),
@@ -97,8 +122,9 @@ BESIDE = (
     beside("cummin", lambda x: x.cummin(1).values, Z),
     beside("sort", lambda x: x.sort(1).values, M, weaker="the indices are not 0, the values are"),
     beside("argsort", lambda x: x.argsort(1) + x, M),
-    beside("topk", lambda x: x.topk(2, 1).values, M,
-           weaker="the indices are not 0, the values are"),
+    beside(
+        "topk", lambda x: x.topk(2, 1).values, M, weaker="the indices are not 0, the values are"
+    ),
 )
 
 PINNED = (
@@ -109,8 +135,9 @@ PINNED = (
     tokens("topk over the axis", lambda x: x.topk(4).values, None, covers="topk", out=4),
     tokens("tril", lambda x: x.tril(), None),
     tokens("triu", lambda x: x.triu(), None),
-    tokens("tril beside the axis", lambda x: x.transpose(0, 2).tril().transpose(0, 2), Z,
-           covers="tril"),
+    tokens(
+        "tril beside the axis", lambda x: x.transpose(0, 2).tril().transpose(0, 2), Z, covers="tril"
+    ),
 )
 
 REDUCTION = (*OVER, *BESIDE, *PINNED)

@@ -38,9 +38,7 @@ def analysed(name: str) -> tuple[Case, Net, Traced, TypedGraph, Groups]:
 def registered_name(op: str) -> str | None:
     """The name under which the rule of a node's operator is registered."""
     packet = op.rsplit(".", 1)[0] if op.count(".") > 1 else op
-    return next(
-        (n for n in (op, packet, packet.removesuffix("_")) if n in _OPERATORS), None
-    )
+    return next((n for n in (op, packet, packet.removesuffix("_")) if n in _OPERATORS), None)
 
 
 def removals(units: int, seeds: tuple[int, ...]) -> list[np.ndarray]:
@@ -62,8 +60,13 @@ def reads(network: Net, name: str, dim: int) -> bool:
     return name.startswith("z") or (name.endswith(".weight") and dim == applied)
 
 
-def zeroed(network: Net, example: Any, typed: TypedGraph, removed: dict[int, np.ndarray],
-           only_producers: bool = False) -> Any:
+def zeroed(
+    network: Net,
+    example: Any,
+    typed: TypedGraph,
+    removed: dict[int, np.ndarray],
+    only_producers: bool = False,
+) -> Any:
     """Outputs of the user's own network, run eagerly, with the units' slices set to zero."""
     state = {name: p.detach().clone() for name, p in network.named_parameters()}
     for parameter in typed.graph.parameters:
@@ -91,8 +94,10 @@ def kept_of(group: Group, removed: np.ndarray) -> np.ndarray:
 def test_trace_contains_the_operator(name):
     case, _, traced, _, _ = analysed(name)
     present = {registered_name(node.op) for node in traced.graph.nodes}
-    wanted = {n if n.split(".")[0] in ("operator", "math", "torch") else f"aten.{n}"
-              for n in case.covers.split()}
+    wanted = {
+        n if n.split(".")[0] in ("operator", "math", "torch") else f"aten.{n}"
+        for n in case.covers.split()
+    }
     assert wanted <= present
 
 
@@ -108,8 +113,11 @@ def test_groups_are_the_expected_ones(name):
 def test_outputs_are_meaningful(name):
     case, network, _, _, _ = analysed(name)
     with torch.no_grad():
-        outputs = [v for v in pytree.tree_leaves(network(*(v.clone() for v in case.example())))
-                   if isinstance(v, Tensor)]
+        outputs = [
+            v
+            for v in pytree.tree_leaves(network(*(v.clone() for v in case.example())))
+            if isinstance(v, Tensor)
+        ]
     assert outputs
     for output in outputs:
         assert torch.isfinite(output.double()).all()
@@ -123,9 +131,7 @@ def test_cut_equals_zeroed(name):
     case, network, traced, typed, found = analysed(name)
     groups = {g.leaf.uid: g for g in found}
     example = case.example()
-    rounds = [
-        {g.leaf.uid: removed} for g in found for removed in removals(g.units, case.seeds)
-    ]
+    rounds = [{g.leaf.uid: removed} for g in found for removed in removals(g.units, case.seeds)]
     exact = [g for g in found if g.guarantee.exact]
     for i in range(len(case.seeds) if len(exact) > 1 else 0):
         rounds.append({g.leaf.uid: removals(g.units, case.seeds)[i] for g in exact})
@@ -156,8 +162,9 @@ def test_zero_invariance_means_producers_alone(name):
         gaps = []
         for removed in removals(group.units, case.seeds):
             everywhere = zeroed(network, example, typed, {group.leaf.uid: removed})
-            producers = zeroed(network, example, typed, {group.leaf.uid: removed},
-                               only_producers=True)
+            producers = zeroed(
+                network, example, typed, {group.leaf.uid: removed}, only_producers=True
+            )
             gaps.append(difference(everywhere, producers))
         if group.guarantee in (Guarantee.ZERO_INVARIANT, Guarantee.COMPENSATED):
             assert max(gaps) <= ROUNDING_DOUBLE, f"{group.name} is not zero-invariant"
@@ -169,8 +176,9 @@ UNTESTED = {
     "tanhshrink softsign float lp_pool1d": "not an ATen operator (torch decomposes it earlier)",
     "cuda": "needs a GPU",
     "lift_fresh cpu sym_numel": "export leaves them out or writes them in other operators",
-    "_assert_async _assert_scalar sym_constrain_range sym_constrain_range_for_size sym_stride":
-        "holds no tensor with parameter axes: export's bookkeeping of symbolic sizes",
+    "_assert_async _assert_scalar sym_constrain_range sym_constrain_range_for_size sym_stride": (
+        "holds no tensor with parameter axes: export's bookkeeping of symbolic sizes"
+    ),
     "scalar_tensor tril_indices triu_indices": "has no axis that meets a parameter",
 }
 """Registered `aten.` operators without a case, and why."""
@@ -184,7 +192,8 @@ def test_every_registered_operator_has_a_case():
     excused = {f"aten.{n}" for names in UNTESTED for n in names.split()}
     assert not covered & excused, "a case exists after all"
     missing = {
-        n for n in _OPERATORS
+        n
+        for n in _OPERATORS
         if n not in covered | excused and not n.startswith(tuple(SYMBOLIC.split()))
     }
     assert not missing, f"no conformance case for: {' '.join(sorted(missing))}"

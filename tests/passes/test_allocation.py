@@ -64,8 +64,9 @@ def test_global_budget_takes_the_least_relative_to_the_mean():
 
 def test_ties_shrink_alike():
     pair = (candidate(A, [1, 4, 2, 3]), candidate(B, [1, 2]))
-    kept = meet_budget(pair, lambda s: s.get(A, 4) + s.get(B, 2), "params", 0.5,
-                       ties=[frozenset({A, B})])
+    kept = meet_budget(
+        pair, lambda s: s.get(A, 4) + s.get(B, 2), "params", 0.5, ties=[frozenset({A, B})]
+    )
     assert units(kept) == {A: [1, 3], B: [1]}
 
 

@@ -59,8 +59,9 @@ def test_buffers_do_not_count():
 
 
 def test_half_precision_does_not_overflow():
-    weights = weights_of({"w": np.full((4, 4096), 30.0, dtype=np.float32)},
-                         {"w": (LEAF, Leaf(5, 4096))})
+    weights = weights_of(
+        {"w": np.full((4, 4096), 30.0, dtype=np.float32)}, {"w": (LEAF, Leaf(5, 4096))}
+    )
     assert np.allclose(l2(weights), 30 * 64)
 
 

@@ -167,7 +167,7 @@ class RandomNetwork(nn.Module):
         return x.flatten(2).transpose(1, 2)
 
     def attention(self, name, x, other, a, b, c):
-        n, channels, h, w = x.shape
+        channels = x.shape[1]
         heads, width, out = 1 + a % 3, 2 + b % 3, 2 + c % 3
         tokens = self.tokens(x)
         q = self.layer(f"{name}q", lambda: nn.Linear(channels, heads * width))(tokens)

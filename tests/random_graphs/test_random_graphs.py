@@ -1,20 +1,20 @@
 """The law on networks nobody designed: random programs, random plans, in double precision.
 
-    AUTOPRUNE_FUZZ=2000 python -m pytest tests/random_graphs      # or: make fuzz
+AUTOPRUNE_FUZZ=2000 python -m pytest tests/random_graphs      # or: make fuzz
 """
 
 import os
 
 import numpy as np
 import torch
-from hypothesis import HealthCheck, assume, example, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from autoprune.analysis.groups import find_groups
 from autoprune.analysis.typing import infer
 from autoprune.backends.equality import cut_error
 from autoprune.frontends.torch import trace
-from tests.random_graphs.networks import BATCH, SIDE, RandomNetwork, Step, programs
+from tests.random_graphs.networks import BATCH, SIDE, RandomNetwork, programs
 from tests.tolerance import ROUNDING_DOUBLE
 
 EXAMPLES = int(os.environ.get("AUTOPRUNE_FUZZ", "150"))
