@@ -70,9 +70,9 @@ def load_pt2(path: Path) -> tuple[nn.Module, Any]:
             where=str(path),
             hint="export the model with torch.export.save, or pass it as package.module:callable",
         )
-    if program.graph_signature.buffers_to_mutate:
+    if _trains(exported.graph):
         raise TraceError(
-            "the program was exported in training mode: it changes its buffers when it runs",
+            "the program was exported in training mode",
             where=str(path),
             hint="call model.eval() before torch.export.export",
         )
@@ -87,6 +87,17 @@ def _example(program: torch.export.ExportedProgram) -> Any:
         names = [n for n in program.graph_signature.user_inputs if isinstance(n, str)]
         return dict(zip(names, args, strict=False)) | kwargs
     return kwargs or tuple(args)
+
+
+def _trains(graph: fx.Graph) -> bool:
+    """Whether any operator, such as dropout, was told that this is training."""
+    for node in graph.nodes:
+        if isinstance(node.target, torch._ops.OpOverload):
+            parameters = node.target._schema.arguments
+            given = dict(zip((p.name for p in parameters), node.args, strict=False)) | node.kwargs
+            if any(given.get(name) is True for name in ("train", "training")):
+                return True
+    return False
 
 
 def _refusals(data: bytes) -> Iterator[str]:

@@ -174,15 +174,15 @@ class Report:
 
     def _groups(self) -> Table:
         table = plain_table()
-        table.add_column("group", overflow="fold")
+        longest = max(len(row.name) for row in self.groups[:ROWS])
+        table.add_column("group", overflow="fold", min_width=min(longest, 30))
         table.add_column("units", justify="right", no_wrap=True)
         table.add_column("guarantee", no_wrap=True)
-        table.add_column("slices", justify="right", no_wrap=True)
         if any(row.reason for row in self.groups):
             table.add_column("note", overflow="fold")
         for row in self.groups[:ROWS]:
             units = f"{row.units} -> {row.kept}" if row.kept < row.units else str(row.units)
-            cells = [row.name, units, row.guarantee, str(len(row.where)), row.reason]
+            cells = [row.name, units, row.guarantee, row.reason]
             table.add_row(*cells[: len(table.columns)])
         if len(self.groups) > ROWS:
             table.add_row(f"and {len(self.groups) - ROWS} more, see the JSON report")

@@ -89,7 +89,8 @@ class Result:
             progress: called with what is being done.
         """
         latency = measure_latency(
-            copy.deepcopy(self._original), self.model, self._inputs, threads=threads, seconds=seconds,
+            copy.deepcopy(self._original), self.model, self._inputs,
+            threads=threads, seconds=seconds,
             progress=progress,
         )  # fmt: skip
         self.report = dataclasses.replace(self.report, latency=latency)

@@ -1,0 +1,210 @@
+"""Every command, through `main`."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import autoprune as ap
+
+PRUNE = "prune tinynet:pair --flops 0.5 --no-latency"
+
+
+def test_inspect(run, folder):
+    done = run("inspect tinynet:build --input 1x3x8x8 --report all.json")
+    assert done.code == 0
+    assert done.err == ""
+    assert "2 groups" in done.out
+    assert "0.weight:0" in done.out
+    assert "zero-invariant" in done.out
+    assert "graph output" in done.out
+    assert len(json.loads((folder / "all.json").read_text())["groups"]) == 2
+
+
+def test_prune_writes_every_file(run, folder, onnx_output):
+    done = run(
+        f"{PRUNE} -o small.onnx -o small.pt2 --output small.safetensors -o plan.json "
+        "--plan same.json --report report.json"
+    )
+    assert done.code == 0
+    assert done.err == ""
+    for name in ("small.onnx", "small.pt2", "small.safetensors", "plan.json", "report.json"):
+        assert name in done.out
+        assert (folder / name).stat().st_size > 0
+    assert (folder / "plan.json").read_text() == (folder / "same.json").read_text()
+
+    from tinynet import build
+
+    small = ap.load(build(), folder / "small.safetensors").eval()
+    expected = small(torch.zeros(2, 3, 8, 8)).detach().numpy()
+    found = onnx_output(folder / "small.onnx", (2, 3, 8, 8))
+    assert abs(found - expected).max() < 1e-5
+    costs = json.loads((folder / "report.json").read_text())
+    assert costs["after"]["flops"] / costs["before"]["flops"] == pytest.approx(0.5, abs=0.01)
+    assert sorted(p.name for p in folder.iterdir() if p.name.startswith(".")) == []
+
+
+def test_pt2_goes_in_and_out(run, folder):
+    assert run(f"{PRUNE} -o half.pt2").code == 0
+    done = run("prune half.pt2 --channels 0.5 --no-latency -o quarter.pt2")
+    assert done.code == 0, done.err
+    module = torch.export.load(folder / "quarter.pt2").module()
+    assert module(torch.zeros(2, 3, 8, 8)).shape == (2, 5)
+    half = torch.export.load(folder / "half.pt2").module()
+    assert sum(p.numel() for p in module.parameters()) < 0.7 * sum(
+        p.numel() for p in half.parameters()
+    )
+
+
+def test_latency_is_in_the_table(run):
+    done = run("prune tinynet:pair --channels 0.5 -o small.json --threads 2")
+    assert done.code == 0
+    assert "ONNX Runtime, 2 threads" in done.out
+
+
+def test_options_reach_prune(run, folder):
+    line = "prune tinynet:pair --channels 0.3 --ignore 7 --multiple-of 4 --min-units 11 --global"
+    more = "--approximate --strict --criterion random --seed 3 --no-latency -o p.json"
+    assert run(f"{line} {more}").code == 0
+    groups = ap.Plan.load(folder / "p.json").groups
+    assert list(groups) == ["0.weight:0"]
+    assert len(groups["0.weight:0"].kept) == 12
+    assert groups["0.weight:0"].kept != tuple(range(12))
+
+
+def test_named_integer_inputs(run, folder):
+    line = "prune tinynet:Words --params 0.8 --no-latency -o w.onnx"
+    done = run(f"{line} --input ids=1x7:int64:50 --input weight=1x7")
+    assert done.code == 0, done.err
+
+
+def test_dynamic_batch(run, folder, onnx_output):
+    assert run(f"{PRUNE} --dynamic-batch -o any.onnx").code == 0
+    assert onnx_output(folder / "any.onnx", (7, 3, 8, 8)).shape == (7, 5)
+    done = run(f"{PRUNE} --dynamic-batch --input 1x3x8x8 -o any.onnx")
+    assert done.code == 1
+    assert "batch of two" in done.err
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "compress x",
+        "prune tinynet:build -o a.onnx",
+        "prune tinynet:build --flops 0.5",
+        "prune tinynet:build --flops 0.5 --params 0.5 -o a.onnx",
+        "prune tinynet:build --flops 1.5 -o a.onnx",
+        "prune tinynet:build --flops nan -o a.onnx",
+        "prune tinynet:build --flops half -o a.onnx",
+        "prune tinynet:build --flops 0.5 --multiple-of 0 -o a.onnx",
+        "prune tinynet:build --flops 0.5 --criterion best -o a.onnx",
+    ],
+)
+def test_wrong_usage(run, line):
+    done = run(line)
+    assert done.code == 2
+    assert done.err.startswith("usage: autoprune")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("inspect tinynet:build", "without example inputs"),
+        ("inspect tinynet:build --input 1x4x8x8", "does not run on the example inputs"),
+        ("inspect tinynet:build --input 3xx", "is no shape"),
+        ("inspect tinynet:Words --input ids=1x2:int64 --input 1x2", "some are not"),
+        ("inspect tinynet:Words --input ids=1x2:int64 --input ids=1x2", "given twice"),
+        ("inspect tinynet:missing --input 1", "it has build, pair"),
+        ("inspect nowhere:build --input 1", "no module 'nowhere'"),
+        ("inspect tinynet:broken --input 1", "ValueError: no weights here"),
+        ("inspect tinynet:number --input 1", "gives a int, not a torch.nn.Module"),
+        ("inspect tinynet.py:build --input 1", "write tinynet:build"),
+        ("inspect tinynet --input 1", "is no model"),
+        ("inspect net.pth --input 1", "pickles"),
+        ("inspect net.onnx --input 1", "not yet read"),
+        ("inspect none.pt2", "cannot be read"),
+        ("inspect tinynet:pair --report no/such.json", "folder does not exist"),
+        (f"{PRUNE} -o a.tflite", "cannot save as .tflite"),
+        (f"{PRUNE} -o a", "a file without suffix"),
+        (f"{PRUNE} -o no/such.onnx", "folder does not exist"),
+        (f"{PRUNE} -o a.onnx --plan no/such.json", "folder does not exist"),
+        (f"{PRUNE} -o a.onnx --ignore nothing.*", "matches no module"),
+        ("prune tinynet:pair --flops 0.00001 -o a.onnx", "cannot be reached"),
+    ],
+)
+def test_errors_are_one_message(run, folder, line, message):
+    done = run(line)
+    assert done.code == 1
+    assert done.err.startswith("error: ")
+    assert message in done.err
+    assert done.out == ""
+    assert not (folder / "a.onnx").exists()
+
+
+def test_an_output_that_is_a_folder(run, folder):
+    (folder / "taken.onnx").mkdir()
+    done = run(f"{PRUNE} -o taken.onnx")
+    assert done.code == 1
+    assert "it is a folder" in done.err
+
+
+def test_debug_shows_the_traceback(run):
+    done = run("inspect tinynet:broken --input 1 --debug")
+    assert done.code == 1
+    assert "Traceback" in done.err
+    assert "no weights here" in done.err
+
+
+def test_a_mistake_of_ours_is_named_as_such(run, monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("index out of range\nsecond line")
+
+    monkeypatch.setattr(ap, "inspect", fail)
+    done = run("inspect tinynet:pair")
+    assert done.code == 1
+    assert "RuntimeError: index out of range\n" in done.err
+    assert "mistake in autoprune" in done.err
+
+
+def test_a_missing_extra_is_named(run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+
+    def fail(*_, **__):
+        raise ModuleNotFoundError("No module named 'onnxscript'", name="onnxscript")
+
+    monkeypatch.setattr(ap, "prune", fail)
+    assert "pip install 'autoprune[onnx]'" in run(f"{PRUNE} -o a.onnx").err
+
+
+def test_interrupt(run, monkeypatch):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ap, "inspect", stop)
+    done = run("inspect tinynet:pair")
+    assert (done.code, done.err) == (130, "interrupted\n")
+
+
+@pytest.mark.parametrize("line", ["--help", "inspect --help", "prune --help", "demo --help"])
+def test_help(run, line):
+    done = run(line)
+    assert done.code == 0
+    assert "usage: autoprune" in done.out
+
+
+def test_version_without_torch():
+    code = (
+        "import sys, autoprune.cli as c; c.main(['--version']); assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == f"autoprune {ap.__version__}\n"
+
+
+def test_python_m(folder):
+    line = [sys.executable, "-m", "autoprune.cli", "inspect", "tinynet:pair"]
+    done = subprocess.run(line, capture_output=True, text=True, check=True)
+    assert "2 groups" in done.stdout
+    assert done.stderr == ""

@@ -1,0 +1,56 @@
+"""The demo, on a narrow network and one epoch."""
+
+import pytest
+
+pytest.importorskip("sklearn")
+pytest.importorskip("matplotlib")
+
+import torch
+
+import autoprune as ap
+from autoprune import demo
+from autoprune.cli import main
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return demo.load_digits()
+
+
+def test_the_digits_are_all_there(digits):
+    assert len(digits.train_x) + len(digits.test_x) == 1797
+    assert digits.train_x.shape[1:] == (1, demo.SIDE, demo.SIDE)
+    assert set(digits.test_y.tolist()) == set(range(10))
+    assert digits.train_x.min() >= -1
+    assert digits.train_x.max() <= 1
+
+
+def test_training_is_repeatable_and_learns(digits):
+    curves = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        curves.append(demo.train(demo.DigitNet((8, 8, 16)), digits, 2, 0.1))
+    assert curves[0] == curves[1]
+    assert curves[0][-1] > 0.5
+
+
+@pytest.mark.slow
+def test_the_whole_story(tmp_path, capsys):
+    story = demo.demo(tmp_path / "out", epochs=1, widths=(16, 16, 32))
+    out = capsys.readouterr().out
+    assert [path.name for path in story.files] == list(demo._WHAT)
+    assert all(path.stat().st_size > 500 for path in story.files)
+    assert story.onnx == (story.trained[-1], story.tuned[-1])
+    assert story.report.after.flops / story.report.before.flops == pytest.approx(0.3, abs=0.01)
+    assert "test accuracy" in out
+    assert "pruned.onnx" in out
+    again = ap.load(demo.DigitNet((16, 16, 32)), tmp_path / "out" / "pruned.safetensors")
+    assert demo.accuracy(again, demo.load_digits()) == story.tuned[-1]
+
+
+def test_the_command(monkeypatch, tmp_path):
+    calls = []
+    monkeypatch.setattr(demo, "demo", lambda *args: calls.append(args))
+    assert main(["demo", "--output", str(tmp_path), "--epochs", "3"]) == 0
+    assert main(["demo", "-o", str(tmp_path)]) == 0
+    assert calls == [(tmp_path, 3), (tmp_path, demo.EPOCHS)]
