@@ -40,7 +40,7 @@ def prune(
     channels: float | None = None,
     criterion: str | Criterion = "l2",
     ignore: str | Sequence[str] = (),
-    multiple_of: int = 1,
+    multiple_of: int | None = None,
     seed: int = 0,
     options: Options = DEFAULTS,
 ) -> Result:
@@ -59,7 +59,8 @@ def prune(
         criterion: `"l2"`, `"random"`, or a function from `GroupWeights` to one score per unit.
         ignore: names or patterns (`"head"`, `"layer4.*"`) of modules or parameters to leave as
             they are.
-        multiple_of: channel counts stay multiples of this.
+        multiple_of: channel counts stay multiples of this, which processors prefer. None: of 8,
+            or of less in small groups and where a budget could not be met otherwise.
         seed: for criteria that draw.
         options: everything else.
 
@@ -77,9 +78,9 @@ def prune(
     """
     budget = _budget(flops=flops, params=params, channels=channels)
     criterion = find_criterion(criterion)
-    for name, number in (("multiple_of", multiple_of), ("min_units", options.min_units)):
-        if type(number) is not int or number < 1:
-            raise BudgetError(f"{name}={number!r} is not a whole number from 1")
+    _check_counts(
+        multiple_of=1 if multiple_of is None else multiple_of, min_units=options.min_units
+    )
     analysis = analyse(model, example_inputs, options)
     check_finite(analysis)
     allowed, reasons = allowed_groups(analysis, ignore, options)
@@ -182,6 +183,12 @@ def load(model: nn.Module, path: str | Path, example_inputs: Any = None) -> nn.M
             where=str(path),
         )
     return small
+
+
+def _check_counts(**counts: int) -> None:
+    for name, number in counts.items():
+        if type(number) is not int or number < 1:
+            raise BudgetError(f"{name}={number!r} is not a whole number from 1")
 
 
 def _budget(**budgets: float | None) -> tuple[str, float]:

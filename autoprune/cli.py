@@ -194,10 +194,8 @@ def _show(
     console = Console()
     console.print(result.report)
     latency = result.report.latency
-    if latency is not None and latency.speedup < 1.05 and options.multiple_of < 8:
-        print(
-            "It is hardly faster. ONNX Runtime prefers even channel counts: try --multiple-of 16."
-        )
+    if latency is not None and latency.speedup < 1.05 and (options.multiple_of or 8) < 16:
+        print("It is hardly faster. ONNX Runtime likes even channel counts: try --multiple-of 16.")
     console.print(heading("Files"))
     for path in written:
         print(f"{path}  ({quantity(path.stat().st_size)}B)")

@@ -214,7 +214,7 @@ def make_story(
 
     trained = train(model, digits, epochs, 0.1, step("training", epochs))
     task = bar.add_task("pruning", total=1)
-    result = autoprune.prune(model, digits.test_x[:1], flops=KEEP, multiple_of=8)
+    result = autoprune.prune(model, digits.test_x[:1], flops=KEEP)
     pruned = accuracy(result.model, digits)
     bar.advance(task)
     tuned = train(result.model, digits, tuning, 0.03, step("fine-tuning", tuning))

@@ -27,15 +27,24 @@ from autoprune.backends.equality import (
 )
 from autoprune.backends.modules import Inexpressible, in_own_class, make_plan, shared_sizes
 from autoprune.backends.torch import GraphNetwork, Kept, get_tensor, sizes_of
-from autoprune.errors import AutopruneError, GraphError, TraceError
+from autoprune.errors import AutopruneError, BudgetError, GraphError, TraceError
 from autoprune.frontends.torch import Traced, trace
 from autoprune.ir.axes import Indices
 from autoprune.ir.group import Group
 from autoprune.ir.plan import Plan
-from autoprune.passes.allocation import Candidate, block_sizes, keep_share, meet_budget
+from autoprune.passes.allocation import (
+    Candidate,
+    block_sizes,
+    keep_share,
+    meet_budget,
+    roomy_block,
+)
 from autoprune.passes.criteria import Array, Criterion, GroupWeights, score
 from autoprune.report import GroupRow, PinnedRow, Report
 from autoprune.result import Result
+
+PREFERRED_MULTIPLES = (8, 4, 2)
+"""Channel multiples tried in turn where none is asked for; vector units want the first."""
 
 LITTLE = 0.5
 """If exact groups leave more than this share of the parameters, the report says why."""
@@ -194,7 +203,7 @@ def choose(
     allowed: Sequence[Group],
     budget: tuple[str, float],
     criterion: Criterion,
-    multiple_of: int,
+    multiple_of: int | None,
     seed: int,
     options: Options,
 ) -> dict[int, Indices]:
@@ -206,22 +215,32 @@ def choose(
     name, share = budget
     weights, types = _weights(analysis.traced), analysis.typed.types
     rng = np.random.default_rng(seed)
+    scores = [score(criterion, GroupWeights(group, weights, types, rng)) for group in allowed]
     free = frozenset(g.leaf.uid for g in allowed)
-    blocks = block_sizes((a for w in weights for a in types[w]), free, multiple_of)
-    candidates = [
-        Candidate(
-            group,
-            score(criterion, GroupWeights(group, weights, types, rng)),
-            blocks[group.leaf.uid],
-            options.min_units,
-        )
-        for group in allowed
-    ]
     ties = list(shared_sizes(model, analysis.typed, free)) if options.keep_class else []
-    if name == "channels":
-        return keep_share(candidates, share, ties)
     cost = analysis.costs.flops if name == "flops" else analysis.costs.params
-    return meet_budget(candidates, cost, name, share, ties=ties, strategy=options.allocation)
+    axes = [axis for parameter in weights for axis in types[parameter]]
+
+    def meet(multiple: int) -> dict[int, Indices]:
+        blocks = block_sizes(axes, free, multiple)
+        if multiple_of is None:
+            blocks = {g.leaf.uid: roomy_block(g.units, blocks[g.leaf.uid]) for g in allowed}
+        candidates = [
+            Candidate(group, scored, blocks[group.leaf.uid], options.min_units)
+            for group, scored in zip(allowed, scores, strict=True)
+        ]
+        if name == "channels":
+            return keep_share(candidates, share, ties)
+        return meet_budget(candidates, cost, name, share, ties=ties, strategy=options.allocation)
+
+    if multiple_of is not None:
+        return meet(multiple_of)
+    for multiple in PREFERRED_MULTIPLES:
+        try:
+            return meet(multiple)
+        except BudgetError:
+            continue
+    return meet(1)
 
 
 def cut(

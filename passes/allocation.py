@@ -84,6 +84,13 @@ def block_sizes(axes: Iterable[Axis], free: frozenset[int], multiple_of: int) ->
     return blocks
 
 
+def roomy_block(units: int, block: int) -> int:
+    """The largest divisor of `block` by powers of two that leaves a group four steps to shrink."""
+    while block % 2 == 0 and units < 4 * block:
+        block //= 2
+    return block
+
+
 def _bundles(candidates: Sequence[Candidate], ties: Iterable[frozenset[int]]) -> list[_Bundle]:
     """Join tied candidates; ties that share a leaf join up."""
     by_leaf = {c.group.leaf.uid: c for c in candidates}
@@ -235,7 +242,7 @@ def meet_budget(
             f"{name}={share:g} cannot be reached: the prunable groups allow {name}="
             f"{np.ceil(least / full * 1000) / 1000:g} or more",
             hint="ask for more, ignore less, or allow groups whose removal changes the function "
-            "with Options(approximate=True)",
+            "with Options(approximate=True) (--approximate on the command line)",
         )
     while low < high:
         middle = (low + high) // 2

@@ -29,15 +29,30 @@ in the axes are of order one. Relative to the largest magnitude of the tensor.""
 
 
 def run(model: nn.Module, inputs: Inputs, state: Mapping[str, torch.Tensor] | None = None) -> Any:
-    """Outputs on the example inputs, without gradients, from inputs and chance of its own."""
-    args, kwargs = pytree.tree_map(
-        lambda v: v.clone() if isinstance(v, torch.Tensor) else v, inputs
-    )
+    """Outputs on the (probing) example inputs, without gradients, and with chance of its own."""
+    args, kwargs = probing(inputs)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         if state:
             return torch.func.functional_call(model, dict(state), args, kwargs)
         return model(*args, **kwargs)
+
+
+def probing(inputs: Inputs) -> Inputs:
+    """A copy of the example inputs in which tensors of zeros are drawn at random.
+
+    Zeros are the usual placeholder, and would hide every mistake in the first layers.
+    """
+
+    def probe(v: Any) -> Any:
+        if not isinstance(v, torch.Tensor):
+            return v
+        if v.is_floating_point() and not v.any():
+            return torch.randn(v.shape, generator=torch.Generator().manual_seed(0)).to(v)
+        return v.clone()
+
+    probed: Inputs = pytree.tree_map(probe, inputs)
+    return probed
 
 
 def run_in_evaluation(model: nn.Module, inputs: Inputs) -> Any:
@@ -152,16 +167,13 @@ def first_difference(
     cut: fx.GraphModule,
 ) -> str:
     """The first value of the cut network that is not the kept part of the zeroed one's."""
-    flat = [
-        v.clone() if isinstance(v, torch.Tensor) else v for v in pytree.tree_leaves(traced.inputs)
-    ]
     reference = _Watcher(traced.module)
     originals = {name: traced.module.get_parameter(name).detach().clone() for name in state}
     try:
         with torch.no_grad():
             for name, tensor in state.items():
                 traced.module.get_parameter(name).copy_(tensor)
-            reference.run(*flat)
+            reference.run(*pytree.tree_leaves(probing(traced.inputs)))
     finally:
         with torch.no_grad():
             for name, tensor in originals.items():
@@ -170,7 +182,7 @@ def first_difference(
     failure = ""
     try:
         with torch.no_grad():
-            watcher.run(*flat)
+            watcher.run(*pytree.tree_leaves(probing(traced.inputs)))
     except Exception as error:
         failure = str(error).splitlines()[0]
     for node in typed.graph.nodes:

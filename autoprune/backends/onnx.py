@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from autoprune.backends.equality import difference, run, tolerance
+from autoprune.backends.equality import difference, probing, run, tolerance
 from autoprune.errors import AutopruneError, NotEqualError
 from autoprune.frontends.torch import Inputs
 from autoprune.ir.files import replacing
@@ -90,7 +90,7 @@ def export_onnx(
                     hint="save as .pt2 or .safetensors instead, or report the operator",
                 ) from error
             expected = run(model, inputs)
-            got = session_outputs(_session(temporary, 0), inputs)
+            got = session_outputs(_session(temporary, 0), probing(inputs))
             reference = [v for v in pytree.tree_leaves(expected) if isinstance(v, torch.Tensor)]
             gap = difference(reference, [torch.from_numpy(np.asarray(o)) for o in got])
             if gap > tolerance(expected) * 10:

@@ -126,7 +126,9 @@ def test_multiple_of_must_be_a_whole_number(value):
 
 @pytest.mark.parametrize("least", [1, 5, 20])
 def test_min_units(least):
-    result = ap.prune(build(Digits), IMAGES, channels=0.05, options=ap.Options(min_units=least))
+    result = ap.prune(
+        build(Digits), IMAGES, channels=0.05, multiple_of=1, options=ap.Options(min_units=least)
+    )
     assert all(row.kept >= min(least, row.units) for row in result.report.groups)
     assert any(row.kept == max(least, 2) for row in result.report.groups)
 
@@ -354,10 +356,12 @@ def test_global_allocation_takes_from_where_it_matters_least():
         model[0].weight[:48] *= 1e-4
         model[0].bias[:48] *= 1e-4
         model[2].weight[:, :48] *= 1e-4
-    result = ap.prune(model, VECTORS, params=0.5, options=ap.Options(allocation="global"))
+    result = ap.prune(
+        model, VECTORS, params=0.5, multiple_of=1, options=ap.Options(allocation="global")
+    )
     first, second = result.report.groups
     assert first.kept / first.units < second.kept / second.units
-    uniform = ap.prune(model, VECTORS, params=0.5)
+    uniform = ap.prune(model, VECTORS, params=0.5, multiple_of=1)
     first, second = uniform.report.groups
     assert abs(first.kept - second.kept) <= 1
 
@@ -482,3 +486,36 @@ def test_axes_of_a_wrong_size_are_an_error_of_ours(monkeypatch):
         with pytest.raises(ap.GraphError, match="relu"):
             inspect(nn.Sequential(nn.Linear(4, 6), nn.ReLU()), VECTORS)
         monkeypatch.undo()
+
+
+def test_channel_counts_are_even_by_default():
+    model = nn.Sequential(
+        nn.Conv2d(3, 64, 3), nn.ReLU(), nn.Conv2d(64, 100, 3), nn.ReLU(), nn.Conv2d(100, 3, 1)
+    )
+    result = ap.prune(model, torch.randn(1, 3, 8, 8), channels=0.7)
+    assert [m.out_channels for m in result.model if isinstance(m, nn.Conv2d)] == [48, 72, 3]
+
+
+def test_the_default_multiple_gives_way_to_the_budget():
+    model = nn.Sequential(nn.Linear(4, 40), nn.ReLU(), nn.Linear(40, 2))
+    result = ap.prune(model, torch.randn(2, 4), flops=0.525)
+    assert result.model[0].out_features == 21
+
+
+def test_inputs_of_zeros_do_not_hide_a_wrong_rule(monkeypatch):
+    right = rule.find("aten.chunk.default")
+    swapped = dataclasses.replace(right, axes=lambda call: list(reversed(right.axes(call))))
+    monkeypatch.setitem(rule._OPERATORS, "aten.chunk", swapped)
+
+    class Halves(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(4, 8, bias=False), nn.Linear(4, 4, bias=False)
+            self.c = nn.Linear(4, 2, bias=False)
+
+        def forward(self, x):
+            left, right = self.a(x).chunk(2, 1)
+            return self.c(left * self.b(x)) + right.sum(1, keepdim=True)
+
+    with pytest.raises(ap.NotEqualError):
+        ap.prune(Halves(), torch.zeros(2, 4), channels=0.5, multiple_of=1)
