@@ -22,7 +22,7 @@ examples:
   autoprune inspect net:build --input 1x3x224x224
   autoprune prune net:build --input 1x3x224x224 --flops 0.5 -o small.onnx -o small.safetensors
   autoprune prune net.pt2 --params 0.3 --multiple-of 16 -o small.pt2
-  autoprune prune bert:build --input input_ids=1x128:int64:30522 --flops 0.7 -o small.onnx
+  autoprune prune encoder:build --input input_ids=1x128:int64:30522 --flops 0.7 -o small.onnx
   autoprune demo
 """
 

@@ -133,6 +133,7 @@ class Report:
         if self.groups:
             count = _count(len(self.groups), "group")
             parts += [heading(f"{count} of slices that can only go together"), self._groups()]
+            parts.extend(Text(line) for line in self._group_notes())
         if self.pinned:
             count = _count(len(self.pinned), "axis", "axes")
             parts += [heading(f"{count} kept whole, and why"), self._pinned()]
@@ -174,19 +175,28 @@ class Report:
 
     def _groups(self) -> Table:
         table = plain_table()
-        longest = max(len(row.name) for row in self.groups[:ROWS])
-        table.add_column("group", overflow="fold", min_width=min(longest, 30))
+        table.add_column("group", overflow="fold")
         table.add_column("units", justify="right", no_wrap=True)
         table.add_column("guarantee", no_wrap=True)
-        if any(row.reason for row in self.groups):
-            table.add_column("note", overflow="fold")
+        table.add_column("also in", overflow="fold")
         for row in self.groups[:ROWS]:
             units = f"{row.units} -> {row.kept}" if row.kept < row.units else str(row.units)
-            cells = [row.name, units, row.guarantee, row.reason]
-            table.add_row(*cells[: len(table.columns)])
+            table.add_row(row.name, units, row.guarantee, _others(row))
         if len(self.groups) > ROWS:
             table.add_row(f"and {len(self.groups) - ROWS} more, see the JSON report")
         return table
+
+    def _group_notes(self) -> list[str]:
+        """Why groups are not zero-invariant or were left alone, once for each reason."""
+        by_reason: dict[str, list[str]] = {}
+        for row in self.groups:
+            if row.reason:
+                note = f"{row.guarantee}, {row.reason.split(' (')[0]}"
+                by_reason.setdefault(note, []).append(row.name)
+        return [
+            f"{note}: {names[0]}" + (f" and {len(names) - 1} more" if len(names) > 1 else "")
+            for note, names in by_reason.items()
+        ]
 
     def _pinned(self) -> Table:
         """Axes pinned for the same reason share a row."""
@@ -246,6 +256,18 @@ def plain_table() -> Table:
 
 def _count(n: int, one: str, many: str = "") -> str:
     return f"{n} {one if n == 1 else many or one + 's'}"
+
+
+def _others(row: GroupRow) -> str:
+    """The next place after the one in the name, without the path they share, and a count."""
+    if len(row.where) < 2:
+        return ""
+    here, other = row.name.split("."), row.where[1].split(".")
+    shared = 0
+    while shared < min(len(here), len(other)) - 1 and here[shared] == other[shared]:
+        shared += 1
+    place = "." * (shared > 0) + ".".join(other[shared:])
+    return place if len(row.where) == 2 else f"{place} and {len(row.where) - 2} more"
 
 
 def quantity(n: float) -> str:

@@ -12,6 +12,6 @@ result = ap.prune(model, torch.randn(1, 64), flops=0.5)  # keep half of the FLOP
 print(result.report)
 
 # Train result.model as you trained the original, then:
-result.save("/tmp/small.onnx")
-result.save("/tmp/small.safetensors")  # weights with the plan
-again = ap.load(model, "/tmp/small.safetensors")
+result.save("small.onnx")
+result.save("small.safetensors")  # weights with the plan
+again = ap.load(model, "small.safetensors")

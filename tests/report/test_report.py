@@ -46,10 +46,11 @@ FLOPs                 4.06 M
 activation memory   65.54 kB
 
 2 groups of slices that can only go together
-group        units   guarantee        note
-─────────────────────────────────────────────────────────
-0.weight:0      32   zero-invariant
-3.weight:0      32   approximate      normalized together
+group        units   guarantee        also in
+────────────────────────────────────────────────
+0.weight:0      32   zero-invariant   3.weight:1
+3.weight:0      32   approximate
+approximate, normalized together: 3.weight:0
 
 3 axes kept whole, and why
 because                   axes   such as (size)
@@ -85,6 +86,33 @@ def test_a_graph_module_says_why():
     text = " ".join(str(report).split())
     assert "is a GraphModule: its forward does not follow." in text
     assert "2.5e-01" in text
+
+
+@pytest.mark.parametrize(
+    ("where", "shown"),
+    [
+        (("a.b.conv1.weight:0", "a.b.conv2.weight:1"), ".conv2.weight:1"),
+        (("a.b.weight:0", "a.c.weight:0", "a.d.weight:0"), ".c.weight:0 and 1 more"),
+        (("a.weight:0", "b.weight:1"), "b.weight:1"),
+    ],
+)
+def test_where_a_group_occurs(where, shown):
+    row = dataclasses.replace(INSPECTED.groups[0], name=where[0], where=where)
+    assert shown in str(dataclasses.replace(INSPECTED, groups=(row,))).split(" " * 3, 3)[-1]
+
+
+@pytest.mark.parametrize("width", [80, 100, 160])
+def test_nothing_is_cropped(width):
+    name = "encoder.layers.11.self_attention.query_projection.weight:0/1"
+    row = dataclasses.replace(
+        INSPECTED.groups[1], name=name, where=(name, name.replace("query", "key"))
+    )
+    console = Console(width=width, color_system=None)
+    with console.capture() as capture:
+        console.print(dataclasses.replace(INSPECTED, groups=(row,)))
+    text = "".join(capture.get().split())
+    assert "query_projection" in text or "key_projection" in text
+    assert text.count("weight:0/1") >= 2
 
 
 def test_many_groups_are_cut_short():
