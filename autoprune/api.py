@@ -126,13 +126,16 @@ def inspect(
     return make_report(analysis, {}, {})
 
 
-def apply_plan(model: nn.Module, plan: Plan, example_inputs: Any = None) -> nn.Module:
+def apply_plan(
+    model: nn.Module, plan: Plan, example_inputs: Any = None, *, dynamic_shapes: Any = None
+) -> nn.Module:
     """A copy of `model` cut as a plan says, ready to load a pruned checkpoint into.
 
     Args:
         model: a fresh instance of the architecture the plan was made for, uncut.
         plan: a `Plan`.
         example_inputs: needed only if the pruned network is a GraphModule.
+        dynamic_shapes: as given to `prune`, with example inputs.
 
     Raises:
         PlanError: if the plan was made for another architecture, or needs example inputs.
@@ -145,7 +148,7 @@ def apply_plan(model: nn.Module, plan: Plan, example_inputs: Any = None) -> nn.M
             "this plan's network is not of the model's own class and has to be traced",
             hint="pass example_inputs",
         )
-    traced = trace(model, example_inputs)
+    traced = trace(model, example_inputs, dynamic_shapes=dynamic_shapes)
     if traced.graph.digest != plan.graph:
         raise PlanError(
             "the plan was made for another graph",
@@ -156,19 +159,22 @@ def apply_plan(model: nn.Module, plan: Plan, example_inputs: Any = None) -> nn.M
     return cut_graph(traced, typed, kept).train(model.training)
 
 
-def load(model: nn.Module, path: str | Path, example_inputs: Any = None) -> nn.Module:
+def load(
+    model: nn.Module, path: str | Path, example_inputs: Any = None, *, dynamic_shapes: Any = None
+) -> nn.Module:
     """A copy of `model` cut and filled from a `.safetensors` file that `Result.save` wrote.
 
     Args:
         model: a fresh instance of the architecture, uncut; its weights do not matter.
         path: the file.
         example_inputs: needed only if the pruned network is a GraphModule.
+        dynamic_shapes: as given to `prune`, with example inputs.
 
     Raises:
         PlanError: if the file holds no plan, or does not fit the model.
     """
     plan, tensors = read_safetensors(path)
-    small = apply_plan(model, plan, example_inputs)
+    small = apply_plan(model, plan, example_inputs, dynamic_shapes=dynamic_shapes)
     try:
         missing, unexpected = small.load_state_dict(tensors, strict=False)
     except RuntimeError as error:

@@ -224,7 +224,7 @@ def make_story(
 def deploy(story: Story, digits: Digits, folder: Path) -> None:
     """Write everything, and check and time both networks in ONNX Runtime."""
     folder.mkdir(parents=True, exist_ok=True)
-    inputs: Inputs = ((digits.test_x[:1],), {})
+    inputs = Inputs((digits.test_x[:1],), {})
     before, after = folder / "original.onnx", folder / "pruned.onnx"
     export_onnx(copy.deepcopy(story.original), inputs, before)
     story.result.save(after)

@@ -22,11 +22,11 @@ from autoprune.backends.equality import (
     cut_error,
     difference,
     run,
-    run_in_evaluation,
     tolerance,
 )
 from autoprune.backends.modules import Inexpressible, in_own_class, make_plan, shared_sizes
-from autoprune.backends.torch import GraphNetwork, Kept, get_tensor, sizes_of
+from autoprune.backends.sameness import first_deviation
+from autoprune.backends.torch import GraphNetwork, Kept, get_tensor, resized_calls, sizes_of
 from autoprune.errors import AutopruneError, BudgetError, GraphError, TraceError
 from autoprune.frontends.torch import Traced, trace
 from autoprune.ir.axes import Indices
@@ -282,17 +282,25 @@ def _network(
 ) -> tuple[nn.Module, Plan, str]:
     """The pruned network as the model's own class, or the cut graph and why it has to be that."""
     names = {g.leaf.uid: g.name for g in analysis.found.groups}
-    expected = run(small, analysis.traced.inputs)
+    traced = analysis.traced
+    expected = run(small, traced.inputs)
+    calls = resized_calls(analysis.typed, kept)
 
     def objection(candidate: nn.Module) -> str:
+        # Copies run: a forward may write to buffers and attributes, and the candidate is returned.
         try:
-            gap = difference(expected, run_in_evaluation(candidate, analysis.traced.inputs))
+            gap = difference(expected, run(copy.deepcopy(candidate).eval(), traced.inputs))
         except Exception as problem:
             text = str(problem).strip().splitlines() or [type(problem).__name__]
             return f"its forward does not follow: {text[0]}"
         if gap > tolerance(expected):
             return f"its forward computes something else (relative difference {gap:.1e})"
-        return ""
+        try:
+            graph = trace(candidate, traced.inputs, dynamic_shapes=traced.dynamic_shapes).graph
+        except TraceError as problem:
+            return f"it cannot be exported again: {problem.what}"
+        deviation = first_deviation(analysis.typed, sizes_of(kept), calls, graph)
+        return f"its forward is not the cut graph: {deviation}" if deviation else ""
 
     reason = "keep_class=False"
     if options.keep_class:

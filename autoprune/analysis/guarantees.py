@@ -65,7 +65,8 @@ class _Propagation:
             state = operator.zero(self._view(node, uid))
             for value in node.outputs:
                 if uid in self.carried[value.name]:
-                    self.states[value.name, uid] = state
+                    is_index = len(node.outputs) > 1 and value.dtype.startswith("int")
+                    self.states[value.name, uid] = State.ANY if is_index else state
             if writes_in_place(node.op):
                 self._write(node, uid, state)
 

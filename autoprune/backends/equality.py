@@ -27,14 +27,19 @@ ROUNDING: Mapping[torch.dtype, float] = {
 """Largest relative difference that summing in another order explains in a deep network; mistakes
 in the axes are of order one. Relative to the largest magnitude of the tensor."""
 
+HUGE = 1e8
+"""Magnitudes above this are masks, not results."""
+
 
 def run(model: nn.Module, inputs: Inputs, state: Mapping[str, torch.Tensor] | None = None) -> Any:
     """Outputs on the (probing) example inputs, without gradients, and with chance of its own."""
     args, kwargs = probing(inputs)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        if state:
-            return torch.func.functional_call(model, dict(state), args, kwargs)
+        if isinstance(model, fx.GraphModule):
+            # An exported graph may write to its buffers; it writes to copies here.
+            buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+            return torch.func.functional_call(model, {**buffers, **(state or {})}, args, kwargs)
         return model(*args, **kwargs)
 
 
@@ -55,22 +60,11 @@ def probing(inputs: Inputs) -> Inputs:
     return probed
 
 
-def run_in_evaluation(model: nn.Module, inputs: Inputs) -> Any:
-    """Outputs on the example inputs in evaluation mode; every module's own mode is restored."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        return run(model, inputs)
-    finally:
-        for module, training in modes:
-            module.training = training
-
-
 def difference(a: Any, b: Any) -> float:
     """Largest relative difference between two structures of tensors; inf if they do not match.
 
-    Each pair of tensors is compared relative to the largest magnitude in it; equal infinities
-    and NaNs in the same places count as equal.
+    Each pair of tensors is compared relative to the largest magnitude that differs in it; equal
+    infinities and NaNs in the same places count as equal.
     """
     worst = 0.0
     left, right = (
@@ -95,7 +89,9 @@ def _tensor_difference(x: torch.Tensor, y: torch.Tensor) -> float:
     gap = torch.where(same, torch.zeros_like(x), x - y).abs()
     if not gap.isfinite().all():
         return float("inf")
-    scale = torch.where(x.isfinite(), x, torch.zeros_like(x)).abs().max()
+    # Constants that mask something out (-1e9, -inf) are equal on both sides and no yardstick.
+    compared = torch.where(same | (x.abs() > HUGE), torch.zeros_like(x), x)
+    scale = compared.abs().max()
     return float(gap.max() / scale) if scale > 0 else float(gap.max())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import operator
 import warnings
 from collections.abc import Iterable, Mapping
@@ -10,8 +11,10 @@ from typing import Any
 
 import torch
 from torch import fx, nn
+from torch.utils import _pytree as pytree
 
 from autoprune.analysis.typing import TypedGraph, operator_of
+from autoprune.errors import TraceError
 from autoprune.frontends.torch import Traced
 from autoprune.ir import axes as ax
 from autoprune.ir.axes import Axis, Indices
@@ -39,6 +42,50 @@ class GraphNetwork(fx.GraphModule):
         if switches:
             self.recompile()
         return self
+
+    def check_inputs(self, expected: tuple[Any, ...]) -> None:
+        """From now on refuse inputs that the network was not traced for.
+
+        Args:
+            expected: per flattened input, a shape with None for sizes that may vary, or the
+                value itself if it is no tensor.
+        """
+
+        def check(module: nn.Module, args: Any, kwargs: Any) -> None:
+            names = list(inspect.signature(module.forward).parameters)[len(args) :]
+            given = [*args, *(kwargs[name] for name in names if name in kwargs)]
+            leaves = pytree.tree_leaves(given)
+            if len(leaves) == len(expected):
+                for leaf, wanted in zip(leaves, expected, strict=True):
+                    _check_input(leaf, wanted)
+
+        def install(module: nn.Module) -> None:
+            module.register_forward_pre_hook(check, with_kwargs=True)
+
+        install(self)
+        self._deepcopy_hooks = [install]
+
+
+def _check_input(given: Any, expected: Any) -> None:
+    if isinstance(given, torch.Tensor):
+        shape = tuple(given.shape)
+        fits = isinstance(expected, tuple) and len(shape) == len(expected)
+        if not fits or any(e not in (None, n) for n, e in zip(shape, expected, strict=True)):
+            wanted = ", ".join("any" if e is None else str(e) for e in expected)
+            raise TraceError(
+                f"this network was traced for inputs of shape ({wanted}), got {shape}",
+                hint='trace it with Options(dynamic_shapes="batch"), or on inputs of this shape',
+            )
+    elif given != expected:
+        raise TraceError(f"this network was traced with the input {expected!r}, got {given!r}")
+
+
+def _expected_inputs(module: fx.GraphModule) -> tuple[Any, ...]:
+    values = [n.meta.get("val") for n in module.graph.nodes if n.op == "placeholder"]
+    return tuple(
+        tuple(d if type(d) is int else None for d in v.shape) if isinstance(v, torch.Tensor) else v
+        for v in values
+    )
 
 
 def _switches(graph: fx.Graph) -> dict[str, int]:
@@ -131,6 +178,7 @@ def cut_graph(traced: Traced, typed: TypedGraph, kept: Kept) -> GraphNetwork:
     module = GraphNetwork(duplicate, duplicate.graph)
     for path, tensor in changed.items():
         set_tensor(module, path, tensor)
+    module.check_inputs(_expected_inputs(traced.module))
     _Rewriter(module, traced.graph.nodes, traced.graph.parameters).rewrite(
         resized_calls(typed, kept)
     )

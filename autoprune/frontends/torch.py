@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import fx, nn
@@ -19,7 +19,12 @@ from autoprune.errors import TraceError
 from autoprune.frontends.exported import read, simplify
 from autoprune.ir.graph import Graph, verify
 
-Inputs = tuple[tuple[Any, ...], dict[str, Any]]
+
+class Inputs(NamedTuple):
+    """Positional and keyword arguments of a forward pass."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -45,11 +50,13 @@ def as_inputs(example_inputs: Any) -> Inputs:
     A tuple or list holds positional arguments, a mapping keyword arguments, anything else is the
     only argument.
     """
+    if isinstance(example_inputs, Inputs):
+        return example_inputs
     if isinstance(example_inputs, tuple | list):
-        return tuple(example_inputs), {}
+        return Inputs(tuple(example_inputs), {})
     if isinstance(example_inputs, Mapping):
-        return (), dict(example_inputs)
-    return (example_inputs,), {}
+        return Inputs((), dict(example_inputs))
+    return Inputs((example_inputs,), {})
 
 
 def trace(model: nn.Module, example_inputs: Any, *, dynamic_shapes: Any = None) -> Traced:
@@ -70,6 +77,9 @@ def trace(model: nn.Module, example_inputs: Any, *, dynamic_shapes: Any = None) 
             hint="pass the model itself, not its class or its state_dict",
         )
     args, kwargs = as_inputs(example_inputs)
+    # In the forward's own order, which is the order of the exported graph's inputs.
+    order = [name for name in inspect.signature(model.forward).parameters if name in kwargs]
+    kwargs = {name: kwargs[name] for name in dict.fromkeys([*order, *kwargs])}
     work = _copy(model).eval()
     if isinstance(dynamic_shapes, str):
         dynamic_shapes = _dynamic_batch(work, args, kwargs, dynamic_shapes)
@@ -81,7 +91,7 @@ def trace(model: nn.Module, example_inputs: Any, *, dynamic_shapes: Any = None) 
     buffers = {name for name, _ in model.named_buffers(remove_duplicate=False)}
     graph = read(module, pytree.tree_leaves((args, kwargs)), buffers)
     verify(graph)
-    return Traced(graph, module, (args, kwargs), dynamic_shapes)
+    return Traced(graph, module, Inputs(args, kwargs), dynamic_shapes)
 
 
 def _copy(model: nn.Module) -> nn.Module:

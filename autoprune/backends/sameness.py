@@ -1,0 +1,130 @@
+"""Whether a rebuilt model of the user's class is the cut graph.
+
+It has to make the same calls: equal outputs on the example inputs are not enough, because layers
+initialised with zeros, and limits that the example does not reach, hide differences.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from math import prod
+
+from autoprune.analysis.typing import TypedGraph
+from autoprune.ir import axes as ax
+from autoprune.ir.graph import Argument, Graph, Node, Value
+from autoprune.ops.rule import Resized, Scaled
+
+Shaped = Callable[[Value], tuple[int, ...]]
+
+_RESHAPES = {
+    f"aten.{name}"
+    for name in (
+        "view", "reshape", "_unsafe_view", "flatten", "unflatten", "squeeze", "unsqueeze",
+        "expand", "contiguous",
+    )
+}  # fmt: skip
+"""Operators that, where the number of elements stays, only name the same elements anew. A forward
+may leave them out at other sizes, as a loop over one repetition does."""
+
+
+def first_deviation(
+    typed: TypedGraph, sizes: Mapping[int, int], calls: Mapping[str, Resized], got: Graph
+) -> str:
+    """What the first call of `got` that is not that of the cut graph does otherwise, or nothing.
+
+    Args:
+        typed: the original graph.
+        sizes: leaf sizes after the cut.
+        calls: what the cut changes in the original's calls, by node name.
+        got: the graph of the rebuilt model.
+    """
+    wanted = typed.graph
+
+    def cut_shape(value: Value) -> tuple[int, ...]:
+        return tuple(ax.size(axis, sizes) for axis in typed.types[value.name])
+
+    sources, got_sources = _sources(wanted, cut_shape), _sources(got, lambda v: v.shape)
+    left = [n for n in wanted.nodes if not _is_reshape(n, cut_shape)]
+    right = [n for n in got.nodes if not _is_reshape(n, lambda v: v.shape)]
+    if len(left) != len(right):
+        return f"it makes {len(right)} calls, the cut graph {len(left)}"
+    same = {v.name: w.name for v, w in zip(wanted.inputs, got.inputs, strict=False)}
+    same |= {n: p.value.name for p in got.parameters for n in p.names}
+
+    def equal(a: Argument | Scaled, b: Argument) -> bool:
+        if isinstance(a, tuple):
+            return (
+                isinstance(b, tuple)
+                and len(a) == len(b)
+                and all(equal(x, y) for x, y in zip(a, b, strict=True))
+            )
+        if isinstance(a, Scaled):
+            return isinstance(b, Value)
+        if isinstance(a, Value):
+            source = sources.get(a.name, a.name)
+            return (
+                isinstance(b, Value)
+                and cut_shape(a) == b.shape
+                and same.get(source, source) == got_sources.get(b.name, b.name)
+            )
+        if isinstance(a, float) and isinstance(b, float):
+            return math.isclose(a, b, rel_tol=1e-9) or (math.isnan(a) and math.isnan(b))
+        return a == b
+
+    for expected, found in zip(left, right, strict=True):
+        call = calls.get(expected.name, Resized())
+        shapes = [cut_shape(v) for v in expected.outputs]
+        problem = _deviation(expected, shapes, call, found, equal)
+        if problem:
+            return f"{problem} in {found.op} ({found.source or found.name})"
+        same |= {v.name: w.name for v, w in zip(expected.outputs, found.outputs, strict=True)}
+    ends = zip(wanted.outputs, got.outputs, strict=False)
+    return "" if all(equal(a, b) for a, b in ends) else "it returns other values"
+
+
+def _is_reshape(node: Node, shape: Shaped) -> bool:
+    if node.op.rsplit(".", 1)[0] not in _RESHAPES or len(node.outputs) != 1:
+        return False
+    return prod(shape(node.inputs[0])) == prod(shape(node.outputs[0]))
+
+
+def _sources(graph: Graph, shape: Shaped) -> dict[str, str]:
+    """The value each reshaped value holds the elements of."""
+    sources: dict[str, str] = {}
+    for node in graph.nodes:
+        if _is_reshape(node, shape):
+            source = node.inputs[0].name
+            sources[node.outputs[0].name] = sources.get(source, source)
+    return sources
+
+
+def _deviation(
+    expected: Node,
+    shapes: list[tuple[int, ...]],
+    call: Resized,
+    found: Node,
+    equal: Callable[[Argument | Scaled, Argument], bool],
+) -> str:
+    if call.scale != 1.0:
+        return f"a factor {call.scale:.4g} is missing"
+    if shapes != [v.shape for v in found.outputs]:
+        return "another shape comes out"
+    if found.op not in (expected.op, call.op):
+        return f"it replaces {expected.op}"
+    if call.op is not None:
+        return ""  # the original operator, which does for these sizes: the shapes agree
+    for name, old in expected.arguments.items():
+        new, given = call.arguments.get(name, old), found.arguments.get(name)
+        if not equal(new, given) and not (name == "end" and _beyond(given)):
+            return f"{name} is {_show(given)} instead of {_show(new)}"
+    return ""
+
+
+def _beyond(end: Argument) -> bool:
+    """Whether a slice runs to the end, however long the axis is."""
+    return end is None or (isinstance(end, int) and end >= 2**62)
+
+
+def _show(a: Argument | Scaled) -> str:
+    return "[...]" if isinstance(a, tuple) and len(a) > 6 else str(a)
