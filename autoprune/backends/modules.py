@@ -35,6 +35,13 @@ from autoprune.ops.rule import Sizing
 Attributes = dict[str, dict[str, tuple[Axis, ...]]]
 """By module path and attribute name: the axes whose sizes the attribute states."""
 
+_LAYER_SIZES = (
+    "in_features", "out_features", "in_channels", "out_channels", "groups", "num_groups",
+    "num_features", "num_channels", "num_parameters", "num_embeddings", "embedding_dim",
+    "normalized_shape",
+)  # fmt: skip
+"""Attributes by which torch's own layers repeat the shape of their weight."""
+
 ATTEMPTS = 16
 """Most readings of ambiguous attributes that are tried."""
 
@@ -344,7 +351,43 @@ def in_own_class(
         except PlanError as error:
             raise Inexpressible(f"{error.what} ({error.where})") from error
         problem = objection(candidate)
-        if not problem:
-            return candidate, plan
-        first = first or problem
+        if problem:
+            first = first or problem
+            continue
+        for key in _twins(model, attributes):
+            fewer = _without(model, attributes, key)
+            leaner = make_plan(typed, names, kept, fewer)
+            simpler = rebuild(model, leaner)
+            if not objection(simpler):
+                attributes, candidate, plan = fewer, simpler, leaner
+        return candidate, plan
     raise Inexpressible(first)
+
+
+_Key = tuple[type, str]
+
+
+def _twins(model: nn.Module, attributes: Attributes) -> list[_Key]:
+    """Attributes that say the same number as another one of their module.
+
+    Only one of them may be the size that changes; the other is left alone if nothing needs it.
+    """
+    found: dict[_Key, None] = {}
+    for path, entries in attributes.items():
+        module = model.get_submodule(path)
+        for name, axes in entries.items():
+            same = [other for other in entries.values() if other == axes]
+            if len(same) > 1 and name not in _LAYER_SIZES:
+                found[type(module), name] = None
+    return list(found)
+
+
+def _without(model: nn.Module, attributes: Attributes, key: _Key) -> Attributes:
+    return {
+        path: {
+            name: axes
+            for name, axes in entries.items()
+            if (type(model.get_submodule(path)), name) != key
+        }
+        for path, entries in attributes.items()
+    }
