@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from autoprune.ir.graph import Argument, Value
+from autoprune.ops.elementwise import drawn
 from autoprune.ops.rule import (
     Operator,
     Resized,
@@ -53,8 +54,19 @@ register(
     "aten.new_empty",
     Operator(axes=_filled_axes, zero=_fill_state, resize=_filled_resize),
 )
+
+
+def _random_state(call: Zeroing) -> State:
+    drawn(call)
+    return State.ANY
+
+
 register(
-    "aten.zeros_like aten.ones_like aten.full_like aten.empty_like aten.rand_like aten.randn_like",
+    "aten.rand_like aten.randn_like",
+    Operator(axes=_like_axes, zero=_random_state),
+)
+register(
+    "aten.zeros_like aten.ones_like aten.full_like aten.empty_like",
     Operator(axes=_like_axes, zero=_fill_state),
 )
 register(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from autoprune.ir.axes import ONE, Axis
 from autoprune.ir.graph import Argument, Value
+from autoprune.ir.group import Guarantee
 from autoprune.ops.rule import Operator, Shape, State, Typing, Zeroing, joined, product, register
 
 
@@ -55,17 +56,40 @@ _elementwise(
     "aten.sqrt aten.square aten.sin aten.tan aten.asin aten.atan aten.sinh aten.asinh aten.atanh "
     "aten.expm1 aten.log1p aten.erf aten.erfinv aten.floor aten.ceil aten.round aten.trunc "
     "aten.fix aten.frac aten.hardshrink aten.softshrink aten.tanhshrink aten.softsign "
-    "aten.nan_to_num aten.bernoulli aten.native_dropout aten.clone aten._to_copy "
+    "aten.nan_to_num aten.clone aten._to_copy "
     "aten.lift_fresh_copy",
     keeps_zero,
 )
 # These return their input itself where there is nothing to do.
 register(
     "aten.alias aten.detach aten.data aten.positive aten.contiguous aten.to aten.type_as "
-    "aten.float aten.lift_fresh aten.real aten.cpu aten.cuda aten.dropout aten.feature_dropout "
-    "aten.alpha_dropout",
+    "aten.float aten.lift_fresh aten.real aten.cpu aten.cuda",
     Operator(axes=elementwise_axes, zero=keeps_zero, aliases=True),
 )
+
+
+def drawn(call: Zeroing) -> None:
+    """Report that what is drawn for the kept units depends on how many units there are."""
+    call.report(Guarantee.APPROXIMATE, "random numbers are drawn for it")
+
+
+def _dropout(call: Zeroing) -> State:
+    if call.get("train") is True:
+        drawn(call)
+    return _first(call)
+
+
+def _bernoulli(call: Zeroing) -> State:
+    drawn(call)
+    return _first(call)
+
+
+register(
+    "aten.dropout aten.feature_dropout aten.alpha_dropout",
+    Operator(axes=elementwise_axes, zero=_dropout, aliases=True),
+)
+_elementwise("aten.native_dropout", _dropout)
+_elementwise("aten.bernoulli", _bernoulli)
 _elementwise(
     "aten.sigmoid aten.exp aten.exp2 aten.cos aten.cosh aten.acos aten.softplus aten.hardsigmoid "
     "aten.log_sigmoid aten.logical_not aten.bitwise_not aten.erfc aten.isnan aten.isinf "

@@ -162,3 +162,22 @@ class Positions(nn.Module):
 def test_indices_of_removed_units_are_not_zero():
     report = ap.inspect(Positions(), TOKENS)
     assert [g.guarantee for g in report.groups] == ["approximate"]
+
+
+class Noisy(nn.Module):
+    """Draws random numbers in evaluation too."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.o = nn.Linear(8, 32), nn.Linear(8, 16), nn.Linear(16, 4)
+        self.c = nn.Linear(32, 16)
+
+    def forward(self, x):
+        h = F.dropout(F.relu(self.a(x)), 0.5, training=True)
+        return self.o(self.c(h) + self.b(x) * torch.randn_like(self.b(x)))
+
+
+def test_random_draws_are_not_exact():
+    report = ap.inspect(Noisy(), TOKENS)
+    assert {g.guarantee for g in report.groups} == {"approximate"}
+    assert all("random" in g.reason for g in report.groups)

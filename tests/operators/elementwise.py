@@ -40,7 +40,8 @@ KEEPS_ZERO = (
     chain("asin", torch.asin, Z, before=torch.tanh),
     chain("atanh", torch.atanh, Z, before=torch.tanh),
     chain("erfinv", torch.erfinv, Z, before=torch.tanh),
-    chain("bernoulli", torch.bernoulli, Z, before=lambda x: (x > 0).to(DOUBLE) * x.sign()),
+    chain("bernoulli", torch.bernoulli, A, before=torch.sigmoid),
+    chain("dropout in training", lambda x: F.dropout(x, 0.5, True), A, covers="dropout"),
     chain("data", _op("data"), Z),
     chain("native_dropout", lambda x: aten.native_dropout(x, 0.5, False)[0], Z),
     chain("_to_copy", lambda x: aten._to_copy(x, dtype=torch.float32), Z, after=_double),
@@ -237,8 +238,8 @@ PAIRS = (
     pair("full_like zero", lambda a, b: a + b + torch.full_like(b, 0.0), Z, covers="full_like"),
     pair("full_like two", lambda a, b: a + b + torch.full_like(b, 2.0), M, covers="full_like"),
     pair("empty_like", lambda a, b: a + torch.empty_like(b).fill_(2.0) * b, Z, covers="empty_like"),
-    pair("rand_like", lambda a, b: a + b + torch.rand_like(b).ge(-1.0), M, covers="rand_like"),
-    pair("randn_like", lambda a, b: a + b * torch.randn_like(b).isfinite(), Z, covers="randn_like"),
+    pair("rand_like", lambda a, b: a + b + torch.rand_like(b), A, covers="rand_like"),
+    pair("randn_like", lambda a, b: a + b * torch.randn_like(b), A, covers="randn_like"),
 )
 
 BROADCASTING = (
