@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from autoprune.backends.equality import evaluating
 from autoprune.backends.onnx import export_onnx, measure_latency
 from autoprune.errors import AutopruneError, PlanError
 from autoprune.frontends.torch import Inputs
@@ -101,21 +102,17 @@ class Result:
 
     def _save_pt2(self, path: Path) -> None:
         args, kwargs = self._inputs
-        modes = [(m, m.training) for m in self.model.modules()]
-        self.model.eval()
         try:
-            program = torch.export.export(
-                self.model, args, kwargs, dynamic_shapes=self._dynamic_shapes, strict=False
-            )
+            with evaluating(self.model):
+                program = torch.export.export(
+                    self.model, args, kwargs, dynamic_shapes=self._dynamic_shapes, strict=False
+                )
         except Exception as error:
             raise AutopruneError(
                 f"torch.export failed: {str(error).splitlines()[0]}",
                 where=str(path),
                 hint="save as .safetensors, which holds the weights and the plan",
             ) from error
-        finally:
-            for module, training in modes:
-                module.training = training
         with replacing(path) as temporary:
             torch.export.save(program, temporary)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -58,6 +59,19 @@ def probing(inputs: Inputs) -> Inputs:
 
     probed: Inputs = pytree.tree_map(probe, inputs)
     return probed
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode for a while; every module's own mode is restored."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(modes[0][1])  # an exported graph switches its operators here
+        for module, training in modes:
+            module.training = training
 
 
 def difference(a: Any, b: Any) -> float:

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from autoprune.backends.equality import difference, probing, run, tolerance
+from autoprune.backends.equality import difference, evaluating, probing, run, tolerance
 from autoprune.errors import AutopruneError, NotEqualError
 from autoprune.frontends.torch import Inputs
 from autoprune.ir.files import replacing
@@ -75,33 +75,27 @@ def export_onnx(
         AutopruneError: if the exporter fails; nothing is written then.
     """
     args, kwargs = inputs
-    modes = [(m, m.training) for m in model.modules()]
-    model.eval()
-    try:
-        with replacing(path) as temporary, _quiet(), torch.no_grad():
-            try:
-                torch.onnx.export(
-                    model, args, str(temporary), kwargs=kwargs, dynamo=True,
-                    dynamic_shapes=dynamic_shapes, external_data=False, verbose=False,
-                )  # fmt: skip
-            except Exception as error:
-                raise AutopruneError(
-                    f"torch.onnx.export failed: {str(error).splitlines()[0]}",
-                    hint="save as .pt2 or .safetensors instead, or report the operator",
-                ) from error
-            expected = run(model, inputs)
-            got = session_outputs(_session(temporary, 0), probing(inputs))
-            reference = [v for v in pytree.tree_leaves(expected) if isinstance(v, torch.Tensor)]
-            gap = difference(reference, [torch.from_numpy(np.asarray(o)) for o in got])
-            if gap > tolerance(expected) * 10:
-                raise NotEqualError(
-                    f"ONNX Runtime differs from torch by {gap:.2g}",
-                    where=str(path),
-                    hint="report it with the operator list; .pt2 is an alternative",
-                )
-    finally:
-        for module, training in modes:
-            module.training = training
+    with evaluating(model), replacing(path) as temporary, _quiet(), torch.no_grad():
+        try:
+            torch.onnx.export(
+                model, args, str(temporary), kwargs=kwargs, dynamo=True,
+                dynamic_shapes=dynamic_shapes, external_data=False, verbose=False,
+            )  # fmt: skip
+        except Exception as error:
+            raise AutopruneError(
+                f"torch.onnx.export failed: {str(error).splitlines()[0]}",
+                hint="save as .pt2 or .safetensors instead, or report the operator",
+            ) from error
+        expected = run(model, inputs)
+        got = session_outputs(_session(temporary, 0), probing(inputs))
+        reference = [v for v in pytree.tree_leaves(expected) if isinstance(v, torch.Tensor)]
+        gap = difference(reference, [torch.from_numpy(np.asarray(o)) for o in got])
+        if gap > tolerance(expected) * 10:
+            raise NotEqualError(
+                f"ONNX Runtime differs from torch by {gap:.2g}",
+                where=str(path),
+                hint="report it with the operator list; .pt2 is an alternative",
+            )
     return gap
 
 

@@ -32,7 +32,7 @@ def describe(call: Call) -> Contraction:
     else:
         weight_dims = (("g", "o"), ("i",))
         inputs, outputs = weight.shape[1], weight.shape[0] // groups
-    channels = ((("g", "o"),),)[0]
+    channels = (("g", "o"),)
     return Contraction(
         operands=((x, (*batch, ("g", "i"), *space)), (weight, (*weight_dims, *kernel))),
         output=(*batch, *channels, *moved),

@@ -6,7 +6,15 @@ from itertools import pairwise
 
 from autoprune.ir.axes import Axis
 from autoprune.ir.graph import Value
-from autoprune.ops.rule import Operator, Shape, State, Typing, Zeroing, register
+from autoprune.ops.rule import (
+    Operator,
+    Shape,
+    State,
+    Typing,
+    Zeroing,
+    first_state,
+    register,
+)
 
 _REASON = "looked up by index"
 
@@ -57,11 +65,7 @@ def _index_axes(call: Typing) -> list[Shape]:
     return [(*rest[:first], *found, *rest[first:])]
 
 
-def _passes(call: Zeroing) -> State:
-    return call.state(call.tensors[0])
-
-
-register("aten.index", Operator(axes=_index_axes, zero=_passes))
+register("aten.index", Operator(axes=_index_axes, zero=first_state))
 
 
 def _index_select_axes(call: Typing) -> list[Shape]:
@@ -72,7 +76,7 @@ def _index_select_axes(call: Typing) -> list[Shape]:
     return [tuple(shape)]
 
 
-register("aten.index_select", Operator(axes=_index_select_axes, zero=_passes))
+register("aten.index_select", Operator(axes=_index_select_axes, zero=first_state))
 
 
 def _gather_axes(call: Typing) -> list[Shape]:
@@ -88,4 +92,4 @@ def _gather_axes(call: Typing) -> list[Shape]:
     return [call.axes_of("index")]
 
 
-register("aten.gather", Operator(axes=_gather_axes, zero=_passes))
+register("aten.gather", Operator(axes=_gather_axes, zero=first_state))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from autoprune.ir.graph import Value
 from autoprune.ops.contraction import (
     Contraction,
@@ -106,10 +108,10 @@ def _einsum_cost(call: Call) -> Cost:
     return cost_over(call, tuple(summed.values())) if len(contraction.operands) > 1 else ()
 
 
-def _register(names: str, describe: Describe, cost: object) -> None:
+def _register(names: str, describe: Describe, cost: Callable[[Call], Cost]) -> None:
     register(
         names,
-        Operator(axes=axes_rule(describe), zero=zero_rule(describe), cost=cost),  # type: ignore[arg-type]
+        Operator(axes=axes_rule(describe), zero=zero_rule(describe), cost=cost),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from autoprune.ir import axes as ax
-from autoprune.ops.rule import Operator, Shape, State, Typing, Zeroing, register
+from autoprune.ops.rule import Operator, Shape, Typing, first_state, register
 
 
 def _spatial_rank(call: Typing) -> int:
@@ -26,10 +26,6 @@ def _spatial_axes(call: Typing) -> list[Shape]:
     ]
 
 
-def _passes(call: Zeroing) -> State:
-    return call.state(call.tensors[0])
-
-
 register(
     "aten.max_pool1d aten.max_pool2d aten.max_pool3d aten.max_pool2d_with_indices "
     "aten.max_pool1d_with_indices aten.max_pool3d_with_indices aten.avg_pool1d aten.avg_pool2d "
@@ -40,7 +36,7 @@ register(
     "aten._upsample_nearest_exact3d aten.upsample_linear1d aten.upsample_bilinear2d "
     "aten.upsample_trilinear3d aten.upsample_bicubic2d aten._upsample_bilinear2d_aa "
     "aten._upsample_bicubic2d_aa",
-    Operator(axes=_spatial_axes, zero=_passes),
+    Operator(axes=_spatial_axes, zero=first_state),
 )
 
 
@@ -53,7 +49,7 @@ def _sampler_axes(call: Typing) -> list[Shape]:
     return [(*x[:2], *(call.fixed(n, "sampled positions") for n in shape[2:]))]
 
 
-register("aten.grid_sampler aten.grid_sampler_2d", Operator(axes=_sampler_axes, zero=_passes))
+register("aten.grid_sampler aten.grid_sampler_2d", Operator(axes=_sampler_axes, zero=first_state))
 
 
 def _im2col_axes(call: Typing) -> list[Shape]:
@@ -79,5 +75,5 @@ def _col2im_axes(call: Typing) -> list[Shape]:
     return [(*batch, channels, *space)]
 
 
-register("aten.im2col", Operator(axes=_im2col_axes, zero=_passes))
-register("aten.col2im", Operator(axes=_col2im_axes, zero=_passes))
+register("aten.im2col", Operator(axes=_im2col_axes, zero=first_state))
+register("aten.col2im", Operator(axes=_col2im_axes, zero=first_state))

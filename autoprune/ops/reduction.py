@@ -15,6 +15,8 @@ from autoprune.ops.rule import (
     State,
     Typing,
     Zeroing,
+    first_state,
+    no_resize,
     register,
 )
 
@@ -87,36 +89,29 @@ def _variance_zero(call: Zeroing) -> State:
     return call.state(call.tensors[0])
 
 
-def _same_zero(call: Zeroing) -> State:
-    return call.state(call.tensors[0])
-
-
 def _constant_zero(call: Zeroing) -> State:
     return max(State.CONSTANT, call.state(call.tensors[0]))
 
 
 for _names, _axes, _zero, _resize in (
-    ("aten.sum aten.nansum", _reduce_axes, _sum_zero, None),
+    ("aten.sum aten.nansum", _reduce_axes, _sum_zero, no_resize),
     ("aten.mean", _reduce_axes, _mean_zero, _mean_resize),
-    ("aten.linalg_vector_norm aten.norm aten.frobenius_norm", _reduce_axes, _norm_zero, None),
-    ("aten.var aten.std aten.var_mean aten.std_mean", _reduce_axes, _variance_zero, None),
+    ("aten.linalg_vector_norm aten.norm aten.frobenius_norm", _reduce_axes, _norm_zero, no_resize),
+    ("aten.var aten.std aten.var_mean aten.std_mean", _reduce_axes, _variance_zero, no_resize),
     (
         "aten.amax aten.amin aten.max aten.min aten.prod aten.any aten.median",
         _pinning_axes,
-        _same_zero,
-        None,
+        first_state,
+        no_resize,
     ),
     (
         "aten.argmax aten.argmin aten.logsumexp aten.all aten.count_nonzero",
         _pinning_axes,
         _constant_zero,
-        None,
+        no_resize,
     ),
 ):
-    _operator: Operator = Operator(axes=_axes, zero=_zero)
-    if _resize is not None:
-        _operator = Operator(axes=_axes, zero=_zero, resize=_resize)
-    register(_names, _operator)
+    register(_names, Operator(axes=_axes, zero=_zero, resize=_resize))
 
 
 def _along(reason: str, zero: Callable[[Zeroing], State]) -> Operator:
@@ -136,7 +131,7 @@ register(
 )
 register(
     "aten.cumsum aten.cumprod aten.cummax aten.cummin",
-    _along("accumulated along it", _same_zero),
+    _along("accumulated along it", first_state),
 )
 register("aten.logcumsumexp", _along("accumulated along it", _constant_zero))
 register("aten.sort aten.argsort", _along("sorted along it", _constant_zero))
@@ -160,4 +155,4 @@ def _triangle_axes(call: Typing) -> list[Shape]:
     return [shape]
 
 
-register("aten.tril aten.triu", Operator(axes=_triangle_axes, zero=_same_zero))
+register("aten.tril aten.triu", Operator(axes=_triangle_axes, zero=first_state))

@@ -318,6 +318,11 @@ def product(states: Iterable[State]) -> State:
     return State.ZERO if State.ZERO in found and State.UNDEFINED not in found else max(found)
 
 
+def first_state(call: Zeroing) -> State:
+    """State of the first tensor, which the operator passes on."""
+    return call.state(call.tensors[0])
+
+
 def carried(call: Zeroing, values: Sequence[Value]) -> State:
     """The weakest state among the values that carry the leaf."""
     return max((call.state(v) for v in values if call.carries(v)), default=State.ANY)

@@ -181,3 +181,14 @@ def test_random_draws_are_not_exact():
     report = ap.inspect(Noisy(), TOKENS)
     assert {g.guarantee for g in report.groups} == {"approximate"}
     assert all("random" in g.reason for g in report.groups)
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
+def test_saving_leaves_a_graph_in_training(tmp_path, suffix):
+    model = nn.Sequential(nn.Linear(8, 32), nn.Dropout(0.9), nn.Linear(32, 4)).train()
+    options = ap.Options(keep_class=False)
+    result = ap.prune(model, TOKENS, channels=0.5, multiple_of=1, options=options)
+    assert not torch.equal(result.model(TOKENS), result.model(TOKENS))
+    result.save(tmp_path / f"small{suffix}")
+    assert result.model.training
+    assert not torch.equal(result.model(TOKENS), result.model(TOKENS))

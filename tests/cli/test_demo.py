@@ -1,10 +1,6 @@
 """The demo, on a narrow network and one epoch."""
 
 import pytest
-
-pytest.importorskip("sklearn")
-pytest.importorskip("matplotlib")
-
 import torch
 
 import autoprune as ap
