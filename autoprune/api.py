@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import nn
-
-from autoprune.analysis.groups import find_groups
-from autoprune.analysis.typing import infer
-from autoprune.backends.modules import rebuild
-from autoprune.backends.torch import cut_graph
 from autoprune.errors import BudgetError, PlanError
-from autoprune.frontends.torch import trace
-from autoprune.ir.group import Group, Guarantee
 from autoprune.ir.plan import Plan
 from autoprune.passes.criteria import Criterion, find_criterion
-from autoprune.pipeline import (
-    DEFAULTS,
-    Options,
-    allowed_groups,
-    analyse,
-    check_finite,
-    choose,
-    cut,
-    make_report,
-)
+from autoprune.pipeline import DEFAULTS, Options, Request
 from autoprune.report import Report
-from autoprune.result import Result, read_safetensors
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from autoprune.torch_result import TorchResult
+
+# Each framework is imported by the branch that needs it: neither has to be installed for the other.
 
 
 def prune(
@@ -43,7 +32,7 @@ def prune(
     multiple_of: int | None = None,
     seed: int = 0,
     options: Options = DEFAULTS,
-) -> Result:
+) -> TorchResult:
     """Return a smaller network that computes what the zeroed original computes.
 
     The model is traced on the example inputs, the groups of parameter slices that must go
@@ -76,39 +65,20 @@ def prune(
         >>> result.model[0].out_features
         32
     """
-    budget = _budget(flops=flops, params=params, channels=channels)
-    criterion = find_criterion(criterion)
     _check_counts(
         multiple_of=1 if multiple_of is None else multiple_of, min_units=options.min_units
     )
-    analysis = analyse(model, example_inputs, options)
-    check_finite(analysis)
-    allowed, reasons = allowed_groups(analysis, ignore, options)
+    request = Request(
+        budget=_budget(flops=flops, params=params, channels=channels),
+        criterion=find_criterion(criterion),
+        ignore=(ignore,) if isinstance(ignore, str) else tuple(ignore),
+        multiple_of=multiple_of,
+        seed=seed,
+        options=options,
+    )
+    from autoprune import torch_network
 
-    def attempt(groups: Sequence[Group], left_alone: Mapping[int, str]) -> Result:
-        kept = choose(model, analysis, groups, budget, criterion, multiple_of, seed, options)
-        return cut(model, analysis, kept, left_alone, options)
-
-    result = attempt(allowed, reasons)
-    plain = [g for g in allowed if g.guarantee is not Guarantee.COMPENSATED]
-    if (
-        result.plan.rebuildable
-        or not options.keep_class
-        or channels is not None  # asks for every group
-        or len(plain) == len(allowed)
-    ):
-        return result
-    # A rescaled statistic is an operator the model's own forward does not have.
-    rescaled = {
-        g.leaf.uid: f"left alone, to keep the model's class: {g.reason}"
-        for g in allowed
-        if g not in plain
-    }
-    try:
-        own = attempt(plain, {**reasons, **rescaled})
-    except BudgetError:
-        return result
-    return own if own.plan.rebuildable else result
+    return torch_network.prune(model, example_inputs, request)
 
 
 def inspect(
@@ -122,8 +92,9 @@ def inspect(
     Raises:
         TraceError: if the model does not run on the inputs or cannot be exported.
     """
-    analysis = analyse(model, example_inputs, options)
-    return make_report(analysis, {}, {})
+    from autoprune import torch_network
+
+    return torch_network.inspect(model, example_inputs, options)
 
 
 def apply_plan(
@@ -140,23 +111,9 @@ def apply_plan(
     Raises:
         PlanError: if the plan was made for another architecture, or needs example inputs.
     """
-    plan.check()
-    if plan.rebuildable:
-        return rebuild(model, plan)
-    if example_inputs is None:
-        raise PlanError(
-            "this plan's network is not of the model's own class and has to be traced",
-            hint="pass example_inputs",
-        )
-    traced = trace(model, example_inputs, dynamic_shapes=dynamic_shapes)
-    if traced.graph.digest != plan.graph:
-        raise PlanError(
-            "the plan was made for another graph",
-            hint="apply it to the architecture, and the library versions, it was made with",
-        )
-    typed = infer(traced.graph)
-    kept = plan.kept({g.name: g for g in find_groups(typed).groups})
-    return cut_graph(traced, typed, kept).train(model.training)
+    from autoprune import torch_network
+
+    return torch_network.apply_plan(model, plan, example_inputs, dynamic_shapes)
 
 
 def load(
@@ -173,6 +130,8 @@ def load(
     Raises:
         PlanError: if the file holds no plan, or does not fit the model.
     """
+    from autoprune.torch_result import read_safetensors
+
     plan, tensors = read_safetensors(path)
     small = apply_plan(model, plan, example_inputs, dynamic_shapes=dynamic_shapes)
     try:

@@ -155,7 +155,7 @@ def _prune(options: argparse.Namespace) -> None:
     _show(result, written, problem, options)
 
 
-def _pruned(model: nn.Module, example: Any, options: argparse.Namespace) -> Result:
+def _pruned(model: nn.Module, example: Any, options: argparse.Namespace) -> Result[Any]:
     import autoprune
 
     return autoprune.prune(
@@ -177,7 +177,7 @@ def _dynamic(options: argparse.Namespace) -> str | None:
     return "batch" if options.dynamic_batch else None
 
 
-def _measure(result: Result, threads: int, say: Say) -> str:
+def _measure(result: Result[Any], threads: int, say: Say) -> str:
     """Add latency to the report; the files are written by now, so failing is only a remark."""
     try:
         result.measure(threads=threads, progress=say)
@@ -187,7 +187,7 @@ def _measure(result: Result, threads: int, say: Say) -> str:
 
 
 def _show(
-    result: Result, written: Sequence[Path], problem: str, options: argparse.Namespace
+    result: Result[Any], written: Sequence[Path], problem: str, options: argparse.Namespace
 ) -> None:
     from autoprune.report import heading, quantity
 

@@ -21,7 +21,7 @@ import autoprune
 from autoprune.backends.onnx import export_onnx
 from autoprune.frontends.torch import Inputs
 from autoprune.report import Report, heading, milliseconds, plain_table, quantity, times_faster
-from autoprune.result import Result
+from autoprune.torch_result import TorchResult
 
 EPOCHS = 8
 KEEP = 0.3
@@ -189,7 +189,7 @@ class Story:
     """
 
     original: nn.Module
-    result: Result
+    result: TorchResult
     trained: list[float]
     tuned: list[float]
     onnx: tuple[float, float] = (0.0, 0.0)

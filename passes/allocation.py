@@ -16,8 +16,9 @@ from typing import Literal
 import numpy as np
 
 from autoprune.errors import BudgetError
-from autoprune.ir.axes import Axis, Indices, Leaf, Sum
+from autoprune.ir.axes import Axis, Leaf, Sum
 from autoprune.ir.group import Group
+from autoprune.ir.positions import Indices
 from autoprune.passes.criteria import Scores
 
 TOLERANCE = 0.01

@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from autoprune.errors import AutopruneError
-from autoprune.ir.axes import Axis, unit_positions
+from autoprune.ir.axes import Axis
 from autoprune.ir.group import Group
+from autoprune.ir.positions import unit_positions
 
 Array = npt.NDArray[Any]
 Scores = npt.NDArray[np.float64]

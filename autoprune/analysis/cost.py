@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 
 import numpy as np
 
-from autoprune.analysis.typing import TypedGraph, operator_of
+from autoprune.analysis.typing import TypedGraph
 from autoprune.ir import axes as ax
 from autoprune.ir.axes import Axis
 from autoprune.ops.rule import Call, writes_in_place
@@ -74,7 +75,7 @@ class CostModel:
         self._flops = [
             _monomial(coefficient, axes, free)
             for node in graph.nodes
-            for coefficient, axes in operator_of(node).cost(Call(node, types))
+            for coefficient, axes in typed.operator_of(node).cost(Call(node, types))
         ]
         # Memory: every buffer with the interval of nodes during which it is needed.
         owner: dict[str, str] = {}
@@ -83,7 +84,7 @@ class CostModel:
         self._memory: list[Monomial] = []
         by_name = {v.name: v for v in graph.inputs}
         for time, node in enumerate(graph.nodes):
-            shares = operator_of(node).aliases or writes_in_place(node.op)
+            shares = typed.operator_of(node).aliases or writes_in_place(node.op)
             for value in node.inputs:
                 died[owner.get(value.name, value.name)] = time
             for value in node.outputs:
@@ -118,6 +119,24 @@ class CostModel:
         np.add.at(change, self._born, amounts)
         np.subtract.at(change, self._died + 1, amounts)
         return int(np.cumsum(change).max())
+
+    def saved(self, uid: int, units: int) -> tuple[int, int]:
+        """Parameters and FLOPs that go if only `units` of leaf `uid` stay and all else does."""
+        params, flops = (
+            sum(m.at({}) - m.at({uid: units}) for m in monomials.get(uid, ()))
+            for monomials in self._by_leaf
+        )
+        return params, flops
+
+    @cached_property
+    def _by_leaf(self) -> tuple[dict[int, list[Monomial]], dict[int, list[Monomial]]]:
+        """The monomials of parameters and of FLOPs in which each leaf occurs."""
+        indices: tuple[dict[int, list[Monomial]], dict[int, list[Monomial]]] = ({}, {})
+        for index, monomials in zip(indices, (self._params, self._flops), strict=True):
+            for monomial in monomials:
+                for uid in frozenset[int]().union(*(axis.uids for axis in monomial.axes)):
+                    index.setdefault(uid, []).append(monomial)
+        return indices
 
     def at(self, sizes: Sizes) -> Cost:
         """All costs at the given leaf sizes (leaves not listed are whole)."""

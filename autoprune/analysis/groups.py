@@ -24,32 +24,44 @@ class Groups:
         return iter(self.groups)
 
 
+def leaf_names(typed: TypedGraph) -> dict[int, str]:
+    """A name for every leaf that occurs in a parameter, by the first one it occurs in."""
+    names: dict[int, str] = {}
+    for parameter in typed.graph.parameters:
+        for dim, axis in enumerate(typed.types[parameter.value.name]):
+            label = f"{parameter.value.name}:{dim}"
+            distinct = list(dict.fromkeys(leaves(axis)))
+            for i, leaf in enumerate(distinct):
+                names.setdefault(leaf.uid, label if len(distinct) == 1 else f"{label}/{i}")
+    return names
+
+
 def find_groups(typed: TypedGraph) -> Groups:
     """Collect the leaves that occur in parameters.
 
     A leaf that is pinned, or that occurs in no trained parameter, is not a group. Groups are
     listed in the order of the graph's parameters, and named after the first one they occur in.
     """
-    found: dict[int, tuple[str, Leaf, list[Occurrence]]] = {}
+    names = leaf_names(typed)
+    found: dict[int, tuple[Leaf, list[Occurrence]]] = {}
     pinned: list[Pinned] = []
     trained: set[int] = set()
     for parameter in typed.graph.parameters:
         name = parameter.value.name
         for dim, axis in enumerate(typed.types[name]):
-            distinct = list(dict.fromkeys(leaves(axis)))
-            if not distinct and axis.size > 1 and parameter.kind == "parameter":
+            if not axis.uids and axis.size > 1 and parameter.kind == "parameter":
                 label = f"{name}:{dim}"
                 pinned.append(Pinned(label, axis.size, (label,), _ONE_BY_ONE))
-            for i, leaf in enumerate(distinct):
-                label = f"{name}:{dim}" if len(distinct) == 1 else f"{name}:{dim}/{i}"
-                _, _, occurrences = found.setdefault(leaf.uid, (label, leaf, []))
+            for leaf in dict.fromkeys(leaves(axis)):
+                _, occurrences = found.setdefault(leaf.uid, (leaf, []))
                 occurrences.append(Occurrence(name, dim))
                 if parameter.kind == "parameter":
                     trained.add(leaf.uid)
     prunable = [uid for uid in found if uid not in typed.pins and uid in trained]
     verdicts = guarantees(typed, prunable)
     groups: list[Group] = []
-    for uid, (name, leaf, occurrences) in found.items():
+    for uid, (leaf, occurrences) in found.items():
+        name = names[uid]
         if uid in verdicts:
             verdict = verdicts[uid]
             groups.append(Group(name, leaf, tuple(occurrences), verdict.guarantee, verdict.reason))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from autoprune.analysis.typing import TypedGraph, operator_of
+from autoprune.analysis.typing import TypedGraph
 from autoprune.ir.graph import Node
 from autoprune.ir.group import Guarantee
 from autoprune.ops.rule import State, Zeroing, writes_in_place
@@ -51,7 +51,7 @@ class _Propagation:
         return self.verdicts
 
     def _visit(self, node: Node) -> None:
-        operator = operator_of(node)
+        operator = self.typed.operator_of(node)
         touched = frozenset[int]().union(
             *(self.carried[v.name] for v in (*node.inputs, *node.outputs))
         )
@@ -86,7 +86,7 @@ class _Propagation:
     def _view(self, node: Node, uid: int) -> Zeroing:
         def report(guarantee: Guarantee, reason: str) -> None:
             if guarantee > self.verdicts[uid].guarantee:
-                self.verdicts[uid] = Verdict(guarantee, f"{reason} ({node.op} `{node.name}`)")
+                self.verdicts[uid] = Verdict(guarantee, f"{reason} ({node.label})")
 
         return Zeroing(node, self.typed.types, uid, self.states, self.constants, report)
 

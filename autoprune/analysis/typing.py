@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import autoprune.ops  # noqa: F401  (registers the operator families)
 from autoprune.errors import GraphError
@@ -21,12 +21,18 @@ class TypedGraph:
         types: by value name, the axis of each dimension, resolved.
         pins: by leaf, why its units cannot be removed.
         unknown: nodes whose operator has no rule.
+        rules: by node name, rules that hold for single calls and go before the operator's.
     """
 
     graph: Graph
     types: Mapping[str, Shape]
     pins: Mapping[int, str]
     unknown: tuple[Node, ...]
+    rules: Mapping[str, Operator] = field(default_factory=dict)
+
+    def operator_of(self, node: Node) -> Operator:
+        """The rule of a call; operators without one pin all they touch."""
+        return _operator_of(node, self.rules)
 
     def __str__(self) -> str:
         """The graph's text form with axis types in place of sizes."""
@@ -42,9 +48,8 @@ class TypedGraph:
         return f"%{name}[{', '.join(map(str, self.types[name]))}]"
 
 
-def operator_of(node: Node) -> Operator:
-    """The rule of a node's operator; operators without one pin all they touch."""
-    return find(node.op) or UNKNOWN
+def _operator_of(node: Node, rules: Mapping[str, Operator]) -> Operator:
+    return rules.get(node.name) or find(node.op) or UNKNOWN
 
 
 def unused_parameters(graph: Graph) -> tuple[Value, ...]:
@@ -56,8 +61,12 @@ def unused_parameters(graph: Graph) -> tuple[Value, ...]:
     )
 
 
-def infer(graph: Graph, *, strict: bool = False) -> TypedGraph:
+def infer(
+    graph: Graph, *, strict: bool = False, rules: Mapping[str, Operator] | None = None
+) -> TypedGraph:
     """Solve the axis types of a graph.
+
+    By node name, `rules` may name rules for single calls, which go before the operator's.
 
     Graph inputs and outputs are pinned: the outside world depends on their shapes. So are
     parameters that the graph does not use: what does use them is not known.
@@ -73,9 +82,10 @@ def infer(graph: Graph, *, strict: bool = False) -> TypedGraph:
         types[value.name] = tuple(axes.pinned_leaf(n, reason) for n in value.shape)
     for parameter in graph.parameters:
         types[parameter.value.name] = tuple(axes.leaf(n) for n in parameter.value.shape)
+    rules = {} if rules is None else rules
     unknown: list[Node] = []
     for node in graph.nodes:
-        operator = operator_of(node)
+        operator = _operator_of(node, rules)
         if operator is UNKNOWN and node.inputs and node.outputs:
             unknown.append(node)
             if strict:
@@ -104,4 +114,4 @@ def infer(graph: Graph, *, strict: bool = False) -> TypedGraph:
         for axis in types[value.name]:
             axes.pin(axis, f"`{value.name}` is written to")
     resolved = {name: tuple(axes.resolve(axis) for axis in shape) for name, shape in types.items()}
-    return TypedGraph(graph, resolved, axes.pins(), tuple(unknown))
+    return TypedGraph(graph, resolved, axes.pins(), tuple(unknown), rules)

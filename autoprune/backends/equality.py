@@ -6,30 +6,17 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
 from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from autoprune.analysis.typing import TypedGraph
-from autoprune.backends.torch import GraphNetwork, Kept, cut_graph, zeroed_parameters
+from autoprune.backends.comparison import array_difference, rounding
+from autoprune.backends.torch import GraphNetwork, cut_graph, cut_values, zeroed_parameters
 from autoprune.errors import NotEqualError
 from autoprune.frontends.torch import Inputs, Traced
-from autoprune.ir import axes as ax
-from autoprune.ir.axes import Indices
 from autoprune.ir.group import Group
-
-ROUNDING: Mapping[torch.dtype, float] = {
-    torch.float64: 1e-9,
-    torch.float32: 1e-4,
-    torch.float16: 5e-2,
-    torch.bfloat16: 1e-1,
-}
-"""Largest relative difference that summing in another order explains in a deep network; mistakes
-in the axes are of order one. Relative to the largest magnitude of the tensor."""
-
-HUGE = 1e8
-"""Magnitudes above this are masks, not results."""
+from autoprune.ir.positions import Kept
 
 
 def run(model: nn.Module, inputs: Inputs, state: Mapping[str, torch.Tensor] | None = None) -> Any:
@@ -80,48 +67,27 @@ def difference(a: Any, b: Any) -> float:
     Each pair of tensors is compared relative to the largest magnitude that differs in it; equal
     infinities and NaNs in the same places count as equal.
     """
-    worst = 0.0
-    left, right = (
-        [v for v in pytree.tree_leaves(s) if isinstance(v, torch.Tensor)] for s in (a, b)
-    )
+    left, right = _tensors(a), _tensors(b)
     if len(left) != len(right):
         return float("inf")
-    for x, y in zip(left, right, strict=True):
-        worst = max(worst, _tensor_difference(x, y))
-    return worst
+    return max((_tensor_difference(x, y) for x, y in zip(left, right, strict=True)), default=0.0)
+
+
+def _tensors(structure: Any) -> list[torch.Tensor]:
+    return [v for v in pytree.tree_leaves(structure) if isinstance(v, torch.Tensor)]
 
 
 def _tensor_difference(x: torch.Tensor, y: torch.Tensor) -> float:
-    if x.shape != y.shape or x.dtype != y.dtype:
+    if x.dtype != y.dtype:
         return float("inf")
-    if not x.numel():
-        return 0.0
-    if not (x.is_floating_point() or x.is_complex()):
-        return 0.0 if torch.equal(x, y) else float("inf")
-    x, y = (v.detach().to(torch.complex128 if v.is_complex() else torch.float64) for v in (x, y))
-    same = (x == y) | (x.isnan() & y.isnan())
-    gap = torch.where(same, torch.zeros_like(x), x - y).abs()
-    if not gap.isfinite().all():
-        return float("inf")
-    # Constants that mask something out (-1e9, -inf) are equal on both sides and no yardstick.
-    compared = torch.where(same | (x.abs() > HUGE), torch.zeros_like(x), x)
-    scale = compared.abs().max()
-    return float(gap.max() / scale) if scale > 0 else float(gap.max())
+    if x.dtype.is_floating_point:
+        x, y = x.double(), y.double()  # numpy knows no bfloat16
+    return array_difference(x.numpy(force=True), y.numpy(force=True))
 
 
 def tolerance(outputs: Any) -> float:
     """The rounding level of the least precise floating-point output."""
-    levels = [
-        ROUNDING.get(v.dtype, 0.0)
-        for v in pytree.tree_leaves(outputs)
-        if isinstance(v, torch.Tensor) and v.is_floating_point()
-    ]
-    return max(levels, default=0.0)
-
-
-def removed_units(groups: Mapping[int, Group], kept: Kept) -> dict[int, Indices]:
-    """The complement of the kept units."""
-    return {uid: np.setdiff1d(np.arange(groups[uid].units), units) for uid, units in kept.items()}
+    return rounding(str(v.dtype).removeprefix("torch.") for v in _tensors(outputs))
 
 
 def cut_error(
@@ -132,7 +98,7 @@ def cut_error(
     Raises:
         NotEqualError: if every group in `kept` is exact and the difference exceeds rounding.
     """
-    state = zeroed_parameters(traced, typed, removed_units(groups, kept))
+    state = zeroed_parameters(traced, typed, kept)
     zeroed = run(traced.module, traced.inputs, state)
     exact = all(groups[uid].guarantee.exact for uid in kept)
     cut = cut_graph(traced, typed, kept)
@@ -205,9 +171,7 @@ def first_difference(
                 return f"{place}: {failure}"
             if not isinstance(got, torch.Tensor):
                 continue
-            for dim, axis in enumerate(typed.types[value.name]):
-                positions = torch.from_numpy(ax.kept_positions(axis, kept)).to(expected.device)
-                expected = expected.index_select(dim, positions)
+            expected = cut_values(expected, typed.types[value.name], kept)
             if difference(expected, got) > tolerance(expected):
                 return place
     return "the outputs themselves"

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import logging
-import os
 import tempfile
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,31 +16,11 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from autoprune.backends.equality import difference, evaluating, probing, run, tolerance
+from autoprune.backends.latency import Latency, time_in_turns
 from autoprune.errors import AutopruneError, NotEqualError
+from autoprune.frontends.sessions import open_session
 from autoprune.frontends.torch import Inputs
 from autoprune.ir.files import replacing
-
-
-@dataclass(frozen=True, slots=True)
-class Latency:
-    """Milliseconds of one inference in ONNX Runtime on the CPU.
-
-    Attributes:
-        before: median for the original network.
-        after: median for the pruned one, measured in turns with the original.
-        threads: threads ONNX Runtime was allowed.
-        rounds: inferences of each that were timed.
-    """
-
-    before: float
-    after: float
-    threads: int
-    rounds: int
-
-    @property
-    def speedup(self) -> float:
-        """How many times faster the pruned network is."""
-        return self.before / self.after
 
 
 @contextmanager
@@ -87,7 +64,7 @@ def export_onnx(
                 hint="save as .pt2 or .safetensors instead, or report the operator",
             ) from error
         expected = run(model, inputs)
-        got = session_outputs(_session(temporary, 0), probing(inputs))
+        got = session_outputs(open_session(temporary, 0), probing(inputs))
         reference = [v for v in pytree.tree_leaves(expected) if isinstance(v, torch.Tensor)]
         gap = difference(reference, [torch.from_numpy(np.asarray(o)) for o in got])
         if gap > tolerance(expected) * 10:
@@ -97,16 +74,6 @@ def export_onnx(
                 hint="report it with the operator list; .pt2 is an alternative",
             )
     return gap
-
-
-def _session(path: str | Path, threads: int) -> Any:
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
 def _feed(session: Any, inputs: Inputs) -> dict[str, Any]:
@@ -156,18 +123,7 @@ def measure_latency(
             progress(f"exporting the network {name} pruning")
             path = Path(folder) / f"{name}.onnx"
             export_onnx(model, inputs, path)
-            sessions.append(_session(path, threads))
+            sessions.append(open_session(path, threads))
         progress("measuring latency")
-        feeds = [_feed(session, inputs) for session in sessions]
-        for session, feed in zip(sessions, feeds, strict=True):
-            for _ in range(2):
-                session.run(None, feed)
-        times: tuple[list[float], list[float]] = ([], [])
-        stop = time.perf_counter() + seconds
-        while len(times[0]) < 5 or time.perf_counter() < stop:
-            for session, feed, taken in zip(sessions, feeds, times, strict=True):
-                start = time.perf_counter()
-                session.run(None, feed)
-                taken.append((time.perf_counter() - start) * 1e3)
-        medians = [float(np.median(taken)) for taken in times]
-    return Latency(medians[0], medians[1], threads, len(times[0]))
+        before_run, after_run = ((session, _feed(session, inputs)) for session in sessions)
+        return time_in_turns(before_run, after_run, threads=threads, seconds=seconds)

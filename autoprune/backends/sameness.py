@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from math import prod
 
 from autoprune.analysis.typing import TypedGraph
 from autoprune.ir import axes as ax
 from autoprune.ir.graph import Argument, Graph, Node, Value
+from autoprune.ops.normalization import MACHINE_EPSILON
 from autoprune.ops.rule import Resized, Scaled
 
 Shaped = Callable[[Value], tuple[int, ...]]
@@ -28,10 +30,46 @@ _RESHAPES = {
 may leave them out at other sizes, as a loop over one repetition does."""
 
 
-def first_deviation(
+@dataclass(frozen=True)
+class Discrepancy:
+    """A number in a call of the rebuilt model that differs from the cut graph's.
+
+    Attributes:
+        node: the call, as in the original graph.
+        argument: which of its literals differs, or nothing where the cut graph multiplies the
+            result by a factor and the rebuilt model does not.
+        wanted: the number the cut graph has, or that factor.
+        got: the number the rebuilt model has (1 in place of a missing factor).
+    """
+
+    node: Node
+    argument: str
+    wanted: float
+    got: float
+
+    def __str__(self) -> str:
+        what = f"{self.argument} is {self.got:.4g} instead of" if self.argument else "it lacks a"
+        factor = "" if self.argument else "factor "
+        return f"{what} {factor}{self.wanted:.4g} in {self.node.op} ({self.node.source})"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How a rebuilt model differs from the cut graph.
+
+    Attributes:
+        problem: the first difference that is none of numbers alone, or nothing.
+        discrepancies: differences of numbers, where there is no other.
+    """
+
+    problem: str
+    discrepancies: tuple[Discrepancy, ...] = ()
+
+
+def compare(
     typed: TypedGraph, sizes: Mapping[int, int], calls: Mapping[str, Resized], got: Graph
-) -> str:
-    """What the first call of `got` that is not that of the cut graph does otherwise, or nothing.
+) -> Comparison:
+    """Compare the calls of `got` with those of the cut graph, one by one.
 
     Args:
         typed: the original graph.
@@ -48,7 +86,7 @@ def first_deviation(
     left = [n for n in wanted.nodes if not _is_reshape(n, cut_shape)]
     right = [n for n in got.nodes if not _is_reshape(n, lambda v: v.shape)]
     if len(left) != len(right):
-        return f"it makes {len(right)} calls, the cut graph {len(left)}"
+        return Comparison(f"it makes {len(right)} calls, the cut graph {len(left)}")
     same = {v.name: w.name for v, w in zip(wanted.inputs, got.inputs, strict=False)}
     same |= {n: p.value.name for p in got.parameters for n in p.names}
 
@@ -72,15 +110,18 @@ def first_deviation(
             return math.isclose(a, b, rel_tol=1e-9) or (math.isnan(a) and math.isnan(b))
         return a == b
 
+    discrepancies: list[Discrepancy] = []
     for expected, found in zip(left, right, strict=True):
         call = calls.get(expected.name, Resized())
         shapes = [cut_shape(v) for v in expected.outputs]
-        problem = _deviation(expected, shapes, call, found, equal)
+        problem = _deviation(expected, shapes, call, found, equal, discrepancies)
         if problem:
-            return f"{problem} in {found.op} ({found.source or found.name})"
+            return Comparison(f"{problem} in {found.op} ({found.source or found.name})")
         same |= {v.name: w.name for v, w in zip(expected.outputs, found.outputs, strict=True)}
     ends = zip(wanted.outputs, got.outputs, strict=False)
-    return "" if all(equal(a, b) for a, b in ends) else "it returns other values"
+    if not all(equal(a, b) for a, b in ends):
+        return Comparison("it returns other values")
+    return Comparison("", tuple(discrepancies))
 
 
 def _is_reshape(node: Node, shape: Shaped) -> bool:
@@ -105,20 +146,40 @@ def _deviation(
     call: Resized,
     found: Node,
     equal: Callable[[Argument | Scaled, Argument], bool],
+    discrepancies: list[Discrepancy],
 ) -> str:
     if call.scale != 1.0:
-        return f"a factor {call.scale:.4g} is missing"
+        discrepancies.append(Discrepancy(expected, "", call.scale, 1.0))
     if shapes != [v.shape for v in found.outputs]:
         return "another shape comes out"
     if found.op not in (expected.op, call.op):
         return f"it replaces {expected.op}"
     if call.op is not None:
         return ""  # the original operator, which does for these sizes: the shapes agree
-    for name, old in expected.arguments.items():
+    for name, old in {**dict.fromkeys(call.arguments), **expected.arguments}.items():
         new, given = call.arguments.get(name, old), found.arguments.get(name)
-        if not equal(new, given) and not (name == "end" and _beyond(given)):
+        if equal(new, given) or (name == "end" and _beyond(given)):
+            continue
+        right, wrong = _number(expected, name, new), _number(found, name, given)
+        if right is None or wrong is None:
             return f"{name} is {_show(given)} instead of {_show(new)}"
+        discrepancies.append(Discrepancy(expected, name, right, wrong))
     return ""
+
+
+def _number(node: Node, name: str, given: Argument | Scaled) -> float | None:
+    """A real literal, or the number that its absence stands for."""
+    if isinstance(given, float) or (type(given) is int and name == "other"):
+        return float(given)
+    if given is None and name == "scale" and node.op.startswith(_ATTENTION):
+        query = node.arguments["query"]
+        return query.shape[-1] ** -0.5 if isinstance(query, Value) else None
+    if given is None and name == "eps":
+        return MACHINE_EPSILON.get(node.outputs[0].dtype)
+    return None
+
+
+_ATTENTION = "aten.scaled_dot_product_attention"
 
 
 def _beyond(end: Argument) -> bool:

@@ -13,15 +13,14 @@ import torch
 from torch import fx, nn
 from torch.utils import _pytree as pytree
 
-from autoprune.analysis.typing import TypedGraph, operator_of
+from autoprune.analysis.resizing import resized_calls
+from autoprune.analysis.typing import TypedGraph
 from autoprune.errors import TraceError
 from autoprune.frontends.torch import Traced
-from autoprune.ir import axes as ax
-from autoprune.ir.axes import Axis, Indices
+from autoprune.ir.axes import Axis
 from autoprune.ir.graph import Argument, Node, Parameter, Value
-from autoprune.ops.rule import Resized, Scaled, Sizing
-
-Kept = Mapping[int, Indices]
+from autoprune.ir.positions import Kept, cut_steps, kept_masks
+from autoprune.ops.rule import Resized, Scaled
 
 
 class GraphNetwork(fx.GraphModule):
@@ -99,21 +98,23 @@ def _switches(graph: fx.Graph) -> dict[str, int]:
     return found
 
 
-def sizes_of(kept: Kept) -> dict[int, int]:
-    """Leaf sizes after the cut."""
-    return {uid: len(units) for uid, units in kept.items()}
-
-
 def cut_tensor(tensor: torch.Tensor, axes: tuple[Axis, ...], kept: Kept) -> torch.Tensor:
     """The kept positions of a tensor, as a new one of the same kind (parameter or not)."""
-    new = tensor.detach()
-    for dim, axis in enumerate(axes):
-        if not axis.uids.isdisjoint(kept):
-            positions = torch.from_numpy(ax.kept_positions(axis, kept)).to(tensor.device)
-            new = new.index_select(dim, positions)
+    new = cut_values(tensor.detach(), axes, kept)
     if isinstance(tensor, nn.Parameter):
         return nn.Parameter(new, requires_grad=tensor.requires_grad)
     return new
+
+
+def cut_values(tensor: torch.Tensor, axes: tuple[Axis, ...], kept: Kept) -> torch.Tensor:
+    """The kept positions of a tensor."""
+    for dim, index in cut_steps(axes, kept):
+        positions = torch.from_numpy(index).to(tensor.device)
+        if index.size == index.shape[dim]:
+            tensor = tensor.index_select(dim, positions.flatten())
+        else:
+            tensor = torch.take_along_dim(tensor, positions, dim)
+    return tensor
 
 
 def cut_parameters(traced: Traced, typed: TypedGraph, kept: Kept) -> dict[str, torch.Tensor]:
@@ -150,25 +151,6 @@ def set_tensor(module: nn.Module, path: str, tensor: torch.Tensor) -> None:
     """Replace the parameter, buffer or tensor attribute at a dotted path."""
     owner, _, name = path.rpartition(".")
     setattr(module.get_submodule(owner), name, tensor)
-
-
-def resized_calls(typed: TypedGraph, kept: Kept) -> dict[str, Resized]:
-    """What changes in each call after the cut, by node name; unchanged calls are left out."""
-    sizes = sizes_of(kept)
-    calls: dict[str, Resized] = {}
-    for node in typed.graph.nodes:
-        around = (a for v in (*node.inputs, *node.outputs) for a in typed.types[v.name])
-        if all(axis.uids.isdisjoint(kept) for axis in around):
-            continue
-        resized = operator_of(node).resize(Sizing(node, typed.types, sizes))
-        arguments = {
-            name: value
-            for name, value in resized.arguments.items()
-            if resized.op is not None or node.arguments.get(name) != value
-        }
-        if arguments or resized.op is not None or resized.scale != 1.0:
-            calls[node.name] = Resized(arguments, resized.op, resized.scale)
-    return calls
 
 
 def cut_graph(traced: Traced, typed: TypedGraph, kept: Kept) -> GraphNetwork:
@@ -243,24 +225,18 @@ def _overload(op: str) -> Any:
     return getattr(getattr(getattr(torch.ops, namespace), packet), overload)
 
 
-def zeroed_parameters(
-    traced: Traced, typed: TypedGraph, removed: Mapping[int, Indices]
-) -> dict[str, torch.Tensor]:
-    """The trained parameters with every slice of the removed units set to zero.
+def zeroed_parameters(traced: Traced, typed: TypedGraph, kept: Kept) -> dict[str, torch.Tensor]:
+    """The trained parameters with every position that does not stay set to zero.
 
     For `torch.func.functional_call`; only changed parameters are listed, under one name each.
     """
     changed: dict[str, torch.Tensor] = {}
     for parameter in traced.graph.parameters:
-        if parameter.kind != "parameter":
-            continue
-        tensor: torch.Tensor | None = None
-        for dim, axis in enumerate(typed.types[parameter.value.name]):
-            for uid in axis.uids & removed.keys():
-                rows = ax.unit_positions(axis, uid)[removed[uid]].ravel()
-                if tensor is None:
-                    tensor = get_tensor(traced.module, parameter.names[0]).detach().clone()
-                tensor.index_fill_(dim, torch.from_numpy(rows).to(tensor.device), 0)
-        if tensor is not None:
-            changed[parameter.names[0]] = tensor
+        if parameter.kind == "parameter":
+            masks = list(kept_masks(typed.types[parameter.value.name], kept))
+            if masks:
+                tensor = get_tensor(traced.module, parameter.names[0]).detach().clone()
+                for mask in masks:
+                    tensor.masked_fill_(~torch.from_numpy(mask).to(tensor.device), 0)
+                changed[parameter.names[0]] = tensor
     return changed

@@ -23,11 +23,6 @@ from itertools import count
 from math import gcd
 from math import prod as product_of
 
-import numpy as np
-import numpy.typing as npt
-
-Indices = npt.NDArray[np.intp]
-
 ENUMERATION_LIMIT = 4096
 """Largest axis whose rows are told apart one by one; larger ones are pinned instead."""
 
@@ -158,63 +153,6 @@ def size(axis: Axis, sizes: Mapping[int, int]) -> int:
     if isinstance(axis, Prod):
         return product_of(size(f, sizes) for f in axis.factors)
     return sum(size(t, sizes) for t in axis.terms)
-
-
-def kept_positions(axis: Axis, kept: Mapping[int, Indices]) -> Indices:
-    """Positions of `axis` that stay when of each leaf only the units `kept[uid]` stay.
-
-    Returns a sorted index array; a leaf that is not listed stays whole.
-    """
-    if isinstance(axis, Leaf):
-        chosen = kept.get(axis.uid)
-        return np.arange(axis.size) if chosen is None else np.asarray(chosen, dtype=np.intp)
-    if isinstance(axis, Prod):
-        positions = np.zeros(1, dtype=np.intp)
-        for factor in axis.factors:
-            inner = kept_positions(factor, kept)
-            positions = (positions[:, None] * factor.size + inner).ravel()
-        return positions
-    offset, pieces = 0, []
-    for term in axis.terms:
-        pieces.append(kept_positions(term, kept) + offset)
-        offset += term.size
-    return np.concatenate(pieces) if pieces else np.zeros(0, dtype=np.intp)
-
-
-def unit_positions(axis: Axis, uid: int) -> Indices:
-    """Positions of `axis` that belong to each unit of leaf `uid`.
-
-    Returns an index array of shape [units, positions per unit]; removing unit `u` removes row `u`.
-    With the leaf absent the shape is [0, 0].
-    """
-    found = _unit_positions(axis, uid)
-    return np.zeros((0, 0), dtype=np.intp) if found is None else found
-
-
-def _unit_positions(axis: Axis, uid: int) -> Indices | None:
-    if isinstance(axis, Leaf):
-        return np.arange(axis.size)[:, None] if axis.uid == uid else None
-    pieces: list[Indices] = []
-    if isinstance(axis, Sum):
-        offset = 0
-        for term in axis.terms:
-            found = _unit_positions(term, uid)
-            if found is not None:
-                pieces.append(found + offset)
-            offset += term.size
-    else:
-        outer, inner = 1, axis.size
-        for factor in axis.factors:
-            inner //= factor.size
-            found = _unit_positions(factor, uid)
-            if found is not None:
-                before = np.arange(outer)[:, None, None] * (factor.size * inner)
-                within = found[:, None, :, None] * inner + before + np.arange(inner)
-                pieces.append(within.reshape(len(found), -1))
-            outer *= factor.size
-    if not pieces:
-        return None
-    return pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=1)
 
 
 def split_at(axis: Axis, at: int) -> tuple[Axis, Axis]:

@@ -90,6 +90,11 @@ class Node:
         """Every value among the arguments, in order."""
         return tuple(v for a in self.arguments.values() for v in values_in(a))
 
+    @property
+    def label(self) -> str:
+        """Operator and name, as the reasons of pins and guarantees end with."""
+        return f"{self.op} `{self.name}`"
+
     def __str__(self) -> str:
         defined = ", ".join(v.signature for v in self.outputs) or "_"
         arguments = ", ".join(f"{k}={format_argument(a)}" for k, a in self.arguments.items())

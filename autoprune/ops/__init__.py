@@ -12,6 +12,7 @@ from autoprune.ops import (
     linear,
     normalization,
     pooling,
+    recurrent,
     reduction,
     shape,
 )
@@ -25,6 +26,7 @@ __all__ = [
     "linear",
     "normalization",
     "pooling",
+    "recurrent",
     "reduction",
     "shape",
 ]

@@ -16,6 +16,7 @@ from autoprune.ops.rule import (
     State,
     Typing,
     Zeroing,
+    no_axes,
     register,
 )
 
@@ -67,5 +68,5 @@ def _resize(call: Sizing) -> Resized:
 
 register(
     "aten.scaled_dot_product_attention",
-    Operator(axes=_axes, zero=_zero, cost=_cost, resize=_resize),
+    Operator(axes=_axes, zero=_zero, cost=_cost, resize=_resize, mixes=no_axes),
 )

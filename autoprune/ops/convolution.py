@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from autoprune.ir import axes as ax
 from autoprune.ops.contraction import Contraction, axes_rule, zero_rule
-from autoprune.ops.rule import Call, Cost, Operator, Resized, Sizing, register
+from autoprune.ops.rule import Call, Cost, Operator, Resized, Sizing, no_axes, register
 
 
 def _is_transposed(call: Call) -> bool:
@@ -62,5 +62,11 @@ def _resize(call: Sizing) -> Resized:
 register(
     "aten.conv1d aten.conv2d aten.conv3d aten.convolution aten.conv_transpose1d "
     "aten.conv_transpose2d aten.conv_transpose3d",
-    Operator(axes=axes_rule(describe), zero=zero_rule(describe), cost=_cost, resize=_resize),
+    Operator(
+        axes=axes_rule(describe),
+        zero=zero_rule(describe),
+        cost=_cost,
+        resize=_resize,
+        mixes=no_axes,
+    ),
 )

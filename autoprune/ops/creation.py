@@ -12,6 +12,7 @@ from autoprune.ops.rule import (
     State,
     Typing,
     Zeroing,
+    no_axes,
     register,
 )
 
@@ -52,7 +53,7 @@ def _sequence_axes(call: Typing) -> list[Shape]:
 register(
     "aten.zeros aten.ones aten.full aten.empty aten.new_zeros aten.new_ones aten.new_full "
     "aten.new_empty",
-    Operator(axes=_filled_axes, zero=_fill_state, resize=_filled_resize),
+    Operator(axes=_filled_axes, zero=_fill_state, resize=_filled_resize, mixes=no_axes),
 )
 
 
@@ -63,15 +64,15 @@ def _random_state(call: Zeroing) -> State:
 
 register(
     "aten.rand_like aten.randn_like",
-    Operator(axes=_like_axes, zero=_random_state),
+    Operator(axes=_like_axes, zero=_random_state, mixes=no_axes),
 )
 register(
     "aten.zeros_like aten.ones_like aten.full_like aten.empty_like",
-    Operator(axes=_like_axes, zero=_fill_state),
+    Operator(axes=_like_axes, zero=_fill_state, mixes=no_axes),
 )
 register(
     "aten.arange aten.linspace aten.scalar_tensor aten.eye aten.tril_indices aten.triu_indices",
-    Operator(axes=_sequence_axes, zero=_fill_state),
+    Operator(axes=_sequence_axes, zero=_fill_state, mixes=no_axes),
 )
 
 
@@ -86,5 +87,5 @@ register(
     "operator.neg operator.eq operator.ne operator.lt operator.le operator.gt operator.ge "
     "operator.pow operator.and_ operator.or_ math.ceil math.floor math.trunc "
     "torch.sym_max torch.sym_min torch.sym_int torch.sym_float torch.sym_not torch.sym_ite",
-    Operator(axes=_no_tensor_axes, zero=lambda call: State.ANY),
+    Operator(axes=_no_tensor_axes, zero=lambda call: State.ANY, mixes=no_axes),
 )

@@ -7,7 +7,17 @@ from collections.abc import Callable, Sequence
 from autoprune.ir.axes import ONE, Axis
 from autoprune.ir.graph import Argument, Value
 from autoprune.ir.group import Guarantee
-from autoprune.ops.rule import Operator, Shape, State, Typing, Zeroing, joined, product, register
+from autoprune.ops.rule import (
+    Operator,
+    Shape,
+    State,
+    Typing,
+    Zeroing,
+    joined,
+    no_axes,
+    product,
+    register,
+)
 
 
 def broadcast(call: Typing, shapes: Sequence[Shape]) -> Shape:
@@ -28,7 +38,7 @@ def elementwise_axes(call: Typing) -> list[Shape]:
 
 
 def _elementwise(names: str, zero: Callable[[Zeroing], State]) -> None:
-    register(names, Operator(axes=elementwise_axes, zero=zero))
+    register(names, Operator(axes=elementwise_axes, zero=zero, mixes=no_axes))
 
 
 def _first(call: Zeroing) -> State:
@@ -56,15 +66,28 @@ _elementwise(
     "aten.sqrt aten.square aten.sin aten.tan aten.asin aten.atan aten.sinh aten.asinh aten.atanh "
     "aten.expm1 aten.log1p aten.erf aten.erfinv aten.floor aten.ceil aten.round aten.trunc "
     "aten.fix aten.frac aten.hardshrink aten.softshrink aten.tanhshrink aten.softsign "
-    "aten.nan_to_num aten.clone aten._to_copy "
-    "aten.lift_fresh_copy",
+    "aten.nan_to_num aten.clone aten._to_copy aten.lift_fresh_copy aten.absolute aten.arcsin "
+    "aten.arctan aten.arcsinh aten.arctanh aten.deg2rad aten.rad2deg aten.frexp aten.special_expm1 "
+    "aten.special_log1p aten.special_erf aten.special_erfinv aten.special_entr aten.special_round "
+    "aten.special_i1 aten.special_i1e",
     keeps_zero,
 )
 # These return their input itself where there is nothing to do.
 register(
-    "aten.alias aten.detach aten.data aten.positive aten.contiguous aten.to aten.type_as "
+    "aten.alias aten.detach aten.data aten.positive aten.contiguous "
     "aten.float aten.lift_fresh aten.real aten.cpu aten.cuda",
-    Operator(axes=elementwise_axes, zero=keeps_zero, aliases=True),
+    Operator(axes=elementwise_axes, zero=keeps_zero, aliases=True, mixes=no_axes),
+)
+
+
+def _first_axes(call: Typing) -> list[Shape]:
+    return [call.axes_of(call.tensors[0])]
+
+
+# Of a second tensor only the type counts.
+register(
+    "aten.to aten.type_as",
+    Operator(axes=_first_axes, zero=keeps_zero, aliases=True, mixes=no_axes),
 )
 
 
@@ -86,18 +109,22 @@ def _bernoulli(call: Zeroing) -> State:
 
 register(
     "aten.dropout aten.feature_dropout aten.alpha_dropout",
-    Operator(axes=elementwise_axes, zero=_dropout, aliases=True),
+    Operator(axes=elementwise_axes, zero=_dropout, aliases=True, mixes=no_axes),
 )
 _elementwise("aten.native_dropout", _dropout)
 _elementwise("aten.bernoulli", _bernoulli)
 _elementwise(
     "aten.sigmoid aten.exp aten.exp2 aten.cos aten.cosh aten.acos aten.softplus aten.hardsigmoid "
     "aten.log_sigmoid aten.logical_not aten.bitwise_not aten.erfc aten.isnan aten.isinf "
-    "aten.isfinite aten.signbit",
+    "aten.isfinite aten.signbit aten.isposinf aten.isneginf aten.isreal aten.arccos aten.sinc "
+    "aten.i0 aten.special_expit aten.special_exp2 aten.special_erfc aten.special_erfcx "
+    "aten.special_sinc aten.special_i0 aten.special_i0e aten.special_ndtr aten.special_log_ndtr",
     makes_constant,
 )
 _elementwise(
-    "aten.rsqrt aten.reciprocal aten.log aten.log2 aten.log10 aten.digamma aten.lgamma",
+    "aten.rsqrt aten.reciprocal aten.log aten.log2 aten.log10 aten.digamma aten.lgamma "
+    "aten.acosh aten.arccosh aten.polygamma aten.mvlgamma aten.special_digamma aten.special_psi "
+    "aten.special_gammaln aten.special_ndtri aten.special_polygamma aten.special_multigammaln",
     undefined_at_zero,
 )
 
@@ -134,7 +161,15 @@ def _pow(call: Zeroing) -> State:
 
 _elementwise("aten.clamp aten.clip aten.clamp_min aten.clamp_max aten.hardtanh", _clamp)
 _elementwise("aten.threshold", _threshold)
-_elementwise("aten.pow", _pow)
+_elementwise("aten.pow aten.float_power", _pow)
+
+
+def _logit(call: Zeroing) -> State:
+    """The logarithm of 0 / 1, unless it is kept away from 0."""
+    return undefined_at_zero(call) if call.get("eps") is None else makes_constant(call)
+
+
+_elementwise("aten.logit aten.special_logit", _logit)
 
 
 def _pair(call: Zeroing) -> tuple[Argument, Argument]:
@@ -154,18 +189,35 @@ def _ratio(dividend: State, divisor: State) -> State:
     return State.UNDEFINED if divisor is State.ZERO else product((dividend, divisor))
 
 
+def _scaled(call: Zeroing) -> State:
+    """The first operand, times something that the second one says."""
+    first, second = _pair(call)
+    state = call.state(first)
+    return state if state is State.ZERO else max(state, call.state(second))
+
+
+def _times_log(call: Zeroing) -> State:
+    """`x log(y)`, which is 0 for `x = 0` whatever `y` is."""
+    first, second = _pair(call)
+    if call.state(first) is State.ZERO:
+        return State.ZERO
+    if call.state(second) is State.ZERO:
+        return State.UNDEFINED
+    return max(call.state(first), call.state(second))
+
+
 def _constant_pair(call: Zeroing) -> State:
     return max(State.CONSTANT, *(call.state(a) for a in _pair(call)))
 
 
 _elementwise(
-    "aten.mul aten.multiply aten.logical_and aten.bitwise_and aten.__and__",
+    "aten.mul aten.multiply aten.logical_and aten.bitwise_and aten.__and__ aten.lcm",
     lambda call: product(call.state(a) for a in _pair(call)),
 )
 _elementwise(
     "aten.add aten.sub aten.subtract aten.maximum aten.minimum aten.fmax aten.fmin "
     "aten.max.other aten.min.other aten.logical_or aten.logical_xor aten.bitwise_or "
-    "aten.bitwise_xor aten.__or__ aten.hypot",
+    "aten.bitwise_xor aten.__or__ aten.__xor__ aten.hypot aten.gcd",
     _sum,
 )
 _elementwise("aten.rsub", _sum)
@@ -173,9 +225,26 @@ _elementwise(
     "aten.div aten.divide aten.true_divide aten.floor_divide aten.remainder aten.fmod", _quotient
 )
 _elementwise(
-    "aten.eq aten.ne aten.lt aten.le aten.gt aten.ge aten.atan2 aten.xlogy aten.heaviside",
+    "aten.eq aten.ne aten.lt aten.le aten.gt aten.ge aten.atan2",
     _constant_pair,
 )
+
+
+def _xlogy(call: Zeroing) -> State:
+    """`x * log(y)`, which is zero where x is, whatever y."""
+    factor, argument = (call.state(a) for a in _pair(call))
+    if factor is State.ZERO:
+        return State.ZERO
+    return State.UNDEFINED if argument is State.ZERO else max(factor, argument)
+
+
+def _heaviside(call: Zeroing) -> State:
+    """`values` where the input is zero."""
+    return max(call.state(call.get("input")), call.state(call.get("values")))
+
+
+_elementwise("aten.xlogy", _xlogy)
+_elementwise("aten.heaviside", _heaviside)
 _elementwise(
     "aten.addcmul",
     lambda call: max(
@@ -221,7 +290,7 @@ def _prelu_axes(call: Typing) -> list[Shape]:
     return [shape]
 
 
-register("aten.prelu", Operator(axes=_prelu_axes, zero=keeps_zero))
+register("aten.prelu", Operator(axes=_prelu_axes, zero=keeps_zero, mixes=no_axes))
 _elementwise("aten._prelu_kernel", keeps_zero)
 
 
@@ -235,4 +304,4 @@ def _glu_axes(call: Typing) -> list[Shape]:
     return [tuple(shape)]
 
 
-register("aten.glu", Operator(axes=_glu_axes, zero=keeps_zero))
+register("aten.glu", Operator(axes=_glu_axes, zero=keeps_zero, mixes=no_axes))

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from autoprune.ir.axes import Axis
+from autoprune.ir.axes import ONE, Axis
 from autoprune.ir.graph import Value
+from autoprune.ops.elementwise import broadcast
 from autoprune.ops.rule import (
+    Call,
     Operator,
     Shape,
     State,
     Typing,
     Zeroing,
     first_state,
+    no_axes,
     register,
 )
 
@@ -35,7 +38,23 @@ def _embedding_zero(call: Zeroing) -> State:
     return call.state(call.tensor("weight"))
 
 
-register("aten.embedding", Operator(axes=_embedding_axes, zero=_embedding_zero))
+register("aten.embedding", Operator(axes=_embedding_axes, zero=_embedding_zero, mixes=no_axes))
+
+
+def indexed_dims(call: Call) -> tuple[list[int], list[Value]]:
+    """The dimensions that the argument `indices` indexes, and the tensors it does so with."""
+    indices = call.get("indices")
+    indexed: list[int] = []
+    tensors: list[Value] = []
+    dim = 0
+    for entry in indices if isinstance(indices, tuple) else (indices,):
+        width = 1
+        if isinstance(entry, Value):
+            tensors.append(entry)
+            width = len(entry.shape) if entry.dtype == "bool" else 1
+            indexed.extend(range(dim, dim + width))
+        dim += width
+    return indexed, tensors
 
 
 def _index_axes(call: Typing) -> list[Shape]:
@@ -44,17 +63,9 @@ def _index_axes(call: Typing) -> list[Shape]:
     They come where the first one was, or in front if the indices are not side by side.
     """
     source = call.axes_of("input")
-    indices = call.get("indices")
-    entries = indices if isinstance(indices, tuple) else (indices,)
-    indexed: list[int] = []
-    dim = 0
-    for entry in entries:
-        width = 1
-        if isinstance(entry, Value):
-            _pin_all(call, entry)
-            width = len(entry.shape) if entry.dtype == "bool" else 1
-            indexed.extend(range(dim, dim + width))
-        dim += width
+    indexed, tensors = indexed_dims(call)
+    for value in tensors:
+        _pin_all(call, value)
     for i in indexed:
         call.pin(source[i], _REASON)
     adjacent = all(b - a == 1 for a, b in pairwise(indexed))
@@ -65,7 +76,10 @@ def _index_axes(call: Typing) -> list[Shape]:
     return [(*rest[:first], *found, *rest[first:])]
 
 
-register("aten.index", Operator(axes=_index_axes, zero=first_state))
+register(
+    "aten.index aten._unsafe_index",
+    Operator(axes=_index_axes, zero=first_state, mixes=no_axes),
+)
 
 
 def _index_select_axes(call: Typing) -> list[Shape]:
@@ -76,7 +90,7 @@ def _index_select_axes(call: Typing) -> list[Shape]:
     return [tuple(shape)]
 
 
-register("aten.index_select", Operator(axes=_index_select_axes, zero=first_state))
+register("aten.index_select", Operator(axes=_index_select_axes, zero=first_state, mixes=no_axes))
 
 
 def _gather_axes(call: Typing) -> list[Shape]:
@@ -92,4 +106,32 @@ def _gather_axes(call: Typing) -> list[Shape]:
     return [call.axes_of("index")]
 
 
-register("aten.gather", Operator(axes=_gather_axes, zero=first_state))
+register("aten.gather", Operator(axes=_gather_axes, zero=first_state, mixes=no_axes))
+
+
+def _take_along_dim_axes(call: Typing) -> list[Shape]:
+    """Like gather, with the other dimensions broadcast."""
+    source, index = call.axes_of("input"), call.axes_of("indices")
+    if call.get("dim") is None:
+        _pin_all(call, call.tensor("input"))
+        return [index]
+    dim = call.integer("dim") % len(source)
+    for axis in (source[dim], index[dim]):
+        call.pin(axis, _REASON)
+    shape = broadcast(call, [(*s[:dim], ONE, *s[dim + 1 :]) for s in (source, index)])
+    return [(*shape[:dim], index[dim], *shape[dim + 1 :])]
+
+
+register(
+    "aten.take_along_dim",
+    Operator(axes=_take_along_dim_axes, zero=first_state, mixes=no_axes),
+)
+
+
+def _take_axes(call: Typing) -> list[Shape]:
+    """Positions of the flattened tensor are looked up."""
+    _pin_all(call, call.tensor("input"))
+    return [call.axes_of("index")]
+
+
+register("aten.take", Operator(axes=_take_axes, zero=first_state, mixes=no_axes))

@@ -14,7 +14,7 @@ from autoprune.ops.contraction import (
     letters,
     zero_rule,
 )
-from autoprune.ops.rule import Call, Cost, Operator, register
+from autoprune.ops.rule import Call, Cost, Operator, no_axes, register
 
 
 def _batch(count: int) -> tuple[Dim, ...]:
@@ -111,7 +111,7 @@ def _einsum_cost(call: Call) -> Cost:
 def _register(names: str, describe: Describe, cost: Callable[[Call], Cost]) -> None:
     register(
         names,
-        Operator(axes=axes_rule(describe), zero=zero_rule(describe), cost=cost),
+        Operator(axes=axes_rule(describe), zero=zero_rule(describe), cost=cost, mixes=no_axes),
     )
 
 

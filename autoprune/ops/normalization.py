@@ -13,6 +13,7 @@ from autoprune.ir.axes import Axis
 from autoprune.ir.graph import Value
 from autoprune.ir.group import Guarantee
 from autoprune.ops.rule import (
+    Call,
     Operator,
     Resized,
     Shape,
@@ -20,6 +21,7 @@ from autoprune.ops.rule import (
     State,
     Typing,
     Zeroing,
+    no_axes,
     product,
     register,
 )
@@ -44,14 +46,23 @@ def _batch_norm_axes(call: Typing) -> list[Shape]:
     return [shape]
 
 
+def _estimates(call: Call) -> bool:
+    """Whether the statistics are those of the batch."""
+    return call.get("training") is True or call.value("running_mean") is None
+
+
+def _batch_norm_mixes(call: Call) -> tuple[Axis, ...]:
+    shape = call.axes_of("input")
+    return (*shape[:1], *shape[2:]) if _estimates(call) else ()
+
+
 def _batch_norm_zero(call: Zeroing) -> State:
     """In inference a channel of zeros becomes a constant, unless weight and bias are zero.
 
     Statistics of the batch are taken over every axis but the channels.
     """
     x = call.tensor("input")
-    estimated = call.get("training") is True or call.value("running_mean") is None
-    if estimated and any(call.carries(x, d) for d in range(len(x.shape)) if d != 1):
+    if _estimates(call) and any(call.carries(x, d) for d in range(len(x.shape)) if d != 1):
         call.report(Guarantee.APPROXIMATE, "mean and variance are taken over it")
         return State.ANY
     return _affine_state(call, max(State.CONSTANT, call.state(call.tensor("input"))))
@@ -79,15 +90,25 @@ def _instance_norm_axes(call: Typing) -> list[Shape]:
 
 register(
     "aten.batch_norm",
-    Operator(axes=_batch_norm_axes, zero=_batch_norm_zero, resize=_per_channel_resize),
+    Operator(
+        axes=_batch_norm_axes,
+        zero=_batch_norm_zero,
+        resize=_per_channel_resize,
+        mixes=_batch_norm_mixes,
+    ),
 )
 register(
     "aten.instance_norm",
-    Operator(axes=_instance_norm_axes, zero=_instance_norm_zero, resize=_per_channel_resize),
+    Operator(
+        axes=_instance_norm_axes,
+        zero=_instance_norm_zero,
+        resize=_per_channel_resize,
+        mixes=no_axes,
+    ),
 )
 
 
-def _normalized(call: Typing | Zeroing | Sizing) -> tuple[Axis, ...]:
+def _normalized(call: Call) -> tuple[Axis, ...]:
     return call.axes_of("input")[-len(call.integers("normalized_shape")) :]
 
 
@@ -113,7 +134,9 @@ def _layer_norm_resize(call: Sizing) -> Resized:
 
 register(
     "aten.layer_norm",
-    Operator(axes=_layer_norm_axes, zero=_layer_norm_zero, resize=_layer_norm_resize),
+    Operator(
+        axes=_layer_norm_axes, zero=_layer_norm_zero, resize=_layer_norm_resize, mixes=_normalized
+    ),
 )
 
 
@@ -137,7 +160,7 @@ def _rms_norm_resize(call: Sizing) -> Resized:
     kept = prod(call.size(a) for a in axes) / prod(a.size for a in axes)
     if kept == 1:
         return Resized()
-    eps = call.get("eps", _EPSILON.get(call.output.dtype, 0.0))
+    eps = call.get("eps", MACHINE_EPSILON.get(call.output.dtype, 0.0))
     if not isinstance(eps, int | float):
         return Resized()
     return Resized(
@@ -146,12 +169,19 @@ def _rms_norm_resize(call: Sizing) -> Resized:
     )
 
 
-_EPSILON = {"float32": 2.0**-23, "float64": 2.0**-52, "float16": 2.0**-10, "bfloat16": 2.0**-7}
+MACHINE_EPSILON = {
+    "float32": 2.0**-23,
+    "float64": 2.0**-52,
+    "float16": 2.0**-10,
+    "bfloat16": 2.0**-7,
+}
 """What torch uses where `eps` is not given: the machine epsilon of the dtype."""
 
 register(
     "aten.rms_norm",
-    Operator(axes=_layer_norm_axes, zero=_rms_norm_zero, resize=_rms_norm_resize),
+    Operator(
+        axes=_layer_norm_axes, zero=_rms_norm_zero, resize=_rms_norm_resize, mixes=_normalized
+    ),
 )
 
 
@@ -191,7 +221,9 @@ def _group_norm_resize(call: Sizing) -> Resized:
 
 register(
     "aten.group_norm",
-    Operator(axes=_group_norm_axes, zero=_group_norm_zero, resize=_group_norm_resize),
+    Operator(
+        axes=_group_norm_axes, zero=_group_norm_zero, resize=_group_norm_resize, mixes=no_axes
+    ),
 )
 
 
@@ -205,6 +237,11 @@ def _weight_norm_axes(call: Typing) -> list[Shape]:
     return [shape] if len(call.node.outputs) == 1 else [shape, call.axes_of(gain)]
 
 
+def _weight_norm_mixes(call: Call) -> tuple[Axis, ...]:
+    axes = zip(call.axes_of("v"), call.axes_of("g"), strict=True)
+    return tuple(direction for direction, gain in axes if gain.size == 1)
+
+
 def _weight_norm_zero(call: Zeroing) -> State:
     gain: Value = call.tensor("g")
     if call.carries(gain):
@@ -213,4 +250,7 @@ def _weight_norm_zero(call: Zeroing) -> State:
     return call.state(call.tensor("v"))
 
 
-register("aten._weight_norm", Operator(axes=_weight_norm_axes, zero=_weight_norm_zero))
+register(
+    "aten._weight_norm",
+    Operator(axes=_weight_norm_axes, zero=_weight_norm_zero, mixes=_weight_norm_mixes),
+)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from autoprune.ir import axes as ax
-from autoprune.ops.rule import Operator, Shape, Typing, first_state, register
+from autoprune.ops.rule import Operator, Shape, Typing, first_state, no_axes, register
 
 
 def _spatial_rank(call: Typing) -> int:
@@ -36,7 +36,7 @@ register(
     "aten._upsample_nearest_exact3d aten.upsample_linear1d aten.upsample_bilinear2d "
     "aten.upsample_trilinear3d aten.upsample_bicubic2d aten._upsample_bilinear2d_aa "
     "aten._upsample_bicubic2d_aa",
-    Operator(axes=_spatial_axes, zero=first_state),
+    Operator(axes=_spatial_axes, zero=first_state, mixes=no_axes),
 )
 
 
@@ -49,7 +49,10 @@ def _sampler_axes(call: Typing) -> list[Shape]:
     return [(*x[:2], *(call.fixed(n, "sampled positions") for n in shape[2:]))]
 
 
-register("aten.grid_sampler aten.grid_sampler_2d", Operator(axes=_sampler_axes, zero=first_state))
+register(
+    "aten.grid_sampler aten.grid_sampler_2d",
+    Operator(axes=_sampler_axes, zero=first_state, mixes=no_axes),
+)
 
 
 def _im2col_axes(call: Typing) -> list[Shape]:
@@ -75,5 +78,5 @@ def _col2im_axes(call: Typing) -> list[Shape]:
     return [(*batch, channels, *space)]
 
 
-register("aten.im2col", Operator(axes=_im2col_axes, zero=first_state))
-register("aten.col2im", Operator(axes=_col2im_axes, zero=first_state))
+register("aten.im2col", Operator(axes=_im2col_axes, zero=first_state, mixes=no_axes))
+register("aten.col2im", Operator(axes=_col2im_axes, zero=first_state, mixes=no_axes))

@@ -16,6 +16,7 @@ from autoprune.ops.rule import (
     Typing,
     Zeroing,
     first_state,
+    no_axes,
     no_resize,
     register,
 )
@@ -111,7 +112,7 @@ for _names, _axes, _zero, _resize in (
         no_resize,
     ),
 ):
-    register(_names, Operator(axes=_axes, zero=_zero, resize=_resize))
+    register(_names, Operator(axes=_axes, zero=_zero, resize=_resize, mixes=no_axes))
 
 
 def _along(reason: str, zero: Callable[[Zeroing], State]) -> Operator:
@@ -122,7 +123,7 @@ def _along(reason: str, zero: Callable[[Zeroing], State]) -> Operator:
         call.pin(shape[call.integer("dim", -1)], reason)
         return [shape] * len(call.node.outputs)
 
-    return Operator(axes=axes, zero=zero)
+    return Operator(axes=axes, zero=zero, mixes=no_axes)
 
 
 register(
@@ -145,7 +146,7 @@ def _topk_axes(call: Typing) -> list[Shape]:
     return [tuple(shape)] * len(call.node.outputs)
 
 
-register("aten.topk", Operator(axes=_topk_axes, zero=_constant_zero))
+register("aten.topk", Operator(axes=_topk_axes, zero=_constant_zero, mixes=no_axes))
 
 
 def _triangle_axes(call: Typing) -> list[Shape]:
@@ -155,4 +156,4 @@ def _triangle_axes(call: Typing) -> list[Shape]:
     return [shape]
 
 
-register("aten.tril aten.triu", Operator(axes=_triangle_axes, zero=first_state))
+register("aten.tril aten.triu", Operator(axes=_triangle_axes, zero=first_state, mixes=no_axes))

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 
-from autoprune.errors import GraphError
+from autoprune.errors import GraphError, RuleError
 from autoprune.ir import axes as ax
 from autoprune.ir.axes import Axes, Axis
 from autoprune.ir.graph import Argument, Node, Value
@@ -126,7 +126,7 @@ class Typing(Call):
     @property
     def where(self) -> str:
         """Operator and node name, for reasons."""
-        return f"{self.node.op} `{self.node.name}`"
+        return self.node.label
 
 
 @dataclass(frozen=True)
@@ -252,6 +252,15 @@ def no_cost(call: Call) -> Cost:
     return ()
 
 
+def no_axes(call: Call) -> tuple[Axis, ...]:
+    """Operators whose outputs depend, at any index, on the inputs at the same indices alone.
+
+    Sums and other reductions over axes that the outputs lack, and whatever the operator does
+    along axes it pins, make no difference.
+    """
+    return ()
+
+
 def no_resize(call: Sizing) -> Resized:
     """Operators whose arguments name no sizes."""
     return Resized()
@@ -267,6 +276,8 @@ class Operator:
         cost: FLOPs.
         resize: arguments after the cut.
         aliases: outputs share memory with the input (views), so they need none of their own.
+        mixes: axes over which statistics are taken although the outputs keep them; see `no_axes`.
+            None if that is not known: nothing that meets the operator is chosen per outer unit.
     """
 
     axes: Callable[[Typing], Sequence[Shape]]
@@ -274,9 +285,12 @@ class Operator:
     cost: Callable[[Call], Cost] = no_cost
     resize: Callable[[Sizing], Resized] = no_resize
     aliases: bool = False
+    mixes: Callable[[Call], Sequence[Axis]] | None = None
 
 
 _OPERATORS: dict[str, Operator] = {}
+_OUTSIDE: dict[str, Operator] = {}
+"""Rules given by users of the package."""
 
 
 def register(names: str, operator: Operator) -> Operator:
@@ -292,13 +306,45 @@ def register(names: str, operator: Operator) -> Operator:
     return operator
 
 
+def define(name: str, operator: Operator, *, override: bool = False) -> None:
+    """Give an operator a rule from outside the package; a second one replaces the first.
+
+    Raises:
+        RuleError: if the package has a rule for it and `override` is not set.
+    """
+    if not override and _spelled(_OPERATORS, name) is not None:
+        raise RuleError(
+            f"operator {name} has a rule already", hint="pass override=True to replace it"
+        )
+    _OUTSIDE[name] = operator
+
+
+def forget(name: str) -> None:
+    """Take back a rule from outside the package; one of the package's own comes back.
+
+    Raises:
+        RuleError: if there is none.
+    """
+    if name not in _OUTSIDE:
+        raise RuleError(f"operator {name} has no rule from outside the package")
+    del _OUTSIDE[name]
+
+
 def find(op: str) -> Operator | None:
-    """The rule for an operator name, tried with and without overload and in-place underscore."""
-    found = _OPERATORS.get(op)
+    """The rule for an operator name, tried with and without overload and in-place underscore.
+
+    Rules from outside the package come first.
+    """
+    found = _spelled(_OUTSIDE, op) if _OUTSIDE else None
+    return found or _spelled(_OPERATORS, op)
+
+
+def _spelled(table: Mapping[str, Operator], op: str) -> Operator | None:
+    found = table.get(op)
     if found is not None:
         return found
     packet = op.rsplit(".", 1)[0] if op.count(".") > 1 else op
-    return _OPERATORS.get(packet) or _OPERATORS.get(packet.removesuffix("_"))
+    return table.get(packet) or table.get(packet.removesuffix("_"))
 
 
 def writes_in_place(op: str) -> bool:

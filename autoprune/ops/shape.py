@@ -8,6 +8,7 @@ from autoprune.ir import axes as ax
 from autoprune.ir.axes import ONE, Axis
 from autoprune.ir.graph import Value
 from autoprune.ops.rule import (
+    Call,
     Operator,
     Resized,
     Shape,
@@ -16,6 +17,7 @@ from autoprune.ops.rule import (
     Typing,
     Zeroing,
     carried,
+    no_axes,
     register,
 )
 
@@ -80,11 +82,11 @@ def _unflatten_resize(call: Sizing) -> Resized:
 
 register(
     "aten.view.default aten.reshape aten._unsafe_view",
-    Operator(axes=_reshape_axes, zero=passes_on, resize=_shape_resize, aliases=True),
+    Operator(axes=_reshape_axes, zero=passes_on, resize=_shape_resize, aliases=True, mixes=no_axes),
 )
 register(
     "aten.flatten aten.ravel aten.unsqueeze aten.atleast_1d aten.atleast_2d aten.atleast_3d",
-    Operator(axes=_reshape_axes, zero=passes_on, aliases=True),
+    Operator(axes=_reshape_axes, zero=passes_on, aliases=True, mixes=no_axes),
 )
 
 
@@ -105,15 +107,24 @@ def _squeeze_resize(call: Sizing) -> Resized:
 
 register(
     "aten.squeeze",
-    Operator(axes=_reshape_axes, zero=passes_on, resize=_squeeze_resize, aliases=True),
+    Operator(
+        axes=_reshape_axes, zero=passes_on, resize=_squeeze_resize, aliases=True, mixes=no_axes
+    ),
 )
 register(
     "aten.view_as aten.reshape_as",
-    Operator(axes=_reshape_as_axes, zero=lambda call: call.state(call.tensors[0]), aliases=True),
+    Operator(
+        axes=_reshape_as_axes,
+        zero=lambda call: call.state(call.tensors[0]),
+        aliases=True,
+        mixes=no_axes,
+    ),
 )
 register(
     "aten.unflatten",
-    Operator(axes=_reshape_axes, zero=passes_on, resize=_unflatten_resize, aliases=True),
+    Operator(
+        axes=_reshape_axes, zero=passes_on, resize=_unflatten_resize, aliases=True, mixes=no_axes
+    ),
 )
 
 
@@ -162,7 +173,7 @@ for _names, _axes in (
     ("aten.mT aten.mH aten.adjoint aten.matrix_H", _matrix_transpose_axes),
     ("aten.movedim aten.moveaxis", _movedim_axes),
 ):
-    register(_names, Operator(axes=_axes, zero=passes_on, aliases=True))
+    register(_names, Operator(axes=_axes, zero=passes_on, aliases=True, mixes=no_axes))
 
 
 def _expand_axes(call: Typing) -> list[Shape]:
@@ -188,9 +199,14 @@ def _stretched_state(call: Zeroing) -> State:
 
 register(
     "aten.expand aten.broadcast_to",
-    Operator(axes=_expand_axes, zero=_stretched_state, resize=_shape_resize, aliases=True),
+    Operator(
+        axes=_expand_axes, zero=_stretched_state, resize=_shape_resize, aliases=True, mixes=no_axes
+    ),
 )
-register("aten.expand_as", Operator(axes=_expand_as_axes, zero=_stretched_state, aliases=True))
+register(
+    "aten.expand_as",
+    Operator(axes=_expand_as_axes, zero=_stretched_state, aliases=True, mixes=no_axes),
+)
 
 
 def _repeat_axes(call: Typing) -> list[Shape]:
@@ -217,8 +233,10 @@ def _repeat_interleave_axes(call: Typing) -> list[Shape]:
     return [tuple(shape)]
 
 
-register("aten.repeat aten.tile", Operator(axes=_repeat_axes, zero=passes_on))
-register("aten.repeat_interleave", Operator(axes=_repeat_interleave_axes, zero=passes_on))
+register("aten.repeat aten.tile", Operator(axes=_repeat_axes, zero=passes_on, mixes=no_axes))
+register(
+    "aten.repeat_interleave", Operator(axes=_repeat_interleave_axes, zero=passes_on, mixes=no_axes)
+)
 
 
 def _joined_others(call: Typing, shapes: Sequence[Shape], dim: int) -> list[Axis]:
@@ -248,8 +266,10 @@ def _stack_axes(call: Typing) -> list[Shape]:
     return [tuple(result)]
 
 
-register("aten.cat aten.concat aten.concatenate", Operator(axes=_cat_axes, zero=passes_on))
-register("aten.stack", Operator(axes=_stack_axes, zero=passes_on))
+register(
+    "aten.cat aten.concat aten.concatenate", Operator(axes=_cat_axes, zero=passes_on, mixes=no_axes)
+)
+register("aten.stack", Operator(axes=_stack_axes, zero=passes_on, mixes=no_axes))
 
 
 def _split_axes(call: Typing) -> list[Shape]:
@@ -274,7 +294,7 @@ def _split_resize(call: Sizing) -> Resized:
 register(
     "aten.split aten.split_with_sizes aten.chunk aten.tensor_split aten.unsafe_chunk "
     "aten.unsafe_split",
-    Operator(axes=_split_axes, zero=passes_on, resize=_split_resize, aliases=True),
+    Operator(axes=_split_axes, zero=passes_on, resize=_split_resize, aliases=True, mixes=no_axes),
 )
 
 
@@ -291,10 +311,10 @@ def _single_out(call: Typing, axis: Axis) -> None:
         call.axes.unify(axis, ax.concat(*(ONE for _ in range(axis.size))), call.where)
 
 
-register("aten.unbind", Operator(axes=_unbind_axes, zero=passes_on, aliases=True))
+register("aten.unbind", Operator(axes=_unbind_axes, zero=passes_on, aliases=True, mixes=no_axes))
 
 
-def _bounds(call: Typing | Sizing, size: int) -> tuple[int, int]:
+def slice_bounds(call: Call, size: int) -> tuple[int, int]:
     """Start and end of a slice as positions from the left."""
     if "length" in call.node.arguments:
         start = call.integer("start")
@@ -311,7 +331,7 @@ def _slice_axes(call: Typing) -> list[Shape]:
     source = call.axes_of(call.tensors[0])
     dim = call.integer("dim", 0) % len(source)
     axis = source[dim]
-    start, end = _bounds(call, axis.size)
+    start, end = slice_bounds(call, axis.size)
     if (start, end) == (0, axis.size) and call.integer("step", 1) == 1:
         return [source]
     if call.integer("step", 1) != 1 or call.is_fixed(axis):
@@ -330,7 +350,7 @@ def _slice_resize(call: Sizing) -> Resized:
     axis = source[dim]
     if call.size(axis) == axis.size:
         return Resized()
-    start, end = _bounds(call, axis.size)
+    start, end = slice_bounds(call, axis.size)
     if (start, end) == (0, axis.size):
         return Resized()
     first = call.before(axis, start)
@@ -342,7 +362,7 @@ def _slice_resize(call: Sizing) -> Resized:
 
 register(
     "aten.slice aten.narrow",
-    Operator(axes=_slice_axes, zero=passes_on, resize=_slice_resize, aliases=True),
+    Operator(axes=_slice_axes, zero=passes_on, resize=_slice_resize, aliases=True, mixes=no_axes),
 )
 
 
@@ -369,7 +389,7 @@ def _select_resize(call: Sizing) -> Resized:
 
 register(
     "aten.select.int",
-    Operator(axes=_select_axes, zero=passes_on, resize=_select_resize, aliases=True),
+    Operator(axes=_select_axes, zero=passes_on, resize=_select_resize, aliases=True, mixes=no_axes),
 )
 
 
@@ -411,7 +431,7 @@ def _pad_state(call: Zeroing) -> State:
 
 register(
     "aten.pad aten.constant_pad_nd",
-    Operator(axes=_pad_axes, zero=_pad_state, resize=_pad_resize),
+    Operator(axes=_pad_axes, zero=_pad_state, resize=_pad_resize, mixes=no_axes),
 )
 
 
@@ -422,7 +442,7 @@ def _rolled_axes(call: Typing) -> list[Shape]:
     return [shape]
 
 
-register("aten.roll aten.flip", Operator(axes=_rolled_axes, zero=passes_on))
+register("aten.roll aten.flip", Operator(axes=_rolled_axes, zero=passes_on, mixes=no_axes))
 
 
 def _pixel_shuffle_axes(call: Typing) -> list[Shape]:
@@ -453,6 +473,10 @@ def _channel_shuffle_axes(call: Typing) -> list[Shape]:
     return [(batch, ax.prod(inner, outer), *space)]
 
 
-register("aten.pixel_shuffle", Operator(axes=_pixel_shuffle_axes, zero=passes_on))
-register("aten.pixel_unshuffle", Operator(axes=_pixel_unshuffle_axes, zero=passes_on))
-register("aten.channel_shuffle", Operator(axes=_channel_shuffle_axes, zero=passes_on))
+register("aten.pixel_shuffle", Operator(axes=_pixel_shuffle_axes, zero=passes_on, mixes=no_axes))
+register(
+    "aten.pixel_unshuffle", Operator(axes=_pixel_unshuffle_axes, zero=passes_on, mixes=no_axes)
+)
+register(
+    "aten.channel_shuffle", Operator(axes=_channel_shuffle_axes, zero=passes_on, mixes=no_axes)
+)

@@ -21,11 +21,10 @@ from autoprune.ir.axes import (
     Prod,
     Sum,
     concat,
-    kept_positions,
     leaves,
     prod,
-    unit_positions,
 )
+from autoprune.ir.positions import kept_positions, unit_positions
 
 
 @dataclass(frozen=True)

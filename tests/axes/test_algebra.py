@@ -19,14 +19,13 @@ from autoprune.ir.axes import (
     Prod,
     Sum,
     concat,
-    kept_positions,
     leaves,
     outer_and_inner,
     prod,
     size,
     split_at,
-    unit_positions,
 )
+from autoprune.ir.positions import kept_positions, unit_positions
 from tests.axes.oracle import (
     Concat,
     Name,

@@ -6,6 +6,7 @@ from tests.operators.elementwise import ELEMENTWISE
 from tests.operators.indexing import INDEXING
 from tests.operators.normalization import NORMALIZATION
 from tests.operators.pooling import POOLING
+from tests.operators.recurrent import RECURRENT
 from tests.operators.reduction import REDUCTION
 from tests.operators.shape import SHAPE
 
@@ -15,6 +16,7 @@ CASES: tuple[Case, ...] = (
     *INDEXING,
     *NORMALIZATION,
     *POOLING,
+    *RECURRENT,
     *REDUCTION,
     *SHAPE,
 )

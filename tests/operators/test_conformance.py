@@ -15,8 +15,8 @@ from autoprune.analysis.groups import Groups, find_groups
 from autoprune.analysis.typing import TypedGraph, infer
 from autoprune.backends.equality import cut_error, difference
 from autoprune.frontends.torch import Traced, trace
-from autoprune.ir import axes as ax
 from autoprune.ir.group import Group, Guarantee
+from autoprune.ir.positions import unit_positions
 from autoprune.ops.rule import _OPERATORS
 from tests.operators.case import Case, Net
 from tests.operators.cases import CASES
@@ -56,8 +56,10 @@ def reads(network: Net, name: str, dim: int) -> bool:
     if isinstance(owner, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d):
         applied = 0
     else:
-        applied = 1 if hasattr(owner, "in_features") or hasattr(owner, "in_channels") else None
-    return name.startswith("z") or (name.endswith(".weight") and dim == applied)
+        sizes = ("in_features", "in_channels", "input_size")
+        applied = 1 if any(hasattr(owner, size) for size in sizes) else None
+    is_matrix = name.rpartition(".")[2].startswith("weight")
+    return name.startswith("z") or (is_matrix and dim == applied)
 
 
 def zeroed(
@@ -77,7 +79,7 @@ def zeroed(
             if only_producers and reads(network, name, dim):
                 continue
             for uid, units in removed.items():
-                positions = ax.unit_positions(axis, uid)
+                positions = unit_positions(axis, uid)
                 if len(positions):
                     rows = torch.from_numpy(positions[units].ravel())
                     state[name].index_fill_(dim, rows, 0)

@@ -12,6 +12,7 @@ SUBCLASSES = [
     errors.GraphError,
     errors.NotEqualError,
     errors.PlanError,
+    errors.RuleError,
     errors.TargetError,
     errors.TraceError,
 ]

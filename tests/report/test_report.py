@@ -7,15 +7,9 @@ from rich.console import Console
 
 from autoprune.analysis.cost import Cost
 from autoprune.errors import AutopruneError
-from autoprune.report import (
-    ROWS,
-    GroupRow,
-    PinnedRow,
-    Report,
-    milliseconds,
-    quantity,
-    times_faster,
-)
+from autoprune.report import GroupRow, PinnedRow, Report, UnknownOperator
+from autoprune.report.quantities import milliseconds, quantity, share, times_faster
+from autoprune.report.text import ROWS
 
 INSPECTED = Report(
     before=Cost(10_370, 4_060_000, 65_540),
@@ -143,7 +137,7 @@ def test_every_width_shows_every_name(width):
 def test_json_round_trip(tmp_path, latency):
     report = PRUNED
     if latency:
-        from autoprune.backends.onnx import Latency
+        from autoprune.backends.latency import Latency
 
         report = dataclasses.replace(PRUNED, latency=Latency(2.0, 1.0, 1, 100))
         assert "2.00x faster" in str(report)

@@ -213,17 +213,6 @@ class ClassToken(nn.Module):
         return self.leave((x + self.channels(x).relu())[:, 0])
 
 
-class Recurrent(nn.Module):
-    def __init__(self, cell: type[nn.LSTM] | type[nn.GRU], bidirectional: bool) -> None:
-        super().__init__()
-        self.enter = nn.Linear(12, 20)
-        self.cell = cell(20, 24, batch_first=True, bidirectional=bidirectional)
-        self.leave = nn.Linear(48 if bidirectional else 24, 10)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.leave(self.cell(self.enter(x).relu())[0])
-
-
 class LowRankBranch(nn.Module):
     """A linear with a low-rank side branch (LoRA)."""
 
@@ -298,8 +287,6 @@ SEQUENCE: tuple[ZooModel, ...] = (
     _row("glu", lambda: GatedLinear(chunk=False), "fused gate and value, F.glu"),
     row("small_tied_embedding", TiedEmbedding, integers(50, (2, 9)), "embedding as output head"),
     _row("class_token", ClassToken, "expanded token, token mixing, select", 2, 3, 16, 20),
-    _row("lstm", lambda: Recurrent(nn.LSTM, True), "bidirectional LSTM"),
-    _row("gru", lambda: Recurrent(nn.GRU, False), "GRU"),
     _row("low_rank_branch", LowRankBranch, "a rank of four beside a full matrix"),
     _row("experts", Experts, "dense mixture of experts"),
     _row("conv_then_linear", ConvThenLinear, "channels change place", 2, 5, 14),

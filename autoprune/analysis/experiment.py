@@ -1,0 +1,168 @@
+"""One operator call as something to experiment on: run it on changed and on cut operands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from autoprune.errors import RuleError
+from autoprune.ir.graph import Argument, Node, Value
+from autoprune.ir.positions import Indices, cut_array, unit_positions
+from autoprune.ops.rule import Resized, Shape
+
+Array = npt.NDArray[Any]
+Operands = Mapping[str, Array]
+
+Runner = Callable[[Mapping[str, Any], str | None], tuple[Array, ...]]
+"""Calls an operator: its arguments by name, with arrays for tensors, and the name of the operator
+that takes over or None; returns its tensor outputs. Supplied by the frontend."""
+
+ROUNDING: Mapping[str, float] = {"float64": 1e-9, "complex128": 1e-9}
+"""Largest relative difference that rounding explains, by dtype."""
+
+ROUNDING_OTHERWISE = 1e-4
+"""The same for floating-point types that are not listed."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A call with concrete operands.
+
+    Attributes:
+        node: the call; its integer arguments are numbers.
+        operands: the tensors, by value name.
+        run: calls the operator.
+        constants: operands that are the same in every call, such as weights.
+    """
+
+    node: Node
+    operands: Operands
+    run: Runner
+    constants: frozenset[str] = frozenset()
+
+
+def outputs_of(sample: Sample, operands: Operands, call: Resized | None = None) -> list[Array]:
+    """Outputs on other operands, with the arguments that `call` changes.
+
+    Raises:
+        RuleError: if the operator does not run on them, or writes to them.
+    """
+    given = {name: array.copy() for name, array in operands.items()}
+    new = {} if call is None else call.arguments
+    if call is not None and call.op is not None:
+        first = next(iter(sample.node.arguments))
+        arguments = {first: sample.node.arguments[first], **new}
+    else:
+        arguments = {**sample.node.arguments, **new}
+    filled = {name: _filled(argument, given) for name, argument in arguments.items()}
+    with np.errstate(all="ignore"):
+        try:
+            results = sample.run(filled, None if call is None else call.op)
+        except Exception as error:
+            text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise RuleError(f"the operator does not run: {text}", where=str(sample.node)) from error
+    if any(not _identical(operands[name], array) for name, array in given.items()):
+        raise RuleError("the operator writes to its arguments", where=str(sample.node))
+    scale = 1.0 if call is None else call.scale
+    return [np.array(v) if scale == 1.0 else np.array(v) * scale for v in results]
+
+
+def _identical(a: Array, b: Array) -> bool:
+    return bool(((a == b) | ((a != a) & (b != b))).all())
+
+
+def _filled(argument: Argument, operands: Operands) -> Any:
+    if isinstance(argument, Value):
+        return operands[argument.name]
+    if isinstance(argument, tuple):
+        return [_filled(part, operands) for part in argument]
+    return argument
+
+
+def redrawn(operands: Operands, rng: np.random.Generator) -> dict[str, Array]:
+    """Other operands of the same kind: of the same range, indices still valid."""
+    return {name: redraw(array, rng) for name, array in operands.items()}
+
+
+def redraw(array: Array, rng: np.random.Generator) -> Array:
+    """An array of the same shape whose values the operator can be expected to take."""
+    if array.dtype == bool:
+        return rng.random(array.shape) < 0.5
+    shuffled = rng.permutation(array.ravel()).reshape(array.shape)
+    if array.dtype.kind not in "fc" or not array.size:
+        return shuffled
+    finite = array[np.isfinite(array)]
+    scale = float(np.abs(finite).mean()) if finite.size else 0.0
+    drawn = shuffled + rng.normal(size=array.shape) * (scale or 1.0) / 4
+    if array.dtype.kind == "f" and finite.size and finite.min() < finite.max():
+        # An operator may be defined on a range only, as the logarithm is.
+        inside = finite.min() + rng.random(array.shape) * (finite.max() - finite.min())
+        drawn = np.where((drawn < finite.min()) | (drawn > finite.max()), inside, drawn)
+    elif finite.size and array.dtype.kind == "f" and finite.min() >= 0:
+        drawn = np.abs(drawn)
+    return drawn.astype(array.dtype)
+
+
+def with_positions(array: Array, shape: Shape, uid: int, units: Indices, values: Array) -> Array:
+    """`array` with the positions of some units of a leaf taken from `values`."""
+    return np.where(mask_of(array.shape, shape, uid, units), values, array).astype(array.dtype)
+
+
+def mask_of(sizes: tuple[int, ...], shape: Shape, uid: int, units: Indices) -> Array:
+    """Which elements of a tensor belong to some units of a leaf, in any of its dimensions."""
+    mask = np.zeros(sizes, dtype=bool)
+    for dim, axis in enumerate(shape):
+        if uid in axis.uids:
+            rows = unit_positions(axis, uid)[units].ravel()
+            np.moveaxis(mask, dim, 0)[rows] = True
+    return mask
+
+
+def kept_part(array: Array, shape: Shape, kept: Mapping[int, Indices]) -> Array:
+    """`array` without the units that are not kept."""
+    return cut_array(array, shape, kept)
+
+
+def gap(a: Array, b: Array) -> float:
+    """Largest difference relative to the largest magnitude; inf where shapes or NaNs differ."""
+    if a.shape != b.shape or a.dtype.kind != b.dtype.kind:
+        return float("inf")
+    if not a.size:
+        return 0.0
+    if a.dtype.kind not in "fc":
+        return 0.0 if bool((a == b).all()) else float("inf")
+    same = (a == b) | ((a != a) & (b != b))
+    with np.errstate(all="ignore"):
+        difference = np.where(same, 0, np.abs(a - b))
+    if not np.isfinite(difference).all():
+        return float("inf")
+    magnitude = float(np.abs(a[np.isfinite(a)]).max(initial=0.0))
+    return float(difference.max()) / (magnitude or 1.0)
+
+
+def equal(a: Array, b: Array) -> bool:
+    """Whether two arrays differ by rounding at most."""
+    return gap(a, b) <= ROUNDING.get(str(a.dtype), ROUNDING_OTHERWISE)
+
+
+def concrete(node: Node) -> Node:
+    """The node with its example sizes in place of symbolic ones.
+
+    Raises:
+        RuleError: if a size depends on data.
+    """
+
+    def settled(argument: Argument) -> Argument:
+        if isinstance(argument, tuple):
+            return tuple(settled(part) for part in argument)
+        if isinstance(argument, Value) and argument.dtype == "int":
+            if argument.hint is None:
+                raise RuleError(f"{argument} depends on data", where=str(node))
+            return argument.hint
+        return argument
+
+    return replace(node, arguments={name: settled(a) for name, a in node.arguments.items()})

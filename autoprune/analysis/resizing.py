@@ -1,0 +1,31 @@
+"""What a choice of kept units does to sizes and to the arguments of calls."""
+
+from __future__ import annotations
+
+from autoprune.analysis.typing import TypedGraph
+from autoprune.ir.positions import Kept
+from autoprune.ops.rule import Resized, Sizing
+
+
+def sizes_of(kept: Kept) -> dict[int, int]:
+    """Leaf sizes after the cut."""
+    return {uid: len(units) for uid, units in kept.items()}
+
+
+def resized_calls(typed: TypedGraph, kept: Kept) -> dict[str, Resized]:
+    """What changes in each call after the cut, by node name; unchanged calls are left out."""
+    sizes = sizes_of(kept)
+    calls: dict[str, Resized] = {}
+    for node in typed.graph.nodes:
+        around = (a for v in (*node.inputs, *node.outputs) for a in typed.types[v.name])
+        if all(axis.uids.isdisjoint(kept) for axis in around):
+            continue
+        resized = typed.operator_of(node).resize(Sizing(node, typed.types, sizes))
+        arguments = {
+            name: value
+            for name, value in resized.arguments.items()
+            if resized.op is not None or node.arguments.get(name) != value
+        }
+        if arguments or resized.op is not None or resized.scale != 1.0:
+            calls[node.name] = Resized(arguments, resized.op, resized.scale)
+    return calls

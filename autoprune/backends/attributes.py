@@ -1,0 +1,280 @@
+"""Which attributes of a model's modules state sizes that a cut changes.
+
+The integers that a `forward` reads from attributes (head counts, widths, split sizes, `groups`)
+have to follow a cut. They are found without knowing any class: the traced graph says which axes'
+sizes a module's calls spell out, and an attribute of that module with the same value is that size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+from torch import nn
+
+from autoprune.analysis.resizing import sizes_of
+from autoprune.analysis.typing import TypedGraph
+from autoprune.ir import axes as ax
+from autoprune.ir.axes import Axis
+from autoprune.ir.positions import Kept
+from autoprune.ops.rule import Sizing
+
+Attributes = dict[str, dict[str, tuple[Axis, ...]]]
+"""By module path and attribute name: the axes whose sizes the attribute states."""
+
+Constants = dict[str, dict[str, tuple[float | None, float]]]
+"""By module path and attribute name: the old and the new value of a number."""
+
+LAYER_SIZES = (
+    "in_features", "out_features", "in_channels", "out_channels", "groups", "num_groups",
+    "num_features", "num_channels", "num_parameters", "num_embeddings", "embedding_dim",
+    "normalized_shape", "input_size", "hidden_size", "proj_size",
+)  # fmt: skip
+"""Attributes by which torch's own layers repeat the shape of their weight."""
+
+
+class Inexpressible(Exception):
+    """No attribute values make the model's own `forward` compute the cut network."""
+
+
+@dataclass(frozen=True)
+class _Mention:
+    """The axes whose sizes one call spells out."""
+
+    axes: tuple[Axis, ...]
+    alike: bool
+    """The call can only say them as one number: a split into equal pieces."""
+
+
+def _mentions(typed: TypedGraph) -> dict[str, list[_Mention]]:
+    """What the calls made in a module's own `forward` mention, by module path."""
+    # Rules look at sizes only as far as something shrinks, so everything does here.
+    shrunk = {
+        leaf.uid: leaf.size - 1
+        for shape in typed.types.values()
+        for axis in shape
+        for leaf in ax.leaves(axis)
+        if leaf.uid not in typed.pins
+    }
+    found: dict[str, list[_Mention]] = {}
+    for node in typed.graph.nodes:
+        sizing = Sizing(node, typed.types, shrunk)
+        resized = typed.operator_of(node).resize(sizing)
+        path = node.module[-1] if node.module else ""
+        found.setdefault(path, []).append(_Mention(tuple(sizing.mentioned), resized.op is not None))
+    return found
+
+
+def shared_sizes(
+    model: nn.Module, typed: TypedGraph, free: frozenset[int]
+) -> Iterator[frozenset[int]]:
+    """Leaves that should shrink alike, because the model's code states their size only once.
+
+    The width of queries and keys and the width of values are two groups, but a module that keeps
+    both in one `head_dim` can only express cuts that agree.
+    """
+    modules = dict(model.named_modules())
+    for path, mentions in _mentions(typed).items():
+        values = set(_integers(modules[path])) if path in modules else set()
+        for value in values:
+            axes = [a for m in mentions for a in m.axes if a.size == value]
+            yield from _tied(axes, free)
+        for mention in mentions:
+            if mention.alike:
+                yield from _tied(mention.axes, free)
+
+
+def _tied(axes: Sequence[Axis], free: frozenset[int]) -> Iterator[frozenset[int]]:
+    """Ties that make axes of one size shrink to one size, where leaf by leaf they match."""
+    lists = {tuple(leaf for leaf in dict.fromkeys(ax.leaves(a)) if leaf.uid in free) for a in axes}
+    lists.discard(())
+    if len(lists) < 2:
+        return
+    common = frozenset[ax.Leaf].intersection(*(frozenset(leaves) for leaves in lists))
+    rest = {tuple(leaf for leaf in leaves if leaf not in common) for leaves in lists}
+    if len({len(leaves) for leaves in rest}) == 1:
+        for matching in zip(*rest, strict=True):
+            yield frozenset(leaf.uid for leaf in matching)
+
+
+def _integers(module: nn.Module) -> Iterator[int]:
+    for value in vars(module).values():
+        yield from entries_of(value)
+
+
+def entries_of(value: Any) -> tuple[int, ...]:
+    """The integers an attribute holds, directly or as a tuple or list."""
+    parts = tuple(value) if isinstance(value, tuple | list) else (value,)
+    return parts if parts and all(type(p) is int for p in parts) else ()
+
+
+def attribute_readings(model: nn.Module, typed: TypedGraph, kept: Kept) -> Iterator[Attributes]:
+    """Ways to read the model's integer attributes as sizes that `kept` changes, likeliest first.
+
+    An attribute may equal both a size that changes and one that does not; readings differ in
+    which it is, alike for all modules of one class.
+
+    Raises:
+        Inexpressible: if an attribute would have to take two new values.
+    """
+    sizes = sizes_of(kept)
+    mentions = _mentions(typed)
+    certain: Attributes = {}
+    doubtful: dict[tuple[type, str], Attributes] = {}
+    for path, module in model.named_modules():
+        described = _described_by_weight(path, module, typed)
+        mentioned = [a for m in mentions.get(path, ()) for a in m.axes]
+        for name, value in vars(module).items():
+            entries = entries_of(value)
+            if not entries or (described and name not in described):
+                continue
+            axes = described.get(name)
+            doubt = False
+            if axes is None:
+                read = [_read(mentioned, n, sizes, f"`{name}` of `{path}`") for n in entries]
+                axes = tuple(axis for axis, _ in read)
+                doubt = any(unsure for _, unsure in read)
+            if any(ax.size(axis, sizes) != axis.size for axis in axes):
+                target = doubtful.setdefault((type(module), name), {}) if doubt else certain
+                target.setdefault(path, {})[name] = axes
+    for count in range(len(doubtful) + 1):
+        for left_alone in combinations(doubtful, count):
+            reading = {path: dict(entries) for path, entries in certain.items()}
+            for key, attributes in doubtful.items():
+                if key not in left_alone:
+                    for path, entry in attributes.items():
+                        reading.setdefault(path, {}).update(entry)
+            yield reading
+
+
+def _read(
+    axes: Sequence[Axis], value: int, sizes: Mapping[int, int], what: str
+) -> tuple[Axis, bool]:
+    """The axis of size `value` that shrinks, and whether others of that size do not."""
+    new = {ax.size(axis, sizes): axis for axis in axes if axis.size == value}
+    changed = {n: axis for n, axis in new.items() if n != value}
+    if len(changed) > 1:
+        values = " and ".join(str(n) for n in sorted(changed))
+        raise Inexpressible(f"{what} says {value}, and would have to say {values} at once")
+    return next(iter(changed.values()), _fixed(value)), len(new) > len(changed)
+
+
+def _fixed(value: int) -> Axis:
+    return ax.Leaf(-1, value)
+
+
+def _described_by_weight(
+    path: str, module: nn.Module, typed: TypedGraph
+) -> dict[str, tuple[Axis, ...]]:
+    """Sizes that layers repeat from the shape of their weight, under torch's usual names."""
+    prefix = f"{path}." if path else ""
+    weight = _axes_of(typed, f"{prefix}weight") or _axes_of(typed, f"{prefix}running_mean")
+    if weight is None:
+        return _described_by_gates(prefix, module, typed)
+    first: tuple[Axis, ...] = weight[:1]
+    second = weight[1:2]
+    described: dict[str, tuple[Axis, ...]] = {
+        "num_features": first, "num_channels": first, "num_parameters": first,
+        "normalized_shape": weight,
+    }  # fmt: skip
+    if len(weight) == 2:
+        described |= {
+            "out_features": first, "in_features": second,
+            "num_embeddings": first, "embedding_dim": second,
+        }  # fmt: skip
+    groups = getattr(module, "groups", getattr(module, "num_groups", 1))
+    outer = _outer(first[0], groups) if type(groups) is int else None
+    if outer is not None:
+        other: tuple[Axis, ...] = (ax.prod(outer, *second),)
+        if getattr(module, "transposed", False) is True:
+            other, first = first, other
+        described |= {
+            "groups": (outer,), "num_groups": (outer,),
+            "in_channels": other, "out_channels": first,
+        }  # fmt: skip
+    return _agreeing(module, described)
+
+
+def _described_by_gates(
+    prefix: str, module: nn.Module, typed: TypedGraph
+) -> dict[str, tuple[Axis, ...]]:
+    """The same for recurrent layers, whose weights are `(gate hidden) x input`."""
+    hidden = getattr(module, "hidden_size", None)
+    for suffix in ("", "_l0"):
+        weight = _axes_of(typed, f"{prefix}weight_ih{suffix}")
+        if weight is None or len(weight) != 2 or type(hidden) is not int:
+            continue
+        described: dict[str, tuple[Axis, ...]] = {"input_size": weight[1:]}
+        gates = _outer(weight[0], weight[0].size // hidden) if hidden else None
+        if gates is not None:
+            described["hidden_size"] = (ax.outer_and_inner(weight[0], hidden)[1],)
+        projection = _axes_of(typed, f"{prefix}weight_hr{suffix}")
+        if projection is not None:
+            described["proj_size"] = projection[:1]
+        return _agreeing(module, described)
+    return {}
+
+
+def _agreeing(
+    module: nn.Module, described: Mapping[str, tuple[Axis, ...]]
+) -> dict[str, tuple[Axis, ...]]:
+    """Those of the described attributes that the module has, and with the sizes of now."""
+    return {
+        name: axes
+        for name, axes in described.items()
+        if entries_of(vars(module).get(name)) == tuple(a.size for a in axes)
+    }
+
+
+def _outer(axis: Axis, groups: int) -> Axis | None:
+    if groups < 1 or axis.size % groups:
+        return None
+    try:
+        return ax.outer_and_inner(axis, axis.size // groups)[0]
+    except ValueError:
+        return None
+
+
+def constant_readings(
+    model: nn.Module, typed: TypedGraph, new: Mapping[tuple[str, str], float]
+) -> Constants:
+    """The attributes that keep the literals of calls which are to take new values.
+
+    Args:
+        model: the user's model.
+        typed: its graph.
+        new: by node and argument name, the new value.
+
+    Raises:
+        Inexpressible: if no attribute of the calling module has a literal's value.
+    """
+    modules = dict(model.named_modules())
+    nodes = {n.name: n for n in typed.graph.nodes}
+    found: Constants = {}
+    for (name, argument), value in new.items():
+        node = nodes[name]
+        path = node.module[-1] if node.module else ""
+        old = node.arguments.get(argument)
+        matching = [
+            attribute
+            for attribute, held in vars(modules[path]).items()
+            if (type(held) is float and held == old)
+            or (held is None and old is None and argument in attribute)
+        ]
+        if len(matching) != 1:
+            raise Inexpressible(f"`{path}` keeps the {old} of {node.op} in no attribute of its own")
+        (attribute,) = matching
+        before = None if old is None else vars(modules[path])[attribute]
+        known = found.setdefault(path, {}).setdefault(attribute, (before, value))
+        if known != (before, value):
+            raise Inexpressible(f"`{attribute}` of `{path}` would need two values")
+    return found
+
+
+def _axes_of(typed: TypedGraph, path: str) -> tuple[Axis, ...] | None:
+    for parameter in typed.graph.parameters:
+        if path in parameter.names:
+            return typed.types[parameter.value.name]
+    return None

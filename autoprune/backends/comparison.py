@@ -1,0 +1,52 @@
+"""How far two results are apart, and how far rounding may bring them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+ROUNDING: Mapping[str, float] = {
+    "float64": 1e-9,
+    "float32": 1e-4,
+    "float16": 5e-2,
+    "bfloat16": 1e-1,
+}
+"""Largest relative difference that summing in another order explains in a deep network; mistakes
+in the axes are of order one. Relative to the largest magnitude of the tensor."""
+
+HUGE = 1e8
+"""Magnitudes above this are masks, not results."""
+
+
+def rounding(dtypes: Iterable[str]) -> float:
+    """The rounding level of the least precise of the given dtypes; 0 if none is rounded."""
+    return max((ROUNDING.get(dtype, 0.0) for dtype in dtypes), default=0.0)
+
+
+def array_difference(x: NDArray[Any], y: NDArray[Any]) -> float:
+    """Largest difference relative to the largest magnitude that differs; inf if not comparable.
+
+    Equal infinities and NaNs in the same places count as equal; integers and strings must be
+    the same.
+    """
+    if x.shape != y.shape or x.dtype != y.dtype:
+        return float("inf")
+    if not x.size:
+        return 0.0
+    if x.dtype.kind not in "fcV":
+        return 0.0 if np.array_equal(x, y) else float("inf")
+    wide = np.complex128 if x.dtype.kind == "c" else np.float64
+    x, y = x.astype(wide), y.astype(wide)
+    same = (x == y) | (np.isnan(x) & np.isnan(y))
+    if same.all():
+        return 0.0
+    with np.errstate(invalid="ignore", over="ignore"):
+        gap = np.abs(np.where(same, 0, x - y))
+    if not np.isfinite(gap).all():
+        return float("inf")
+    # Constants that mask something out (-1e9, -inf) are equal on both sides and no yardstick.
+    scale = np.abs(np.where(same | (np.abs(x) > HUGE), 0, x)).max()
+    return float(gap.max() / scale) if scale > 0 else float(gap.max())

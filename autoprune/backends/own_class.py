@@ -1,0 +1,238 @@
+"""The cut network as a model of the user's own class, if there is one.
+
+Candidates are built from what the graph says about attributes; whether one computes the cut
+network is decided by running it and by comparing its calls with those of the cut graph.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any
+
+from torch import nn
+
+from autoprune.analysis.resizing import resized_calls, sizes_of
+from autoprune.analysis.typing import TypedGraph
+from autoprune.backends.attributes import (
+    LAYER_SIZES,
+    Attributes,
+    Inexpressible,
+    attribute_readings,
+    constant_readings,
+)
+from autoprune.backends.equality import difference, run, tolerance
+from autoprune.backends.factors import Unplaceable, place
+from autoprune.backends.modules import make_plan, rebuild
+from autoprune.backends.sameness import Comparison, compare
+from autoprune.backends.torch import cut_graph
+from autoprune.errors import PlanError, TraceError
+from autoprune.frontends.torch import Traced, trace
+from autoprune.ir.plan import Plan
+from autoprune.ir.positions import Kept
+
+ATTEMPTS = 16
+"""Most readings of ambiguous attributes that are tried."""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A choice of units of a traced network.
+
+    Attributes:
+        traced: the network.
+        typed: its graph's axis types.
+        names: group names by leaf.
+        kept: kept units by leaf.
+    """
+
+    traced: Traced
+    typed: TypedGraph
+    names: Mapping[int, str]
+    kept: Kept
+
+
+def in_own_class(model: nn.Module, cut: Cut, network: nn.Module) -> tuple[nn.Module, Plan]:
+    """The cut network as the model's own class, and the plan that makes it.
+
+    Args:
+        model: the user's model.
+        cut: what to cut.
+        network: the cut graph.
+
+    Raises:
+        Inexpressible: with the first objection, if there is one to every candidate.
+    """
+    judge = Judge(cut, run(network, cut.traced.inputs))
+    first = ""
+    for attributes in islice(attribute_readings(model, cut.typed, cut.kept), ATTEMPTS):
+        try:
+            candidate, plan = _candidate(model, cut, attributes, judge)
+        except Inexpressible as inexpressible:
+            first = first or str(inexpressible)
+            continue
+        for key in _twins(model, attributes):
+            fewer = _without(model, attributes, key)
+            try:
+                candidate, plan = _candidate(model, cut, fewer, judge)
+            except Inexpressible:
+                continue
+            attributes = fewer
+        return candidate, plan
+    raise Inexpressible(first)
+
+
+def inexpressible(model: nn.Module, cut: Cut, parts: Sequence[frozenset[int]]) -> dict[int, str]:
+    """The leaves whose cut no model of the user's class can follow, found by trying, and why not.
+
+    Args:
+        model: the user's model.
+        cut: what is to be cut.
+        parts: leaves that are accepted or left alone together, tried in this order.
+    """
+    accepted = frozenset[int]()
+    objections: dict[int, str] = {}
+    for part in parts:
+        trial = accepted | part
+        kept = {uid: units for uid, units in cut.kept.items() if uid in trial}
+        objection = _objection(model, replace(cut, kept=kept))
+        if objection:
+            objections.update(dict.fromkeys(part, objection))
+        else:
+            accepted = trial
+    return objections
+
+
+def _objection(model: nn.Module, cut: Cut) -> str:
+    """Why no reading of the attributes makes the model compute what the cut graph does, if so.
+
+    Only the numbers are compared, unless they differ: then a factor may be missing.
+    """
+    network = cut_graph(cut.traced, cut.typed, cut.kept)
+    judge = Judge(cut, run(network, cut.traced.inputs))
+    first = ""
+    try:
+        for attributes in islice(attribute_readings(model, cut.typed, cut.kept), ATTEMPTS):
+            try:
+                plan = make_plan(cut.typed, cut.names, cut.kept, attributes)
+                if judge.gap(rebuild(model, plan)) > judge.tolerance:
+                    _candidate(model, cut, attributes, judge)
+            except (Inexpressible, PlanError) as objection:
+                first = first or str(objection)
+            else:
+                return ""
+    except Inexpressible as contradiction:
+        return str(contradiction)
+    return first
+
+
+def _candidate(
+    model: nn.Module, cut: Cut, attributes: Attributes, judge: Judge
+) -> tuple[nn.Module, Plan]:
+    """The model with the given attributes set and its parameters sliced, if that is the cut graph.
+
+    Numbers that come out otherwise are made up for where parameters can take up the factor.
+
+    Raises:
+        Inexpressible: if it is not the cut graph, saying in what.
+    """
+    plan = make_plan(cut.typed, cut.names, cut.kept, attributes)
+    try:
+        candidate = rebuild(model, plan)
+    except PlanError as error:
+        raise Inexpressible(f"{error.what} ({error.where})") from error
+    gap = judge.gap(candidate)
+    found = judge.compare(candidate)
+    explained: frozenset[str] = frozenset()
+    if found.discrepancies and not found.problem:
+        try:
+            edits = place(cut.typed, cut.names, found.discrepancies)
+        except Unplaceable as reason:
+            raise Inexpressible(
+                f"its forward computes something else: {found.discrepancies[0]}; {reason}"
+            ) from reason
+        explained = edits.explained
+        constants = constant_readings(model, cut.typed, edits.constants)
+        plan = make_plan(cut.typed, cut.names, cut.kept, attributes, edits.factors, constants)
+        candidate = rebuild(model, plan)
+        gap = judge.gap(candidate)
+        found = judge.compare(candidate)
+    left = [d for d in found.discrepancies if d.node.name not in explained]
+    if found.problem or left:
+        raise Inexpressible(f"its forward is not the cut graph: {found.problem or left[0]}")
+    if gap > judge.tolerance:
+        raise Inexpressible(f"its forward computes something else (relative difference {gap:.1e})")
+    return candidate, plan
+
+
+class Judge:
+    """Compares candidates with the cut graph.
+
+    Args:
+        cut: what was cut.
+        expected: the cut graph's outputs.
+    """
+
+    def __init__(self, cut: Cut, expected: Any) -> None:
+        self.cut = cut
+        self.expected = expected
+        self.tolerance = tolerance(expected)
+        self.calls = resized_calls(cut.typed, cut.kept)
+
+    def gap(self, candidate: nn.Module) -> float:
+        """Relative difference between the outputs.
+
+        Raises:
+            Inexpressible: if the candidate does not run.
+        """
+        # A copy runs: a forward may write to buffers and attributes, and the candidate is returned.
+        try:
+            outputs = run(copy.deepcopy(candidate).eval(), self.cut.traced.inputs)
+        except Exception as problem:
+            text = str(problem).strip().splitlines() or [type(problem).__name__]
+            raise Inexpressible(f"its forward does not follow: {text[0]}") from problem
+        return difference(self.expected, outputs)
+
+    def compare(self, candidate: nn.Module) -> Comparison:
+        """Differences between the calls.
+
+        Raises:
+            Inexpressible: if the candidate cannot be exported.
+        """
+        traced = self.cut.traced
+        try:
+            graph = trace(candidate, traced.inputs, dynamic_shapes=traced.dynamic_shapes).graph
+        except TraceError as problem:
+            raise Inexpressible(f"it cannot be exported again: {problem.what}") from problem
+        return compare(self.cut.typed, sizes_of(self.cut.kept), self.calls, graph)
+
+
+_Key = tuple[type, str]
+
+
+def _twins(model: nn.Module, attributes: Attributes) -> list[_Key]:
+    """Attributes that say the same number as another one of their module.
+
+    Only one of them may be the size that changes; the other is left alone if nothing needs it.
+    """
+    found: dict[_Key, None] = {}
+    for path, entries in attributes.items():
+        module = model.get_submodule(path)
+        for name, axes in entries.items():
+            same = [other for other in entries.values() if other == axes]
+            if len(same) > 1 and name not in LAYER_SIZES:
+                found[type(module), name] = None
+    return list(found)
+
+
+def _without(model: nn.Module, attributes: Attributes, key: _Key) -> Attributes:
+    return {
+        path: {
+            name: axes
+            for name, axes in entries.items()
+            if (type(model.get_submodule(path)), name) != key
+        }
+        for path, entries in attributes.items()
+    }

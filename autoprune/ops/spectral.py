@@ -1,0 +1,51 @@
+"""Fourier transforms: every output of the transformed axes depends on all of their inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from autoprune.ops.pinning import fixed_shape, mixing, named_dims, pin_dims
+from autoprune.ops.rule import Operator, Shape, Typing, first_state, no_axes, register
+
+_REASON = "transformed along it"
+
+
+def _dim(call: Typing) -> Iterable[int]:
+    return (call.integer("dim", -1),)
+
+
+def _dims(call: Typing) -> Iterable[int]:
+    """Those named, or as many as sizes are given, or all."""
+    if call.get("dim") is None and call.get("s") is not None:
+        return range(-len(call.integers("s")), 0)
+    return named_dims(call)
+
+
+register(
+    "aten.fft_fft aten.fft_ifft aten.fft_rfft aten.fft_irfft aten.fft_hfft aten.fft_ihfft",
+    mixing(_dim, _REASON, first_state),
+)
+register(
+    "aten.fft_fft2 aten.fft_ifft2 aten.fft_rfft2 aten.fft_irfft2 aten.fft_hfft2 aten.fft_ihfft2 "
+    "aten.fft_fftn aten.fft_ifftn aten.fft_rfftn aten.fft_irfftn aten.fft_hfftn aten.fft_ihfftn "
+    "aten._fft_c2c aten._fft_c2r aten._fft_r2c",
+    mixing(_dims, _REASON, first_state),
+)
+register(
+    "aten.fft_fftshift aten.fft_ifftshift",
+    mixing(named_dims, "positions are moved along the axis", first_state),
+)
+
+
+def _stft_axes(call: Typing) -> list[Shape]:
+    """`batch time -> batch frequency frames`, and back; the batch may be missing."""
+    shape = call.axes_of("input")
+    lost = 2 if "istft" in call.node.op else 1
+    batch = shape[: len(shape) - lost]
+    pin_dims(call, shape, range(len(batch), len(shape)), _REASON)
+    for window in call.tensors[1:]:
+        pin_dims(call, call.axes_of(window), (0,), "a window over time")
+    return [(*batch, *fixed_shape(call, call.output.shape[len(batch) :], "a spectrum over time"))]
+
+
+register("aten.stft aten.istft", Operator(axes=_stft_axes, zero=first_state, mixes=no_axes))

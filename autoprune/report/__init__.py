@@ -1,0 +1,18 @@
+"""What was pruned, what was not, and why: as data, as JSON, as a table, as an HTML page."""
+
+from autoprune.report.data import GroupRow, PinnedRow, Report, Subject, UnknownOperator
+from autoprune.report.quantities import milliseconds, quantity, times_faster
+from autoprune.report.text import heading, plain_table
+
+__all__ = [
+    "GroupRow",
+    "PinnedRow",
+    "Report",
+    "Subject",
+    "UnknownOperator",
+    "heading",
+    "milliseconds",
+    "plain_table",
+    "quantity",
+    "times_faster",
+]

@@ -1,0 +1,201 @@
+"""The report as plain data, and its JSON form."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, RenderableType
+
+from autoprune.analysis.cost import Cost
+from autoprune.analysis.typing import TypedGraph
+from autoprune.backends.latency import Latency
+from autoprune.errors import AutopruneError
+from autoprune.ir.files import write_atomically
+from autoprune.ir.positions import Kept
+
+
+@dataclass(frozen=True, slots=True)
+class GroupRow:
+    """One group: its units, how many stay, what they cost, what removing the others does.
+
+    Attributes:
+        name: group name.
+        units: units before.
+        kept: units after.
+        guarantee: `zero-invariant`, `masked`, `compensated` or `approximate`.
+        where: parameter dimensions the group owns slices of, e.g. `fc.weight:1`.
+        reason: why the guarantee is no stronger, or why the group was left alone.
+        source: line of the user's code that the reason is about, or empty.
+        params: share of the network's parameters that goes if a single unit stays.
+        flops: the same of its FLOPs.
+        unit_params: parameters that go with the first unit.
+        unit_flops: FLOPs that go with the first unit.
+    """
+
+    name: str
+    units: int
+    kept: int
+    guarantee: str
+    where: tuple[str, ...]
+    reason: str
+    source: str = ""
+    params: float = 0.0
+    flops: float = 0.0
+    unit_params: int = 0
+    unit_flops: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PinnedRow:
+    """A parameter axis that cannot be pruned, and why.
+
+    Attributes:
+        name: as for groups.
+        size: number of positions.
+        where: parameter dimensions it occurs in.
+        reason: why it cannot be pruned.
+        node: name of the operator call that pins it, or empty.
+        source: line of the user's code that makes this call, or empty.
+    """
+
+    name: str
+    size: int
+    where: tuple[str, ...]
+    reason: str
+    node: str = ""
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownOperator:
+    """An operator without a rule: how often it is called, and the first line that does."""
+
+    name: str
+    calls: int
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The network that a report is about, for drawing it.
+
+    Attributes:
+        typed: the graph with its axis types.
+        leaves: leaf of each group, by group name.
+        kept: kept units by leaf; leaves that are not listed stay whole.
+    """
+
+    typed: TypedGraph
+    leaves: Mapping[str, int]
+    kept: Kept
+
+
+@dataclass(frozen=True)
+class Report:
+    """Before and after.
+
+    Attributes:
+        before: cost of the original network on the example inputs.
+        after: cost of the pruned network; equal to `before` when nothing was pruned.
+        least: cost if of every exact group a single unit stayed.
+        groups: every group.
+        pinned: every parameter axis outside the groups.
+        unknown_operators: operators without a rule; all they touch is pinned.
+        module: `same class` or `GraphModule`.
+        module_reason: why the result is a GraphModule, or empty.
+        error: largest relative difference between cut and zeroed network over exact groups.
+        approximate_error: the same with approximate groups cut as well, or None without any.
+        analysis_seconds: processor time taken to find the groups, after export.
+        notes: what a reader should know, such as why little could be pruned.
+        latency: measured in ONNX Runtime, or None if it was not.
+        subject: the network itself; None in a report read from JSON, which does not hold it.
+    """
+
+    before: Cost
+    after: Cost
+    least: Cost
+    groups: tuple[GroupRow, ...]
+    pinned: tuple[PinnedRow, ...]
+    unknown_operators: tuple[UnknownOperator, ...] = ()
+    module: str = ""
+    module_reason: str = ""
+    error: float = 0.0
+    approximate_error: float | None = None
+    analysis_seconds: float = 0.0
+    notes: tuple[str, ...] = ()
+    latency: Latency | None = None
+    subject: Subject | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def pruned(self) -> bool:
+        """Whether any group lost units."""
+        return any(row.kept < row.units for row in self.groups)
+
+    def to_json(self) -> str:
+        """Everything in the report except the network itself, as JSON text."""
+        data = dataclasses.asdict(dataclasses.replace(self, subject=None))
+        del data["subject"]
+        return json.dumps(data, indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Report:
+        """Read a report back.
+
+        Raises:
+            AutopruneError: if the text is no report.
+        """
+        try:
+            data = json.loads(text)
+            for name in ("before", "after", "least"):
+                data[name] = Cost(**data[name])
+            data["groups"] = tuple(_row(GroupRow, row) for row in data["groups"])
+            data["pinned"] = tuple(_row(PinnedRow, row) for row in data["pinned"])
+            data["unknown_operators"] = tuple(
+                UnknownOperator(**row) for row in data["unknown_operators"]
+            )
+            data["notes"] = tuple(data["notes"])
+            if data["latency"] is not None:
+                data["latency"] = Latency(**data["latency"])
+            return cls(**data)
+        except (KeyError, TypeError, ValueError) as error:
+            raise AutopruneError(
+                f"this is not a report: {type(error).__name__}: {error}",
+                hint="a report is what Report.save or Report.to_json wrote",
+            ) from error
+
+    def to_html(self, title: str = "autoprune") -> str:
+        """The report as one HTML page that needs nothing else."""
+        from autoprune.report.html import page
+
+        return page(self, title)
+
+    def save(self, path: str | Path) -> None:
+        """Write the report: as a page if the suffix is `.html`, as JSON otherwise."""
+        target = Path(path)
+        is_page = target.suffix.lower() in (".html", ".htm")
+        text = self.to_html(target.stem) if is_page else self.to_json()
+        write_atomically(target, text.encode())
+
+    def table(self, *, everything: bool = False) -> RenderableType:
+        """The report for a terminal, cut short unless `everything` is asked for."""
+        from autoprune.report.text import render
+
+        return render(self, everything=everything)
+
+    def __str__(self) -> str:
+        console = Console(width=100, color_system=None, highlight=False, emoji=False)
+        with console.capture() as capture:
+            console.print(self)
+        return "\n".join(line.rstrip() for line in capture.get().strip().splitlines())
+
+    def __rich__(self) -> RenderableType:
+        return self.table()
+
+
+def _row(kind: Any, data: dict[str, Any]) -> Any:
+    return kind(**{**data, "where": tuple(data["where"])})

@@ -1,0 +1,144 @@
+"""A report as one HTML page: tables made here, the graph drawn by a script from data in the page.
+
+The page loads nothing from anywhere. All text of the model is escaped, and a content security
+policy lets the page's own script and style run and nothing else.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from jinja2 import Environment, StrictUndefined, Template
+
+from autoprune.report.html.drawing import drawing
+from autoprune.report.quantities import (
+    count,
+    milliseconds,
+    quantity,
+    share,
+    size_in_bytes,
+    times_faster,
+)
+from autoprune.report.text import remarks, short_source
+
+if TYPE_CHECKING:
+    from autoprune.report.data import PinnedRow, Report
+
+__all__ = ["page"]
+
+
+class Bar(NamedTuple):
+    """A cost before and after, as text and as shares of the cost before in percent."""
+
+    label: str
+    before: str
+    after: str
+    remark: str
+    filled: float
+    floor: float
+
+
+class Reason(NamedTuple):
+    """Axes pinned for one reason."""
+
+    text: str
+    axes: tuple[PinnedRow, ...]
+
+
+def page(report: Report, title: str) -> str:
+    """The whole page; equal reports give equal pages.
+
+    Args:
+        report: what to show; without its network the graph is left out.
+        title: name of the page.
+    """
+    style, script = _asset("page.css"), _asset("page.js")
+    return _template().render(
+        title=title,
+        policy="; ".join(
+            (
+                "default-src 'none'",
+                f"style-src '{_digest(style)}'",
+                f"script-src '{_digest(script)}'",
+                "base-uri 'none'",
+                "form-action 'none'",
+            )
+        ),
+        style=style,
+        script=script,
+        report=report,
+        bars=_bars(report),
+        reasons=_reasons(report),
+        remarks=remarks(report),
+        drawing=_json(drawing(report)),
+    )
+
+
+def _bars(report: Report) -> list[Bar]:
+    bars = []
+    for label, name, show in (
+        ("Parameters", "params", quantity),
+        ("FLOPs", "flops", quantity),
+        ("Activations", "memory", size_in_bytes),
+    ):
+        before, after, least = (
+            getattr(cost, name) for cost in (report.before, report.after, report.least)
+        )
+        whole = max(1, before)
+        floor = 100 * least / whole
+        if report.pruned:
+            bar = Bar(label, show(before), show(after), share(after / whole), 0, floor)
+            bars.append(bar._replace(filled=100 * after / whole))
+        else:
+            remark = f"{share(1 - least / whole)} prunable"
+            bars.append(Bar(label, show(before), "", remark, 100, floor))
+    if report.latency is not None:
+        slow, fast = report.latency.before, report.latency.after
+        label = f"ONNX Runtime, {count(report.latency.threads, 'thread')}"
+        filled = min(100.0, 100 * fast / slow)
+        remark = times_faster(slow, fast)
+        bars.append(Bar(label, milliseconds(slow), milliseconds(fast), remark, filled, 0))
+    return bars
+
+
+def _reasons(report: Report) -> list[Reason]:
+    """Pinned axes by reason, the commonest reason first."""
+    by_text: dict[str, list[PinnedRow]] = {}
+    for row in report.pinned:
+        by_text.setdefault(row.reason, []).append(row)
+    reasons = [Reason(text, tuple(rows)) for text, rows in by_text.items()]
+    return sorted(reasons, key=lambda reason: -len(reason.axes))
+
+
+def _json(data: Any) -> str:
+    """JSON that may stand in a script element: no character of it can end the element."""
+    text = json.dumps(data, separators=(",", ":"))
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+def _digest(text: str) -> str:
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    return f"sha256-{digest}"
+
+
+@cache
+def _asset(name: str) -> str:
+    return (files(__package__) / name).read_text(encoding="utf-8")
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {
+        "quantity": quantity, "share": share, "source": short_source, "counted": count,
+    }  # fmt: skip
+    return environment.from_string(_asset("page.html.jinja"))

@@ -1,0 +1,231 @@
+"""The data that the page's script draws from: nodes, values, axis types, clusters, kept units."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator
+from typing import Any
+
+import numpy as np
+
+from autoprune.analysis.typing import TypedGraph
+from autoprune.ir.axes import Axis, Leaf, Prod, leaves
+from autoprune.ir.graph import Argument, Graph, Node, Value, format_argument, values_in
+from autoprune.ir.positions import PerOuter
+from autoprune.report.data import GroupRow, Report, Subject
+from autoprune.report.explain import Reasons
+from autoprune.report.html.layers import Edge, rows_of
+from autoprune.report.html.modules import Cluster, module_tree
+from autoprune.report.text import short_source
+
+TIMES = "\N{MULTIPLICATION SIGN}"
+
+PARTS = 6
+"""Longest sum of terms that is spelled out."""
+
+FREE = -1
+"""Reference of a leaf that is neither in a group nor pinned; pin reason `k` is `-2 - k`."""
+
+# What an item of a cluster is; the script has the same numbers.
+NODE, CLUSTER, PORT_IN, PORT_OUT, INPUT, OUTPUT = range(6)
+
+
+class Table:
+    """Numbers distinct things in the order in which they come."""
+
+    def __init__(self) -> None:
+        self._index: dict[Hashable, int] = {}
+        self.rows: list[Any] = []
+
+    def add(self, key: Hashable, row: Any = None) -> int:
+        """The number of `key`; `row` (or the key) is listed where it is new."""
+        if key not in self._index:
+            self._index[key] = len(self.rows)
+            self.rows.append(key if row is None else row)
+        return self._index[key]
+
+
+def drawing(report: Report) -> dict[str, Any] | None:
+    """Plain lists and numbers for the script; None for a report without its network."""
+    return _Drawing(report, report.subject).data() if report.subject else None
+
+
+class _Drawing:
+    def __init__(self, report: Report, subject: Subject) -> None:
+        self.subject = subject
+        self.typed: TypedGraph = subject.typed
+        self.graph: Graph = subject.typed.graph
+        self.group_of = {subject.leaves[row.name]: i for i, row in enumerate(report.groups)}
+        self.rows = report.groups
+        self.reasons = Reasons(self.graph)
+        self.strings, self.pins, self.axes = Table(), Table(), Table()
+        self.values: dict[str, int] = {}
+        self.value_rows: list[Any] = []
+        self.nodes = {node.name: i for i, node in enumerate(self.graph.nodes)}
+        self.clusters: list[Any] = []
+
+    def data(self) -> dict[str, Any]:
+        """Everything."""
+        for parameter in self.graph.parameters:
+            self.value(parameter.value, parameter.kind)
+        nodes = [self.node(node) for node in self.graph.nodes]
+        root = self.root()
+        return {
+            "groups": [
+                {"name": row.name, "units": row.units, "kept": self.kept(row)} for row in self.rows
+            ],
+            "nodes": nodes,
+            "values": self.value_rows,
+            "axes": self.axes.rows,
+            "pins": self.pins.rows,
+            "strings": self.strings.rows,
+            "clusters": self.clusters,
+            "root": root,
+        }
+
+    def node(self, node: Node) -> dict[str, Any]:
+        row: dict[str, Any] = {"name": node.name, "op": self.strings.add(node.op)}
+        row["module"] = self.strings.add(node.module[-1] if node.module else "")
+        row["source"] = self.strings.add(short_source(node.source))
+        row["in"] = [
+            [self.strings.add(name), self.value(value)]
+            for name, argument in node.arguments.items()
+            for value in values_in(argument)
+        ]
+        row["out"] = [self.value(value) for value in node.outputs]
+        row["arguments"] = self.strings.add(_settings(node))
+        return row
+
+    def value(self, value: Value, kind: str = "") -> int:
+        """Number of a value: its name, dtype, axis types, and the kind of parameter it is."""
+        if value.name not in self.values:
+            self.values[value.name] = len(self.value_rows)
+            axes = [self.axis(axis) for axis in self.typed.types[value.name]]
+            self.value_rows.append([value.name, self.strings.add(value.dtype), axes, kind])
+        return self.values[value.name]
+
+    def axis(self, axis: Axis) -> int:
+        return self.axes.add(axis, list(self.tokens(axis)))
+
+    def tokens(self, axis: Axis) -> Iterator[Any]:
+        """An axis type as it is written: leaves as (size, reference), and signs between them."""
+        if isinstance(axis, Leaf):
+            yield [axis.size, self.reference(axis)]
+            return
+        parts, sign = (axis.factors, TIMES) if isinstance(axis, Prod) else (axis.terms, "+")
+        if not parts or not any(True for _ in leaves(axis)):
+            yield str(axis.size)
+            return
+        for i, part in enumerate(parts):
+            if i:
+                yield sign
+            if i == PARTS - 1 and len(parts) > PARTS:
+                yield f"… ({len(parts)} parts)"
+                return
+            nested = isinstance(axis, Prod) and not isinstance(part, Leaf)
+            yield from ["("] * nested
+            yield from self.tokens(part)
+            yield from [")"] * nested
+
+    def reference(self, leaf: Leaf) -> int:
+        if leaf.uid in self.group_of:
+            return self.group_of[leaf.uid]
+        if leaf.uid not in self.typed.pins:
+            return FREE
+        reason, node = self.reasons.split(self.typed.pins[leaf.uid])
+        source = self.strings.add(short_source(node.source) if node else "")
+        number = self.nodes[node.name] if node else -1
+        return -2 - self.pins.add((reason, number), [reason, number, source])
+
+    def kept(self, row: GroupRow) -> list[str] | None:
+        """The kept units as bits in hexadecimal, a string per row of a per-outer choice."""
+        units = self.subject.kept.get(self.subject.leaves[row.name])
+        if units is None:
+            return None
+        table = units.units if isinstance(units, PerOuter) else np.atleast_2d(units)
+        bits = np.zeros((len(table), row.units), dtype=bool)
+        np.put_along_axis(bits, table, True, axis=1)
+        return [np.packbits(line).tobytes().hex() for line in bits]
+
+    def root(self) -> int:
+        """The whole network: its inputs above, its outputs below."""
+        tree = module_tree(self.graph.nodes)
+        inputs = [(INPUT, self.value(v), v.name) for v in self.graph.inputs]
+        outputs = [(OUTPUT, self.value(v), v.name) for v in self.graph.outputs]
+        return self.cluster(tree, inputs, outputs)
+
+    def cluster(
+        self,
+        cluster: Cluster,
+        inputs: list[tuple[int, int, str]],
+        outputs: list[tuple[int, int, str]],
+    ) -> int:
+        """Number of a cluster, after its inner clusters.
+
+        Args:
+            cluster: the module.
+            inputs: item kind, number and name of each value that comes from outside.
+            outputs: the same for each value that is read outside.
+        """
+        items: list[tuple[int, int]] = [(kind, number) for kind, number, _ in inputs]
+        giver = {name: i for i, (_, _, name) in enumerate(inputs)}
+        takers: dict[str, list[int]] = {}
+        last_read = {
+            v.name: i for i, child in enumerate(cluster.children) for n in _members(child)
+            for v in n.inputs
+        }  # fmt: skip
+        last_read.update((name, len(cluster.children)) for _, _, name in outputs)
+        for i, child in enumerate(cluster.children):
+            place = len(items)
+            members = tuple(_members(child))
+            inside = {v.name for node in members for v in node.outputs}
+            read = dict.fromkeys(v for node in members for v in node.inputs)
+            taken = [v for v in read if v.name not in inside and v.name in giver]
+            for value in taken:
+                takers.setdefault(value.name, []).append(place)
+            if isinstance(child, Cluster):
+                given = [v for n in members for v in n.outputs if last_read.get(v.name, i) > i]
+                number = self.cluster(
+                    child,
+                    [(PORT_IN, self.value(v), v.name) for v in taken],
+                    [(PORT_OUT, self.value(v), v.name) for v in given],
+                )
+                items.append((CLUSTER, number))
+            else:
+                items.append((NODE, self.nodes[child.name]))
+            giver.update(dict.fromkeys(inside, place))
+        for kind, number, name in outputs:
+            takers.setdefault(name, []).append(len(items))
+            items.append((kind, number))
+        edges = [
+            (self.values[name], Edge(giver[name], tuple(targets)))
+            for name, targets in takers.items()
+            if name in giver
+        ]
+        rows = rows_of(len(items), [e for _, e in edges], len(inputs), len(outputs))
+        self.clusters.append(
+            {
+                "path": cluster.path,
+                "label": cluster.label,
+                "items": items,
+                "edges": [[value, edge.source, edge.targets] for value, edge in edges],
+                "rows": rows,
+            }
+        )
+        return len(self.clusters) - 1
+
+
+def _members(child: Node | Cluster) -> Iterator[Node]:
+    return child.nodes() if isinstance(child, Cluster) else iter((child,))
+
+
+def _settings(node: Node) -> str:
+    """The arguments that are no tensors."""
+    return ", ".join(
+        f"{name}={format_argument(argument)}"
+        for name, argument in node.arguments.items()
+        if argument is not None and not _is_tensor(argument)
+    )
+
+
+def _is_tensor(argument: Argument) -> bool:
+    return any(value.dtype != "int" for value in values_in(argument))

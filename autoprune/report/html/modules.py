@@ -1,0 +1,66 @@
+"""The nodes of a graph as a tree of the modules that call them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from autoprune.ir.graph import Node
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """One run of a module: the calls and the inner modules it makes, in order.
+
+    Attributes:
+        path: path of the module; empty for the whole network.
+        label: the path as far as the surrounding cluster does not say it already.
+        children: in order of execution. A cluster has at least two.
+    """
+
+    path: str
+    label: str
+    children: tuple[Node | Cluster, ...]
+
+    def nodes(self) -> Iterator[Node]:
+        """Every node inside, in order."""
+        for child in self.children:
+            if isinstance(child, Cluster):
+                yield from child.nodes()
+            else:
+                yield child
+
+
+def module_tree(nodes: Sequence[Node]) -> Cluster:
+    """Collapse nodes by the path of their module.
+
+    A module that calls others in between is one cluster for each run of calls: runs follow each
+    other, so the clusters of a level never depend on each other in a circle.
+    """
+    return Cluster("", "", _children(nodes, 0, ""))
+
+
+def _children(nodes: Sequence[Node], depth: int, parent: str) -> tuple[Node | Cluster, ...]:
+    found: list[Node | Cluster] = []
+    for path, group in groupby(nodes, key=lambda node: _path(node, depth)):
+        run = tuple(group)
+        if path is None:
+            found.extend(run)
+            continue
+        inner = _children(run, depth + 1, path)
+        if len(inner) > 1:
+            found.append(Cluster(path, _label(path, parent), inner))
+        else:  # A box with one box in it tells nothing; the inner one keeps its full name.
+            found.extend(inner)
+    return tuple(found)
+
+
+def _path(node: Node, depth: int) -> str | None:
+    paths = [path for path in node.module if path]
+    return paths[depth] if depth < len(paths) else None
+
+
+def _label(path: str, parent: str) -> str:
+    label = path.removeprefix(f"{parent}.") if parent else path
+    return ".".join(path.split(".")[-2:]) if label.isdigit() else label

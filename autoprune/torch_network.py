@@ -1,0 +1,202 @@
+"""Pruning a torch module: trace, choose, cut, check, and the model's own class where possible."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from autoprune.analysis.cost import CostModel
+from autoprune.analysis.groups import find_groups
+from autoprune.analysis.nesting import outer_leaves
+from autoprune.analysis.typing import infer
+from autoprune.backends.attributes import Inexpressible, shared_sizes
+from autoprune.backends.equality import cut_error, difference, run, tolerance
+from autoprune.backends.modules import make_plan, rebuild
+from autoprune.backends.own_class import Cut, in_own_class, inexpressible
+from autoprune.backends.torch import GraphNetwork, cut_graph, get_tensor
+from autoprune.errors import BudgetError, PlanError, TraceError
+from autoprune.frontends.torch import Traced, trace
+from autoprune.ir.group import Group
+from autoprune.ir.plan import Plan
+from autoprune.ir.positions import Kept
+from autoprune.passes.criteria import Array
+from autoprune.pipeline import (
+    Analysis,
+    Options,
+    Request,
+    allowed_groups,
+    analyse,
+    check_finite,
+    choose,
+    make_report,
+)
+from autoprune.report import Report
+from autoprune.torch_result import TorchResult
+
+
+def prune(model: nn.Module, example_inputs: Any, request: Request) -> TorchResult:
+    """See `autoprune.prune`."""
+    options = request.options
+    traced, analysis = _analysed(model, example_inputs, options)
+    weights = _weights(traced)
+    check_finite(weights)
+    allowed, reasons = allowed_groups(analysis, request.ignore, options)
+
+    def attempt(groups: Sequence[Group], left: Mapping[int, str]) -> tuple[TorchResult, Kept]:
+        free = frozenset(g.leaf.uid for g in groups)
+        ties = shared_sizes(model, analysis.typed, free) if options.keep_class else ()
+        kept = choose(analysis, weights, groups, ties, request)
+        return _cut(model, traced, analysis, kept, left, options), kept
+
+    result, kept = attempt(allowed, reasons)
+    if result.plan.rebuildable or not options.keep_class:
+        return result
+    cut = Cut(traced, analysis.typed, analysis.names, kept)
+    objections = inexpressible(model, cut, _roles(allowed, analysis.costs))
+    left_alone = {
+        uid: f"left alone, to keep the model's class: {objection}"
+        for uid, objection in objections.items()
+    }
+    rest = [g for g in allowed if g.leaf.uid not in objections]
+    try:
+        own, _ = attempt(rest, {**reasons, **left_alone})
+    except BudgetError:
+        return result
+    return own if own.plan.rebuildable and _worth(own.report, result.report) else result
+
+
+def _roles(groups: Sequence[Group], costs: CostModel) -> list[frozenset[int]]:
+    """Groups that play the same role in different layers, those with most parameters first."""
+    roles: dict[str, set[int]] = {}
+    for group in groups:
+        roles.setdefault(re.sub(r"\b\d+\.", "#.", group.name), set()).add(group.leaf.uid)
+    return sorted(
+        map(frozenset, roles.values()),
+        key=lambda uids: costs.params(dict.fromkeys(uids, 1)),
+    )
+
+
+def _worth(own: Report, full: Report) -> bool:
+    """Whether keeping the class leaves at least half of the reduction."""
+    return 2 * (own.before.params - own.after.params) >= full.before.params - full.after.params
+
+
+def inspect(model: nn.Module, example_inputs: Any, options: Options) -> Report:
+    """See `autoprune.inspect`."""
+    _, analysis = _analysed(model, example_inputs, options)
+    return make_report(analysis, {}, {})
+
+
+def apply_plan(
+    model: nn.Module, plan: Plan, example_inputs: Any = None, dynamic_shapes: Any = None
+) -> nn.Module:
+    """See `autoprune.apply_plan`."""
+    plan.check()
+    if plan.rebuildable:
+        return rebuild(model, plan)
+    if example_inputs is None:
+        raise PlanError(
+            "this plan's network is not of the model's own class and has to be traced",
+            hint="pass example_inputs",
+        )
+    traced = trace(model, example_inputs, dynamic_shapes=dynamic_shapes)
+    if traced.graph.digest != plan.graph:
+        raise PlanError(
+            "the plan was made for another graph",
+            hint="apply it to the architecture, and the library versions, it was made with",
+        )
+    typed = infer(traced.graph)
+    groups = {g.name: g for g in find_groups(typed)}
+    kept = plan.kept(groups, outer_leaves(typed, [g.leaf.uid for g in groups.values()]))
+    return cut_graph(traced, typed, kept).train(model.training)
+
+
+def _analysed(model: nn.Module, example_inputs: Any, options: Options) -> tuple[Traced, Analysis]:
+    traced = trace(model, example_inputs, dynamic_shapes=options.dynamic_shapes)
+    return traced, analyse(traced.graph, options)
+
+
+def _weights(traced: Traced) -> dict[str, Array]:
+    """Trained parameters as arrays, by value name."""
+    arrays: dict[str, Array] = {}
+    for parameter in traced.graph.parameters:
+        if parameter.kind == "parameter":
+            tensor = get_tensor(traced.module, parameter.names[0]).detach().cpu()
+            if tensor.dtype in (torch.bfloat16, torch.float16):
+                tensor = tensor.float()
+            arrays[parameter.value.name] = tensor.numpy()
+    return arrays
+
+
+def _cut(
+    model: nn.Module,
+    traced: Traced,
+    analysis: Analysis,
+    kept: Kept,
+    reasons: Mapping[int, str],
+    options: Options,
+) -> TorchResult:
+    """Cut the units that are not kept, check the law, and put the result together.
+
+    Args:
+        model: the user's model.
+        traced: the model as a graph.
+        analysis: of that graph.
+        kept: kept units by leaf.
+        reasons: by leaf, why a group was left alone.
+        options: the user's options.
+
+    Raises:
+        NotEqualError: if the cut network does not compute what the zeroed one does.
+    """
+    typed, groups = analysis.typed, analysis.groups
+    exact = {uid: units for uid, units in kept.items() if groups[uid].guarantee.exact}
+    error, small = cut_error(traced, typed, groups, exact)
+    approximate: float | None = None
+    if len(exact) < len(kept):
+        approximate, small = cut_error(traced, typed, groups, kept)
+    network, plan, reason = _network(model, traced, analysis, kept, small, options)
+    report = make_report(
+        analysis, kept, reasons,
+        module="GraphModule" if reason else "same class", module_reason=reason,
+        error=error, approximate_error=approximate,
+    )  # fmt: skip
+    return TorchResult(network, plan, report, model, traced.inputs, traced.dynamic_shapes)
+
+
+def _network(
+    model: nn.Module,
+    traced: Traced,
+    analysis: Analysis,
+    kept: Kept,
+    small: GraphNetwork,
+    options: Options,
+) -> tuple[nn.Module, Plan, str]:
+    """The pruned network as the model's own class, or the cut graph and why it has to be that."""
+    reason = "keep_class=False"
+    if options.keep_class:
+        try:
+            cut = Cut(traced, analysis.typed, analysis.names, kept)
+            return *in_own_class(model, cut, small), ""
+        except Inexpressible as inexpressible:
+            reason = str(inexpressible)
+    _check_export(model, traced)
+    plan = make_plan(analysis.typed, analysis.names, kept, None)
+    return small.train(model.training), plan, reason
+
+
+def _check_export(model: nn.Module, traced: Traced) -> None:
+    """A result that only exists as a graph is worth what the exported graph is worth."""
+    expected = run(copy.deepcopy(model).eval(), traced.inputs)
+    gap = difference(expected, run(traced.module, traced.inputs))
+    if gap > tolerance(expected):
+        raise TraceError(
+            f"the exported graph computes something else than the model (relative difference "
+            f"{gap:.1e})",
+            hint="the forward may draw random numbers or depend on state that the export froze",
+        )

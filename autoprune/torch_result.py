@@ -1,0 +1,110 @@
+"""The result of pruning a torch module: how to keep it, and how to read it back."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from autoprune.backends.equality import evaluating
+from autoprune.backends.latency import Latency
+from autoprune.backends.onnx import export_onnx, measure_latency
+from autoprune.errors import AutopruneError, PlanError
+from autoprune.frontends.torch import Inputs
+from autoprune.ir.files import replacing
+from autoprune.ir.plan import Plan
+from autoprune.result import Result
+
+
+@dataclass
+class TorchResult(Result[nn.Module]):
+    """What `prune` returns for a torch module: `model` is an independent trainable module.
+
+    `save` writes `.onnx` (exported, and compared with torch in ONNX Runtime before it is
+    written), `.pt2` (a `torch.export` program), `.safetensors` (the weights and the plan, for
+    `autoprune.load`) or `.json` (the plan alone).
+    """
+
+    _original: nn.Module = field(repr=False)
+    _inputs: Inputs = field(repr=False)
+    _dynamic_shapes: Any = field(default=None, repr=False)
+
+    def _writers(self) -> Mapping[str, Callable[[Path], object]]:
+        return {
+            ".onnx": self._save_onnx,
+            ".pt2": self._save_pt2,
+            ".safetensors": self._save_safetensors,
+            ".json": self.plan.save,
+        }
+
+    def _latency(self, threads: int, seconds: float, progress: Callable[[str], None]) -> Latency:
+        return measure_latency(
+            copy.deepcopy(self._original), self.model, self._inputs,
+            threads=threads, seconds=seconds, progress=progress,
+        )  # fmt: skip
+
+    def _save_onnx(self, path: Path) -> None:
+        export_onnx(self.model, self._inputs, path, dynamic_shapes=self._dynamic_shapes)
+
+    def _save_pt2(self, path: Path) -> None:
+        args, kwargs = self._inputs
+        try:
+            with evaluating(self.model):
+                program = torch.export.export(
+                    self.model, args, kwargs, dynamic_shapes=self._dynamic_shapes, strict=False
+                )
+        except Exception as error:
+            raise AutopruneError(
+                f"torch.export failed: {str(error).splitlines()[0]}",
+                where=str(path),
+                hint="save as .safetensors, which holds the weights and the plan",
+            ) from error
+        with replacing(path) as temporary:
+            torch.export.save(program, temporary)
+
+    def _save_safetensors(self, path: Path) -> None:
+        from safetensors import SafetensorError
+        from safetensors.torch import save_file
+
+        tensors: dict[str, torch.Tensor] = {}
+        seen: set[tuple[int, tuple[int, ...], int]] = set()
+        for name, tensor in self.model.state_dict().items():
+            key = (tensor.data_ptr(), tuple(tensor.shape), tensor.storage_offset())
+            if tensor.numel() and key in seen:
+                continue  # a tied name; loading the first one loads it too
+            seen.add(key)
+            tensors[name] = tensor.detach().contiguous()
+        metadata = {"autoprune.plan": self.plan.to_json()}
+        with replacing(path) as temporary:
+            try:
+                save_file(tensors, temporary, metadata=metadata)
+            except SafetensorError as error:
+                raise AutopruneError(f"safetensors failed: {error}", where=str(path)) from error
+
+
+def read_safetensors(path: str | Path) -> tuple[Plan, dict[str, torch.Tensor]]:
+    """The plan and the weights in a file that `Result.save` wrote.
+
+    Raises:
+        PlanError: if the file cannot be read or holds no plan.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise PlanError(f"the file cannot be read: {error}", where=str(path)) from error
+    if "autoprune.plan" not in metadata:
+        raise PlanError(
+            "the file holds weights but no plan",
+            where=str(path),
+            hint='use a file written by result.save("....safetensors")',
+        )
+    return Plan.from_json(metadata["autoprune.plan"]), tensors
