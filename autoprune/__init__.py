@@ -17,6 +17,7 @@ from autoprune.errors import (
     GraphError,
     NotEqualError,
     PlanError,
+    RuleError,
     TargetError,
     TraceError,
 )
@@ -33,12 +34,16 @@ __all__ = [
     "Plan",
     "PlanError",
     "Result",
+    "RuleError",
+    "State",
     "TargetError",
     "TraceError",
     "apply_plan",
+    "forget_rule",
     "inspect",
     "load",
     "prune",
+    "rule",
 ]
 
 # A public name belongs in three places: __all__, this table, and the imports for type checkers.
@@ -46,15 +51,20 @@ _MODULE_OF = {
     "Options": "autoprune.pipeline",
     "Plan": "autoprune.ir.plan",
     "Result": "autoprune.result",
+    "State": "autoprune.ops.rule",
     "apply_plan": "autoprune.api",
+    "forget_rule": "autoprune.ops.custom",
     "inspect": "autoprune.api",
     "load": "autoprune.api",
     "prune": "autoprune.api",
+    "rule": "autoprune.ops.custom",
 }
 
 if TYPE_CHECKING:
     from autoprune.api import apply_plan, inspect, load, prune
     from autoprune.ir.plan import Plan
+    from autoprune.ops.custom import forget_rule, rule
+    from autoprune.ops.rule import State
     from autoprune.pipeline import Options
     from autoprune.result import Result
 else:

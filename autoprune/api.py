@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
-from autoprune.errors import BudgetError, PlanError
+from autoprune.errors import BudgetError, PlanError, TraceError
 from autoprune.ir.plan import Plan
 from autoprune.passes.criteria import Criterion, find_criterion
 from autoprune.pipeline import DEFAULTS, Options, Request
 from autoprune.report import Report
 
 if TYPE_CHECKING:
+    import onnx
     from torch import nn
+    from typing_extensions import TypeIs
 
+    from autoprune.onnx_result import OnnxResult
     from autoprune.torch_result import TorchResult
 
 # Each framework is imported by the branch that needs it: neither has to be installed for the other.
 
 
+@overload
 def prune(
     model: nn.Module,
     example_inputs: Any,
@@ -32,7 +37,38 @@ def prune(
     multiple_of: int | None = None,
     seed: int = 0,
     options: Options = DEFAULTS,
-) -> TorchResult:
+) -> TorchResult: ...
+
+
+@overload
+def prune(
+    model: str | Path | onnx.ModelProto,
+    example_inputs: Any = None,
+    *,
+    flops: float | None = None,
+    params: float | None = None,
+    channels: float | None = None,
+    criterion: str | Criterion = "l2",
+    ignore: str | Sequence[str] = (),
+    multiple_of: int | None = None,
+    seed: int = 0,
+    options: Options = DEFAULTS,
+) -> OnnxResult: ...
+
+
+def prune(
+    model: nn.Module | str | Path | onnx.ModelProto,
+    example_inputs: Any = None,
+    *,
+    flops: float | None = None,
+    params: float | None = None,
+    channels: float | None = None,
+    criterion: str | Criterion = "l2",
+    ignore: str | Sequence[str] = (),
+    multiple_of: int | None = None,
+    seed: int = 0,
+    options: Options = DEFAULTS,
+) -> TorchResult | OnnxResult:
     """Return a smaller network that computes what the zeroed original computes.
 
     The model is traced on the example inputs, the groups of parameter slices that must go
@@ -40,8 +76,11 @@ def prune(
     model with them set to zero. The model passed in is not changed.
 
     Args:
-        model: any module that `torch.export` can trace; training or evaluation mode.
+        model: any module that `torch.export` can trace, in training or evaluation mode; or an
+            ONNX model as a path or a ModelProto.
         example_inputs: a tensor, a tuple of positional arguments, or a dict of keyword arguments.
+            For ONNX: an array, a sequence of arrays, a dict of arrays by input name, or None to
+            make some up.
         flops: fraction of the FLOPs to keep, met within 1 %.
         params: fraction of the parameters to keep, met within 1 %.
         channels: fraction of the units to keep in every group. Exactly one budget is given.
@@ -54,7 +93,7 @@ def prune(
         options: everything else.
 
     Raises:
-        TraceError: if the model does not run on the inputs or cannot be exported.
+        TraceError: if the model cannot be read, does not run on the inputs, or cannot be exported.
         BudgetError: if the budget is out of range or cannot be met.
         GraphError: if a weight is not finite, or `strict` meets an unknown operator.
         NotEqualError: if the cut network does not compute what the zeroed one does.
@@ -76,34 +115,59 @@ def prune(
         seed=seed,
         options=options,
     )
+    if _is_onnx(model):
+        from autoprune import onnx_network
+
+        return onnx_network.prune(model, example_inputs, request)
     from autoprune import torch_network
 
-    return torch_network.prune(model, example_inputs, request)
+    return torch_network.prune(model, _given(example_inputs), request)
 
 
 def inspect(
-    model: nn.Module,
-    example_inputs: Any,
+    model: nn.Module | str | Path | onnx.ModelProto,
+    example_inputs: Any = None,
     *,
     options: Options = DEFAULTS,
 ) -> Report:
     """What could be pruned: groups, guarantees, pinned axes and why, costs.
 
     Raises:
-        TraceError: if the model does not run on the inputs or cannot be exported.
+        TraceError: if the model cannot be read, does not run on the inputs, or cannot be exported.
     """
+    if _is_onnx(model):
+        from autoprune import onnx_network
+
+        return onnx_network.inspect(model, example_inputs, options)
     from autoprune import torch_network
 
-    return torch_network.inspect(model, example_inputs, options)
+    return torch_network.inspect(model, _given(example_inputs), options)
+
+
+@overload
+def apply_plan(
+    model: nn.Module, plan: Plan, example_inputs: Any = None, *, dynamic_shapes: Any = None
+) -> nn.Module: ...
+
+
+@overload
+def apply_plan(
+    model: str | Path | onnx.ModelProto, plan: Plan, example_inputs: Any = None
+) -> onnx.ModelProto: ...
 
 
 def apply_plan(
-    model: nn.Module, plan: Plan, example_inputs: Any = None, *, dynamic_shapes: Any = None
-) -> nn.Module:
+    model: nn.Module | str | Path | onnx.ModelProto,
+    plan: Plan,
+    example_inputs: Any = None,
+    *,
+    dynamic_shapes: Any = None,
+) -> nn.Module | onnx.ModelProto:
     """A copy of `model` cut as a plan says, ready to load a pruned checkpoint into.
 
     Args:
-        model: a fresh instance of the architecture the plan was made for, uncut.
+        model: a fresh instance of the architecture the plan was made for, uncut; or the ONNX
+            model it was made for.
         plan: a `Plan`.
         example_inputs: needed only if the pruned network is a GraphModule.
         dynamic_shapes: as given to `prune`, with example inputs.
@@ -111,6 +175,10 @@ def apply_plan(
     Raises:
         PlanError: if the plan was made for another architecture, or needs example inputs.
     """
+    if _is_onnx(model):
+        from autoprune import onnx_network
+
+        return onnx_network.apply_plan(model, plan, example_inputs)
     from autoprune import torch_network
 
     return torch_network.apply_plan(model, plan, example_inputs, dynamic_shapes)
@@ -148,6 +216,23 @@ def load(
             where=str(path),
         )
     return small
+
+
+def _is_onnx(model: Any) -> TypeIs[str | Path | onnx.ModelProto]:
+    """Whether it is a path or a ModelProto, without importing onnx."""
+    loaded = sys.modules.get("onnx")
+    return isinstance(model, str | Path) or (
+        loaded is not None and isinstance(model, loaded.ModelProto)
+    )
+
+
+def _given(example_inputs: Any) -> Any:
+    if example_inputs is None:
+        raise TraceError(
+            "a torch module can only be traced on example inputs",
+            hint="pass a tensor, a tuple of positional or a dict of keyword arguments",
+        )
+    return example_inputs
 
 
 def _check_counts(**counts: int) -> None:

@@ -9,20 +9,23 @@ from typing import Any
 from autoprune import __version__
 
 SUFFIXES = (".onnx", ".pt2", ".safetensors", ".json")
+ONNX_SUFFIXES = (".onnx", ".json")
+"""What a pruned ONNX model can be saved as."""
 
 EPILOG = """\
-MODEL is a .pt2 file (torch.export.save), or package.module:callable. The callable takes no
-arguments and returns the network, or the network and its example inputs as a pair; the current
-folder is searched too. Pickles (.pt, .pth) are never loaded.
+MODEL is an .onnx file, a .pt2 file (torch.export.save), or package.module:callable. The callable
+takes no arguments and returns the network, or the network and its example inputs as a pair; the
+current folder is searched too. Pickles (.pt, .pth) are never loaded.
 
 INPUT is [name=]shape[:dtype[:upper bound]] and is filled with random values. It may be left out
-if MODEL brings its own example inputs.
+if MODEL brings its own example inputs or is an .onnx file.
 
 examples:
-  autoprune inspect net:build --input 1x3x224x224
+  autoprune inspect net:build --input 1x3x224x224 --html net.html
   autoprune prune net:build --input 1x3x224x224 --flops 0.5 -o small.onnx -o small.safetensors
   autoprune prune net.pt2 --params 0.3 --multiple-of 16 -o small.pt2
   autoprune prune encoder:build --input input_ids=1x128:int64:30522 --flops 0.7 -o small.onnx
+  autoprune prune net.onnx --flops 0.5 -o small.onnx
   autoprune demo
 """
 
@@ -58,7 +61,9 @@ def _command(commands: Any, name: str, text: str) -> argparse.ArgumentParser:
 
 
 def _model_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", help="file.pt2 or package.module:callable")
+    parser.add_argument(
+        "model", metavar="MODEL", help="file.onnx, file.pt2 or package.module:callable"
+    )
     parser.add_argument(
         "--input", action="append", default=[], dest="inputs", metavar="INPUT",
         help="shape of an input, such as 1x3x224x224; repeat it for several inputs",
@@ -70,6 +75,14 @@ def _model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--report", type=Path, metavar="JSON", help="write the whole report to this file"
     )
+    parser.add_argument(
+        "--html", type=Path, metavar="HTML",
+        help="write the report as one page, with the network drawn, to this file",
+    )  # fmt: skip
+    parser.add_argument(
+        "--all", action="store_true", dest="everything",
+        help="print every group and every axis kept whole",
+    )  # fmt: skip
 
 
 def _inspect_parser(parser: argparse.ArgumentParser) -> None:

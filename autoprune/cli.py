@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from autoprune.arguments import SUFFIXES, parser
+from autoprune.arguments import ONNX_SUFFIXES, SUFFIXES, parser
 from autoprune.errors import AutopruneError
+from autoprune.ir.files import write_atomically
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from autoprune.report import Report
     from autoprune.result import Result
 
 Say = Callable[[str], None]
@@ -91,10 +93,14 @@ def _progress() -> Iterator[Say]:
         yield say
 
 
-def _load(options: argparse.Namespace) -> tuple[nn.Module, Any]:
-    from autoprune.loading import load_model, make_inputs, parse_input
+def _load(options: argparse.Namespace) -> tuple[nn.Module | Path, Any]:
+    from autoprune.input_specs import make_arrays, parse_input
 
     specs = [parse_input(text) for text in options.inputs]
+    if _is_onnx(options.model):
+        return Path(options.model), make_arrays(specs) if specs else None
+    from autoprune.loading import load_model, make_inputs
+
     model, example = load_model(options.model)
     if specs:
         example = make_inputs(specs)
@@ -113,8 +119,12 @@ def _load(options: argparse.Namespace) -> tuple[nn.Module, Any]:
     return model, example
 
 
+def _is_onnx(model: str) -> bool:
+    return Path(model).suffix == ".onnx"
+
+
 def _inspect(options: argparse.Namespace) -> None:
-    _check_writable([options.report] if options.report else [])
+    _check_writable(_report_files(options))
     with _progress() as say:
         say("loading the model")
         model, example = _load(options)
@@ -123,21 +133,21 @@ def _inspect(options: argparse.Namespace) -> None:
 
         choices = autoprune.Options(strict=options.strict, dynamic_shapes=_dynamic(options))
         report = autoprune.inspect(model, example, options=choices)
-    if options.report:
-        report.save(options.report)
-    Console().print(report)
+    _save_report(report, options)
+    Console().print(report.table(everything=options.everything))
 
 
 def _prune(options: argparse.Namespace) -> None:
     for path in options.outputs:
-        if path.suffix not in SUFFIXES:
+        suffixes = ONNX_SUFFIXES if _is_onnx(options.model) else SUFFIXES
+        if path.suffix not in suffixes:
             raise AutopruneError(
                 f"cannot save as {path.suffix or 'a file without suffix'}",
                 where=str(path),
-                hint=f"use one of {', '.join(SUFFIXES)}",
+                hint=f"use one of {', '.join(suffixes)}",
             )
-    extra = [path for path in (options.plan, options.report) if path]
-    written = [*options.outputs, *extra]
+    plan = [options.plan] if options.plan else []
+    written = [*options.outputs, *plan, *_report_files(options)]
     _check_writable(written)
     with _progress() as say:
         say("loading the model")
@@ -150,12 +160,11 @@ def _prune(options: argparse.Namespace) -> None:
         problem = "" if options.no_latency else _measure(result, options.threads, say)
     if options.plan:
         result.plan.save(options.plan)
-    if options.report:
-        result.report.save(options.report)
+    _save_report(result.report, options)
     _show(result, written, problem, options)
 
 
-def _pruned(model: nn.Module, example: Any, options: argparse.Namespace) -> Result[Any]:
+def _pruned(model: nn.Module | Path, example: Any, options: argparse.Namespace) -> Result[Any]:
     import autoprune
 
     return autoprune.prune(
@@ -192,7 +201,7 @@ def _show(
     from autoprune.report import heading, quantity
 
     console = Console()
-    console.print(result.report)
+    console.print(result.report.table(everything=options.everything))
     latency = result.report.latency
     if latency is not None and latency.speedup < 1.05 and (options.multiple_of or 8) < 16:
         print("It is hardly faster. ONNX Runtime likes even channel counts: try --multiple-of 16.")
@@ -201,6 +210,17 @@ def _show(
         print(f"{path}  ({quantity(path.stat().st_size)}B)")
     if problem:
         print(f"latency was not measured: {problem}", file=sys.stderr)
+
+
+def _report_files(options: argparse.Namespace) -> list[Path]:
+    return [path for path in (options.report, options.html) if path]
+
+
+def _save_report(report: Report, options: argparse.Namespace) -> None:
+    if options.report:
+        write_atomically(options.report, report.to_json().encode())
+    if options.html:
+        write_atomically(options.html, report.to_html(options.html.stem).encode())
 
 
 def _check_writable(paths: Sequence[Path]) -> None:

@@ -18,12 +18,13 @@ import numpy as np
 
 from autoprune.analysis.cost import CostModel
 from autoprune.analysis.groups import Groups, find_groups
+from autoprune.analysis.nesting import outer_leaves
 from autoprune.analysis.resizing import sizes_of
 from autoprune.analysis.typing import TypedGraph, infer, unused_parameters
 from autoprune.errors import AutopruneError, BudgetError, GraphError
 from autoprune.ir.graph import Graph
 from autoprune.ir.group import Group
-from autoprune.ir.positions import Indices, Kept
+from autoprune.ir.positions import Kept
 from autoprune.passes.allocation import (
     Candidate,
     block_sizes,
@@ -32,6 +33,7 @@ from autoprune.passes.allocation import (
     roomy_block,
 )
 from autoprune.passes.criteria import Array, Criterion, GroupWeights, score
+from autoprune.passes.roles import role, same_roles
 from autoprune.report import Report, Subject
 from autoprune.report.explain import group_rows, pinned_rows, unknown_operators
 
@@ -52,18 +54,28 @@ class Options:
         min_units: units of a group that stay at least.
         allocation: `uniform` removes the same share of every group, `global` the lowest scores
             relative to the mean of their group, wherever they are.
-        keep_class: keep kept counts such that the result can be of the model's own class, and
-            return one where possible; otherwise a GraphModule.
+        keep_class: return a network of the model's own class where possible, otherwise a
+            GraphModule. Groups that its forward cannot follow are left alone, unless that is
+            more than half of the reduction.
+        keep_config: also leave alone what the model's configuration object cannot describe, so
+            that `save_pretrained` and `from_pretrained` work; layers shrink alike.
         dynamic_shapes: None, `"batch"`, or what `torch.export.export` takes.
         strict: an operator without a rule is an error instead of pinning what it touches.
+        per_outer: where a group occurs only under another axis, such as the width of heads under
+            the heads, keep the best units of each unit of that axis; otherwise the same for all.
+        uniform: groups that play the same role in repeated layers keep the same number of units,
+            as programs that serve language models expect; if one of them cannot shrink, none does.
     """
 
     approximate: bool = False
     min_units: int = 1
     allocation: Literal["uniform", "global"] = "uniform"
     keep_class: bool = True
+    keep_config: bool = False
     dynamic_shapes: Any = None
     strict: bool = False
+    per_outer: bool = True
+    uniform: bool = False
 
 
 DEFAULTS = Options()
@@ -192,7 +204,23 @@ def allowed_groups(
             reasons[group.leaf.uid] = f"left alone: {group.reason}"
         else:
             allowed.append(group)
+    if options.uniform:
+        allowed = _with_their_roles(analysis.found, allowed, reasons)
     return allowed, reasons
+
+
+def _with_their_roles(
+    found: Groups, allowed: Sequence[Group], reasons: dict[int, str]
+) -> list[Group]:
+    """The groups of whose role no other keeps its size; the reasons for the rest are added."""
+    whole = {role(axis.name, axis.size): axis.name for axis in found.pinned}
+    whole |= {role(g.name, g.units): g.name for g in found if g.leaf.uid in reasons}
+    shrinking = [g for g in allowed if role(g.name, g.units) not in whole]
+    for group in allowed:
+        if group not in shrinking:
+            fellow = whole[role(group.name, group.units)]
+            reasons[group.leaf.uid] = f"left alone: uniform=True, and {fellow} keeps its size"
+    return shrinking
 
 
 def _matches(name: str, pattern: str) -> bool:
@@ -208,7 +236,7 @@ def choose(
     allowed: Sequence[Group],
     ties: Iterable[frozenset[int]],
     request: Request,
-) -> dict[int, Indices]:
+) -> Kept:
     """Kept units by leaf, such that the budget is met.
 
     Args:
@@ -225,19 +253,32 @@ def choose(
     multiple_of, options = request.multiple_of, request.options
     types, ties = analysis.typed.types, list(ties)
     rng = np.random.default_rng(request.seed)
-    scores = [
-        score(request.criterion, GroupWeights(group, weights, types, rng)) for group in allowed
-    ]
     free = frozenset(g.leaf.uid for g in allowed)
+    outers = outer_leaves(analysis.typed, free) if options.per_outer else {}
+    scores = [
+        score(
+            request.criterion,
+            GroupWeights(group, weights, types, rng, outers.get(group.leaf.uid)),
+        )
+        for group in allowed
+    ]
+    if options.uniform:
+        ties.extend(same_roles(allowed))
     cost = analysis.costs.flops if name == "flops" else analysis.costs.params
     axes = [axis for parameter in weights for axis in types[parameter]]
 
-    def meet(multiple: int) -> dict[int, Indices]:
+    def meet(multiple: int) -> Kept:
         blocks = block_sizes(axes, free, multiple)
         if multiple_of is None:
             blocks = {g.leaf.uid: roomy_block(g.units, blocks[g.leaf.uid]) for g in allowed}
         candidates = [
-            Candidate(group, scored, blocks[group.leaf.uid], options.min_units)
+            Candidate(
+                group,
+                scored,
+                blocks[group.leaf.uid],
+                options.min_units,
+                outers.get(group.leaf.uid),
+            )
             for group, scored in zip(allowed, scores, strict=True)
         ]
         if name == "channels":

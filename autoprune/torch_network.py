@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,17 +15,19 @@ from torch import nn
 from autoprune.analysis.cost import CostModel
 from autoprune.analysis.groups import find_groups
 from autoprune.analysis.nesting import outer_leaves
+from autoprune.analysis.planning import make_plan
+from autoprune.analysis.resizing import shrunk_sizes
 from autoprune.analysis.typing import infer
 from autoprune.backends.attributes import Inexpressible, shared_sizes
+from autoprune.backends.configuration import follow_configuration
 from autoprune.backends.equality import cut_error, difference, run, tolerance
-from autoprune.backends.modules import make_plan, rebuild
+from autoprune.backends.modules import rebuild
 from autoprune.backends.own_class import Cut, in_own_class, inexpressible
 from autoprune.backends.torch import GraphNetwork, cut_graph, get_tensor
 from autoprune.errors import BudgetError, PlanError, TraceError
 from autoprune.frontends.torch import Traced, trace
 from autoprune.ir.group import Group
 from autoprune.ir.plan import Plan
-from autoprune.ir.positions import Kept
 from autoprune.passes.criteria import Array
 from autoprune.pipeline import (
     Analysis,
@@ -47,27 +51,43 @@ def prune(model: nn.Module, example_inputs: Any, request: Request) -> TorchResul
     check_finite(weights)
     allowed, reasons = allowed_groups(analysis, request.ignore, options)
 
-    def attempt(groups: Sequence[Group], left: Mapping[int, str]) -> tuple[TorchResult, Kept]:
+    def attempt(groups: Sequence[Group], left: Mapping[int, str]) -> _Attempt:
         free = frozenset(g.leaf.uid for g in groups)
         ties = shared_sizes(model, analysis.typed, free) if options.keep_class else ()
         kept = choose(analysis, weights, groups, ties, request)
-        return _cut(model, traced, analysis, kept, left, options), kept
+        cut = Cut(traced, analysis.typed, analysis.names, kept)
+        return _cut(model, cut, analysis, left, options)
 
-    result, kept = attempt(allowed, reasons)
-    if result.plan.rebuildable or not options.keep_class:
-        return result
-    cut = Cut(traced, analysis.typed, analysis.names, kept)
-    objections = inexpressible(model, cut, _roles(allowed, analysis.costs))
+    full = attempt(allowed, reasons)
+    if not options.keep_class or full.as_wanted(options):
+        return full.result
+    roles = _roles(allowed, analysis.costs)
+    objections = inexpressible(model, full.cut, roles, configured=options.keep_config)
     left_alone = {
         uid: f"left alone, to keep the model's class: {objection}"
         for uid, objection in objections.items()
     }
     rest = [g for g in allowed if g.leaf.uid not in objections]
     try:
-        own, _ = attempt(rest, {**reasons, **left_alone})
+        own = attempt(rest, {**reasons, **left_alone})
     except BudgetError:
-        return result
-    return own if own.plan.rebuildable and _worth(own.report, result.report) else result
+        return full.result
+    asked_for = options.keep_config and own.as_wanted(options)
+    worthwhile = asked_for or _worth(own.result.report, full.result.report)
+    return own.result if own.result.plan.rebuildable and worthwhile else full.result
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """A result, what was cut for it, and why its configuration cannot describe it, if so."""
+
+    result: TorchResult
+    cut: Cut
+    obstacle: str
+
+    def as_wanted(self, options: Options) -> bool:
+        described = not (options.keep_config and self.obstacle)
+        return self.result.plan.rebuildable and described
 
 
 def _roles(groups: Sequence[Group], costs: CostModel) -> list[frozenset[int]]:
@@ -134,59 +154,55 @@ def _weights(traced: Traced) -> dict[str, Array]:
 
 
 def _cut(
-    model: nn.Module,
-    traced: Traced,
-    analysis: Analysis,
-    kept: Kept,
-    reasons: Mapping[int, str],
-    options: Options,
-) -> TorchResult:
+    model: nn.Module, cut: Cut, analysis: Analysis, reasons: Mapping[int, str], options: Options
+) -> _Attempt:
     """Cut the units that are not kept, check the law, and put the result together.
 
     Args:
         model: the user's model.
-        traced: the model as a graph.
+        cut: the model as a graph, and what to keep of it.
         analysis: of that graph.
-        kept: kept units by leaf.
         reasons: by leaf, why a group was left alone.
         options: the user's options.
 
     Raises:
         NotEqualError: if the cut network does not compute what the zeroed one does.
     """
-    typed, groups = analysis.typed, analysis.groups
+    traced, typed, kept, groups = cut.traced, cut.typed, cut.kept, analysis.groups
     exact = {uid: units for uid, units in kept.items() if groups[uid].guarantee.exact}
     error, small = cut_error(traced, typed, groups, exact)
     approximate: float | None = None
     if len(exact) < len(kept):
         approximate, small = cut_error(traced, typed, groups, kept)
-    network, plan, reason = _network(model, traced, analysis, kept, small, options)
+    network, plan, reason = _network(model, cut, small, options)
     report = make_report(
         analysis, kept, reasons,
         module="GraphModule" if reason else "same class", module_reason=reason,
         error=error, approximate_error=approximate,
     )  # fmt: skip
-    return TorchResult(network, plan, report, model, traced.inputs, traced.dynamic_shapes)
+    obstacle = ""
+    if not reason:
+        changes = shrunk_sizes(typed, kept)
+        obstacle = follow_configuration(network, plan, changes, traced.inputs)
+    if obstacle:
+        note = f"Its configuration cannot describe it ({obstacle}): save it with its plan."
+        report = dataclasses.replace(report, notes=(*report.notes, note))
+    result = TorchResult(network, plan, report, model, traced.inputs, traced.dynamic_shapes)
+    return _Attempt(result, cut, obstacle)
 
 
 def _network(
-    model: nn.Module,
-    traced: Traced,
-    analysis: Analysis,
-    kept: Kept,
-    small: GraphNetwork,
-    options: Options,
+    model: nn.Module, cut: Cut, small: GraphNetwork, options: Options
 ) -> tuple[nn.Module, Plan, str]:
     """The pruned network as the model's own class, or the cut graph and why it has to be that."""
     reason = "keep_class=False"
     if options.keep_class:
         try:
-            cut = Cut(traced, analysis.typed, analysis.names, kept)
             return *in_own_class(model, cut, small), ""
         except Inexpressible as inexpressible:
             reason = str(inexpressible)
-    _check_export(model, traced)
-    plan = make_plan(analysis.typed, analysis.names, kept, None)
+    _check_export(model, cut.traced)
+    plan = make_plan(cut.typed, cut.names, cut.kept, None)
     return small.train(model.training), plan, reason
 
 

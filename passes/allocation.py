@@ -18,7 +18,7 @@ import numpy as np
 from autoprune.errors import BudgetError
 from autoprune.ir.axes import Axis, Leaf, Sum
 from autoprune.ir.group import Group
-from autoprune.ir.positions import Indices
+from autoprune.ir.positions import Indices, Kept, PerOuter
 from autoprune.passes.criteria import Scores
 
 TOLERANCE = 0.01
@@ -31,15 +31,18 @@ class Candidate:
 
     Attributes:
         group: the group.
-        scores: importance of each unit; shape [units].
+        scores: importance of each unit; shape [units], or [outer units, units] to choose units
+            anew for each outer unit.
         block: kept counts are multiples of this (or all units).
         least: units that stay at least.
+        outer: the leaf that the outer units belong to, if there are any.
     """
 
     group: Group
     scores: Scores
     block: int = 1
     least: int = 1
+    outer: Leaf | None = None
 
 
 @dataclass(frozen=True)
@@ -146,9 +149,9 @@ def _step_score(bundle: _Bundle, level: int) -> float:
     """Mean score of the units a step removes, relative to the mean score of their group."""
     shares = []
     for i, member in enumerate(bundle.members):
-        ranked = np.sort(member.scores)
+        ranked = np.sort(member.scores, axis=-1)
         units = member.group.units
-        gone = ranked[units - bundle.levels[level - 1][i] : units - bundle.levels[level][i]]
+        gone = ranked[..., units - bundle.levels[level - 1][i] : units - bundle.levels[level][i]]
         shares.append(float(gone.mean() / max(float(ranked.mean()), 1e-30)))
     return float(np.mean(shares))
 
@@ -161,21 +164,26 @@ def _counts(bundles: Sequence[_Bundle], levels: Sequence[int]) -> dict[int, int]
     }
 
 
-def _keep_best(bundles: Sequence[_Bundle], levels: Sequence[int]) -> dict[int, Indices]:
+def _keep_best(bundles: Sequence[_Bundle], levels: Sequence[int]) -> Kept:
     """The best-scored units of each group; ties go to the lower index."""
-    kept: dict[int, Indices] = {}
+    kept: dict[int, Indices | PerOuter] = {}
     for bundle, level in zip(bundles, levels, strict=True):
         for i, member in enumerate(bundle.members):
             count = bundle.levels[level][i]
             if count < member.group.units:
-                best = np.argsort(-member.scores, kind="stable")[:count]
-                kept[member.group.leaf.uid] = np.sort(best).astype(np.intp)
+                ranked = np.argsort(-member.scores, kind="stable", axis=-1)
+                best = np.sort(ranked[..., :count], axis=-1).astype(np.intp)
+                kept[member.group.leaf.uid] = (
+                    best
+                    if member.outer is None or best.ndim == 1
+                    else PerOuter(member.outer.uid, best)
+                )
     return kept
 
 
 def keep_share(
     candidates: Sequence[Candidate], share: float, ties: Iterable[frozenset[int]] = ()
-) -> dict[int, Indices]:
+) -> Kept:
     """Keep the same share of every group, as nearly as blocks and minima allow.
 
     Returns kept units by leaf; groups that stay whole are left out.
@@ -201,7 +209,7 @@ def meet_budget(
     *,
     ties: Iterable[frozenset[int]] = (),
     strategy: Literal["uniform", "global"] = "uniform",
-) -> dict[int, Indices]:
+) -> Kept:
     """Remove units until `cost` is `share` of the full cost.
 
     Args:

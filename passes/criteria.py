@@ -1,7 +1,9 @@
 """Importance of units: a criterion maps the weights of a group to one score per unit.
 
 The units with the lowest scores are removed first. A criterion is any function from
-`GroupWeights` to an array of `units` scores.
+`GroupWeights` to an array of `units` scores. Where the units may be chosen anew for each unit of
+an outer axis, for each head say, it may score each of these choices, as an array of shape
+[outer units, units]; `GroupWeights.sums` does.
 """
 
 from __future__ import annotations
@@ -14,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from autoprune.errors import AutopruneError
-from autoprune.ir.axes import Axis
-from autoprune.ir.group import Group
-from autoprune.ir.positions import unit_positions
+from autoprune.ir.axes import Axis, Leaf
+from autoprune.ir.group import Group, Occurrence
+from autoprune.ir.positions import Indices, unit_at, unit_positions
 
 Array = npt.NDArray[Any]
 Scores = npt.NDArray[np.float64]
@@ -31,20 +33,29 @@ class GroupWeights:
         weights: by parameter name, the whole tensor.
         types: by parameter name, the axis type of each dimension.
         rng: seeded generator, for criteria that draw.
+        outer: the leaf per whose units the group's units are chosen, or None.
     """
 
     group: Group
     weights: Mapping[str, Array]
     types: Mapping[str, tuple[Axis, ...]]
     rng: np.random.Generator
+    outer: Leaf | None = None
 
     @property
     def units(self) -> int:
         """Number of units."""
         return self.group.units
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the scores: [units], or [outer units, units] where those may be told apart."""
+        return (self.units,) if self.outer is None else (self.outer.size, self.units)
+
     def sums(self, function: Callable[[Array], Array]) -> Scores:
-        """Sum of an elementwise function over all weights of each unit; shape [units]."""
+        """Sum of an elementwise function over all weights of each unit, in the shape of scores."""
+        if self.outer is not None:
+            return self._sums_per(self.outer, function)
         total = np.zeros(self.units)
         for occurrence in self.group.occurrences:
             weight = self.weights.get(occurrence.parameter)
@@ -56,8 +67,36 @@ class GroupWeights:
             total += per_position[unit_positions(axis, self.group.leaf.uid)].sum(axis=1)
         return total
 
+    def _sums_per(self, outer: Leaf, function: Callable[[Array], Array]) -> Scores:
+        total = np.zeros(outer.size * self.units)
+        for occurrence in self.group.occurrences:
+            weight = self.weights.get(occurrence.parameter)
+            if weight is None:
+                continue
+            owners, dims = self._owners(outer, occurrence)
+            others = tuple(d for d in range(weight.ndim) if d not in dims)
+            sums = function(weight).sum(axis=others, dtype=np.float64)
+            owned = owners >= 0
+            total += np.bincount(owners[owned], sums[owned], minlength=total.size)
+        return total.reshape(self.shape)
+
+    def _owners(self, outer: Leaf, occurrence: Occurrence) -> tuple[Indices, frozenset[int]]:
+        """The place among the scores of the positions along some dimensions, -1 for none."""
+        axes, dim = self.types[occurrence.parameter], occurrence.dim
+        inner = unit_at(axes[dim], self.group.leaf.uid)
+        if outer.uid in axes[dim].uids:
+            owners = unit_at(axes[dim], outer.uid) * self.units + inner
+            return np.where(inner < 0, -1, owners), frozenset((dim,))
+        (other,) = (d for d, axis in enumerate(axes) if outer.uid in axis.uids)
+        rows = unit_at(axes[other], outer.uid)
+        grid = np.where(inner < 0, -1, rows[:, None] * self.units + inner)
+        return grid if other < dim else grid.T, frozenset((dim, other))
+
     def matrices(self) -> list[Array]:
-        """Per occurrence, the weights of each unit as a row; shape [units, weights of a unit]."""
+        """Per occurrence, the weights of each unit as a row; shape [units, weights of a unit].
+
+        Scores made of them choose the same units for every outer unit.
+        """
         rows = []
         for occurrence in self.group.occurrences:
             weight = self.weights.get(occurrence.parameter)
@@ -82,7 +121,7 @@ def l2(weights: GroupWeights) -> Scores:
 
 def random(weights: GroupWeights) -> Scores:
     """Independent uniform scores: the baseline every criterion must beat."""
-    return weights.rng.random(weights.units)
+    return weights.rng.random(weights.shape)
 
 
 CRITERIA: dict[str, Criterion] = {"l2": l2, "random": random}
@@ -109,7 +148,8 @@ def score(criterion: Criterion, weights: GroupWeights) -> Scores:
     """Apply a criterion and check what it returns.
 
     Raises:
-        AutopruneError: if it does not return one finite number per unit.
+        AutopruneError: if it does not return one finite number per unit (or per unit of the
+            outer axis and unit).
     """
     try:
         scores = np.asarray(criterion(weights), dtype=np.float64)
@@ -118,7 +158,7 @@ def score(criterion: Criterion, weights: GroupWeights) -> Scores:
             f"a criterion must return {weights.units} finite scores: {error}",
             where=f"group {weights.group.name}",
         ) from error
-    if scores.shape != (weights.units,) or not np.isfinite(scores).all():
+    if scores.shape not in ((weights.units,), weights.shape) or not np.isfinite(scores).all():
         raise AutopruneError(
             f"a criterion must return {weights.units} finite scores, got shape {scores.shape}",
             where=f"group {weights.group.name}",

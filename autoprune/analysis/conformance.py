@@ -122,8 +122,8 @@ def faults(sample: Sample, operator: Operator) -> list[Fault]:
         if not wrong and _claim(sample, operator, typed, leaf, seen[0].states)[1].exact:
             exact.append(leaf)
     if not found and len(exact) > 1:
-        together = _together(sample, operator, typed, exact)
-        found.extend([] if together is None else [together])
+        joint = together(sample, operator, typed, exact)
+        found.extend([] if joint is None else [joint])
     return found
 
 
@@ -216,7 +216,8 @@ def _observe(
         shape = typed.types[value.name]
         expected = kept_part(whole, shape, kept)
         if part.shape != expected.shape:
-            raise RuleError(f"{value} is {list(part.shape)}, not {list(expected.shape)} as stated")
+            label = sample.labels[value.name]
+            raise RuleError(f"{label} is {list(part.shape)}, not {list(expected.shape)} as stated")
         worst, same = max(worst, gap(expected, part)), same and equal(expected, part)
         mask = mask_of(whole.shape, shape, leaf.uid, units)
         removed.append(_state(whole[mask], again[mask] if again.shape == mask.shape else None))
@@ -254,21 +255,22 @@ def judge(
 ) -> Fault | None:
     """The claim that an observation refutes, if any."""
     state, guarantee = _claim(sample, operator, typed, leaf, seen.states)
+    if not guarantee.exact:
+        return None
     put = ", ".join(
-        f"{'zero' if s is State.ZERO else 'any value'} in `{name}`"
+        f"{sample.labels[name]} {'zero' if s is State.ZERO else 'anything'} there"
         for name, s in seen.states.items()
     )
     at = f"units {_listed(seen.units)} of {leaf.size} ({put})"
-    if not guarantee.exact:
-        return None
     if not seen.equal:
-        how = f"by {seen.gap:.2g} of its magnitude" if np.isfinite(seen.gap) else "its very shape"
-        return Fault(places(typed, leaf), f"removing {at} changes what should stay, {how}")
-    for value, found in zip(typed.graph.nodes[0].outputs, seen.removed, strict=True):
+        how = f"by {seen.gap:.2g} of its magnitude" if np.isfinite(seen.gap) else "to not a number"
+        return Fault(places(typed, leaf), f"cutting {at} changes what should stay, {how}")
+    for value, found in zip(sample.node.outputs, seen.removed, strict=True):
         carried = any(leaf.uid in axis.uids for axis in typed.types[value.name])
         is_index = len(seen.removed) > 1 and value.dtype.startswith("int")
         if carried and not is_index and found > state:
-            text = f"{value} is claimed to be {_NAMES[state]} at {at}, and is {_NAMES[found]}"
+            label = sample.labels[value.name]
+            text = f"{label} is claimed to be {_NAMES[state]} at {at}, and is {_NAMES[found]}"
             return Fault(places(typed, leaf), text, equations=False)
     return None
 
@@ -286,7 +288,7 @@ def _listed(units: Indices) -> str:
     return f"{shown}, ..." if len(units) > 4 else shown
 
 
-def _together(
+def together(
     sample: Sample, operator: Operator, typed: TypedGraph, exact: Sequence[Leaf]
 ) -> Fault | None:
     """Remove units of all axes at once."""
@@ -307,5 +309,6 @@ def _together(
         whole = outputs_of(sample, zeroed)
         for value, a, b in zip(sample.node.outputs, whole, cut, strict=True):
             if not equal(kept_part(a, typed.types[value.name], kept), b):
-                return Fault((), f"cutting several axes at once changes {value}")
+                label = sample.labels[value.name]
+                return Fault((), f"cutting several axes at once changes {label}")
     return None

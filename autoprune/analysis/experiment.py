@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from autoprune.errors import RuleError
-from autoprune.ir.graph import Argument, Node, Value
+from autoprune.ir.graph import Argument, Node, Value, values_in
 from autoprune.ir.positions import Indices, cut_array, unit_positions
 from autoprune.ops.rule import Resized, Shape
 
@@ -37,12 +38,29 @@ class Sample:
         operands: the tensors, by value name.
         run: calls the operator.
         constants: operands that are the same in every call, such as weights.
+        shares: outputs may share memory with the operands.
     """
 
     node: Node
     operands: Operands
     run: Runner
     constants: frozenset[str] = frozenset()
+    shares: bool = False
+
+    @cached_property
+    def labels(self) -> Mapping[str, str]:
+        """How an author of rules calls the values: by argument, and outputs by number."""
+        found: dict[str, str] = {}
+        for name, argument in self.node.arguments.items():
+            if isinstance(argument, Value):
+                found.setdefault(argument.name, f"`{name}`")
+            else:
+                for i, value in enumerate(values_in(argument)):
+                    found.setdefault(value.name, f"`{name}[{i}]`")
+        several = len(self.node.outputs) > 1
+        for i, value in enumerate(self.node.outputs):
+            found[value.name] = f"output {i}" if several else "the output"
+        return found
 
 
 def outputs_of(sample: Sample, operands: Operands, call: Resized | None = None) -> list[Array]:

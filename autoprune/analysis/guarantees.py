@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from autoprune.analysis.typing import TypedGraph
 from autoprune.ir.graph import Node
 from autoprune.ir.group import Guarantee
+from autoprune.ops.creation import draws
 from autoprune.ops.rule import State, Zeroing, writes_in_place
 
 
@@ -95,7 +96,7 @@ def _constants(typed: TypedGraph) -> frozenset[str]:
     """Values that depend on parameters alone, not on the graph's inputs or on chance."""
     constants = {p.value.name for p in typed.graph.parameters}
     for node in typed.graph.nodes:
-        if "rand" in node.op or "bernoulli" in node.op:
+        if draws(node.op):
             continue
         if all(v.name in constants or v.dtype == "int" for v in node.inputs):
             constants.update(v.name for v in node.outputs)

@@ -18,8 +18,9 @@ anything along axes it pins. Write its axes with a letter for every index, as in
 * the call does not pin `h` itself (softmax, sorting, a sliding window or a look-up over it);
 * no statistic over `h` is kept apart for each `w` (a layer normalization over `h` alone).
 
-The letters are found by asking the rule again, with every occurrence of `h` and `w` made a leaf
-of its own: those that the equations of the call make the same have the same letter. Views, matrix
+The letters are found by asking the rule again, with every occurrence of `h` and `w` in every
+operand made a leaf of its own: those that the equations of the call make the same have the same
+letter. Views, matrix
 products, convolutions, attention and elementwise calls need nothing more. Everything else, and
 every operator whose rule does not say what it mixes, keeps a leaf from being cut this way.
 """
@@ -27,12 +28,12 @@ every operator whose rule does not say what it mixes, keeps a leaf from being cu
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from autoprune.analysis.typing import TypedGraph
 from autoprune.ir import axes as ax
 from autoprune.ir.axes import Axes, Axis, Leaf, Prod
-from autoprune.ir.graph import Node
+from autoprune.ir.graph import Argument, Node, Value
 from autoprune.ops.rule import Shape, Typing
 
 
@@ -183,8 +184,20 @@ def _passes_on(typed: TypedGraph, node: Node, inner: int, outer: int) -> bool:
     if operator.mixes is None:
         return False
     copies = _Copies(inner, outer, typed.pins)
-    types = {v.name: copies.shape(typed.types[v.name]) for v in dict.fromkeys(node.inputs)}
-    call = Typing(node, types, copies.axes)
+    types: dict[str, Shape] = {}
+
+    def operand(argument: Argument) -> Argument:
+        """A value that is an operand twice, as in `x @ x.T`, has other letters each time."""
+        if isinstance(argument, tuple):
+            return tuple(map(operand, argument))
+        if not isinstance(argument, Value):
+            return argument
+        copy = replace(argument, name=f"{argument.name}:{len(types)}")
+        types[copy.name] = copies.shape(typed.types[argument.name])
+        return copy
+
+    arguments = {name: operand(argument) for name, argument in node.arguments.items()}
+    call = Typing(replace(node, arguments=arguments), types, copies.axes)
     made = operator.axes(call)
     mixed = operator.mixes(call)
     for value, shape in zip(node.outputs, made, strict=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from autoprune.analysis.typing import TypedGraph
+from autoprune.ir import axes as ax
 from autoprune.ir.positions import Kept
 from autoprune.ops.rule import Resized, Sizing
 
@@ -29,3 +30,14 @@ def resized_calls(typed: TypedGraph, kept: Kept) -> dict[str, Resized]:
         if arguments or resized.op is not None or resized.scale != 1.0:
             calls[node.name] = Resized(arguments, resized.op, resized.scale)
     return calls
+
+
+def shrunk_sizes(typed: TypedGraph, kept: Kept) -> dict[int, set[int]]:
+    """By size before the cut, what axes of that size shrink to."""
+    sizes = sizes_of(kept)
+    found: dict[int, set[int]] = {}
+    for axis in {axis for shape in typed.types.values() for axis in shape}:
+        new = ax.size(axis, sizes)
+        if new != axis.size:
+            found.setdefault(axis.size, set()).add(new)
+    return found

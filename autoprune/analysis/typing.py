@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import autoprune.ops  # noqa: F401  (registers the operator families)
 from autoprune.errors import GraphError
-from autoprune.ir.axes import Axes
+from autoprune.ir.axes import Axes, Axis
 from autoprune.ir.graph import Graph, Node, Value
 from autoprune.ops.rule import UNKNOWN, Operator, Shape, Typing, find
 
@@ -82,6 +82,8 @@ def infer(
         types[value.name] = tuple(axes.pinned_leaf(n, reason) for n in value.shape)
     for parameter in graph.parameters:
         types[parameter.value.name] = tuple(axes.leaf(n) for n in parameter.value.shape)
+    constants = {p.value.name for p in graph.parameters}
+    unread: list[Axis] = []
     rules = {} if rules is None else rules
     unknown: list[Node] = []
     for node in graph.nodes:
@@ -94,7 +96,7 @@ def infer(
                     where=f"node {node.name}{f', {node.source}' if node.source else ''}",
                     hint="register a rule for it, or allow unknown operators (strict=False)",
                 )
-        shapes = operator.axes(Typing(node, types, axes))
+        shapes = operator.axes(Typing(node, types, axes, unread))
         given = [tuple(axis.size for axis in shape) for shape in shapes]
         traced = [value.shape for value in node.outputs]
         if given != traced:
@@ -104,6 +106,8 @@ def infer(
                 hint="the operator's rule is wrong; please report it",
             )
         types.update((v.name, shape) for v, shape in zip(node.outputs, shapes, strict=True))
+        if all(v.name in constants for v in node.inputs):
+            constants.update(v.name for v in node.outputs)
     for value in graph.outputs:
         for axis in types[value.name]:
             axes.pin(axis, f"graph output `{value.name}`")
@@ -114,4 +118,11 @@ def infer(
         for axis in types[value.name]:
             axes.pin(axis, f"`{value.name}` is written to")
     resolved = {name: tuple(axes.resolve(axis) for axis in shape) for name, shape in types.items()}
+    computed = frozenset[int]().union(
+        *(a.uids for name, shape in resolved.items() if name not in constants for a in shape)
+    )
+    for axis in map(axes.resolve, unread):
+        # Longer inputs may read the rest of a table, such as one of positions.
+        if axis.uids.isdisjoint(computed):
+            axes.pin(axis, "the example inputs do not reach it")
     return TypedGraph(graph, resolved, axes.pins(), tuple(unknown), rules)

@@ -6,71 +6,19 @@ factors that the cut brings about are taken up by parameters.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import nn
 
-from autoprune.analysis.groups import leaf_names
 from autoprune.analysis.resizing import sizes_of
-from autoprune.analysis.typing import TypedGraph
-from autoprune.backends.attributes import Attributes, Constants, entries_of
+from autoprune.backends.attributes import entries_of
 from autoprune.backends.torch import copy_without, cut_tensor, get_tensor, set_tensor
 from autoprune.errors import PlanError
 from autoprune.ir import axes as ax
 from autoprune.ir.axes import Axis
-from autoprune.ir.plan import Choice, Factor, Plan, expression
-from autoprune.ir.positions import Indices, Kept, PerOuter, unit_positions
-
-
-def make_plan(
-    typed: TypedGraph,
-    names: Mapping[int, str],
-    kept: Kept,
-    attributes: Attributes | None,
-    factors: Mapping[str, Factor] | None = None,
-    constants: Constants | None = None,
-) -> Plan:
-    """The plan that says in JSON what `kept` and `attributes` say in axis types.
-
-    Args:
-        typed: the graph.
-        names: group names by leaf.
-        kept: kept units by leaf.
-        attributes: what to set in a model of the user's own class, or None if that is not enough.
-        factors: by parameter, the factor it takes up.
-        constants: old and new values of numbers that modules keep.
-    """
-    called = leaf_names(typed)
-    chosen = {uid: names[uid] for uid in kept}
-    chosen |= {c.outer: called[c.outer] for c in kept.values() if isinstance(c, PerOuter)}
-    units = {leaf.uid: leaf.size for s in typed.types.values() for a in s for leaf in ax.leaves(a)}
-    return Plan(
-        graph=typed.graph.digest,
-        groups={names[uid]: _choice(units[uid], stay, called) for uid, stay in kept.items()},
-        parameters={
-            p.value.name: tuple(expression(a, chosen) for a in typed.types[p.value.name])
-            for p in typed.graph.parameters
-            if p.value.name in (factors or {})
-            or any(not a.uids.isdisjoint(kept) for a in typed.types[p.value.name])
-        },
-        attributes={
-            path: {
-                name: tuple(expression(a, chosen) for a in axes) for name, axes in entries.items()
-            }
-            for path, entries in (attributes or {}).items()
-        },
-        factors=factors or {},
-        constants=constants or {},
-        rebuildable=attributes is not None,
-    )
-
-
-def _choice(units: int, stay: Indices | PerOuter, names: Mapping[int, str]) -> Choice:
-    if isinstance(stay, PerOuter):
-        rows = tuple(tuple(int(u) for u in row) for row in stay.units)
-        return Choice(units, rows, names[stay.outer])
-    return Choice(units, tuple(int(u) for u in stay))
+from autoprune.ir.plan import Factor, Plan
+from autoprune.ir.positions import unit_positions
 
 
 def rebuild(model: nn.Module, plan: Plan) -> nn.Module:
@@ -144,7 +92,9 @@ def _cut_copy(model: nn.Module, plan: Plan) -> nn.Module:
         try:
             new = cut_tensor(old if factor is None else _scaled(old, axes, uid, factor), axes, kept)
         except ValueError as error:
-            raise PlanError(str(error), where=name, hint=_UNCUT) from error
+            raise PlanError(
+                str(error), where=name, hint="list the units of the group once, without `outer`"
+            ) from error
         changed.update(dict.fromkeys(names.get(id(old), [name]), new))
     result: nn.Module = copy_without(model, changed)
     for path, tensor in changed.items():

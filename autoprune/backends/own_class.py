@@ -14,7 +14,8 @@ from typing import Any
 
 from torch import nn
 
-from autoprune.analysis.resizing import resized_calls, sizes_of
+from autoprune.analysis.planning import make_plan
+from autoprune.analysis.resizing import resized_calls, shrunk_sizes, sizes_of
 from autoprune.analysis.typing import TypedGraph
 from autoprune.backends.attributes import (
     LAYER_SIZES,
@@ -23,9 +24,10 @@ from autoprune.backends.attributes import (
     attribute_readings,
     constant_readings,
 )
+from autoprune.backends.configuration import follow_configuration
 from autoprune.backends.equality import difference, run, tolerance
 from autoprune.backends.factors import Unplaceable, place
-from autoprune.backends.modules import make_plan, rebuild
+from autoprune.backends.modules import rebuild
 from autoprune.backends.sameness import Comparison, compare
 from autoprune.backends.torch import cut_graph
 from autoprune.errors import PlanError, TraceError
@@ -84,20 +86,23 @@ def in_own_class(model: nn.Module, cut: Cut, network: nn.Module) -> tuple[nn.Mod
     raise Inexpressible(first)
 
 
-def inexpressible(model: nn.Module, cut: Cut, parts: Sequence[frozenset[int]]) -> dict[int, str]:
+def inexpressible(
+    model: nn.Module, cut: Cut, parts: Sequence[frozenset[int]], *, configured: bool
+) -> dict[int, str]:
     """The leaves whose cut no model of the user's class can follow, found by trying, and why not.
 
     Args:
         model: the user's model.
         cut: what is to be cut.
         parts: leaves that are accepted or left alone together, tried in this order.
+        configured: its configuration has to describe it, too.
     """
     accepted = frozenset[int]()
     objections: dict[int, str] = {}
     for part in parts:
         trial = accepted | part
         kept = {uid: units for uid, units in cut.kept.items() if uid in trial}
-        objection = _objection(model, replace(cut, kept=kept))
+        objection = _objection(model, replace(cut, kept=kept), configured=configured)
         if objection:
             objections.update(dict.fromkeys(part, objection))
         else:
@@ -105,7 +110,7 @@ def inexpressible(model: nn.Module, cut: Cut, parts: Sequence[frozenset[int]]) -
     return objections
 
 
-def _objection(model: nn.Module, cut: Cut) -> str:
+def _objection(model: nn.Module, cut: Cut, *, configured: bool) -> str:
     """Why no reading of the attributes makes the model compute what the cut graph does, if so.
 
     Only the numbers are compared, unless they differ: then a factor may be missing.
@@ -117,12 +122,16 @@ def _objection(model: nn.Module, cut: Cut) -> str:
         for attributes in islice(attribute_readings(model, cut.typed, cut.kept), ATTEMPTS):
             try:
                 plan = make_plan(cut.typed, cut.names, cut.kept, attributes)
-                if judge.gap(rebuild(model, plan)) > judge.tolerance:
-                    _candidate(model, cut, attributes, judge)
+                candidate = rebuild(model, plan)
+                if judge.gap(candidate) > judge.tolerance:
+                    candidate, plan = _candidate(model, cut, attributes, judge)
             except (Inexpressible, PlanError) as objection:
                 first = first or str(objection)
-            else:
+                continue
+            if not configured:
                 return ""
+            changes = shrunk_sizes(cut.typed, cut.kept)
+            return follow_configuration(candidate, plan, changes, cut.traced.inputs)
     except Inexpressible as contradiction:
         return str(contradiction)
     return first

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -58,7 +59,7 @@ class _Capture(fx.Interpreter):
         return super().run_node(n)
 
     def _sample(self, n: fx.Node, node: Node) -> Sample:
-        _check_pure(n.target, node)
+        target = _pure(n.target, node)
         node = concrete(node)
         normal = n.normalized_arguments(self.module, normalize_to_only_use_kwargs=True)
         if normal is None:
@@ -73,8 +74,13 @@ class _Capture(fx.Interpreter):
             raise RuleError(f"{missing[0]} is no tensor", where=str(node))
         raw = {name: _plain(value) for name, value in normal.kwargs.items()}
         device = next((t.device for t in tensors.values()), torch.device("cpu"))
-        run = _runner(n.target, node, raw, device)
-        return _in_double(node, tensors, run, self.constants & tensors.keys())
+        run = _runner(target, node, raw, device)
+        sample = _in_double(node, tensors, run)
+        return replace(
+            sample,
+            constants=self.constants & tensors.keys(),
+            shares=any(r.alias_info is not None for r in target._schema.returns),
+        )
 
     def _collect(self, raw: Any, argument: Argument, found: dict[str, torch.Tensor]) -> None:
         if isinstance(argument, Value) and isinstance(raw, fx.Node):
@@ -86,7 +92,7 @@ class _Capture(fx.Interpreter):
                 self._collect(r, a, found)
 
 
-def _check_pure(target: Any, node: Node) -> None:
+def _pure(target: Any, node: Node) -> torch._ops.OpOverload[..., Any]:
     if not isinstance(target, torch._ops.OpOverload):
         raise RuleError("it is no operator of torch.ops", where=str(node))
     if target._schema.is_mutable:
@@ -95,6 +101,7 @@ def _check_pure(target: Any, node: Node) -> None:
         raise RuleError("it draws random numbers", where=str(node))
     if torch.Tag.dynamic_output_shape in target.tags:
         raise RuleError("the shapes of its outputs depend on data", where=str(node))
+    return target
 
 
 def _plain(raw: Any) -> Any:
@@ -102,15 +109,15 @@ def _plain(raw: Any) -> Any:
     return list(raw) if isinstance(raw, list) else raw
 
 
-def _in_double(node: Node, tensors: Tensors, run: Runner, constants: frozenset[str]) -> Sample:
+def _in_double(node: Node, tensors: Tensors, run: Runner) -> Sample:
     """The sample in float64 where the operator takes it, otherwise as it is."""
     exact = {name: _array(tensor, double=True) for name, tensor in tensors.items()}
-    sample = Sample(node, exact, run, constants)
+    sample = Sample(node, exact, run)
     try:
         outputs_of(sample, exact)
     except RuleError:
         given = {name: _array(tensor, double=False) for name, tensor in tensors.items()}
-        return Sample(node, given, run, constants)
+        return Sample(node, given, run)
     return sample
 
 
@@ -125,7 +132,10 @@ def _array(tensor: torch.Tensor, *, double: bool) -> Array:
 
 
 def _runner(
-    target: torch._ops.OpOverload, node: Node, raw: Mapping[str, Any], device: torch.device
+    target: torch._ops.OpOverload[..., Any],
+    node: Node,
+    raw: Mapping[str, Any],
+    device: torch.device,
 ) -> Runner:
     """Calls `target` by schema; arguments that are as traced are passed as the graph wrote them."""
     schema = target._schema.arguments

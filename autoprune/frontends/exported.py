@@ -28,18 +28,41 @@ def read(module: fx.GraphModule, inputs: Sequence[Any], buffers: set[str]) -> Gr
 
 
 def simplify(module: fx.GraphModule) -> None:
-    """Put `with torch.no_grad()` regions in line, detached, and drop what no output needs."""
+    """Put regions in line that compute the same there, and drop what no output needs.
+
+    Such are `with torch.no_grad()`, whose results are detached, and `with
+    torch.autocast(enabled=False)`.
+    """
+    _inline_regions(module)
+    # Tensors nobody reads stay: they may be further names of one that is read.
+    module.graph.eliminate_dead_code(
+        is_impure_node=lambda n: n.op == "get_attr" or _enters_vmap(n) or n.is_impure()
+    )
+    module.recompile()
+
+
+def _enters_vmap(n: fx.Node) -> bool:
+    """Calls without results between which tensors lack the axis that is mapped over."""
+    return getattr(n.target, "__name__", "").endswith("crement_nesting")
+
+
+def _inline_regions(module: fx.GraphModule) -> None:
     graph = module.graph
     for node in list(graph.nodes):
-        if node.target is not torch.ops.higher_order.wrap_with_set_grad_enabled:
+        if node.target is torch.ops.higher_order.wrap_with_set_grad_enabled:
+            enabled, body, *arguments = node.args
+            detaches = not enabled
+        elif node.target is torch.ops.higher_order.wrap_with_autocast and not node.args[2]:
+            _, _, _, _, body, *arguments = node.args
+            detaches = False
+        else:
             continue
-        enabled, body, *arguments = node.args
         region = module.get_submodule(str(body.target))
         assert isinstance(region, fx.GraphModule)
-        inner = [n for n in region.graph.nodes if n.op == "placeholder"]
+        _inline_regions(region)
         with graph.inserting_before(node):
-            results: Any = graph.graph_copy(region.graph, dict(zip(inner, arguments, strict=True)))
-            if not enabled:
+            results = _copied(region, str(body.target), graph, arguments)
+            if detaches:
                 results = pytree.tree_map(lambda n: _detached(graph, n), results)
         for user in list(node.users):
             user.replace_all_uses_with(results[user.args[1]])
@@ -47,9 +70,20 @@ def simplify(module: fx.GraphModule) -> None:
         graph.erase_node(node)
         if not body.users:
             graph.erase_node(body)
-    # Tensors nobody reads stay: they may be further names of one that is read.
-    graph.eliminate_dead_code(is_impure_node=lambda n: n.op == "get_attr" or n.is_impure())
-    module.recompile()
+
+
+def _copied(region: fx.GraphModule, path: str, graph: fx.Graph, arguments: Sequence[Any]) -> Any:
+    """The outputs of a region's nodes copied into `graph`; the region is at `path` there."""
+    placeholders = (n for n in region.graph.nodes if n.op == "placeholder")
+    copies: dict[fx.Node, Any] = dict(zip(placeholders, arguments, strict=True))
+    for node in region.graph.nodes:
+        if node.op == "output":
+            return fx.map_arg(node.args[0], lambda n: copies[n])
+        if node.op != "placeholder":
+            copies[node] = graph.node_copy(node, lambda n: copies[n])
+            if node.op == "get_attr":
+                copies[node].target = f"{path}.{node.target}"
+    raise AssertionError("a region without outputs")
 
 
 def _detached(graph: fx.Graph, node: fx.Node) -> fx.Node:
@@ -234,6 +268,6 @@ def _source(n: fx.Node) -> str:
     for frame in reversed(frames):
         location, _, text = frame.partition("\n")
         path, _, rest = location.partition('", line ')
-        if "/torch/" not in path:
+        if "/torch/" not in path and not path.startswith("<"):
             return f"{path}:{rest.split(',')[0]}: {text.strip().splitlines()[0]}" if text else path
     return ""

@@ -9,7 +9,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import onnx
-from google.protobuf.message import DecodeError
 from onnx import external_data_helper as external
 
 from autoprune.errors import TraceError
@@ -60,10 +59,9 @@ def read_onnx(source: str | Path | onnx.ModelProto) -> OnnxFile:
         raise TraceError(
             f"the file cannot be read: {error.strerror or error}", where=str(path)
         ) from error
-    model = onnx.ModelProto()
     try:
-        model.ParseFromString(data)
-    except (DecodeError, RuntimeError) as error:
+        model = onnx.load_model_from_string(data)
+    except Exception as error:  # what protobuf raises depends on its implementation
         raise TraceError(
             "this is not an ONNX model, or only a part of one", where=str(path)
         ) from error

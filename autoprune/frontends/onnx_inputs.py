@@ -30,8 +30,7 @@ def declared_shape(value: onnx.ValueInfoProto) -> tuple[int | str, ...] | None:
     if not value.type.HasField("tensor_type") or not value.type.tensor_type.HasField("shape"):
         return None
     return tuple(
-        d.dim_value if d.HasField("dim_value") else d.dim_param
-        for d in value.type.tensor_type.shape.dim
+        d.dim_value if d.dim_value > 0 else d.dim_param for d in value.type.tensor_type.shape.dim
     )
 
 

@@ -92,7 +92,7 @@ _bind(
     "Gelu HardSigmoid HardSwish Identity IsInf IsNaN LeakyRelu Log Mish Neg Not Reciprocal Relu "
     "Round Selu Shrink Sigmoid Sign Sin Sinh Softplus Softsign Sqrt Swish Tan Tanh "
     "ThresholdedRelu microsoft.Gelu microsoft.QuickGelu RandomNormalLike RandomUniformLike "
-    "Bernoulli NonZero",
+    "Bernoulli",
     takes("input"),
 )
 _bind(
@@ -169,9 +169,8 @@ _bind("LRN", takes("input"), _local_response)
 def _softmax(arguments: Arguments, context: Context) -> Arguments:
     """Up to opset 12 everything from `axis` on is one row."""
     axis = arguments["dim"]
-    if context.opset >= 13:
-        dims = (axis if isinstance(axis, int) else -1,)
-    else:
+    dims: tuple[int, ...] = (axis if isinstance(axis, int) else -1,)
+    if context.opset < 13:
         dims = tuple(range((axis if isinstance(axis, int) else 1) % context.rank, context.rank))
     return {**arguments, "dims": dims}
 

@@ -133,8 +133,7 @@ class Plan:
     def to_json(self) -> str:
         """The plan as JSON text, one group a line."""
         groups = ",\n".join(
-            f"    {json.dumps(name)}: "
-            + json.dumps(choice.to_json())
+            f"    {json.dumps(name)}: " + json.dumps(choice.to_json())
             for name, choice in self.groups.items()
         )
         parameters = ",\n".join(

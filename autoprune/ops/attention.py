@@ -5,7 +5,8 @@ from __future__ import annotations
 from autoprune.ir import axes as ax
 from autoprune.ir.axes import Axis
 from autoprune.ir.group import Guarantee
-from autoprune.ops.elementwise import broadcast
+from autoprune.ops.elementwise import broadcast, drawn
+from autoprune.ops.pinning import fixed_shape
 from autoprune.ops.rule import (
     Call,
     Cost,
@@ -38,14 +39,25 @@ def _axes(call: Typing) -> list[Shape]:
     call.pin(key[-2], "softmax over it")
     broadcast(call, [key[:-2], value[:-2]])
     batch = _heads(call, query, key)
-    mask = call.value("attn_mask")
+    mask = call.value("attn_mask") or call.value("attn_bias")
     if mask is not None:
         broadcast(call, [(*batch, query[-2], key[-2]), call.axes_of(mask)])
-    return [(*batch, query[-2], value[-1])]
+    return [(*batch, query[-2], value[-1]), *_further(call, (*batch, query[-2]))]
+
+
+def _further(call: Typing, rows: Shape) -> list[Shape]:
+    """Sums of the softmax and states of chance, which variants of the operator return as well."""
+    sizes = tuple(axis.size for axis in rows)
+    return [
+        rows if v.shape == sizes else fixed_shape(call, v.shape, "made for the backward pass")
+        for v in call.node.outputs[1:]
+    ]
 
 
 def _zero(call: Zeroing) -> State:
     query, key, value = (call.tensor(n) for n in ("query", "key", "value"))
+    if call.get("dropout_p", 0.0) != 0.0:
+        drawn(call)
     if call.carries(query, -1) and call.get("scale") is None:
         call.report(Guarantee.COMPENSATED, "attention scale 1/sqrt(width) is kept")
     if call.carries(query, -1) or call.carries(key, -1):
@@ -67,6 +79,8 @@ def _resize(call: Sizing) -> Resized:
 
 
 register(
-    "aten.scaled_dot_product_attention",
+    "aten.scaled_dot_product_attention aten._scaled_dot_product_attention_math "
+    "aten._scaled_dot_product_flash_attention_for_cpu aten._scaled_dot_product_flash_attention "
+    "aten._scaled_dot_product_efficient_attention",
     Operator(axes=_axes, zero=_zero, cost=_cost, resize=_resize, mixes=no_axes),
 )

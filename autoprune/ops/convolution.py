@@ -48,7 +48,8 @@ def _cost(call: Call) -> Cost:
     return ((2, (*scanned, *call.axes_of("weight")[1:])),)
 
 
-def _resize(call: Sizing) -> Resized:
+def resize_groups(call: Sizing) -> Resized:
+    """As many groups as are left of the outer factor of the output channels."""
     groups = call.integer("groups", 1)
     if groups == 1:
         return Resized()
@@ -66,7 +67,7 @@ register(
         axes=axes_rule(describe),
         zero=zero_rule(describe),
         cost=_cost,
-        resize=_resize,
+        resize=resize_groups,
         mixes=no_axes,
     ),
 )

@@ -190,20 +190,10 @@ def _ratio(dividend: State, divisor: State) -> State:
 
 
 def _scaled(call: Zeroing) -> State:
-    """The first operand, times something that the second one says."""
+    """Zero where the first operand is, whatever the second one."""
     first, second = _pair(call)
     state = call.state(first)
     return state if state is State.ZERO else max(state, call.state(second))
-
-
-def _times_log(call: Zeroing) -> State:
-    """`x log(y)`, which is 0 for `x = 0` whatever `y` is."""
-    first, second = _pair(call)
-    if call.state(first) is State.ZERO:
-        return State.ZERO
-    if call.state(second) is State.ZERO:
-        return State.UNDEFINED
-    return max(call.state(first), call.state(second))
 
 
 def _constant_pair(call: Zeroing) -> State:
@@ -225,8 +215,15 @@ _elementwise(
     "aten.div aten.divide aten.true_divide aten.floor_divide aten.remainder aten.fmod", _quotient
 )
 _elementwise(
-    "aten.eq aten.ne aten.lt aten.le aten.gt aten.ge aten.atan2",
+    "aten.eq aten.ne aten.lt aten.le aten.gt aten.ge aten.not_equal aten.less aten.less_equal "
+    "aten.greater aten.greater_equal aten.isclose aten.atan2 aten.arctan2 aten.logaddexp "
+    "aten.logaddexp2 aten.nextafter",
     _constant_pair,
+)
+_elementwise(
+    "aten.copysign aten.ldexp aten.bitwise_left_shift aten.bitwise_right_shift aten.__lshift__ "
+    "aten.__rshift__ aten.special_xlog1py",
+    _scaled,
 )
 
 
@@ -243,7 +240,7 @@ def _heaviside(call: Zeroing) -> State:
     return max(call.state(call.get("input")), call.state(call.get("values")))
 
 
-_elementwise("aten.xlogy", _xlogy)
+_elementwise("aten.xlogy aten.special_xlogy", _xlogy)
 _elementwise("aten.heaviside", _heaviside)
 _elementwise(
     "aten.addcmul",

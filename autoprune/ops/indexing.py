@@ -35,7 +35,8 @@ def _embedding_axes(call: Typing) -> list[Shape]:
 
 
 def _embedding_zero(call: Zeroing) -> State:
-    return call.state(call.tensor("weight"))
+    weight, indices = call.tensor("weight"), call.tensor("indices")
+    return max(call.state(weight), State.ANY if call.carries(indices) else State.ZERO)
 
 
 register("aten.embedding", Operator(axes=_embedding_axes, zero=_embedding_zero, mixes=no_axes))
@@ -86,6 +87,7 @@ def _index_select_axes(call: Typing) -> list[Shape]:
     shape = list(call.axes_of("input"))
     dim = call.integer("dim") % len(shape)
     call.pin(shape[dim], _REASON)
+    _pin_all(call, call.tensor("index"))
     shape[dim] = call.fixed(call.output.shape[dim], _REASON)
     return [tuple(shape)]
 

@@ -23,7 +23,17 @@ from autoprune.ir.axes import ONE, Axis
 from autoprune.ir.graph import Value
 from autoprune.ir.group import Guarantee
 from autoprune.ops.contraction import Dim, letters
-from autoprune.ops.rule import Call, Cost, Operator, Shape, State, Typing, Zeroing, product
+from autoprune.ops.rule import (
+    Call,
+    Cost,
+    Operator,
+    Shape,
+    State,
+    Typing,
+    Zeroing,
+    no_axes,
+    product,
+)
 
 Dims = tuple[Dim, ...]
 
@@ -227,7 +237,7 @@ def lettered(stated: Letters, zero: State) -> Operator:
         known: dict[str, Axis] = {}
         for value, dims in bound.operands:
             for axis, dim in zip(call.axes_of(value), dims, strict=True):
-                parts = (axis,)
+                parts: tuple[Axis, ...] = (axis,)
                 if len(dim) != 1:
                     parts = call.axes.factor(axis, [bound.sizes[a] for a in dim], call.where)
                 for letter, part in zip(dim, parts, strict=True):
@@ -277,7 +287,7 @@ def lettered(stated: Letters, zero: State) -> Operator:
         contracted = [found[0] for found in axes.values() if len(found) > 1]
         return ((2, (*call.axes_of(call.output), *contracted)),) if contracted else ()
 
-    return Operator(axes=axes, zero=zeros, cost=cost)
+    return Operator(axes=axes, zero=zeros, cost=cost, mixes=no_axes)
 
 
 def _kept(call: Zeroing, bound: _Bound, carriers: Sequence[Value], zero: State) -> State:

@@ -117,7 +117,9 @@ def _register(names: str, describe: Describe, cost: Callable[[Call], Cost]) -> N
 
 _register("aten.linear", _linear, _linear_cost)
 _register(
-    "aten.matmul aten.mm aten.bmm aten.mv aten.dot aten.linalg_matmul", _matmul, _product_cost
+    "aten.matmul aten.mm aten.bmm aten.mv aten.dot aten.linalg_matmul aten._int_mm",
+    _matmul,
+    _product_cost,
 )
 _register("aten.addmm aten.baddbmm aten.addmv", _addmm, _product_cost)
 _register("aten.einsum", _einsum, _einsum_cost)

@@ -88,7 +88,7 @@ def _instance_norm_axes(call: Typing) -> list[Shape]:
     return _batch_norm_axes(call)
 
 
-register(
+BATCH_NORM = register(
     "aten.batch_norm",
     Operator(
         axes=_batch_norm_axes,
@@ -132,7 +132,7 @@ def _layer_norm_resize(call: Sizing) -> Resized:
     return Resized({"normalized_shape": tuple(call.size(a) for a in _normalized(call))})
 
 
-register(
+LAYER_NORM = register(
     "aten.layer_norm",
     Operator(
         axes=_layer_norm_axes, zero=_layer_norm_zero, resize=_layer_norm_resize, mixes=_normalized
@@ -185,10 +185,14 @@ register(
 )
 
 
+def _groups(call: Call) -> int:
+    return call.integer("num_groups", call.integer("group", 1))
+
+
 def _group_norm_axes(call: Typing) -> list[Shape]:
     """Channels are groups x width; whole groups may go, units of one group share statistics."""
     shape = call.axes_of("input")
-    groups = call.integer("num_groups")
+    groups = _groups(call)
     call.axes.factor(shape[1], (groups, shape[1].size // groups), call.where)
     for name in ("weight", "bias"):
         if call.value(name) is not None:
@@ -203,7 +207,7 @@ def _group_norm_zero(call: Zeroing) -> State:
     if not call.carries(x, 1):
         return _affine_state(call, call.state(x))
     channels = call.axes_of(x)[1]
-    _, width = ax.outer_and_inner(channels, channels.size // call.integer("num_groups"))
+    _, width = ax.outer_and_inner(channels, channels.size // _groups(call))
     if call.within(width):
         call.report(Guarantee.APPROXIMATE, "mean and variance are taken over part of it")
         return _affine_state(call, State.ANY)
@@ -212,14 +216,15 @@ def _group_norm_zero(call: Zeroing) -> State:
 
 def _group_norm_resize(call: Sizing) -> Resized:
     channels = call.axes_of("input")[1]
-    groups = call.integer("num_groups")
     if call.size(channels) == channels.size:
         return Resized()
-    outer, _ = ax.outer_and_inner(channels, channels.size // groups)
-    return Resized({"num_groups": call.size(outer)})
+    outer, _ = ax.outer_and_inner(channels, channels.size // _groups(call))
+    if "num_groups" in call.node.arguments:
+        return Resized({"num_groups": call.size(outer)})
+    return Resized({"group": call.size(outer), "C": call.size(channels)})
 
 
-register(
+GROUP_NORM = register(
     "aten.group_norm",
     Operator(
         axes=_group_norm_axes, zero=_group_norm_zero, resize=_group_norm_resize, mixes=no_axes
@@ -247,7 +252,10 @@ def _weight_norm_zero(call: Zeroing) -> State:
     if call.carries(gain):
         call.report(Guarantee.APPROXIMATE, "a weight of norm zero has no direction")
         return State.ANY
-    return call.state(call.tensor("v"))
+    state = call.state(call.tensor("v"))
+    if state is not State.ZERO:
+        call.report(Guarantee.APPROXIMATE, "a norm is taken over it")
+    return state
 
 
 register(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from autoprune.ir import axes as ax
-from autoprune.ops.rule import Operator, Shape, Typing, first_state, no_axes, register
+from autoprune.ops.pinning import pinning
+from autoprune.ops.rule import Operator, Shape, State, Typing, first_state, no_axes, register
 
 
 def _spatial_rank(call: Typing) -> int:
@@ -35,7 +36,9 @@ register(
     "aten._upsample_nearest_exact1d aten._upsample_nearest_exact2d "
     "aten._upsample_nearest_exact3d aten.upsample_linear1d aten.upsample_bilinear2d "
     "aten.upsample_trilinear3d aten.upsample_bicubic2d aten._upsample_bilinear2d_aa "
-    "aten._upsample_bicubic2d_aa",
+    "aten._upsample_bicubic2d_aa aten._upsample_lanczos2d_aa aten._adaptive_avg_pool2d "
+    "aten._adaptive_avg_pool3d aten.reflection_pad1d aten.reflection_pad2d aten.reflection_pad3d "
+    "aten.replication_pad1d aten.replication_pad2d aten.replication_pad3d",
     Operator(axes=_spatial_axes, zero=first_state, mixes=no_axes),
 )
 
@@ -50,8 +53,43 @@ def _sampler_axes(call: Typing) -> list[Shape]:
 
 
 register(
-    "aten.grid_sampler aten.grid_sampler_2d",
+    "aten.grid_sampler aten.grid_sampler_2d aten.grid_sampler_3d",
     Operator(axes=_sampler_axes, zero=first_state, mixes=no_axes),
+)
+
+
+def _unpool_axes(call: Typing) -> list[Shape]:
+    """What a window's largest element becomes, at the place its index names."""
+    rank = _spatial_rank(call)
+    x, indices = (call.axes_of(v) for v in call.tensors[:2])
+    for a, b in zip(x, indices, strict=True):
+        call.same(a, b)
+    for axis in x[-rank:]:
+        call.pin(axis, "a window slides over it")
+    space = (call.fixed(n, "places that indices name") for n in call.output.shape[-rank:])
+    return [(*call.axes_of("input")[:-rank], *space)]
+
+
+register(
+    "aten.max_unpool2d aten.max_unpool3d",
+    Operator(axes=_unpool_axes, zero=first_state, mixes=no_axes),
+)
+
+
+def _grid_axes(call: Typing) -> list[Shape]:
+    """`n 2 3 -> n h w 2`."""
+    batch, *matrix = call.axes_of("theta")
+    for axis in matrix:
+        call.pin(axis, "an affine map")
+    return [(batch, *(call.fixed(n, "sampled positions") for n in call.output.shape[1:]))]
+
+
+register(
+    "aten.affine_grid_generator",
+    Operator(axes=_grid_axes, zero=lambda call: State.ANY, mixes=no_axes),
+)
+register(
+    "aten.fractional_max_pool2d aten.fractional_max_pool3d", pinning("windows are drawn at random")
 )
 
 

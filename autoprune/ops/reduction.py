@@ -7,7 +7,9 @@ from math import prod
 
 from autoprune.ir.axes import ONE, Axis
 from autoprune.ir.group import Guarantee
+from autoprune.ops.pinning import mixing, named_dims
 from autoprune.ops.rule import (
+    Call,
     Operator,
     Resized,
     Shape,
@@ -22,7 +24,7 @@ from autoprune.ops.rule import (
 )
 
 
-def _dims(call: Typing | Zeroing | Sizing) -> tuple[int, ...]:
+def _dims(call: Call) -> tuple[int, ...]:
     """The reduced dimensions, all of them where none is named."""
     rank = len(call.tensors[0].shape)
     named = call.integers("dim") if call.get("dim") is not None else ()
@@ -96,17 +98,18 @@ def _constant_zero(call: Zeroing) -> State:
 
 for _names, _axes, _zero, _resize in (
     ("aten.sum aten.nansum", _reduce_axes, _sum_zero, no_resize),
-    ("aten.mean", _reduce_axes, _mean_zero, _mean_resize),
+    ("aten.mean aten.nanmean", _reduce_axes, _mean_zero, _mean_resize),
     ("aten.linalg_vector_norm aten.norm aten.frobenius_norm", _reduce_axes, _norm_zero, no_resize),
     ("aten.var aten.std aten.var_mean aten.std_mean", _reduce_axes, _variance_zero, no_resize),
     (
-        "aten.amax aten.amin aten.max aten.min aten.prod aten.any aten.median",
+        "aten.amax aten.amin aten.max aten.min aten.prod aten.any aten.median "
+        "aten.nanmedian aten.aminmax aten.mode aten.kthvalue",
         _pinning_axes,
         first_state,
         no_resize,
     ),
     (
-        "aten.argmax aten.argmin aten.logsumexp aten.all aten.count_nonzero",
+        "aten.argmax aten.argmin aten.logsumexp aten.special_logsumexp aten.all aten.count_nonzero",
         _pinning_axes,
         _constant_zero,
         no_resize,
@@ -127,7 +130,8 @@ def _along(reason: str, zero: Callable[[Zeroing], State]) -> Operator:
 
 
 register(
-    "aten.softmax aten._softmax aten.log_softmax aten._log_softmax",
+    "aten.softmax aten._softmax aten._safe_softmax aten.log_softmax aten._log_softmax "
+    "aten.special_softmax aten.special_log_softmax",
     _along("softmax over it", _constant_zero),
 )
 register(
@@ -136,6 +140,109 @@ register(
 )
 register("aten.logcumsumexp", _along("accumulated along it", _constant_zero))
 register("aten.sort aten.argsort", _along("sorted along it", _constant_zero))
+
+
+register("aten.msort", mixing(lambda call: (0,), "sorted along it", _constant_zero))
+register(
+    "aten.gradient",
+    mixing(named_dims, "differences of neighbours", first_state),
+)
+register("aten.renorm", mixing(named_dims, "norms of its parts are limited", first_state))
+
+
+def _diff_axes(call: Typing) -> list[Shape]:
+    """Differences of neighbours, of the tensor and what is joined to its ends."""
+    shapes = [call.axes_of(v) for v in call.tensors]
+    dim = call.integer("dim", -1) % len(shapes[0])
+    for shape in shapes:
+        call.pin(shape[dim], "differences of neighbours")
+        for i, (a, b) in enumerate(zip(shapes[0], shape, strict=True)):
+            if i != dim:
+                call.same(a, b)
+    fixed = call.fixed(call.output.shape[dim], "differences of neighbours")
+    return [(*shapes[0][:dim], fixed, *shapes[0][dim + 1 :])]
+
+
+def _joined_zero(call: Zeroing) -> State:
+    return max(call.state(v) for v in call.tensors)
+
+
+register("aten.diff", Operator(axes=_diff_axes, zero=_joined_zero, mixes=no_axes))
+
+
+def _trapezoid_axes(call: Typing) -> list[Shape]:
+    shape = call.axes_of("y")
+    dim = call.integer("dim", -1) % len(shape)
+    call.pin(shape[dim], "integrated along it")
+    points = call.value("x")
+    for axis in () if points is None else call.axes_of(points):
+        call.pin(axis, "points to integrate at")
+    if "cumulative" in call.node.op:
+        fixed = call.fixed(call.output.shape[dim], "integrals along an axis")
+        return [(*shape[:dim], fixed, *shape[dim + 1 :])]
+    return [(*shape[:dim], *shape[dim + 1 :])]
+
+
+register(
+    "aten.trapezoid aten.trapz aten.cumulative_trapezoid",
+    Operator(axes=_trapezoid_axes, zero=first_state, mixes=no_axes),
+)
+
+
+def _quantile_axes(call: Typing) -> list[Shape]:
+    """One number for each of the shares `q`, which come first if there are several."""
+    shape = call.axes_of("input")
+    for dim in _dims(call):
+        call.pin(shape[dim], "every position of it counts")
+    shares = call.value("q")
+    first = () if shares is None else call.axes_of(shares)
+    for axis in first:
+        call.pin(axis, "shares of a quantile")
+    return [(*first, *_reduced(call, shape))]
+
+
+register(
+    "aten.quantile aten.nanquantile",
+    Operator(axes=_quantile_axes, zero=first_state, mixes=no_axes),
+)
+
+
+def _is_vector_norm(call: Call) -> bool:
+    """With two dimensions named, or none of a matrix and an order given, it is a matrix's."""
+    rank = len(call.tensors[0].shape)
+    if call.get("dim") is None:
+        return call.get("ord") is None or rank != 2
+    return len(call.integers("dim")) == 1
+
+
+def _linalg_norm_axes(call: Typing) -> list[Shape]:
+    if not _is_vector_norm(call):
+        shape = call.axes_of(call.tensors[0])
+        for dim in _matrix_dims(call):
+            call.pin(shape[dim], "a norm of a whole matrix")
+        keeps = call.get("keepdim") is True
+        dims = _matrix_dims(call)
+        return [
+            tuple(
+                ONE if i in dims else axis for i, axis in enumerate(shape) if keeps or i not in dims
+            )
+        ]
+    return _reduce_axes(call)
+
+
+def _matrix_dims(call: Call) -> tuple[int, ...]:
+    rank = len(call.tensors[0].shape)
+    return tuple(d % rank for d in call.integers("dim", (-2, -1)))
+
+
+def _linalg_norm_zero(call: Zeroing) -> State:
+    return _norm_zero(call) if _is_vector_norm(call) else call.state(call.tensors[0])
+
+
+register(
+    "aten.linalg_norm aten.linalg_matrix_norm",
+    Operator(axes=_linalg_norm_axes, zero=_linalg_norm_zero, mixes=no_axes),
+)
 
 
 def _topk_axes(call: Typing) -> list[Shape]:

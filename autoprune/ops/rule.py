@@ -102,6 +102,8 @@ class Typing(Call):
     """The view of a call that an `axes` rule gets: it may state equations and pin."""
 
     axes: Axes
+    unread: list[Axis] = field(default_factory=list)
+    """Parts of axes that calls leave out."""
 
     def axes_of(self, value: Value | str) -> Shape:
         return tuple(self.axes.resolve(axis) for axis in super().axes_of(value))

@@ -18,7 +18,8 @@ register(
 )
 register("aten.segment_reduce", pinning("reduced in segments"))
 register(
-    "aten.combinations aten.cartesian_prod aten.vander aten.block_diag aten.pad_sequence",
+    "aten.combinations aten.cartesian_prod aten.vander aten.block_diag aten.pad_sequence "
+    "aten.diagflat",
     pinning("every element of it gets a place of its own"),
 )
 

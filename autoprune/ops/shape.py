@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from autoprune.ir import axes as ax
 from autoprune.ir.axes import ONE, Axis
-from autoprune.ir.graph import Value
+from autoprune.ir.graph import Argument, Value
+from autoprune.ops.elementwise import broadcast
 from autoprune.ops.rule import (
     Call,
     Operator,
@@ -209,15 +210,57 @@ register(
 )
 
 
+def _broadcast_tensors_axes(call: Typing) -> list[Shape]:
+    """All become as large as their broadcast."""
+    return [broadcast(call, [call.axes_of(v) for v in call.tensors])] * len(call.node.outputs)
+
+
+def _meshgrid_axes(call: Typing) -> list[Shape]:
+    """Every output has one axis of each input; `xy` swaps the first two."""
+    axes = [axis for v in call.tensors for axis in call.axes_of(v) or (ONE,)]
+    if call.get("indexing") == "xy" and len(axes) > 1:
+        axes[:2] = axes[1::-1]
+    return [tuple(axes)] * len(call.node.outputs)
+
+
+def _all_states(call: Zeroing) -> State:
+    return max(call.state(v) for v in call.tensors)
+
+
+register(
+    "aten.broadcast_tensors",
+    Operator(axes=_broadcast_tensors_axes, zero=_all_states, mixes=no_axes),
+)
+register("aten.meshgrid", Operator(axes=_meshgrid_axes, zero=_all_states, mixes=no_axes))
+
+
 def _repeat_axes(call: Typing) -> list[Shape]:
-    """Tiling puts the copies outside: `c -> r x c`."""
+    """Tiling puts the copies outside: `c -> r x c`, of which there may be fewer."""
     source = call.axes_of(call.tensors[0])
     repeats = call.integers("repeats", call.integers("dims"))
     rank = max(len(repeats), len(source))
     padded = (ONE,) * (rank - len(source)) + source
     repeats = (1,) * (rank - len(repeats)) + repeats
-    copies = [call.fixed(r, "copies of a repeat") for r in repeats]
-    return [tuple(ax.prod(r, a) for r, a in zip(copies, padded, strict=True))]
+    return [tuple(ax.prod(call.axes.leaf(r), a) for r, a in zip(repeats, padded, strict=True))]
+
+
+def _repeat_resize(call: Sizing) -> Resized:
+    name = "repeats" if "repeats" in call.node.arguments else "dims"
+    source, output = call.axes_of(call.tensors[0]), call.axes_of(call.output)
+    entries = call.node.arguments[name]
+    assert isinstance(entries, tuple)
+    new = list(entries)
+    for i in range(1, len(entries) + 1):
+        axis = source[-i] if i <= len(source) else ONE
+        new[-i] = _copies(call, axis, output[-i], entries[-i])
+    return Resized({name: tuple(new)})
+
+
+def _copies(call: Sizing, axis: Axis, repeated: Axis, count: Argument) -> Argument:
+    """How often `axis` is repeated after the cut."""
+    if axis.size == 0 or call.size(repeated) * axis.size == call.size(axis) * repeated.size:
+        return count
+    return call.size(repeated) // call.size(axis)
 
 
 def _repeat_interleave_axes(call: Typing) -> list[Shape]:
@@ -229,13 +272,33 @@ def _repeat_interleave_axes(call: Typing) -> list[Shape]:
             call.pin(axis, "repeated a varying number of times")
         return [tuple(call.fixed(n, "repeated") for n in call.output.shape)]
     shape = list(source)
-    shape[dim] = ax.prod(shape[dim], call.fixed(count, "copies of a repeat"))
+    shape[dim] = ax.prod(shape[dim], call.axes.leaf(count))
     return [tuple(shape)]
 
 
-register("aten.repeat aten.tile", Operator(axes=_repeat_axes, zero=passes_on, mixes=no_axes))
+def _repeat_interleave_resize(call: Sizing) -> Resized:
+    dim, count = call.get("dim"), call.get("repeats")
+    if not isinstance(dim, int) or not isinstance(count, int):
+        return Resized()
+    axis, repeated = call.axes_of(call.tensors[0])[dim], call.axes_of(call.output)[dim]
+    arguments = {"repeats": _copies(call, axis, repeated, count)}
+    if call.get("output_size") is not None:
+        arguments["output_size"] = call.size(repeated)
+    return Resized(arguments)
+
+
 register(
-    "aten.repeat_interleave", Operator(axes=_repeat_interleave_axes, zero=passes_on, mixes=no_axes)
+    "aten.repeat aten.tile",
+    Operator(axes=_repeat_axes, zero=_stretched_state, resize=_repeat_resize, mixes=no_axes),
+)
+register(
+    "aten.repeat_interleave",
+    Operator(
+        axes=_repeat_interleave_axes,
+        zero=_stretched_state,
+        resize=_repeat_interleave_resize,
+        mixes=no_axes,
+    ),
 )
 
 
@@ -253,9 +316,7 @@ def _cat_axes(call: Typing) -> list[Shape]:
     rank = len(call.output.shape)
     shapes = [s for s in (call.axes_of(v) for v in call.tensors) if len(s) == rank]
     dim = call.integer("dim", 0) % rank
-    result = _joined_others(call, shapes, dim)
-    result[dim] = ax.concat(*(shape[dim] for shape in shapes))
-    return [tuple(result)]
+    return _joined(call, shapes, dim)
 
 
 def _stack_axes(call: Typing) -> list[Shape]:
@@ -272,10 +333,61 @@ register(
 register("aten.stack", Operator(axes=_stack_axes, zero=passes_on, mixes=no_axes))
 
 
+def _as_rank(shape: Shape, rank: int) -> Shape:
+    """Axes as `atleast_2d` and `atleast_3d` place those of smaller tensors."""
+    if rank == 3 and len(shape) in (1, 2):
+        return (*_as_rank(shape, 2), ONE)
+    return (ONE,) * (rank - len(shape)) + shape
+
+
+def _hstack_axes(call: Typing) -> list[Shape]:
+    """Joined along the second dimension, vectors along the first."""
+    shapes = [_as_rank(call.axes_of(v), 1) for v in call.tensors]
+    return _joined(call, shapes, 0 if len(shapes[0]) == 1 else 1)
+
+
+def _vstack_axes(call: Typing) -> list[Shape]:
+    return _joined(call, [_as_rank(call.axes_of(v), 2) for v in call.tensors], 0)
+
+
+def _dstack_axes(call: Typing) -> list[Shape]:
+    return _joined(call, [_as_rank(call.axes_of(v), 3) for v in call.tensors], 2)
+
+
+def _column_stack_axes(call: Typing) -> list[Shape]:
+    """Vectors are columns."""
+    shapes = [call.axes_of(v) for v in call.tensors]
+    return _joined(call, [s if len(s) > 1 else (*_as_rank(s, 1), ONE) for s in shapes], 1)
+
+
+def _joined(call: Typing, shapes: Sequence[Shape], dim: int) -> list[Shape]:
+    result = _joined_others(call, shapes, dim)
+    result[dim] = ax.concat(*(shape[dim] for shape in shapes))
+    return [tuple(result)]
+
+
+for _names, _axes in (
+    ("aten.hstack", _hstack_axes),
+    ("aten.vstack aten.row_stack", _vstack_axes),
+    ("aten.dstack", _dstack_axes),
+    ("aten.column_stack", _column_stack_axes),
+):
+    register(_names, Operator(axes=_axes, zero=passes_on, mixes=no_axes))
+
+
+_SPLIT_DIMS = {"hsplit": 1, "vsplit": 0, "dsplit": 2}
+
+
+def _split_dim(call: Call) -> int:
+    rank = len(call.tensors[0].shape)
+    packet = call.node.op.split(".")[1]
+    return min(_SPLIT_DIMS.get(packet, call.integer("dim", 0) % rank), rank - 1)
+
+
 def _split_axes(call: Typing) -> list[Shape]:
     """A split looks inside the axis as a concatenation of its pieces."""
     source = call.axes_of(call.tensors[0])
-    dim = call.integer("dim", 0) % len(source)
+    dim = _split_dim(call)
     sizes = [v.shape[dim] for v in call.node.outputs]
     pieces = call.axes.pieces(source[dim], sizes, call.where)
     return [(*source[:dim], piece, *source[dim + 1 :]) for piece in pieces]
@@ -283,7 +395,7 @@ def _split_axes(call: Typing) -> list[Shape]:
 
 def _split_resize(call: Sizing) -> Resized:
     """Pieces may end up of different sizes, which only a list of sizes can say."""
-    dim = call.integer("dim", 0) % len(call.tensors[0].shape)
+    dim = _split_dim(call)
     axes = [call.axes_of(v)[dim] for v in call.node.outputs]
     if all(call.size(axis) == axis.size for axis in axes):
         return Resized()
@@ -293,7 +405,7 @@ def _split_resize(call: Sizing) -> Resized:
 
 register(
     "aten.split aten.split_with_sizes aten.chunk aten.tensor_split aten.unsafe_chunk "
-    "aten.unsafe_split",
+    "aten.unsafe_split aten.unsafe_split_with_sizes aten.hsplit aten.vsplit aten.dsplit",
     Operator(axes=_split_axes, zero=passes_on, resize=_split_resize, aliases=True, mixes=no_axes),
 )
 
@@ -340,7 +452,8 @@ def _slice_axes(call: Typing) -> list[Shape]:
         piece = call.fixed(call.output.shape[dim], reason)
     else:
         sizes = (start, end - start, axis.size - end)
-        piece = call.axes.pieces(axis, sizes, call.where)[1]
+        before, piece, after = call.axes.pieces(axis, sizes, call.where)
+        call.unread.extend((before, after))
     return [(*source[:dim], piece, *source[dim + 1 :])]
 
 
@@ -375,7 +488,8 @@ def _select_axes(call: Typing) -> list[Shape]:
         call.pin(axis, "indexed by a computed position")
     elif not call.is_fixed(axis):
         index = call.integer("index") % axis.size
-        call.axes.pieces(axis, (index, 1, axis.size - index - 1), call.where)
+        before, _, after = call.axes.pieces(axis, (index, 1, axis.size - index - 1), call.where)
+        call.unread.extend((before, after))
     return [(*source[:dim], *source[dim + 1 :])]
 
 
@@ -437,12 +551,17 @@ register(
 
 def _rolled_axes(call: Typing) -> list[Shape]:
     shape = call.axes_of(call.tensors[0])
-    for dim in call.integers("dims") or range(len(shape)):
+    packet = call.node.op.split(".")[1]
+    named = {"fliplr": (1,), "flipud": (0,)}.get(packet) or call.integers("dims")
+    for dim in named or range(len(shape)):
         call.pin(shape[dim], "positions are moved along the axis")
     return [shape]
 
 
-register("aten.roll aten.flip", Operator(axes=_rolled_axes, zero=passes_on, mixes=no_axes))
+register(
+    "aten.roll aten.flip aten.fliplr aten.flipud",
+    Operator(axes=_rolled_axes, zero=passes_on, mixes=no_axes),
+)
 
 
 def _pixel_shuffle_axes(call: Typing) -> list[Shape]:
@@ -479,4 +598,47 @@ register(
 )
 register(
     "aten.channel_shuffle", Operator(axes=_channel_shuffle_axes, zero=passes_on, mixes=no_axes)
+)
+
+
+def _rot90_axes(call: Typing) -> list[Shape]:
+    """A quarter turn swaps the two dimensions of the plane."""
+    shape = call.axes_of(call.tensors[0])
+    plane = call.integers("dims", (0, 1))
+    for dim in plane:
+        call.pin(shape[dim], "turned in a plane")
+    order = list(range(len(shape)))
+    if call.integer("k", 1) % 2:
+        a, b = (d % len(shape) for d in plane)
+        order[a], order[b] = b, a
+    return [tuple(shape[d] for d in order)]
+
+
+register("aten.rot90", Operator(axes=_rot90_axes, zero=passes_on, mixes=no_axes))
+
+
+def _unfold_axes(call: Typing) -> list[Shape]:
+    """Overlapping windows of one axis; their positions come last."""
+    shape = list(call.axes_of(call.tensors[0])) or [ONE]
+    dim = call.integer("dimension") % len(shape)
+    call.pin(shape[dim], "a window slides over it")
+    windows, size = call.output.shape[dim], call.output.shape[-1]
+    shape[dim] = call.fixed(windows, "positions of a sliding window")
+    return [(*shape, call.fixed(size, "positions inside a window"))]
+
+
+register("aten.unfold", Operator(axes=_unfold_axes, zero=passes_on, aliases=True, mixes=no_axes))
+
+
+def _retyped_axes(call: Typing) -> list[Shape]:
+    """The bytes of the last axis are read anew where the types differ in width."""
+    shape, output = call.axes_of(call.tensors[0]), call.output
+    if output.shape == call.tensors[0].shape:
+        return [shape]
+    call.pin(shape[-1], "its bytes are read as another type")
+    return [(*shape[:-1], call.fixed(output.shape[-1], "bytes read as another type"))]
+
+
+register(
+    "aten.view.dtype", Operator(axes=_retyped_axes, zero=passes_on, aliases=True, mixes=no_axes)
 )

@@ -35,6 +35,7 @@ class GroupRow:
         flops: the same of its FLOPs.
         unit_params: parameters that go with the first unit.
         unit_flops: FLOPs that go with the first unit.
+        outer: the axis for each of whose units other units stay (heads, say), or empty.
     """
 
     name: str
@@ -48,6 +49,7 @@ class GroupRow:
     flops: float = 0.0
     unit_params: int = 0
     unit_flops: int = 0
+    outer: str = ""
 
 
 @dataclass(frozen=True, slots=True)

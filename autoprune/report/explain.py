@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from autoprune.analysis.cost import CostModel
-from autoprune.analysis.groups import Groups
+from autoprune.analysis.groups import Groups, leaf_names
 from autoprune.analysis.resizing import sizes_of
 from autoprune.analysis.typing import TypedGraph
 from autoprune.ir.graph import Graph, Node
-from autoprune.ir.positions import Kept
+from autoprune.ir.positions import Kept, PerOuter
 from autoprune.report.data import GroupRow, PinnedRow, UnknownOperator
 
 
@@ -21,11 +22,11 @@ class Reasons:
 
     def split(self, reason: str) -> tuple[str, Node | None]:
         """A reason without the call it mentions, and that call."""
-        for opening, closing in ((" (", ")"), (" at ", "")):
-            text, _, label = reason.rpartition(opening)
-            node = self._nodes.get(label.removesuffix(closing))
+        for place in re.finditer(r" \(| at ", reason):
+            label = reason[place.end() :]
+            node = self._nodes.get(label.removesuffix(")") if "(" in place[0] else label)
             if node is not None:
-                return text, node
+                return reason[: place.start()], node
         return reason, None
 
 
@@ -42,6 +43,8 @@ def group_rows(
         reasons: by leaf, why a group was left alone.
     """
     full, sizes, places = costs.at({}), sizes_of(kept), Reasons(typed.graph)
+    names = leaf_names(typed)
+    outers = {uid: names[c.outer] for uid, c in kept.items() if isinstance(c, PerOuter)}
     rows = []
     for group in found.groups:
         uid = group.leaf.uid
@@ -61,6 +64,7 @@ def group_rows(
                 flops=flops / max(1, full.flops),
                 unit_params=unit_params,
                 unit_flops=unit_flops,
+                outer=outers.get(uid, ""),
             )
         )
     return tuple(rows)

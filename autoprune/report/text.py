@@ -74,6 +74,7 @@ def plain_table() -> Table:
         show_edge=False,
         pad_edge=False,
         header_style="dim",
+        padding=(0, 1, 0, 0),
     )
 
 
@@ -112,9 +113,10 @@ def _groups(rows: Iterable[GroupRow]) -> Table:
     table.add_column("params", justify="right", no_wrap=True)
     table.add_column("FLOPs", justify="right", no_wrap=True)
     table.add_column("guarantee", no_wrap=True)
-    table.add_column("also in", overflow="fold")
+    table.add_column("also in", overflow="fold", max_width=24)
     for row in rows:
         units = f"{row.units} -> {row.kept}" if row.kept < row.units else str(row.units)
+        units += " each" if row.outer else ""
         table.add_row(
             Text(row.name), units, share(row.params), share(row.flops), row.guarantee,
             Text(_others(row)),
@@ -123,15 +125,20 @@ def _groups(rows: Iterable[GroupRow]) -> Table:
 
 
 def _others(row: GroupRow) -> str:
-    """The next place after the one in the name, without the path they share, and a count."""
+    """The first place in another module, as short as can be, and how many more there are.
+
+    Weights are meant where no parameter is named: `.conv2:1 +3`.
+    """
     if len(row.where) < 2:
         return ""
-    here, other = row.name.split("."), row.where[1].split(".")
-    shared = 0
-    while shared < min(len(here), len(other)) - 1 and here[shared] == other[shared]:
-        shared += 1
-    place = "." * (shared > 0) + ".".join(other[shared:])
-    return place if len(row.where) == 2 else f"{place} and {len(row.where) - 2} more"
+    home = row.where[0].rpartition(".")[0]
+    place = next((w for w in row.where[1:] if w.rpartition(".")[0] != home), row.where[1])
+    module, _, parameter = place.rpartition(".")
+    inner = module.rpartition(".")[2]
+    short = f".{inner}" if inner != module and home.split(".")[0] == module.split(".")[0] else module
+    named = parameter if inner.isdigit() or not inner else parameter.removeprefix("weight")
+    short += named if named.startswith(":") or not short else f".{named}"
+    return short if len(row.where) == 2 else f"{short} +{len(row.where) - 2}"
 
 
 def _group_notes(rows: Iterable[GroupRow]) -> list[str]:
@@ -140,6 +147,9 @@ def _group_notes(rows: Iterable[GroupRow]) -> list[str]:
     for row in rows:
         if row.reason:
             by_reason.setdefault(f"{row.guarantee}, {row.reason}", []).append(row.name)
+        if row.outer:
+            note = "each: other units stay for each unit of the outer axis"
+            by_reason.setdefault(note, []).append(f"{row.name} per {row.outer}")
     return [
         f"{note}: {names[0]}" + (f" and {len(names) - 1} more" if len(names) > 1 else "")
         for note, names in by_reason.items()

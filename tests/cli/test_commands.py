@@ -23,6 +23,24 @@ def test_inspect(run, folder):
     assert len(json.loads((folder / "all.json").read_text())["groups"]) == 2
 
 
+def test_html(run, folder):
+    assert run("inspect tinynet:pair --html net.html --report net.json").code == 0
+    page = (folder / "net.html").read_text()
+    groups = json.loads((folder / "net.json").read_text())["groups"]
+    assert "<title>net" in page
+    assert all(f'data-value="{row["name"]}"' in page for row in groups)
+    done = run(f"{PRUNE} -o small.safetensors --html small.html")
+    assert done.code == 0
+    assert "small.html" in done.out
+    assert "units stay" in (folder / "small.html").read_text()
+
+
+def test_all(run):
+    few, everything = run("inspect tinynet:deep").out, run("inspect tinynet:deep --all").out
+    assert "48.weight:0" not in few
+    assert "48.weight:0" in everything
+
+
 def test_prune_writes_every_file(run, folder, onnx_output):
     done = run(
         f"{PRUNE} -o small.onnx -o small.pt2 --output small.safetensors -o plan.json "
@@ -124,9 +142,10 @@ def test_wrong_usage(run, line):
         ("inspect tinynet.py:build --input 1", "write tinynet:build"),
         ("inspect tinynet --input 1", "is no model"),
         ("inspect net.pth --input 1", "pickles"),
-        ("inspect net.onnx --input 1", "not yet read"),
+        ("inspect net.onnx", "cannot be read"),
         ("inspect none.pt2", "cannot be read"),
         ("inspect tinynet:pair --report no/such.json", "folder does not exist"),
+        ("inspect tinynet:pair --html no/such.html", "folder does not exist"),
         (f"{PRUNE} -o a.tflite", "cannot save as .tflite"),
         (f"{PRUNE} -o a", "a file without suffix"),
         (f"{PRUNE} -o no/such.onnx", "folder does not exist"),

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from autoprune.errors import AutopruneError, TraceError
-from autoprune.loading import InputSpec, make_inputs, parse_input
+from autoprune.input_specs import InputSpec, parse_input
+from autoprune.loading import make_inputs
 from autoprune.pt2 import load_pt2
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 Z, M, C, A = "zero-invariant", "masked", "compensated", "approximate"
 
@@ -143,3 +144,32 @@ def tokens(
         ((5, 4, 3),),
         weaker=weaker,
     )
+
+
+def opaque(
+    name: str,
+    op: Callable[[Tensor], Any],
+    *,
+    covers: str = "",
+    shape: tuple[int, ...] = (6, 6),
+    groups: Mapping[str, str] | None = None,
+) -> Case:
+    """linear to the last of `shape`, the operator, and the sum of all it returns.
+
+    Nothing but the operator pins what the linear layer makes: the sum would let it go.
+    """
+    return Case(
+        name,
+        covers or name,
+        lambda: {"a": nn.Linear(3, shape[-1])},
+        lambda m, x: total(op(m.a(x))),
+        groups or {},
+        ((*shape[:-1], 3),),
+    )
+
+
+def total(outputs: Any) -> Tensor:
+    """One number in which every element of every output counts."""
+    tensors = [v for v in pytree.tree_leaves(outputs) if isinstance(v, Tensor)]
+    numbers = [(v.abs() if v.is_complex() else v).to(torch.float64).sum() for v in tensors]
+    return torch.stack(numbers).sum()

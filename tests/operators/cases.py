@@ -5,6 +5,7 @@ from tests.operators.contraction import CONTRACTION
 from tests.operators.elementwise import ELEMENTWISE
 from tests.operators.indexing import INDEXING
 from tests.operators.normalization import NORMALIZATION
+from tests.operators.opaque import OPAQUE
 from tests.operators.pooling import POOLING
 from tests.operators.recurrent import RECURRENT
 from tests.operators.reduction import REDUCTION
@@ -15,6 +16,7 @@ CASES: tuple[Case, ...] = (
     *ELEMENTWISE,
     *INDEXING,
     *NORMALIZATION,
+    *OPAQUE,
     *POOLING,
     *RECURRENT,
     *REDUCTION,

@@ -97,7 +97,7 @@ def test_trace_contains_the_operator(name):
     case, _, traced, _, _ = analysed(name)
     present = {registered_name(node.op) for node in traced.graph.nodes}
     wanted = {
-        n if n.split(".")[0] in ("operator", "math", "torch") else f"aten.{n}"
+        n if n.split(".")[0] in ("operator", "math", "torch", "torchvision") else f"aten.{n}"
         for n in case.covers.split()
     }
     assert wanted <= present

@@ -11,9 +11,11 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from autoprune.analysis.groups import find_groups
+from autoprune.analysis.nesting import outer_leaves
 from autoprune.analysis.typing import infer
 from autoprune.backends.equality import cut_error
 from autoprune.frontends.torch import trace
+from tests.nesting.choices import random_choices
 from tests.random_graphs.networks import BATCH, SIDE, RandomNetwork, programs
 from tests.tolerance import ROUNDING_DOUBLE
 
@@ -28,12 +30,8 @@ def check(program, seed):
         assume(bool(network(x).isfinite().all()))
     traced = trace(network, x)
     typed = infer(traced.graph)
-    groups = {g.leaf.uid: g for g in find_groups(typed).groups}
-    kept = {
-        uid: np.sort(rng.permutation(g.units)[: rng.integers(1, g.units + 1)])
-        for uid, g in groups.items()
-        if g.guarantee.exact
-    }
+    groups = {g.leaf.uid: g for g in find_groups(typed) if g.guarantee.exact}
+    kept = random_choices(rng, groups, outer_leaves(typed, groups))
     error, _ = cut_error(traced, typed, groups, kept)
     assert error <= ROUNDING_DOUBLE
 

@@ -11,20 +11,27 @@ from autoprune.report import GroupRow, PinnedRow, Report, UnknownOperator
 from autoprune.report.quantities import milliseconds, quantity, share, times_faster
 from autoprune.report.text import ROWS
 
+SOURCE = "/usr/lib/python3/site-packages/nets/stem.py:12: x = self.conv(x)"
+OTHER = "net.py:3: x = roll(self.conv(x))"
 INSPECTED = Report(
     before=Cost(10_370, 4_060_000, 65_540),
     after=Cost(10_370, 4_060_000, 65_540),
+    least=Cost(5_185, 203, 65_540),
     groups=(
-        GroupRow("0.weight:0", 32, 32, "zero-invariant", ("0.weight:0", "3.weight:1"), ""),
+        GroupRow(
+            "0.weight:0", 32, 32, "zero-invariant", ("0.weight:0", "0.bias:0", "3.weight:1"), "",
+            params=0.5, flops=0.95,
+        ),
         GroupRow("3.weight:0", 32, 32, "approximate", ("3.weight:0",), "normalized together"),
     ),
     pinned=(
         PinnedRow("0.weight:1", 3, ("0.weight:1",), "graph input `x`"),
-        PinnedRow("0.weight:2", 3, ("0.weight:2",), "a window slides over it (convolution)"),
-        PinnedRow("0.weight:3", 3, ("0.weight:3",), "a window slides over it (convolution)"),
+        PinnedRow("0.weight:2", 3, ("0.weight:2",), "a window slides over it", "conv", SOURCE),
+        PinnedRow("0.weight:3", 5, ("0.weight:3",), "a window slides over it", "conv", SOURCE),
+        PinnedRow("3.weight:2", 3, ("3.weight:2",), "a window slides over it", "conv_1", OTHER),
     ),
-    unknown_operators=("custom.roll.default",),
-)
+    unknown_operators=(UnknownOperator("custom.roll.default", 2, OTHER),),
+)  # fmt: skip
 PRUNED = dataclasses.replace(
     INSPECTED,
     after=Cost(5_150, 2_010_000, 45_060),
@@ -35,25 +42,33 @@ PRUNED = dataclasses.replace(
 
 INSPECTED_TEXT = """\
 Cost of one forward pass on the example inputs
-parameters           10.37 k
-FLOPs                 4.06 M
-activation memory   65.54 kB
+                     before  prunable
+─────────────────────────────────────
+parameters          10.37 k    50.0 %
+FLOPs                4.06 M   100.0 %
+activation memory  65.54 kB     0.0 %
 
 2 groups of slices that can only go together
-group        units   guarantee        also in
-────────────────────────────────────────────────
-0.weight:0      32   zero-invariant   3.weight:1
-3.weight:0      32   approximate
+group       units  params   FLOPs  guarantee       also in
+────────────────────────────────────────────────────────────────
+0.weight:0     32  50.0 %  95.0 %  zero-invariant  3.weight:1 +1
+3.weight:0     32   0.0 %   0.0 %  approximate
+params, FLOPs: the share of the network's that goes if one unit of the group stays
 approximate, normalized together: 3.weight:0
 
-3 axes kept whole, and why
-because                   axes   such as (size)
-───────────────────────────────────────────────────────────────
-graph input `x`              1   0.weight:1 (3)
-a window slides over it      2   0.weight:2 (3), 0.weight:3 (3)
+4 axes kept whole, and why
+axes  because
+──────────────────────────────────────────────────────────
+   1  graph input `x`
+        0.weight:1 (3)
+   3  a window slides over it
+        0.weight:3 (5), 0.weight:2 (3) and 1 more
+        nets/stem.py:12: x = self.conv(x)  and 1 more line
 
-Note
-Operators without a rule, whose axes are kept whole: custom.roll.default"""
+Operators without a rule; the axes they touch are kept whole
+operator             calls  first called at
+────────────────────────────────────────────────────────────
+custom.roll.default      2  net.py:3: x = roll(self.conv(x))"""
 
 
 def test_inspected():
@@ -63,9 +78,9 @@ def test_inspected():
 def test_pruned():
     lines = str(PRUNED).splitlines()
     assert [line.split() for line in lines[1:6:2]] == [
-        ["before", "after"],
-        ["parameters", "10.37", "k", "5.15", "k", "49.7%"],
-        ["activation", "memory", "65.54", "kB", "45.06", "kB", "68.8%"],
+        ["before", "after", "prunable"],
+        ["parameters", "10.37", "k", "5.15", "k", "49.7%", "50.0", "%"],
+        ["activation", "memory", "65.54", "kB", "45.06", "kB", "68.8%", "0.0", "%"],
     ]
     assert "32 -> 22" in str(PRUNED)
     assert "model's own class" in str(PRUNED)
@@ -85,14 +100,17 @@ def test_a_graph_module_says_why():
 @pytest.mark.parametrize(
     ("where", "shown"),
     [
-        (("a.b.conv1.weight:0", "a.b.conv2.weight:1"), ".conv2.weight:1"),
-        (("a.b.weight:0", "a.c.weight:0", "a.d.weight:0"), ".c.weight:0 and 1 more"),
-        (("a.weight:0", "b.weight:1"), "b.weight:1"),
+        (("a.b.conv1.weight:0", "a.b.conv1.bias:0", "a.b.conv2.weight:1"), ".conv2:1 +1"),
+        (("a.b.weight:0", "a.c.bias:0", "a.d.weight:0"), ".c.bias:0 +1"),
+        (("a.weight:0", "b.weight:1"), "b:1"),
+        (("weight:0", "table:1"), "table:1"),
     ],
 )
 def test_where_a_group_occurs(where, shown):
     row = dataclasses.replace(INSPECTED.groups[0], name=where[0], where=where)
-    assert shown in str(dataclasses.replace(INSPECTED, groups=(row,))).split(" " * 3, 3)[-1]
+    lines = str(dataclasses.replace(INSPECTED, groups=(row,))).splitlines()
+    [line] = [line for line in lines if "zero-invariant" in line]
+    assert line.split("zero-invariant")[1].strip() == shown
 
 
 @pytest.mark.parametrize("width", [80, 100, 160])
@@ -109,10 +127,13 @@ def test_nothing_is_cropped(width):
     assert text.count("weight:0/1") >= 2
 
 
-def test_many_groups_are_cut_short():
+def many(count):
     row = INSPECTED.groups[0]
-    groups = tuple(dataclasses.replace(row, name=f"g{i}") for i in range(ROWS + 7))
-    text = str(dataclasses.replace(INSPECTED, groups=groups))
+    return tuple(dataclasses.replace(row, name=f"g{i}") for i in range(count))
+
+
+def test_many_groups_are_cut_short():
+    text = str(dataclasses.replace(INSPECTED, groups=many(ROWS + 7)))
     assert "and 7 more" in text
     assert f"g{ROWS - 1} " in text
     assert f"g{ROWS} " not in text
@@ -151,9 +172,28 @@ def test_no_report(text):
         Report.from_json(text)
 
 
+def test_everything():
+    console = Console(width=100, color_system=None)
+    with console.capture() as capture:
+        console.print(dataclasses.replace(INSPECTED, groups=many(ROWS + 7)).table(everything=True))
+    text = capture.get()
+    assert f"g{ROWS + 6} " in text
+    assert "more" not in text
+    assert "nets/stem.py:12: x = self.conv(x)" in text
+    assert "net.py:3" in text
+    assert "0.weight:2 (3), 0.weight:3 (5)" in text
+
+
+def test_reasons_are_told_with_the_place():
+    row = dataclasses.replace(INSPECTED.groups[1], name="4.weight:0")
+    report = dataclasses.replace(INSPECTED, groups=(*INSPECTED.groups, row))
+    assert "approximate, normalized together: 3.weight:0 and 1 more" in str(report)
+
+
 def test_quantities():
     shown = [quantity(n) for n in (0, 999, 1000, 1234567, 4.2e9)]
     assert shown == ["0", "999", "1.00 k", "1.23 M", "4.20 G"]
     assert [milliseconds(t) for t in (0.0461, 9.5, 123.4)] == ["0.0461 ms", "9.5 ms", "123 ms"]
+    assert [share(s) for s in (0, 1e-5, 0.1234, 1)] == ["0.0 %", "<0.1 %", "12.3 %", "100.0 %"]
     assert times_faster(2, 1) == "2.00x faster"
     assert times_faster(1, 1.5) == "1.50x slower"

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import copy
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
+from torch import nn
 from torch.utils import _pytree as pytree
 
 import autoprune as ap
+from autoprune.backends.onnx import export_onnx
+from autoprune.report import PinnedRow, Report
+from tests.tolerance import CUT
 from tests.zoo.row import ZooModel
+from tests.zoo.weights import Inputs, call
+
+LITTLE = 0.5
+"""Where exact groups cover less than this share of the parameters, the row says why."""
 
 
 @dataclass(frozen=True)
@@ -18,62 +29,105 @@ class Examination:
 
     Attributes:
         name: of the model.
-        nodes: operators in the exported graph.
         groups: how many of each guarantee.
-        params: share of parameters kept.
-        flops: share of FLOPs kept.
+        prunable: share of the parameters that goes if one unit of every exact group stays.
+        params: share of parameters kept, half of the units of every group gone.
+        flops: share of FLOPs kept, likewise.
         error: largest relative difference between the cut and the zeroed network.
         seconds: processor time of the analysis, after export.
         module: `same class` or `GraphModule`.
         reason: why a GraphModule.
+        pinned: where little is prunable, the pinned axis that keeps most parameters, and why.
+        onnx: `equal`, what the exporter cannot do with the unpruned model either, or empty.
     """
 
     name: str
     groups: dict[str, int]
+    prunable: float
     params: float
     flops: float
     error: float
     seconds: float
     module: str
     reason: str
+    pinned: str
+    onnx: str
 
 
-def examine(row: ZooModel, seed: int = 0) -> Examination:
-    """Prune half of every exact group at random; the result must compute, train and copy.
+def examine(row: ZooModel, seeds: Sequence[int] = (0,), *, files: bool = False) -> Examination:
+    """Prune half of every exact group at random; the result must do what a model does.
 
-    `prune` itself compares the cut network with the zeroed one.
+    It computes what the zeroed model computes (`prune` itself compares them, for each seed),
+    trains, copies, loads, and prunes again. With `files` it is also written and read back as
+    safetensors, and as ONNX, where ONNX Runtime must agree with torch.
+
+    Raises:
+        AssertionError, AutopruneError: if it does not.
     """
     model, inputs = row.build(), row.inputs()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    result = ap.prune(model, inputs, channels=0.5, criterion="random", multiple_of=1, seed=seed)
+    result = _halved(model, inputs, seeds[0])
+    errors = [result.report.error]
+    for seed in seeds[1:]:
+        options = ap.Options(keep_class=False)
+        errors.append(_halved(model, inputs, seed, options).report.error)
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, before[name]), f"{name} of the user's model has changed"
+    report = result.report
+    assert_prunable(report, row.prunable)
     assert_trains(result.model, inputs)
     assert_copies(result.model)
-    report = result.report
+    onnx = ""
+    if files:
+        with tempfile.TemporaryDirectory() as folder:
+            assert_reloads(model, result, inputs, Path(folder))
+            onnx = _onnx(model, result, inputs, Path(folder))
+    assert_prunes_again(result.model, inputs)
     groups: dict[str, int] = {}
     for group in report.groups:
         groups[group.guarantee] = groups.get(group.guarantee, 0) + 1
+    params = max(1, report.before.params)
+    prunable = 1 - report.least.params / params
     return Examination(
         name=row.name,
         groups=groups,
-        params=report.after.params / max(1, report.before.params),
+        prunable=prunable,
+        params=report.after.params / params,
         flops=report.after.flops / max(1, report.before.flops),
-        error=report.error,
+        error=max(errors),
         seconds=report.analysis_seconds,
         module=report.module,
         reason=report.module_reason,
+        pinned=_most_pinned(report.pinned, model.state_dict()) if prunable < LITTLE else "",
+        onnx=onnx,
     )
 
 
-def forward(model: torch.nn.Module, inputs: tuple | dict) -> list[torch.Tensor]:
+def _halved(
+    model: nn.Module, inputs: Inputs, seed: int, options: ap.Options | None = None
+) -> ap.Result:
+    chosen = {} if options is None else {"options": options}
+    return ap.prune(
+        model, inputs, channels=0.5, criterion="random", multiple_of=1, seed=seed, **chosen
+    )
+
+
+def assert_prunable(report: Report, axes: Sequence[str]) -> None:
+    """Each axis, written `parameter:dim`, is one that an exact group owns slices of."""
+    exact = {
+        place for row in report.groups if row.guarantee != "approximate" for place in row.where
+    }
+    for axis in axes:
+        assert axis in exact, f"{axis} cannot be pruned"
+
+
+def forward(model: nn.Module, inputs: Inputs) -> list[torch.Tensor]:
     """Floating-point outputs of a forward pass."""
-    outputs = model(**inputs) if isinstance(inputs, dict) else model(*inputs)
-    leaves = pytree.tree_leaves(outputs)
+    leaves = pytree.tree_leaves(call(model, inputs))
     return [v for v in leaves if isinstance(v, torch.Tensor) and v.is_floating_point()]
 
 
-def assert_trains(model: torch.nn.Module, inputs: tuple | dict) -> None:
+def assert_trains(model: nn.Module, inputs: Inputs) -> None:
     """A backward pass reaches parameters, with finite gradients."""
     model.train()
     sum(v.square().sum() for v in forward(model, inputs)).backward()
@@ -84,10 +138,51 @@ def assert_trains(model: torch.nn.Module, inputs: tuple | dict) -> None:
     model.eval()
 
 
-def assert_copies(model: torch.nn.Module) -> None:
+def assert_copies(model: nn.Module) -> None:
     """The model can be deep-copied, and its state loads into the copy."""
     duplicate = copy.deepcopy(model)
     duplicate.load_state_dict(model.state_dict())
     assert all(
         a.shape == b.shape for a, b in zip(model.parameters(), duplicate.parameters(), strict=True)
     )
+
+
+def assert_prunes_again(model: nn.Module, inputs: Inputs) -> None:
+    """The pruned model is a model like any other: a quarter of what is left can go."""
+    again = ap.prune(model, inputs, channels=0.75, criterion="random", multiple_of=1)
+    assert again.report.error <= CUT
+
+
+def assert_reloads(model: nn.Module, result: ap.Result, inputs: Inputs, folder: Path) -> None:
+    """Weights and plan, written and applied to the unpruned model, give the pruned one."""
+    path = result.save(folder / "small.safetensors")
+    loaded = ap.load(model, path, inputs).eval()
+    expected, found = result.model.eval().state_dict(), loaded.state_dict()
+    assert expected.keys() == found.keys()
+    for name, tensor in expected.items():
+        assert torch.equal(tensor, found[name]), f"{name} was not loaded"
+
+
+def _onnx(model: nn.Module, result: ap.Result, inputs: Inputs, folder: Path) -> str:
+    """Whether ONNX Runtime computes what torch does; raises if only the pruned model fails."""
+    try:
+        result.save(folder / "small.onnx")
+    except Exception:
+        arguments = ((), inputs) if isinstance(inputs, dict) else (inputs, {})
+        try:
+            export_onnx(copy.deepcopy(model), arguments, folder / "full.onnx")
+        except Exception as error:
+            return str(error).splitlines()[0]
+        raise
+    return "equal"
+
+
+def _most_pinned(pinned: Sequence[PinnedRow], state: Mapping[str, torch.Tensor]) -> str:
+    """The axis whose cut to a single position would remove most parameters, and its reason."""
+
+    def kept(row: PinnedRow) -> float:
+        sizes = (state[p].numel() for w in row.where if (p := w.rpartition(":")[0]) in state)
+        return sum(sizes) * (1 - 1 / row.size)
+
+    worst = max(pinned, key=kept, default=None)
+    return f"`{worst.where[0]}` ({worst.size}): {worst.reason}" if worst else "no parameters"

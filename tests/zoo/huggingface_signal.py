@@ -211,13 +211,6 @@ SIGNAL: tuple[ZooModel, ...] = (
         notes="sparse queries, distilling",
     ),
     _row(
-        "autoformer",
-        "AutoformerModel",
-        _FORECASTER,
-        _forecast,
-        notes="auto-correlation, decomposition",
-    ),
-    _row(
         "decision",
         "DecisionTransformerModel",
         {

@@ -20,11 +20,6 @@ def _paired(rng: torch.Generator) -> dict[str, Tensor]:
     return {"input_ids": texts, **image(64, 64)(rng)}
 
 
-def _masked_pair(rng: torch.Generator) -> dict[str, Tensor]:
-    """Two images with their pixel masks, each with a text."""
-    return {**_paired(rng), "pixel_mask": torch.ones(2, 64, 64, dtype=torch.int64)}
-
-
 def _prompted(rng: torch.Generator) -> dict[str, Tensor]:
     """Two images, each in place of the sixteen tokens 3 before its text."""
     texts = torch.randint(4, VOCABULARY, (2, 13), generator=rng)
@@ -458,13 +453,6 @@ VISION_LANGUAGE: tuple[ZooModel, ...] = (
         notes="patches grouped by attention",
     ),
     _row("blip", "BlipForConditionalGeneration", _BLIP, _paired, notes="cross-attention"),
-    _row(
-        "vilt",
-        "ViltForImageAndTextRetrieval",
-        {**VIT, **ENCODER},
-        _masked_pair,
-        notes="one stream",
-    ),
     _row(
         "git",
         "GitForCausalLM",

@@ -38,7 +38,14 @@ MONAI: tuple[ZooModel, ...] = (
         num_res_units=2,
         notes="residual units, instance norm, PReLU",
     ),
-    _row("basic_unet", "BasicUNet", **_VOLUME, features=(8, 8, 12, 16, 24, 8), notes="skip concat"),
+    _row(
+        "basic_unet",
+        "BasicUNet",
+        (32, 32, 32),
+        **_VOLUME,
+        features=(8, 8, 12, 16, 24, 8),
+        notes="skip concat",
+    ),
     _row(
         "attention_unet",
         "AttentionUnet",

@@ -15,7 +15,7 @@ def _face(module: str, name: str, **options: Any) -> Callable[[], nn.Module]:
         import importlib
 
         package = importlib.import_module(f"facenet_pytorch.models.{module}")
-        return getattr(package, name)(pretrained=False, **options)
+        return getattr(package, name)(**options)
 
     return make
 
@@ -27,12 +27,33 @@ def _lite() -> nn.Module:
 
 
 OTHER: tuple[ZooModel, ...] = (
-    row("mtcnn_proposal", _face("mtcnn", "PNet"), normal((2, 3, 24, 24)), "PReLU, two heads"),
-    row("mtcnn_refine", _face("mtcnn", "RNet"), normal((2, 3, 24, 24)), "flatten of permuted maps"),
-    row("mtcnn_output", _face("mtcnn", "ONet"), normal((2, 3, 48, 48)), "three heads"),
+    row(
+        "mtcnn_proposal",
+        _face("mtcnn", "PNet", pretrained=False),
+        normal((2, 3, 24, 24)),
+        "PReLU, two heads",
+    ),
+    row(
+        "mtcnn_refine",
+        _face("mtcnn", "RNet", pretrained=False),
+        normal((2, 3, 24, 24)),
+        "flatten of permuted maps",
+    ),
+    row(
+        "mtcnn_output",
+        _face("mtcnn", "ONet", pretrained=False),
+        normal((2, 3, 48, 48)),
+        "three heads",
+    ),
     row(
         "facenet",
-        _face("inception_resnet_v1", "InceptionResnetV1", num_classes=10, classify=False),
+        _face(
+            "inception_resnet_v1",
+            "InceptionResnetV1",
+            pretrained=None,
+            num_classes=10,
+            classify=True,
+        ),
         normal((2, 3, 96, 96)),
         "scaled residuals, normalised embedding",
         cheap=False,

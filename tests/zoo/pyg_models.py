@@ -13,9 +13,9 @@ from tests.zoo.weights import Inputs
 class Layers(nn.Module):
     """Two graph layers of the same kind."""
 
-    def __init__(self, make: Callable[[int, int], nn.Module], width: int, heads: int = 1) -> None:
+    def __init__(self, make: Callable[[int, int], nn.Module]) -> None:
         super().__init__()
-        self.first, self.second = make(8, width), make(width * heads, 5)
+        self.first, self.second = make(8, 16), make(16, 5)
 
     def forward(self, x: Tensor, edges: Tensor) -> Tensor:
         return self.second(self.first(x, edges).relu(), edges)
@@ -26,7 +26,7 @@ def _graph() -> Inputs:
     return torch.randn(12, 8, generator=rng), torch.randint(12, (2, 30), generator=rng)
 
 
-def _row(name: str, *, notes: str, heads: int = 1, mlp: bool = False, **options: Any) -> ZooModel:
+def _row(name: str, *, notes: str, mlp: bool = False, **options: Any) -> ZooModel:
     def make() -> nn.Module:
         from torch_geometric import nn as graphs
 
@@ -36,7 +36,7 @@ def _row(name: str, *, notes: str, heads: int = 1, mlp: bool = False, **options:
                 return getattr(graphs, name)(hidden, **options)
             return getattr(graphs, name)(inputs, outputs, **options)
 
-        return Layers(layer, 16, heads)
+        return Layers(layer)
 
     return row(f"pyg_{name.removesuffix('Conv').lower()}", make, _graph, notes)
 
@@ -44,7 +44,7 @@ def _row(name: str, *, notes: str, heads: int = 1, mlp: bool = False, **options:
 PYG: tuple[ZooModel, ...] = (
     _row("GCNConv", notes="normalised by degrees"),
     _row("SAGEConv", notes="mean of neighbours beside the node"),
-    _row("GATConv", heads=2, notes="additive attention, softmax over edges", add_self_loops=False),
+    _row("GATConv", notes="additive attention, softmax over edges", add_self_loops=False),
     _row("GATv2Conv", notes="dynamic attention", add_self_loops=False),
     _row("GINConv", mlp=True, notes="sum, then a perceptron"),
     _row("GraphConv", notes="two weights"),

@@ -266,13 +266,13 @@ class AutoEncoder(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.down = nn.Sequential(conv(3, 16, stride=2), conv(16, 24, stride=2), nn.Flatten())
-        self.code, self.expand = nn.Linear(24 * 4 * 5, 12), nn.Linear(6, 24 * 4 * 5)
+        self.latent, self.expand = nn.Linear(24 * 4 * 5, 12), nn.Linear(6, 24 * 4 * 5)
         self.up = nn.Sequential(
             nn.ConvTranspose2d(24, 16, 4, 2, 1), nn.ReLU(), nn.ConvTranspose2d(16, 3, 4, 2, 1)
         )
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        mean, spread = self.code(self.down(x)).chunk(2, 1)
+        mean, spread = self.latent(self.down(x)).chunk(2, 1)
         return self.up(self.expand(mean).relu().view(-1, 24, 4, 5)), spread
 
 
@@ -281,12 +281,12 @@ class Codebook(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.down, self.code = conv(3, 16, stride=2), nn.Conv2d(16, 8, 1)
+        self.down, self.latent = conv(3, 16, stride=2), nn.Conv2d(16, 8, 1)
         self.table = nn.Embedding(12, 8)
         self.up = nn.Sequential(nn.Conv2d(8, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 3, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        z = self.code(self.down(x)).permute(0, 2, 3, 1)
+        z = self.latent(self.down(x)).permute(0, 2, 3, 1)
         nearest = torch.cdist(z.flatten(0, 2), self.table.weight).argmin(1)
         return self.up(self.table(nearest).view(z.shape).permute(0, 3, 1, 2))
 
@@ -332,11 +332,11 @@ class PredictedKernel(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.stem, self.head = conv(3, 16), head(12)
-        self.code = nn.Parameter(torch.randn(5))
+        self.latent = nn.Parameter(torch.randn(5))
         self.write = nn.Sequential(nn.Linear(5, 10), nn.Tanh(), nn.Linear(10, 12 * 16 * 9))
 
     def forward(self, x: Tensor) -> Tensor:
-        kernel = self.write(self.code).view(12, 16, 3, 3) / 12
+        kernel = self.write(self.latent).view(12, 16, 3, 3) / 12
         return self.head(F.conv2d(self.stem(x), kernel, padding=1).relu())
 
 

@@ -8,7 +8,14 @@ from tests.zoo.row import ZooModel, normal, row
 from tests.zoo.shim import ensure_torchvision
 
 
-def _row(decoder: str, encoder: str = "resnet18", *, notes: str, **options: Any) -> ZooModel:
+def _row(
+    decoder: str,
+    encoder: str = "resnet18",
+    *,
+    notes: str,
+    size: tuple[int, int] = (64, 96),
+    **options: Any,
+) -> ZooModel:
     def make() -> nn.Module:
         ensure_torchvision()
         import segmentation_models_pytorch as smp
@@ -17,7 +24,7 @@ def _row(decoder: str, encoder: str = "resnet18", *, notes: str, **options: Any)
         return build(encoder, encoder_weights=None, classes=5, **options)
 
     name = f"smp_{decoder.lower()}" + ("" if encoder == "resnet18" else f"_{encoder}")
-    return row(name, make, normal((2, 3, 64, 96)), notes, cheap=False)
+    return row(name, make, normal((2, 3, *size)), notes, cheap=False)
 
 
 SMP: tuple[ZooModel, ...] = (
@@ -26,12 +33,12 @@ SMP: tuple[ZooModel, ...] = (
     _row("Unet", "efficientnet-b0", notes="skip concat over inverted residuals"),
     _row("UnetPlusPlus", notes="nested skips"),
     _row("FPN", notes="pyramid, GroupNorm, sum"),
-    _row("PSPNet", notes="pooled pyramid"),
+    _row("PSPNet", notes="pooled pyramid; the encoder is read before its last stages"),
     _row("DeepLabV3", notes="atrous pyramid"),
     _row("DeepLabV3Plus", notes="separable atrous pyramid"),
     _row("MAnet", notes="position attention, multi-scale fusion"),
     _row("Linknet", notes="skips by addition"),
-    _row("PAN", notes="pyramid attention"),
+    _row("PAN", size=(128, 128), notes="pyramid attention"),
     _row("Segformer", notes="multi-layer perceptron decoder"),
     _row("Segformer", "mit_b0", notes="spatial-reduction attention"),
     _row("UPerNet", notes="pooled pyramid over a pyramid"),

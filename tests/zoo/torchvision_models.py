@@ -60,7 +60,6 @@ _SEGMENTER: dict[str, Any] = {"weights_backbone": None, "num_classes": 21}
 _HEADS: dict[str, Any] = {"aux_logits": False, "init_weights": True}
 
 CLASSIFIERS: tuple[ZooModel, ...] = (
-    _row("alexnet", (96, 96), slow=True, notes="adaptive pool into a wide classifier"),
     _row("resnet18", notes="residual, strided 1x1 shortcuts"),
     _row("resnet50", notes="bottlenecks"),
     _row("vgg16_bn", slow=True, notes="flatten of 7x7 maps into the classifier"),
@@ -68,7 +67,6 @@ CLASSIFIERS: tuple[ZooModel, ...] = (
     _row("mobilenet_v3_small", notes="squeeze-excite, hardswish"),
     _row("mobilenet_v3_large", notes="squeeze-excite, hardswish"),
     _row("efficientnet_b0", notes="squeeze-excite, silu, stochastic depth"),
-    _row("efficientnet_v2_s", slow=True, notes="fused inverted residuals"),
     _row("densenet121", notes="long chains of concatenation"),
     _row("resnext50_32x4d", notes="grouped convolutions"),
     _row("regnet_x_400mf", notes="grouped convolutions, 16 wide groups"),
@@ -101,9 +99,8 @@ VIDEO: tuple[ZooModel, ...] = (
     _row("r3d_18", (4, 32, 32), slow=True, notes="3-d residual"),
     _row("mc3_18", (4, 32, 32), slow=True, notes="3-d then 2-d"),
     _row("r2plus1d_18", (4, 32, 32), slow=True, notes="space and time factored"),
-    _row("s3d", (16, 64, 64), slow=True, notes="separable inception"),
+    _row("s3d", (16, 224, 224), slow=True, notes="separable inception"),
     _row("swin3d_t", (4, 64, 64), slow=True, notes="3-d windows"),
-    _row("mvit_v2_s", (16, 224, 224), slow=True, notes="pooled attention, relative positions"),
     row(
         "tv_raft_small",
         lambda: _build("raft_small"),

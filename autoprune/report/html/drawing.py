@@ -70,9 +70,7 @@ class _Drawing:
         nodes = [self.node(node) for node in self.graph.nodes]
         root = self.root()
         return {
-            "groups": [
-                {"name": row.name, "units": row.units, "kept": self.kept(row)} for row in self.rows
-            ],
+            "groups": [self.group(row) for row in self.rows],
             "nodes": nodes,
             "values": self.value_rows,
             "axes": self.axes.rows,
@@ -136,6 +134,15 @@ class _Drawing:
         number = self.nodes[node.name] if node else -1
         return -2 - self.pins.add((reason, number), [reason, number, source])
 
+    def group(self, row: GroupRow) -> dict[str, Any]:
+        return {
+            "name": row.name,
+            "units": row.units,
+            "stay": row.kept,
+            "guarantee": row.guarantee,
+            "kept": self.kept(row),
+        }
+
     def kept(self, row: GroupRow) -> list[str] | None:
         """The kept units as bits in hexadecimal, a string per row of a per-outer choice."""
         units = self.subject.kept.get(self.subject.leaves[row.name])
@@ -148,7 +155,8 @@ class _Drawing:
 
     def root(self) -> int:
         """The whole network: its inputs above, its outputs below."""
-        tree = module_tree(self.graph.nodes)
+        # A call without outputs only checks something; there is nothing to see of it.
+        tree = module_tree([node for node in self.graph.nodes if node.outputs])
         inputs = [(INPUT, self.value(v), v.name) for v in self.graph.inputs]
         outputs = [(OUTPUT, self.value(v), v.name) for v in self.graph.outputs]
         return self.cluster(tree, inputs, outputs)
@@ -206,6 +214,7 @@ class _Drawing:
             {
                 "path": cluster.path,
                 "label": cluster.label,
+                "aside": cluster.aside,
                 "items": items,
                 "edges": [[value, edge.source, edge.targets] for value, edge in edges],
                 "rows": rows,

@@ -8,6 +8,9 @@ from itertools import groupby
 
 from autoprune.ir.graph import Node
 
+ASIDE = 4
+"""Fewest calls on integers and booleans in a row that are worth a box of their own."""
+
 
 @dataclass(frozen=True)
 class Cluster:
@@ -17,11 +20,13 @@ class Cluster:
         path: path of the module; empty for the whole network.
         label: the path as far as the surrounding cluster does not say it already.
         children: in order of execution. A cluster has at least two.
+        aside: calls that only compute positions and masks, and no module.
     """
 
     path: str
     label: str
     children: tuple[Node | Cluster, ...]
+    aside: bool = False
 
     def nodes(self) -> Iterator[Node]:
         """Every node inside, in order."""
@@ -46,7 +51,7 @@ def _children(nodes: Sequence[Node], depth: int, parent: str) -> tuple[Node | Cl
     for path, group in groupby(nodes, key=lambda node: _path(node, depth)):
         run = tuple(group)
         if path is None:
-            found.extend(run)
+            found.extend(_asides_folded(run, parent))
             continue
         inner = _children(run, depth + 1, path)
         if len(inner) > 1:
@@ -54,6 +59,19 @@ def _children(nodes: Sequence[Node], depth: int, parent: str) -> tuple[Node | Cl
         else:  # A box with one box in it tells nothing; the inner one keeps its full name.
             found.extend(inner)
     return tuple(found)
+
+
+def _asides_folded(nodes: Sequence[Node], parent: str) -> Iterator[Node | Cluster]:
+    for is_aside, group in groupby(nodes, key=_gives_no_numbers):
+        run = tuple(group)
+        if is_aside and len(run) >= ASIDE:
+            yield Cluster(parent, "positions and masks", run, aside=True)
+        else:
+            yield from run
+
+
+def _gives_no_numbers(node: Node) -> bool:
+    return all(value.dtype.startswith(("int", "uint", "bool")) for value in node.outputs)
 
 
 def _path(node: Node, depth: int) -> str | None:

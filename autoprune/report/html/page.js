@@ -86,7 +86,8 @@
     if (group !== null) {
       const body = rowOf.get(group);
       const strip = body.querySelector("canvas");
-      if (strip && data && data.groups[group].kept) drawStrip(strip, data.groups[group].kept, data.groups[group].units);
+      const { kept, units } = data ? data.groups[group] : {};
+      if (strip && kept) drawStrip(strip, kept, units);
       else if (strip) strip.hidden = true;
       body.scrollIntoView({ block: "nearest" });
     }
@@ -184,7 +185,7 @@
       else {
         const lines = kind === NODE ? nodeLines(number) : kind === CLUSTER ? clusterLines(number) : endLines(kind, number);
         const width = line => line.reduce((sum, [text, cls]) => sum + widthOf(text, cls === "strong" || cls === "dim"), 0);
-        const w = Math.max(60, ...lines.map(width)) + 2 * PAD + 4;
+        const w = Math.max(30, ...lines.map(width)) + 2 * PAD + 4;
         const chips = kind === CLUSTER && clusterWeights[number].size ? 12 : 0;
         boxes.set(key, { w: Math.ceil(w), h: lines.length * LINE + 10 + chips, lines });
       }
@@ -192,12 +193,13 @@
     return boxes.get(key);
   }
 
+  const distance = (a, b) => a.thin && b.thin ? 6 : a.thin || b.thin ? 12 : GAP_X;
+
   // Positions closest to the wanted ones that keep order and distance (pool adjacent violators).
   function spread(row, wanted) {
     const offsets = [0];
     for (let i = 1; i < row.length; i++) {
-      const gap = row[i].thin && row[i - 1].thin ? 4 : row[i].thin || row[i - 1].thin ? 12 : GAP_X;
-      offsets.push(offsets[i - 1] + (row[i].w + row[i - 1].w) / 2 + gap);
+      offsets.push(offsets[i - 1] + (row[i].w + row[i - 1].w) / 2 + distance(row[i], row[i - 1]));
     }
     const blocks = [];
     row.forEach((entry, i) => {
@@ -211,6 +213,28 @@
     let i = 0;
     for (const block of blocks) {
       for (let k = 0; k < block.count; k++, i++) row[i].x = block.sum / block.weight + offsets[i];
+    }
+  }
+
+  // Make a line through several rows of vertical pieces, as few as its neighbours allow.
+  function straighten(chain, rows) {
+    const room = chain.map(entry => {
+      const row = rows[entry.row], i = row.indexOf(entry);
+      const [left, right] = [row[i - 1], row[i + 1]];
+      const gap = other => (entry.w + other.w) / 2 + distance(entry, other);
+      return [left ? left.x + gap(left) : -Infinity, right ? right.x - gap(right) : Infinity];
+    });
+    for (let from = 0; from < chain.length;) {
+      let [low, high] = room[from], to = from + 1;
+      while (to < chain.length && Math.max(low, room[to][0]) <= Math.min(high, room[to][1])) {
+        low = Math.max(low, room[to][0]);
+        high = Math.min(high, room[to][1]);
+        to++;
+      }
+      const part = chain.slice(from, to);
+      const mean = part.reduce((sum, entry) => sum + entry.x, 0) / part.length;
+      if (low <= high) for (const entry of part) entry.x = Math.min(high, Math.max(low, mean));
+      from = to;
     }
   }
 
@@ -256,6 +280,7 @@
       for (const row of rows) spread(row, row.map(e => mean(above(e), mean(below(e), e.x))));
       for (const row of [...rows].reverse()) spread(row, row.map(e => mean(sweep < 6 ? below(e) : [...above(e), ...below(e)], e.x)));
     }
+    for (let round = 0; round < 3; round++) for (const chain of passing) straighten([...chain.values()], rows);
     const left = Math.min(...rows.flat().map(e => e.x - e.w / 2));
     const isRoot = number === data.root;
     const margin = isRoot ? 0 : MARGIN;
@@ -288,7 +313,7 @@
   // ---- Drawing
 
   const scene = $("scene"), graph = $("graph");
-  let layout, places;
+  let layout, places, drawn;  // places: rectangle of each box by its key; drawn: those of elements
 
   function writeLines(parent, lines, x, y) {
     lines.forEach((line, i) => {
@@ -319,20 +344,32 @@
     });
   }
 
-  function drawItem(item, parent, x, y, home) {
+  const keyOf = (kind, k, home) => `${kind}/${k}/${kind >= INPUT ? home : ""}`;
+  function place(key, element, x, y, { w, h }, write) {
+    const rectangle = { element, x, y, w, h, write, seen: true };
+    places.set(key, rectangle);
+    drawn.push(rectangle);
+  }
+
+  // Items are placed within their cluster; `left` and `top` say where that is.
+  function drawItem(item, parent, left, top, home) {
     const { kind, k } = item;
     if (kind === PORT_IN || kind === PORT_OUT) return;
-    const key = `${kind}/${k}/${kind >= INPUT ? home : ""}`;
-    places.set(key, { x, y, w: item.w, h: item.h });
-    if (item.inner) return drawCluster(item.inner, parent, x, y);
+    const [x, y] = [round(item.x - item.w / 2), round(item.y)];
+    if (item.inner) {
+      drawCluster(item.inner, parent, x, y, left, top);
+      return;
+    }
     const cls = kind === CLUSTER ? "box folded" : kind === NODE ? "box" : "box end";
     const box = draw("g", { class: cls, transform: `translate(${x} ${y})` }, parent);
-    box.dataset.key = key;
+    box.dataset.key = keyOf(kind, k, home);
     box.groups = kind === NODE ? nodeGroups[k] : kind === CLUSTER ? clusterGroups[k] : valueGroups[k];
     draw("rect", { width: item.w, height: item.h, rx: 6 }, box);
     if (kind === NODE && weightGroups[k].size) chips(box, weightGroups[k], 1, 5, true, item.h - 10);
-    writeLines(box, item.lines, PAD + 3, LINE);
-    if (kind === CLUSTER && clusterWeights[k].size) chips(box, clusterWeights[k], PAD + 3, item.h - 15, false, item.w - 2 * PAD - 6);
+    place(box.dataset.key, box, left + x, top + y, item, () => {
+      writeLines(box, item.lines, PAD + 3, LINE);
+      if (kind === CLUSTER && clusterWeights[k].size) chips(box, clusterWeights[k], PAD + 3, item.h - 15, false, item.w - 2 * PAD - 6);
+    });
   }
 
   const curve = (x0, y0, x1, y1) => Math.abs(x0 - x1) < 0.5 ? `L${x1} ${y1}` : `C${x0} ${(y0 + y1) / 2} ${x1} ${(y0 + y1) / 2} ${x1} ${y1}`;
@@ -348,6 +385,10 @@
         const order = [...byEdge.values()].sort((p, q) => other(p[0]) - other(q[0]));
         const step = Math.min(18, (item.w - 24) / Math.max(1, order.length));
         order.forEach((same, i) => same.forEach(link => { link[slot] = (i - (order.length - 1) / 2) * step; }));
+        if (order.length === 1 && order[0].length === 1) {
+          const slant = other(order[0][0]) - item.x;  // a small one is better taken away than drawn
+          if (Math.abs(slant) < item.w / 2 - 8) order[0][0][slot] = Math.abs(slant) < 16 ? slant : 0;
+        }
       }
     }
     const lines = new Map(), ends = new Map();
@@ -372,40 +413,30 @@
     }
   }
 
-  function drawCluster(inner, parent, x, y) {
-    const isRoot = inner.number === data.root;
+  function drawCluster(inner, parent, x, y, left, top) {
+    const { number } = inner, isRoot = number === data.root;
     const g = draw("g", { class: isRoot ? "" : "open", transform: `translate(${x} ${y})` }, parent);
     if (!isRoot) {
-      const cluster = clusters[inner.number];
-      g.dataset.cluster = inner.number;
+      place(keyOf(CLUSTER, number), g, left + x, top + y, inner);
       draw("rect", { width: inner.w, height: inner.h, rx: 8 }, g);
-      const lid = draw("rect", { class: "lid", width: inner.w, height: LID - 6, rx: 8 }, g);
-      lid.dataset.lid = inner.number;
-      const text = draw("text", { x: 10, y: 15 }, g);
-      text.textContent = `− ${cluster.label}`;
+      const lid = draw("rect", { class: "lid", width: inner.w, height: LID - 4, rx: 8 }, g);
+      lid.dataset.lid = number;
+      draw("text", { x: 10, y: 15 }, g).textContent = `− ${clusters[number].label}`;
     }
-    const origin = places.get("origin") || { x: 0, y: 0 };
-    const at = { x: origin.x + x, y: origin.y + y };
-    places.set("origin", at);
-    if (!isRoot) places.set(`${CLUSTER}/${inner.number}/`, { x: at.x, y: at.y, w: inner.w, h: inner.h });
     drawEdges(inner, g);
-    for (const item of inner.items) {
-      const [itemX, itemY] = [round(item.x - item.w / 2), round(item.y)];
-      drawItem(item, g, itemX, itemY, inner.number);
-      const key = `${item.kind}/${item.k}/${item.kind >= INPUT ? inner.number : ""}`;
-      if (item.lines) places.set(key, { x: at.x + itemX, y: at.y + itemY, w: item.w, h: item.h });
-    }
-    places.set("origin", origin);
+    for (const item of inner.items) drawItem(item, g, left + x, top + y, number);
   }
 
   let selected = null;
   function redraw() {
     layout = arrange(data.root);
     places = new Map();
+    drawn = [];
     scene.replaceChildren();
-    drawCluster(layout, scene, 0, 0);
+    drawCluster(layout, scene, 0, 0, 0, 0);
     mark();
     showChosen();
+    apply();
   }
   function mark() {
     for (const box of scene.querySelectorAll(".box")) box.classList.toggle("at", box.dataset.key === selected);
@@ -432,7 +463,31 @@
 
   const READABLE = 0.75;
   const view = { k: 1, x: 0, y: 0 };
-  const apply = () => scene.setAttribute("transform", `translate(${view.x} ${view.y}) scale(${view.k})`);
+  let waiting = false;
+  function apply() {
+    scene.setAttribute("transform", `translate(${view.x} ${view.y}) scale(${view.k})`);
+    if (waiting) return;
+    waiting = true;
+    requestAnimationFrame(() => { waiting = false; cull(); });
+  }
+  // Leave out what cannot be seen or read: large networks have tens of thousands of elements.
+  function cull() {
+    const { width, height } = graph.getBoundingClientRect();
+    const far = view.k < 0.3;
+    scene.classList.toggle("far", far);
+    for (const entry of drawn) {
+      const [x, y] = [entry.x * view.k + view.x, entry.y * view.k + view.y];
+      const seen = x < width + 100 && y < height + 100 && x + entry.w * view.k > -100 && y + entry.h * view.k > -100;
+      if (seen !== entry.seen) {
+        entry.seen = seen;
+        entry.element.style.display = seen ? "" : "none";
+      }
+      if (seen && !far && entry.write) {
+        entry.write();
+        entry.write = null;
+      }
+    }
+  }
   function zoom(factor, x, y) {
     const k = Math.min(4, Math.max(0.02, view.k * factor));
     view.x = x - (x - view.x) * k / view.k;
@@ -485,7 +540,7 @@
   // ---- Opening and closing modules
 
   function toggle(number) {
-    const key = `${CLUSTER}/${number}/`;
+    const key = keyOf(CLUSTER, number);
     const before = places.get(key), [x, y] = [before.x * view.k + view.x, before.y * view.k + view.y];
     if (!opened.delete(number)) opened.add(number);
     redraw();
@@ -509,11 +564,12 @@
   }
   const FIRST_VIEW = 48;
   for (;;) {
-    const { closed } = visible(opened), more = new Set([...opened, ...closed]);
+    const closed = visible(opened).closed.filter(number => !clusters[number].aside);
+    const more = new Set([...opened, ...closed]);
     if (!closed.length || visible(more).count > FIRST_VIEW) break;
     closed.forEach(number => opened.add(number));
   }
-  $("open").addEventListener("click", () => { visible(opened).closed.forEach(n => opened.add(n)); redraw(); fit(READABLE); });
+  $("open").addEventListener("click", () => { visible(opened).closed.forEach(number => opened.add(number)); redraw(); fit(READABLE); });
   $("close").addEventListener("click", () => { opened.clear(); opened.add(data.root); redraw(); fit(READABLE); });
 
   // ---- Details and hovering
@@ -585,8 +641,8 @@
 
   function explain(reference) {
     if (reference >= 0) {
-      const cells = rowOf.get(reference).rows[0].cells;
-      return `Group ${data.groups[reference].name}\n${cells[1].textContent.trim()} units, ${cells[4].textContent.trim()}`;
+      const { name, units, stay, guarantee } = data.groups[reference];
+      return `Group ${name}\n${units} units${stay < units ? `, ${stay} stay` : ""}\n${guarantee}`;
     }
     if (reference === -1) return "No parameter has this axis.";
     const [reason, node, source] = pins[-2 - reference];
@@ -617,9 +673,9 @@
     if (changed) redraw();
     centre(key);
   }
-  const goToNode = k => { reveal(`${NODE}/${k}/`, homeOf.get(k)); select(`${NODE}/${k}/`); };
+  const goToNode = k => { reveal(keyOf(NODE, k), homeOf.get(k)); select(keyOf(NODE, k)); };
   const index = [];
-  clusters.forEach((cluster, k) => { if (k !== data.root) index.push({ text: cluster.path, kind: "module", go: () => { reveal(`${CLUSTER}/${k}/`, parentOf.get(k)); } }); });
+  clusters.forEach((cluster, k) => { if (k !== data.root && !cluster.aside) index.push({ text: cluster.path, kind: "module", go: () => { reveal(keyOf(CLUSTER, k), parentOf.get(k)); } }); });
   const readers = new Map();
   nodes.forEach((node, k) => { for (const [, v] of node.in) if (isParameter(v) && !readers.has(v)) readers.set(v, k); });
   for (const [v, k] of readers) index.push({ text: values[v][0], kind: values[v][3], go: () => goToNode(k) });
@@ -667,5 +723,6 @@
 
   redraw();
   fit(READABLE);
+  cull();
   addEventListener("resize", apply);
 })();

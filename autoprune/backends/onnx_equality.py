@@ -1,0 +1,154 @@
+"""The law for ONNX: a cut model computes what the model computes with the cut units zeroed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+
+from autoprune.analysis.typing import TypedGraph
+from autoprune.backends.comparison import array_difference, rounding
+from autoprune.backends.onnx_cut import cut_model
+from autoprune.backends.onnx_tensors import zeroed_model
+from autoprune.errors import NotEqualError
+from autoprune.frontends.onnx import TracedOnnx, observe, with_outputs
+from autoprune.frontends.onnx_file import session_for
+from autoprune.frontends.onnx_inputs import probing
+from autoprune.frontends.sessions import Feed
+from autoprune.ir.graph import Graph
+from autoprune.ir.group import Group
+from autoprune.ir.positions import Kept, cut_array
+
+_HINT = "please report the operator named above; `ignore=` its layer meanwhile"
+
+
+SATURATING = {
+    "onnx.Softmax", "onnx.LogSoftmax", "onnx.Hardmax", "onnx.Sigmoid", "onnx.HardSigmoid",
+    "onnx.Tanh", "onnx.Clip", "onnx.ArgMax", "onnx.ArgMin", "onnx.TopK", "onnx.Cast", "onnx.Equal",
+    "onnx.Less", "onnx.Greater", "onnx.LessOrEqual", "onnx.GreaterOrEqual", "onnx.Round",
+    "onnx.NonMaxSuppression", "onnx.QuantizeLinear",
+}  # fmt: skip
+"""Operators after which different numbers may look the same."""
+
+
+def witnesses(graph: Graph) -> list[str]:
+    """What goes into saturating operators at the end of a graph; to be compared like outputs."""
+    made_by = {v.name: node for node in graph.nodes for v in node.outputs}
+    found: list[str] = []
+    todo = [v.name for v in graph.outputs]
+    while todo:
+        node = made_by.get(todo.pop())
+        if node is not None and node.op in SATURATING:
+            value = node.inputs[0].name
+            if value in made_by and value not in found:
+                found.append(value)
+                todo.append(value)
+    return found
+
+
+def outputs(model: onnx.ModelProto, feed: Feed, *, optimize: bool = False) -> list[Any]:
+    """Outputs on the given inputs."""
+    results: list[Any] = session_for(model, optimize=optimize).run(None, dict(feed))
+    return results
+
+
+def difference(a: list[Any], b: list[Any]) -> float:
+    """Largest relative difference between two lists of outputs; inf if they do not match."""
+    if len(a) != len(b):
+        return float("inf")
+    return max((_gap(x, y) for x, y in zip(a, b, strict=True)), default=0.0)
+
+
+def _gap(x: Any, y: Any) -> float:
+    if isinstance(x, list) and isinstance(y, list):
+        return difference(x, y)
+    if isinstance(x, np.ndarray) and isinstance(y, np.ndarray):
+        return array_difference(x, y)
+    return 0.0 if x == y else float("inf")
+
+
+def tolerance(results: list[Any]) -> float:
+    """The rounding level of the least precise output."""
+    return rounding(v.dtype.name for v in results if isinstance(v, np.ndarray))
+
+
+NOISE = 4.0
+"""Times the rounding that a model shows of itself that a cut model may be off."""
+
+LOUDEST = 1e-2
+"""Rounding never explains more than this."""
+
+
+def _noise(model: onnx.ModelProto, feed: Feed, expected: list[Any]) -> float:
+    """What two ways to sum the same products come to, where outputs are ill-conditioned.
+
+    ONNX Runtime's graph optimizations are another way to compute the same numbers.
+    """
+    other = outputs(model, feed, optimize=True)
+    return min(LOUDEST, NOISE * difference(expected, other))
+
+
+def cut_error(
+    traced: TracedOnnx, typed: TypedGraph, groups: Mapping[int, Group], kept: Kept
+) -> tuple[float, onnx.ModelProto]:
+    """How far the cut model is from the zeroed one, and the cut model.
+
+    Raises:
+        NotEqualError: if every group in `kept` is exact and the difference exceeds rounding, or
+            if the cut model does not run.
+    """
+    feed = probing(traced.feed)
+    zeroed = zeroed_model(traced, typed, kept)
+    names = witnesses(traced.graph)
+    seen = with_outputs(zeroed, names)
+    raw = outputs(seen, feed)
+    expected = [
+        cut_array(value, typed.types[name], kept) if name in names else value
+        for name, value in zip((o.name for o in seen.graph.output), raw, strict=True)
+    ]
+    exact = all(groups[uid].guarantee.exact for uid in kept)
+    cut = cut_model(traced, typed, kept)
+    try:
+        error = difference(expected, outputs(with_outputs(cut, names), feed))
+    except Exception as failure:
+        line = (str(failure).strip() or "no message").splitlines()[0]
+        raise NotEqualError(
+            f"the cut model does not run: {line}",
+            where=first_difference(traced, typed, kept, zeroed, cut),
+            hint=_HINT,
+        ) from failure
+    if exact and error > tolerance(expected) and error > _noise(seen, feed, raw):
+        raise NotEqualError(
+            f"the cut model differs from the zeroed one by {error:.2g}, which rounding does not "
+            "explain",
+            where=first_difference(traced, typed, kept, zeroed, cut),
+            hint=_HINT,
+        )
+    return error, cut
+
+
+def first_difference(
+    traced: TracedOnnx,
+    typed: TypedGraph,
+    kept: Kept,
+    zeroed: onnx.ModelProto,
+    cut: onnx.ModelProto,
+) -> str:
+    """The first value of the cut model that is not the kept part of the zeroed one's."""
+    feed = probing(traced.feed)
+    expected = observe(zeroed, feed)
+    try:
+        got = observe(cut, feed)
+    except Exception as failure:
+        return (str(failure).strip() or "a node that does not run").splitlines()[0]
+    for node in typed.graph.nodes:
+        for value in node.outputs:
+            before, after = expected.get(value.name), got.get(value.name)
+            if not isinstance(before, np.ndarray) or not isinstance(after, np.ndarray):
+                continue
+            before = cut_array(before, typed.types[value.name], kept)
+            if array_difference(before, after) > tolerance([before]):
+                return f"%{value.name} = {node.op}, {node.source or 'a node without a name'}"
+    return "the outputs themselves"

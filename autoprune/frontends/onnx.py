@@ -1,0 +1,437 @@
+"""ONNX model -> Graph.
+
+Value names are those of the file. A node of the graph is called after its first output, because
+names of ONNX nodes may be missing or repeated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from math import prod
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from autoprune.errors import TraceError
+from autoprune.frontends.onnx_file import (
+    OnnxFile,
+    opset,
+    read_onnx,
+    session_for,
+    subgraphs,
+)
+from autoprune.frontends.onnx_inputs import candidate_feeds, graph_inputs, is_dynamic
+from autoprune.frontends.onnx_numbers import LARGEST, Numbers, Seen, find_numbers
+from autoprune.frontends.onnx_operators import NORMALIZE, Arguments, Context, signature
+from autoprune.frontends.sessions import Feed
+from autoprune.ir.graph import Argument, Graph, Node, Parameter, Value, verify
+from autoprune.ops.rule import find
+
+_STANDARD = ("", "ai.onnx")
+_FLOATS = ("float64", "float32", "float16", "bfloat16")
+
+_STATE = {
+    "BatchNormalization": (3, 4), "QuantizeLinear": (1, 2), "DequantizeLinear": (1, 2),
+    "QLinearConv": (1, 2, 4, 5, 6, 7), "QLinearMatMul": (1, 2, 4, 5, 6, 7),
+}  # fmt: skip
+"""Inputs that are no weights: running statistics, scales and zero points."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an argument stands in an ONNX node: an input or an attribute."""
+
+    input: int | None = None
+    attribute: str = ""
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Where the tensor of a parameter stands in the model.
+
+    Attributes:
+        kind: `initializer`, a `node` Constant, or a node that is `filled` with one number.
+        position: in the list of initializers or of nodes.
+    """
+
+    kind: Literal["initializer", "node", "filled"]
+    position: int
+
+
+@dataclass(frozen=True)
+class TracedOnnx:
+    """An ONNX model as a graph.
+
+    Attributes:
+        graph: the framework-free graph.
+        file: the model it was read from.
+        feed: the example inputs.
+        owners: by value name, where each parameter's tensor stands.
+        positions: by node name, its position in the model.
+        places: by node name and argument, where the argument stands.
+        numbers: what is known before the graph runs.
+        dynamic: whether the model leaves sizes of its inputs open.
+    """
+
+    graph: Graph
+    file: OnnxFile
+    feed: Feed
+    owners: Mapping[str, Owner]
+    positions: Mapping[str, int]
+    places: Mapping[str, Mapping[str, Place]]
+    numbers: Numbers
+    dynamic: bool
+
+    @property
+    def model(self) -> onnx.ModelProto:
+        """The model it was read from, unchanged."""
+        return self.file.model
+
+
+def trace(source: str | Path | onnx.ModelProto, example_inputs: Any = None) -> TracedOnnx:
+    """Run an ONNX model once on example inputs and read it into a graph.
+
+    Args:
+        source: a path or a model; it is not changed.
+        example_inputs: a dict of arrays by input name, a sequence of arrays in order, or the only
+            array. None makes up inputs of the declared types.
+
+    Raises:
+        TraceError: if it is no ONNX model, or ONNX Runtime cannot run it on the inputs.
+    """
+    file = read_onnx(source)
+    feed, seen = _run_once(file.model, example_inputs)
+    return _Reader(file, feed, seen).read()
+
+
+def _run_once(model: onnx.ModelProto, example_inputs: Any) -> tuple[Feed, dict[str, Seen]]:
+    session = _open(model)
+    problem: Exception | None = None
+    for feed in candidate_feeds(model, example_inputs):
+        try:
+            values = observe(model, feed, session)
+        except Exception as error:
+            problem = problem or error
+        else:
+            seen = {name: _seen(value) for name, value in values.items()}
+            seen.update({name: _seen(array) for name, array in feed.items()})
+            return feed, seen
+    line = (str(problem).strip() or "no message").splitlines()[0]
+    raise TraceError(
+        f"ONNX Runtime cannot run the model on the example inputs: {line}",
+        hint="pass example_inputs={name: array} that it runs on"
+        if example_inputs is None
+        else "run it in onnxruntime.InferenceSession with these inputs until it works",
+    ) from problem
+
+
+def with_outputs(model: onnx.ModelProto, names: Iterable[str]) -> onnx.ModelProto:
+    """A copy of the model with more of its values among its outputs."""
+    full = onnx.ModelProto()
+    full.CopyFrom(model)
+    present = {o.name for o in full.graph.output}
+    for name in dict.fromkeys(names):
+        if name not in present:
+            full.graph.output.append(onnx.ValueInfoProto(name=name))
+    return full
+
+
+def _with_all_outputs(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of the model with every value that a node computes among its outputs."""
+    return with_outputs(model, (n for node in model.graph.node for n in node.output if n))
+
+
+def _open(model: onnx.ModelProto) -> Any:
+    try:
+        return session_for(_with_all_outputs(model), optimize=False)
+    except Exception as error:
+        line = (str(error).strip() or "no message").splitlines()[0]
+        own = {f.domain for f in model.functions}
+        custom = sorted(
+            f"{n.domain}.{n.op_type}"
+            for n in model.graph.node
+            if n.domain not in (*_STANDARD, "ai.onnx.ml", "com.microsoft", *own)
+        )
+        where = ", ".join(dict.fromkeys(custom))
+        raise TraceError(
+            f"ONNX Runtime cannot load the model: {line}",
+            where=f"operators {where}" if where else None,
+            hint="models with custom operators cannot be run, and so not be checked"
+            if where
+            else "check it with onnx.checker.check_model",
+        ) from error
+
+
+def observe(model: onnx.ModelProto, feed: Feed, session: Any = None) -> dict[str, Any]:
+    """Every value of the main graph on the given inputs, by name."""
+    session = session or session_for(_with_all_outputs(model), optimize=False)
+    names = [o.name for o in session.get_outputs()]
+    return dict(zip(names, session.run(names, dict(feed)), strict=True))
+
+
+def _seen(value: Any) -> Seen:
+    if not isinstance(value, np.ndarray):
+        return Seen((), "sequence", None)
+    keep = value.size <= (LARGEST if value.dtype.kind in "iub" else 64)
+    return Seen(value.shape, value.dtype.name, value if keep else None)
+
+
+@dataclass
+class _Reader:
+    """Reads one model; holds what has been read so far."""
+
+    file: OnnxFile
+    feed: Feed
+    seen: dict[str, Seen]
+    values: dict[str, Value] = field(default_factory=dict)
+    parameters: dict[str, Parameter] = field(default_factory=dict)
+    nodes: list[Node] = field(default_factory=list)
+    owners: dict[str, Owner] = field(default_factory=dict)
+    positions: dict[str, int] = field(default_factory=dict)
+    places: dict[str, dict[str, Place]] = field(default_factory=dict)
+
+    def read(self) -> TracedOnnx:
+        model = self.file.model
+        tensors = self._constants(model.graph)
+        self.numbers = find_numbers(model, self.seen, tensors)
+        self._fill(model.graph)
+        kinds = _kinds(model.graph, self.owners, self.seen, tensors)
+        self.kinds = kinds
+        inputs = tuple(self._define(i.name) for i in graph_inputs(model))
+        for position, node in enumerate(model.graph.node):
+            owned = any(name in self.owners for name in node.output)
+            if not owned and not any(name in self.numbers.computed for name in node.output):
+                self._node(position, node)
+        outputs = tuple(dict.fromkeys(self._use(o.name) for o in model.graph.output))
+        graph = Graph(inputs, tuple(self.parameters.values()), tuple(self.nodes), outputs)
+        verify(graph)
+        return TracedOnnx(
+            graph, self.file, self.feed, self.owners, self.positions, self.places, self.numbers,
+            is_dynamic(model),
+        )  # fmt: skip
+
+    def _constants(self, graph: onnx.GraphProto) -> dict[str, NDArray[Any]]:
+        """Note the owner of every tensor that stands in the model, and what it is."""
+        tensors: dict[str, NDArray[Any]] = {}
+        for i, tensor in enumerate(graph.initializer):
+            self.owners[tensor.name] = Owner("initializer", i)
+            tensors[tensor.name] = numpy_helper.to_array(tensor)
+        for i, node in enumerate(graph.node):
+            if node.op_type == "Constant" and node.domain in _STANDARD:
+                array = constant_of(node)
+                if array is not None:
+                    self.owners[node.output[0]] = Owner("node", i)
+                    tensors[node.output[0]] = array
+        for name, array in tensors.items():
+            keep = array.size <= LARGEST
+            self.seen[name] = Seen(array.shape, array.dtype.name, array if keep else None)
+        return tensors
+
+    def _fill(self, graph: onnx.GraphProto) -> None:
+        """Weights may be written as one number and a shape."""
+        for i, node in enumerate(graph.node):
+            if node.op_type == "ConstantOfShape" and node.input[0] in self.owners:
+                value = self.seen[node.output[0]]
+                number = fill_of(node)
+                if value.dtype in _FLOATS and prod(value.shape) > 1 and number.any():
+                    self.owners[node.output[0]] = Owner("filled", i)
+
+    def _define(self, name: str) -> Value:
+        seen = self.seen[name]
+        value = Value(name, seen.shape, seen.dtype)
+        self.values[name] = value
+        return value
+
+    def _use(self, name: str) -> Value:
+        """The value of that name; tensors of the model and numbers are defined on first use."""
+        if name in self.values:
+            return self.values[name]
+        if name not in self.owners and name not in self.numbers.computed:
+            raise TraceError("a value is used and never computed", where=f"value {name}")
+        value = self._define(name)
+        if name in self.numbers.sized:
+            # What is computed from sizes keeps its own, and depends on nothing else.
+            self.nodes.append(Node(name, "onnx.Shape", {}, (value,)))
+        else:
+            kind = self.kinds.get(name, "constant")
+            self.parameters[name] = Parameter(value, (name,), kind)
+        return value
+
+    def _node(self, position: int, node: onnx.NodeProto) -> None:
+        present = tuple(i for i, name in enumerate(node.output) if name)
+        if not present:
+            return
+        name = node.output[present[0]]
+        op = _operator(node)
+        arguments, places = self._arguments(node, op, present)
+        if arguments is None:
+            # No rule: all that the node reads is pinned.
+            op, places = f"{op}.unsupported" if find(op) else op, {}
+            arguments = {
+                f"input{i}": self._use(n) for i, n in enumerate(dict.fromkeys(reads(node)))
+            }
+        outputs = tuple(self._define(node.output[i]) for i in present)
+        self.positions[name], self.places[name] = position, places
+        source = f"node {node.name}" if node.name else ""
+        self.nodes.append(Node(name, op, arguments, outputs, source=source))
+
+    def _arguments(
+        self, node: onnx.NodeProto, op: str, present: tuple[int, ...]
+    ) -> tuple[Arguments | None, dict[str, Place]]:
+        key = op.removeprefix("onnx.")
+        known = signature(key, opset(self.file.model))
+        if known is None or find(op) is None:
+            return None, {}
+        arguments: Arguments = {}
+        places: dict[str, Place] = {}
+        attributes = {a.name: _attribute(a) for a in node.attribute}
+        for attribute, (name, default) in known.attributes.items():
+            given = attributes.get(attribute, default)
+            arguments[name] = bool(given) if isinstance(default, bool) else _plain(given)
+            if attribute in attributes:
+                places[name] = Place(attribute=attribute)
+        names = known.inputs
+        for i, given in enumerate(node.input):
+            if names and names[-1].startswith("*") and i >= len(names) - 1:
+                rest = tuple(self._use(n) for n in node.input[i:] if n)
+                arguments[names[-1][1:]] = rest
+                break
+            if i >= len(names):
+                return None, {}
+            if not given or names[i] == "-":
+                continue
+            name, argument = names[i].rstrip("!?"), self._input(given, names[i])
+            if argument is None:
+                return None, {}
+            arguments[name], places[name] = argument, Place(input=i)
+        context = Context(
+            node.op_type,
+            opset(self.file.model),
+            [self.seen[n].shape if n else None for n in node.input],
+            {i: a for i, n in enumerate(node.input) if (a := self._number(n)) is not None},
+            attributes,
+            [self.seen[node.output[i]].shape for i in present],
+            present,
+        )
+        normalize = NORMALIZE.get(key)
+        return (arguments if normalize is None else normalize(arguments, context)), places
+
+    def _number(self, name: str) -> NDArray[Any] | None:
+        """The value of that name, if it is known before the graph runs."""
+        known = name in self.owners or name in self.numbers.computed
+        return self.seen[name].array if name and known else None
+
+    def _input(self, name: str, form: str) -> Argument:
+        """An input as an argument of the given form; None if it is not of that form."""
+        array = self._number(name)
+        if form.endswith("!"):
+            return None if array is None else _plain(array)
+        if form.endswith("?") and array is not None and array.size == 1:
+            return _plain(array.reshape(()))
+        return self._use(name)
+
+
+def _operator(node: onnx.NodeProto) -> str:
+    """Domain and type: `onnx.Conv`, `microsoft.Gelu`."""
+    domain = "onnx" if node.domain in _STANDARD else node.domain.rsplit(".", 1)[-1]
+    return f"{domain}.{node.op_type}"
+
+
+def reads(node: onnx.NodeProto) -> list[str]:
+    """The outer values that a node reads, itself or in its subgraphs."""
+    names = [name for name in node.input if name]
+    for attribute in node.attribute:
+        for graph in subgraphs(attribute):
+            names.extend(captured(graph))
+    return names
+
+
+def captured(graph: onnx.GraphProto) -> list[str]:
+    """The names that a subgraph uses and does not define."""
+    defined = {i.name for i in graph.input} | {t.name for t in graph.initializer}
+    used: list[str] = []
+    for node in graph.node:
+        used.extend(n for n in reads(node) if n not in defined)
+        defined.update(node.output)
+    return [*used, *(o.name for o in graph.output if o.name not in defined)]
+
+
+def constant_of(node: onnx.NodeProto) -> NDArray[Any] | None:
+    """The tensor of a Constant node; None if it is sparse or text."""
+    for a in node.attribute:
+        if a.name == "value":
+            return numpy_helper.to_array(a.t)
+        if a.name in ("value_float", "value_floats"):
+            return np.array(helper.get_attribute_value(a), dtype=np.float32)
+        if a.name in ("value_int", "value_ints"):
+            return np.array(helper.get_attribute_value(a), dtype=np.int64)
+    return None
+
+
+def fill_of(node: onnx.NodeProto) -> NDArray[Any]:
+    """The number a ConstantOfShape node fills with, shape [1]."""
+    for a in node.attribute:
+        if a.name == "value":
+            return numpy_helper.to_array(a.t).reshape(1)
+    return np.zeros(1, dtype=np.float32)
+
+
+def _attribute(a: onnx.AttributeProto) -> Any:
+    if a.type == onnx.AttributeProto.TENSOR:
+        return numpy_helper.to_array(a.t)
+    if a.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS):
+        return None
+    value = helper.get_attribute_value(a)
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
+
+
+def _plain(value: Any) -> Argument:
+    """Arrays, lists and numpy numbers as plain numbers and tuples."""
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return tuple(_plain(v) for v in value)
+    return value  # type: ignore[no-any-return]
+
+
+def _kinds(
+    graph: onnx.GraphProto,
+    owners: Mapping[str, Owner],
+    seen: Mapping[str, Seen],
+    tensors: Mapping[str, NDArray[Any]],
+) -> dict[str, Literal["parameter", "buffer", "constant"]]:
+    """Which tensors of the model are trained."""
+    kinds: dict[str, Literal["parameter", "buffer", "constant"]] = {}
+    weighed, state, quantized = set[str](), set[str](), set[str]()
+    for node in graph.node:
+        for i, name in enumerate(node.input):
+            if i in _STATE.get(node.op_type, ()):
+                state.add(name)
+            elif node.op_type in _WEIGHTED and i:
+                weighed.add(name)
+            if node.op_type == "DequantizeLinear" and i == 0:
+                quantized.add(name)
+    for name in owners:
+        if name in state:
+            kinds[name] = "buffer"
+        elif name in quantized:
+            kinds[name] = "parameter"
+        elif seen[name].dtype not in _FLOATS:
+            kinds[name] = "constant"
+        elif name in weighed or name not in tensors or not np.isinf(tensors[name]).any():
+            kinds[name] = "parameter"
+        else:
+            kinds[name] = "constant"  # a mask
+    return kinds
+
+
+_WEIGHTED = {
+    "Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "LayerNormalization",
+    "InstanceNormalization", "GroupNormalization", "RMSNormalization", "LSTM", "GRU", "RNN",
+}  # fmt: skip
+"""Operators whose inputs after the first are weights; an infinity there is a mistake."""

@@ -1,0 +1,81 @@
+"""Pruning an ONNX model: read, choose, cut, check. Torch is not needed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from autoprune.analysis.groups import find_groups
+from autoprune.analysis.nesting import outer_leaves
+from autoprune.analysis.planning import make_plan
+from autoprune.analysis.typing import infer
+from autoprune.backends.onnx_cut import cut_model
+from autoprune.backends.onnx_equality import cut_error
+from autoprune.backends.onnx_tensors import weights
+from autoprune.errors import PlanError
+from autoprune.frontends.onnx import TracedOnnx, trace
+from autoprune.ir.plan import Plan
+from autoprune.onnx_result import OnnxResult
+from autoprune.pipeline import (
+    Analysis,
+    Options,
+    Request,
+    allowed_groups,
+    analyse,
+    check_finite,
+    choose,
+    make_report,
+)
+from autoprune.report import Report
+
+OnnxSource = str | Path | onnx.ModelProto
+
+
+def prune(source: OnnxSource, example_inputs: Any, request: Request) -> OnnxResult:
+    """See `autoprune.prune`."""
+    traced, analysis = _analysed(source, example_inputs, request.options)
+    arrays = weights(traced)
+    check_finite(arrays)
+    allowed, reasons = allowed_groups(analysis, request.ignore, request.options)
+    kept = choose(analysis, arrays, allowed, (), request)
+    groups = analysis.groups
+    exact = {uid: units for uid, units in kept.items() if groups[uid].guarantee.exact}
+    error, small = cut_error(traced, analysis.typed, groups, exact)
+    approximate: float | None = None
+    if len(exact) < len(kept):
+        approximate, small = cut_error(traced, analysis.typed, groups, kept)
+    report = make_report(
+        analysis, kept, reasons, module="ONNX", error=error, approximate_error=approximate
+    )
+    plan = make_plan(analysis.typed, analysis.names, kept)
+    return OnnxResult(small, plan, report, traced.file, traced.feed)
+
+
+def inspect(source: OnnxSource, example_inputs: Any, options: Options) -> Report:
+    """See `autoprune.inspect`."""
+    _, analysis = _analysed(source, example_inputs, options)
+    return make_report(analysis, {}, {})
+
+
+def apply_plan(source: OnnxSource, plan: Plan, example_inputs: Any = None) -> onnx.ModelProto:
+    """See `autoprune.apply_plan`."""
+    plan.check()
+    traced = trace(source, example_inputs)
+    if traced.graph.digest != plan.graph:
+        raise PlanError(
+            "the plan was made for another graph",
+            hint="apply it to the model it was made with",
+        )
+    typed = infer(traced.graph)
+    groups = {g.name: g for g in find_groups(typed).groups}
+    outers = outer_leaves(typed, [g.leaf.uid for g in groups.values()])
+    return cut_model(traced, typed, plan.kept(groups, outers))
+
+
+def _analysed(
+    source: OnnxSource, example_inputs: Any, options: Options
+) -> tuple[TracedOnnx, Analysis]:
+    traced = trace(source, example_inputs)
+    return traced, analyse(traced.graph, options)

@@ -1,0 +1,40 @@
+"""The result of pruning an ONNX model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import onnx
+
+from autoprune.backends.latency import Latency, time_in_turns
+from autoprune.backends.onnx_write import write_onnx
+from autoprune.frontends.onnx_file import OnnxFile, session_for
+from autoprune.frontends.sessions import Feed
+from autoprune.result import Result
+
+
+@dataclass
+class OnnxResult(Result[onnx.ModelProto]):
+    """What `prune` returns for an ONNX model: `model` is a ModelProto.
+
+    `save` writes `.onnx`, with the tensors in a file `.onnx.data` beside it if that is how the
+    model was kept or if it needs more than 2 GB, or `.json` (the plan alone).
+    """
+
+    _file: OnnxFile = field(repr=False)
+    _feed: Feed = field(repr=False)
+
+    def _writers(self) -> Mapping[str, Callable[[Path], object]]:
+        return {".onnx": self._save_onnx, ".json": self.plan.save}
+
+    def _save_onnx(self, path: Path) -> None:
+        write_onnx(self.model, path, external=self._file.external)
+
+    def _latency(self, threads: int, seconds: float, progress: Callable[[str], None]) -> Latency:
+        progress("measuring latency")
+        before, after = (
+            (session_for(model, threads), self._feed) for model in (self._file.model, self.model)
+        )
+        return time_in_turns(before, after, threads=threads, seconds=seconds)

@@ -1,0 +1,50 @@
+"""Operators that call graphs of their own, and the borders of vectorized calls."""
+
+from __future__ import annotations
+
+from autoprune.ops.pinning import pinning
+from autoprune.ops.rule import (
+    Operator,
+    Shape,
+    Typing,
+    first_state,
+    no_axes,
+    register,
+)
+
+_REGIONS = (
+    ("cond", "computed in a branch"),
+    ("while_loop scan map_impl", "computed in a loop"),
+    ("flex_attention", "attention with a score of its own"),
+    ("wrap_with_autocast", "computed in another precision"),
+)
+for _names, _reason in _REGIONS:
+    register(
+        " ".join(f"torch.ops.higher_order.{name}" for name in _names.split()), pinning(_reason)
+    )
+
+
+def _mapped_axes(call: Typing) -> list[Shape]:
+    """`vmap` takes the axis it maps over out of sight."""
+    shape = call.axes_of(call.tensors[0])
+    dim = call.integer("batch_dim") % len(shape)
+    call.pin(shape[dim], "a function is mapped over it")
+    return [(*shape[:dim], *shape[dim + 1 :])]
+
+
+def _gathered_axes(call: Typing) -> list[Shape]:
+    """The results of `vmap` get the axis back."""
+    shape, dim = call.axes_of(call.tensors[0]), call.integer("out_dim")
+    dim %= len(shape) + 1
+    mapped = call.fixed(call.output.shape[dim], "results of a mapped function")
+    return [(*shape[:dim], mapped, *shape[dim:])]
+
+
+register(
+    "torch._functorch.predispatch._add_batch_dim",
+    Operator(axes=_mapped_axes, zero=first_state, aliases=True, mixes=no_axes),
+)
+register(
+    "torch._functorch.predispatch._remove_batch_dim",
+    Operator(axes=_gathered_axes, zero=first_state, aliases=True, mixes=no_axes),
+)

@@ -1,0 +1,78 @@
+"""Operators of detectors: regions of a map, deformed convolutions, suppression of boxes."""
+
+from __future__ import annotations
+
+from autoprune.ops.contraction import Contraction, axes_rule, cost_over, letters, zero_rule
+from autoprune.ops.convolution import resize_groups
+from autoprune.ops.pinning import pin_dims, pinning
+from autoprune.ops.rule import (
+    Call,
+    Cost,
+    Operator,
+    Shape,
+    Typing,
+    first_state,
+    no_axes,
+    register,
+)
+
+
+def _region_axes(call: Typing) -> list[Shape]:
+    """`n c h w, rois 5 -> rois c h' w'`."""
+    x, boxes = (call.axes_of(v) for v in call.tensors[:2])
+    pin_dims(call, x, (0, 2, 3), "regions are cut out of it")
+    pin_dims(call, boxes, (0, 1), "regions to cut out")
+    size = call.output.shape
+    space = (call.fixed(n, "pixels of a region") for n in size[2:])
+    shape = (boxes[0], x[1], *space)
+    return [shape] * len(call.node.outputs)
+
+
+register(
+    "torchvision.roi_align torchvision.roi_pool",
+    Operator(axes=_region_axes, zero=first_state, mixes=no_axes),
+)
+register(
+    "torchvision.ps_roi_align torchvision.ps_roi_pool",
+    pinning("every channel belongs to a place in the region"),
+)
+register("torchvision.nms", pinning("boxes are selected by their scores"))
+
+
+def _deformed(call: Call) -> Contraction:
+    """`n (g i) h w, (g o) i k l -> n (g o) h' w'`, each product taken where offsets say."""
+    x, weight, bias = call.tensor("input"), call.tensor("weight"), call.tensor("bias")
+    groups = call.integer("groups", 1)
+    return Contraction(
+        operands=((x, letters("n (g i) h w")), (weight, letters("(g o) i k l"))),
+        output=letters("n (g o) t u"),
+        sizes={"g": groups, "i": weight.shape[1], "o": weight.shape[0] // groups},
+        windows=frozenset("hwkl"),
+        added=((bias, letters("(g o)")),),
+    )
+
+
+def _deformed_axes(call: Typing) -> list[Shape]:
+    for name in ("offset", "mask"):
+        value = call.value(name)
+        if value is not None:
+            pin_dims(call, call.axes_of(value), range(len(value.shape)), "where to look")
+    if call.integer("offset_groups", 1) > 1:
+        call.pin(call.axes_of("input")[1], "groups of channels look elsewhere")
+    return axes_rule(_deformed)(call)
+
+
+def _deformed_cost(call: Call) -> Cost:
+    return cost_over(call, call.axes_of("weight")[1:])
+
+
+register(
+    "torchvision.deform_conv2d",
+    Operator(
+        axes=_deformed_axes,
+        zero=zero_rule(_deformed),
+        cost=_deformed_cost,
+        resize=resize_groups,
+        mixes=no_axes,
+    ),
+)

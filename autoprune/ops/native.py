@@ -1,0 +1,72 @@
+"""Normalizations as decomposed programs spell them: statistics come out beside the result."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from autoprune.ir.axes import ONE
+from autoprune.ops.normalization import BATCH_NORM, GROUP_NORM, LAYER_NORM
+from autoprune.ops.pinning import fixed_shape, pin_dims
+from autoprune.ops.rule import Call, Operator, Shape, Typing, first_state, register
+
+_REASON = "a statistic"
+
+
+def _rest(call: Typing) -> list[Shape]:
+    """Statistics that nobody reads in inference."""
+    return [fixed_shape(call, v.shape, _REASON) for v in call.node.outputs[1:]]
+
+
+def _batch_axes(call: Typing) -> list[Shape]:
+    """One number for each channel, or none in inference."""
+    (shape,) = BATCH_NORM.axes(call)
+    channels = shape[1]
+    return [
+        shape,
+        *(
+            (channels,) if v.shape == (channels.size,) else fixed_shape(call, v.shape, _REASON)
+            for v in call.node.outputs[1:]
+        ),
+    ]
+
+
+def _layer_axes(call: Typing) -> list[Shape]:
+    """One number for each row that is normalized."""
+    (shape,) = LAYER_NORM.axes(call)
+    rank = len(shape) - len(call.integers("normalized_shape"))
+    rows = tuple(axis if i < rank else ONE for i, axis in enumerate(shape))
+    return [shape, *(rows for _ in call.node.outputs[1:])]
+
+
+def _group_axes(call: Typing) -> list[Shape]:
+    (shape,) = GROUP_NORM.axes(call)
+    return [shape, *_rest(call)]
+
+
+register(
+    "aten.native_batch_norm aten._native_batch_norm_legit aten.cudnn_batch_norm "
+    "aten._native_batch_norm_legit_no_training",
+    replace(BATCH_NORM, axes=_batch_axes),
+)
+register("aten.native_layer_norm", replace(LAYER_NORM, axes=_layer_axes))
+register("aten.native_group_norm", replace(GROUP_NORM, axes=_group_axes))
+
+
+def _fused_axes(call: Typing) -> list[Shape]:
+    """The mean square comes out too, and cannot be rescaled with the result."""
+    shape = call.axes_of("input")
+    count = len(call.integers("normalized_shape"))
+    pin_dims(call, shape, range(-count, 0), "mean square is taken over it")
+    weight = call.value("weight")
+    if weight is not None:
+        for a, b in zip(shape[-count:], call.axes_of(weight), strict=True):
+            call.same(a, b)
+    rows = tuple(axis if i < len(shape) - count else ONE for i, axis in enumerate(shape))
+    return [shape, *(rows for _ in call.node.outputs[1:])]
+
+
+def _normalized(call: Call) -> Shape:
+    return call.axes_of("input")[-len(call.integers("normalized_shape")) :]
+
+
+register("aten._fused_rms_norm", Operator(axes=_fused_axes, zero=first_state, mixes=_normalized))

@@ -1,0 +1,141 @@
+"""Gather, GatherND, ScatterND, ScatterElements and OneHot."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from autoprune.ir.axes import ONE
+from autoprune.ir.graph import Value
+from autoprune.ops.rule import (
+    Call,
+    Operator,
+    Resized,
+    Shape,
+    Sizing,
+    State,
+    Typing,
+    Zeroing,
+    first_state,
+    no_axes,
+    register,
+)
+
+_REASON = "looked up by index"
+
+
+def _run(call: Call, size: int) -> tuple[int, int] | None:
+    """Start and end of the positions that are taken, if they are known and side by side."""
+    index = call.get("index")
+    if isinstance(index, Value):
+        return None
+    positions = [i % size for i in call.integers("index")]
+    if not positions or any(b - a != 1 for a, b in pairwise(positions)):
+        return None
+    return positions[0], positions[-1] + 1
+
+
+def _gather_axes(call: Typing) -> list[Shape]:
+    """The axes of the index take the place of the indexed one; known runs are slices of it."""
+    source = call.axes_of("input")
+    dim = call.integer("dim") % len(source)
+    axis, index = source[dim], call.get("index")
+    run = _run(call, axis.size)
+    if run is not None and not call.is_fixed(axis):
+        start, end = run
+        piece = call.axes.pieces(axis, (start, end - start, axis.size - end), call.where)[1]
+        found: Shape = (piece,) if isinstance(index, tuple) else ()
+    else:
+        call.pin(axis, _REASON)
+        if isinstance(index, Value):
+            found = call.axes_of(index)
+        elif isinstance(index, tuple):
+            found = (call.fixed(len(index), _REASON),) if len(index) != 1 else (ONE,)
+        else:
+            found = ()
+    return [(*source[:dim], *found, *source[dim + 1 :])]
+
+
+def _gather_resize(call: Sizing) -> Resized:
+    source = call.axes_of("input")
+    dim = call.integer("dim") % len(source)
+    axis = source[dim]
+    run = _run(call, axis.size)
+    if run is None or call.size(axis) == axis.size:
+        return Resized()
+    start = call.before(axis, run[0])
+    if not isinstance(call.get("index"), tuple):
+        return Resized({"index": start})
+    length = call.size(call.axes_of(call.output)[dim])
+    return Resized({"index": tuple(range(start, start + length))})
+
+
+register(
+    "onnx.Gather",
+    Operator(axes=_gather_axes, zero=first_state, resize=_gather_resize, mixes=no_axes),
+)
+
+
+def _indexed(call: Typing, value: Value, count: int, first: int = 0) -> None:
+    """Pin the dimensions that the entries of an index tensor name."""
+    for axis in call.axes_of(value)[first : first + count]:
+        call.pin(axis, _REASON)
+
+
+def _gather_nd_axes(call: Typing) -> list[Shape]:
+    """`b (i j) rest, b positions 2 -> b positions rest`: the index's last axis names places."""
+    source, index = call.axes_of("input"), call.axes_of("index")
+    batch, depth = call.integer("batch_dims", 0), index[-1].size
+    call.pin(index[-1], _REASON)
+    for a, b in zip(source[:batch], index[:batch], strict=True):
+        call.same(a, b)
+    _indexed(call, call.tensor("input"), depth, batch)
+    return [(*call.axes_of("index")[:-1], *source[batch + depth :])]
+
+
+register("onnx.GatherND", Operator(axes=_gather_nd_axes, zero=first_state, mixes=no_axes))
+
+
+def _scatter_nd_axes(call: Typing) -> list[Shape]:
+    """The updates have the axes of the index, and the axes that the index leaves whole."""
+    index, depth = call.axes_of("index"), call.tensor("index").shape[-1]
+    call.pin(index[-1], _REASON)
+    _indexed(call, call.tensor("input"), depth)
+    whole = call.axes_of("input")[depth:]
+    for a, b in zip((*index[:-1], *whole), call.axes_of("src"), strict=True):
+        call.same(a, b)
+    return [call.axes_of("input")]
+
+
+def _scattered(call: Zeroing) -> State:
+    return max(call.state(call.tensor("input")), call.state(call.tensor("src")))
+
+
+register("onnx.ScatterND", Operator(axes=_scatter_nd_axes, zero=_scattered, mixes=no_axes))
+
+
+def _scatter_elements_axes(call: Typing) -> list[Shape]:
+    source, index, updates = (call.axes_of(n) for n in ("input", "index", "src"))
+    dim = call.integer("dim") % len(source)
+    for i, (a, b, c) in enumerate(zip(source, index, updates, strict=True)):
+        call.same(b, c)
+        if i == dim or a.size != b.size:
+            call.pin(a, _REASON)
+            call.pin(b, _REASON)
+        else:
+            call.same(a, b)
+    return [call.axes_of("input")]
+
+
+register(
+    "onnx.ScatterElements", Operator(axes=_scatter_elements_axes, zero=_scattered, mixes=no_axes)
+)
+
+
+def _one_hot_axes(call: Typing) -> list[Shape]:
+    index = list(call.axes_of("index"))
+    dim = call.integer("dim") % (len(index) + 1)
+    index.insert(dim, call.fixed(call.output.shape[dim], "one position for each class"))
+    return [tuple(index)]
+
+
+register("onnx.OneHot", Operator(axes=_one_hot_axes, zero=lambda call: State.ANY, mixes=no_axes))

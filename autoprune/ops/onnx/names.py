@@ -1,0 +1,100 @@
+"""ONNX operators that are an ATen operator under another name."""
+
+from __future__ import annotations
+
+from autoprune.ops import (
+    attention,
+    convolution,
+    creation,
+    elementwise,
+    indexing,
+    linear,
+    normalization,
+    pooling,
+    reduction,
+    shape,
+)
+from autoprune.ops.rule import Operator, State, Zeroing, find, joined, no_axes, register
+
+# The names below are registered by these modules.
+FAMILIES = (
+    attention, convolution, creation, elementwise, indexing, linear, normalization, pooling,
+    reduction, shape,
+)  # fmt: skip
+
+SAME = {
+    "aten.relu": (
+        "Relu Gelu Mish Tanh HardSwish LeakyRelu Elu Selu Celu Swish ThresholdedRelu Shrink "
+        "Softsign Abs Neg Sign Sqrt Sin Tan Asin Atan Sinh Asinh Atanh Erf Floor Ceil Round Cast "
+        "CastLike"
+    ),
+    "aten.sigmoid": "Sigmoid HardSigmoid Exp Cos Cosh Acos Softplus Not BitwiseNot IsNaN IsInf",
+    "aten.reciprocal": "Reciprocal Log Acosh",
+    "aten.alias": "Identity",
+    "aten.dropout": "Dropout",
+    "aten.bernoulli": "Bernoulli",
+    "aten.clamp": "Clip",
+    "aten.pow": "Pow",
+    "aten.mul": "Mul And BitwiseAnd",
+    "aten.add": "Add Sub Or Xor BitwiseOr BitwiseXor",
+    "aten.div": "Div Mod",
+    "aten.eq": "Equal Less LessOrEqual Greater GreaterOrEqual BitShift",
+    "aten.where": "Where",
+    "aten._prelu_kernel": "PRelu",
+    "aten.convolution": "Conv ConvTranspose",
+    "aten.matmul": "MatMul",
+    "aten.einsum": "Einsum",
+    "aten.batch_norm": "BatchNormalization",
+    "aten.instance_norm": "InstanceNormalization",
+    "aten.group_norm": "GroupNormalization",
+    "aten.layer_norm": "LayerNormalization",
+    "aten.rms_norm": "RMSNormalization SimplifiedLayerNormalization",
+    "aten.adaptive_avg_pool2d": (
+        "MaxPool AveragePool LpPool GlobalAveragePool GlobalMaxPool GlobalLpPool"
+    ),
+    "aten.grid_sampler": "GridSample",
+    "aten.reshape": "Reshape",
+    "aten.flatten": "Flatten Unsqueeze",
+    "aten.permute": "Transpose",
+    "aten.repeat": "Tile",
+    "aten.cat": "Concat",
+    "aten.gather": "GatherElements",
+    "aten.sum": "ReduceSum ReduceSumSquare",
+    "aten.mean": "ReduceMean",
+    "aten.linalg_vector_norm": "ReduceL1 ReduceL2",
+    "aten.amax": "ReduceMax ReduceMin ReduceProd",
+    "aten.logsumexp": "ReduceLogSum ReduceLogSumExp",
+    "aten.argmax": "ArgMax ArgMin",
+    "aten.cumsum": "CumSum",
+    "aten.topk": "TopK",
+    "aten.tril": "Trilu",
+    "aten.rand_like": "RandomNormalLike RandomUniformLike",
+    "aten.arange": "Range Shape RandomNormal RandomUniform",
+}
+"""ONNX operators with the rule of an ATen one; the rule reads nothing else than both have."""
+
+CONTRIBUTED = {
+    "aten.relu": "Gelu QuickGelu",
+    "aten.add": "BiasGelu",
+    "aten.rms_norm": "SimplifiedLayerNormalization",
+}
+"""The same for operators that ONNX Runtime adds (`com.microsoft`)."""
+
+
+def _weakest(call: Zeroing) -> State:
+    return joined(call, call.tensors)
+
+
+def _register() -> None:
+    for prefix, table in (("onnx", SAME), ("microsoft", CONTRIBUTED)):
+        for aten, names in table.items():
+            operator = find(aten)
+            assert operator is not None, aten
+            register(" ".join(f"{prefix}.{name}" for name in names.split()), operator)
+
+
+_register()
+register(
+    "onnx.Sum onnx.Mean onnx.Max onnx.Min",
+    Operator(axes=elementwise.elementwise_axes, zero=_weakest, mixes=no_axes),
+)

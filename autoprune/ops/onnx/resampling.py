@@ -1,0 +1,79 @@
+"""Resize, and pixels that become channels or come from them."""
+
+from __future__ import annotations
+
+from autoprune.ir import axes as ax
+from autoprune.ops.rule import (
+    Operator,
+    Resized,
+    Shape,
+    Sizing,
+    Typing,
+    first_state,
+    no_axes,
+    register,
+)
+from autoprune.ops.shape import passes_on
+
+
+def _resize_axes(call: Typing) -> list[Shape]:
+    """Dimensions that keep their size pass; the positions of others are interpolated."""
+    shape = list(call.axes_of("input"))
+    for i, (axis, n) in enumerate(zip(shape, call.output.shape, strict=True)):
+        if axis.size != n or (not call.get("sizes") and _scale(call, i) != 1):
+            call.pin(axis, "resampled")
+            shape[i] = call.fixed(n, "resampled positions")
+    return [tuple(shape)]
+
+
+def _scale(call: Typing, dim: int) -> float:
+    scales, axes = call.get("scales"), call.integers("axes")
+    if not isinstance(scales, tuple):
+        return 1.0
+    place = axes.index(dim) if dim in axes else -1 if axes else dim
+    scale = scales[place] if place >= 0 else 1.0
+    return float(scale) if isinstance(scale, int | float) else 1.0
+
+
+def _resize_resize(call: Sizing) -> Resized:
+    sizes = call.get("sizes")
+    if not sizes:
+        return Resized()
+    output = call.axes_of(call.output)
+    named = [d % len(output) for d in call.integers("axes", tuple(range(len(output))))]
+    return Resized({"sizes": call.resized("sizes", [output[d] for d in named])})
+
+
+register(
+    "onnx.Resize onnx.Upsample",
+    Operator(axes=_resize_axes, zero=first_state, resize=_resize_resize, mixes=no_axes),
+)
+
+
+def _depth_to_space_axes(call: Typing) -> list[Shape]:
+    """`DCR: n (b b c) h w -> n c (h b) (w b)`; in mode CRD the channels are `(c b b)`."""
+    batch, channels, height, width = call.axes_of("input")
+    b = call.integer("blocksize")
+    depth = channels.size // (b * b)
+    if call.get("mode", "DCR") == "CRD":
+        kept, down, right = call.axes.factor(channels, (depth, b, b), call.where)
+    else:
+        down, right, kept = call.axes.factor(channels, (b, b, depth), call.where)
+    for axis in (height, width, down, right):
+        call.pin(axis, "becomes pixels")
+    return [(batch, kept, ax.prod(height, down), ax.prod(width, right))]
+
+
+def _space_to_depth_axes(call: Typing) -> list[Shape]:
+    """`n c (h b) (w b) -> n (b b c) h w`."""
+    batch, channels, height, width = call.axes_of("input")
+    b = call.integer("blocksize")
+    tall, down = call.axes.factor(height, (height.size // b, b), call.where)
+    wide, right = call.axes.factor(width, (width.size // b, b), call.where)
+    for axis in (tall, wide, down, right):
+        call.pin(axis, "pixels become channels")
+    return [(batch, ax.prod(down, right, channels), tall, wide)]
+
+
+register("onnx.DepthToSpace", Operator(axes=_depth_to_space_axes, zero=passes_on, mixes=no_axes))
+register("onnx.SpaceToDepth", Operator(axes=_space_to_depth_axes, zero=passes_on, mixes=no_axes))

@@ -1,0 +1,236 @@
+"""Products of other kinds than matrix multiplication: outer, bilinear, by group, vector."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from autoprune.ir import axes as ax
+from autoprune.ir.axes import ONE
+from autoprune.ir.graph import Value
+from autoprune.ops.contraction import (
+    Contraction,
+    Describe,
+    Dim,
+    axes_rule,
+    cost_over,
+    letters,
+    zero_rule,
+)
+from autoprune.ops.elementwise import broadcast
+from autoprune.ops.pinning import pin_dims
+from autoprune.ops.rule import (
+    Call,
+    Cost,
+    Operator,
+    Shape,
+    State,
+    Typing,
+    Zeroing,
+    no_axes,
+    no_cost,
+    product,
+    register,
+)
+
+
+def _register(names: str, describe: Describe) -> None:
+    """An operator of which the letters say everything; summed letters cost FLOPs."""
+
+    def cost(call: Call) -> Cost:
+        contraction = describe(call)
+        summed = {
+            dim: axis
+            for value, dims in contraction.operands
+            for axis, dim in zip(call.axes_of(value), dims, strict=True)
+            if dim not in contraction.output
+        }
+        return cost_over(call, tuple(summed.values()))
+
+    register(
+        names,
+        Operator(axes=axes_rule(describe), zero=zero_rule(describe), cost=cost, mixes=no_axes),
+    )
+
+
+def _numbered(count: int, letter: str) -> tuple[Dim, ...]:
+    return tuple((f"{letter}{i}",) for i in range(count))
+
+
+def _outer(call: Call) -> Contraction:
+    a, b = call.tensor("input"), call.tensor("vec2")
+    return Contraction(((a, letters("i")), (b, letters("o"))), letters("i o"))
+
+
+def _addr(call: Call) -> Contraction:
+    a, b, added = call.tensor("vec1"), call.tensor("vec2"), call.tensor("input")
+    output = letters("i o")
+    return Contraction(
+        ((a, letters("i")), (b, letters("o"))),
+        output,
+        added=((added, output[2 - len(added.shape) :]),),
+    )
+
+
+def _inner(call: Call) -> Contraction:
+    """`... i, ... i -> ... ...`: the batches stay apart."""
+    a, b = call.tensor("input"), call.tensor("other")
+    left, right = _numbered(len(a.shape) - 1, "m"), _numbered(len(b.shape) - 1, "o")
+    return Contraction(((a, (*left, ("i",))), (b, (*right, ("i",)))), (*left, *right))
+
+
+def _vdot(call: Call) -> Contraction:
+    a, b = call.tensor("input"), call.tensor("other")
+    return Contraction(((a, letters("i")), (b, letters("i"))), ())
+
+
+def _vecdot(call: Call) -> Contraction:
+    """The product of every pair of vectors along `dim`."""
+    values = (call.tensor("x"), call.tensor("y"))
+    rank = max(len(v.shape) for v in values)
+    dim = call.integer("dim", -1) % rank
+    dims = _numbered(rank, "d")
+    return Contraction(
+        tuple((v, dims[rank - len(v.shape) :]) for v in values), (*dims[:dim], *dims[dim + 1 :])
+    )
+
+
+def _tensordot(call: Call) -> Contraction:
+    a, b = call.tensor("input"), call.tensor("other")
+    left, right = list(_numbered(len(a.shape), "m")), list(_numbered(len(b.shape), "o"))
+    summed = zip(call.integers("dims_self"), call.integers("dims_other"), strict=True)
+    for i, (p, q) in enumerate(summed):
+        left[p] = right[q] = (f"s{i}",)
+    output = [dim for dim in (*left, *right) if not dim[0].startswith("s")]
+    return Contraction(((a, tuple(left)), (b, tuple(right))), tuple(output))
+
+
+def _bilinear(call: Call) -> Contraction:
+    a, b, weight = call.tensor("input1"), call.tensor("input2"), call.tensor("weight")
+    bias, batch = call.value("bias"), _numbered(len(a.shape) - 1, "n")
+    return Contraction(
+        ((a, (*batch, ("i",))), (b, (*batch, ("j",))), (weight, letters("o i j"))),
+        (*batch, ("o",)),
+        added=((bias, letters("o")),) if bias is not None else (),
+    )
+
+
+def _addbmm(call: Call) -> Contraction:
+    """The products of a batch, summed."""
+    a, b, added = call.tensor("batch1"), call.tensor("batch2"), call.tensor("input")
+    output = letters("m o")
+    return Contraction(
+        ((a, letters("n m i")), (b, letters("n i o"))),
+        output,
+        added=((added, output[2 - len(added.shape) :]),),
+    )
+
+
+def _chain(call: Call) -> Contraction:
+    """The product of several matrices; a vector may stand at either end."""
+    operands: list[tuple[Value, tuple[Dim, ...]]] = []
+    for i, value in enumerate(call.tensors):
+        dims: tuple[Dim, ...] = ((f"c{i}",), (f"c{i + 1}",))
+        if len(value.shape) == 1:
+            dims = dims[1:] if i == 0 else dims[:1]
+        operands.append((value, dims))
+    inner = {dim for (_, left), (_, right) in pairwise(operands) for dim in left if dim in right}
+    ends = [dim for _, dims in operands for dim in dims if dim not in inner]
+    return Contraction(tuple(operands), tuple(ends))
+
+
+def _convolution_of_sequences(call: Call) -> Contraction:
+    """`t n i, k i o -> t' n o`."""
+    bias = call.value("bias")
+    return Contraction(
+        (
+            (call.tensor("input"), letters("t n i")),
+            (call.tensor("weight"), letters("k i o")),
+        ),
+        letters("u n o"),
+        windows=frozenset("tk"),
+        added=((bias, letters("o")),) if bias is not None else (),
+    )
+
+
+_register("aten.outer aten.ger", _outer)
+_register("aten.addr", _addr)
+_register("aten.inner", _inner)
+_register("aten.vdot", _vdot)
+_register("aten.linalg_vecdot", _vecdot)
+_register("aten.tensordot", _tensordot)
+_register("aten.bilinear", _bilinear)
+_register("aten.addbmm", _addbmm)
+_register("aten.chain_matmul aten.linalg_multi_dot", _chain)
+_register("aten.conv_tbc", _convolution_of_sequences)
+
+
+def _grouped(call: Call) -> Contraction:
+    """Matrices of groups, of which `offs` says which rows (or columns) belong to which group."""
+    second = "mat2" if "mat2" in call.node.arguments else "weight"
+    a, b = call.tensor("input"), call.tensor(second)
+    left = letters("g m i") if len(a.shape) == 3 else letters("m i")
+    right = letters("g i o") if len(b.shape) == 3 else letters("i o")
+    batch = letters("g") if len(a.shape) == len(b.shape) else ()
+    return Contraction(((a, left), (b, right)), (*batch, *letters("m o")))
+
+
+def _grouped_axes(call: Typing) -> list[Shape]:
+    """The groups are pinned, and the dimension that the offsets divide."""
+    (a, left), (b, right) = _grouped(call).operands
+    offsets = call.value("offs")
+    if offsets is not None:
+        reason = "rows are dealt out to groups"
+        divided = {(2, 3): "m", (3, 2): "o", (2, 2): "i", (3, 3): ""}[len(a.shape), len(b.shape)]
+        for value, dims in ((a, left), (b, right)):
+            for axis, (letter,) in zip(call.axes_of(value), dims, strict=True):
+                if letter in ("g", divided):
+                    call.pin(axis, reason)
+        pin_dims(call, call.axes_of(offsets), (0,), reason)
+    bias = call.value("bias")
+    (shape,) = axes_rule(_grouped)(call)
+    if bias is not None:
+        broadcast(call, [shape[-1:], call.axes_of(bias)[-1:]])
+    return [shape]
+
+
+def _grouped_zero(call: Zeroing) -> State:
+    state, bias = zero_rule(_grouped)(call), call.value("bias")
+    return state if bias is None else max(state, call.state(bias))
+
+
+def _grouped_cost(call: Call) -> Cost:
+    return cost_over(call, call.axes_of("input")[-1:])
+
+
+register(
+    "aten._grouped_mm transformers.grouped_mm_fallback",
+    Operator(axes=_grouped_axes, zero=_grouped_zero, cost=_grouped_cost, mixes=no_axes),
+)
+
+
+def _cross_axes(call: Typing) -> list[Shape]:
+    """Vectors of three are multiplied."""
+    shape = broadcast(call, [call.axes_of(v) for v in call.tensors])
+    default = (
+        -1
+        if "linalg" in call.node.op
+        else next((i for i, axis in enumerate(shape) if axis.size == 3), -1)
+    )
+    call.pin(shape[call.integer("dim", default)], "a vector of three")
+    return [shape]
+
+
+def _kron_axes(call: Typing) -> list[Shape]:
+    """Every dimension is the product of those of the operands."""
+    left, right = (call.axes_of(name) for name in ("input", "other"))
+    rank = max(len(left), len(right))
+    pairs = zip(*((*(ONE,) * (rank - len(s)), *s) for s in (left, right)), strict=True)
+    return [tuple(ax.prod(a, b) for a, b in pairs)]
+
+
+def _product_zero(call: Zeroing) -> State:
+    return product(call.state(v) for v in call.tensors)
+
+
+for _names, _axes in (("aten.cross aten.linalg_cross", _cross_axes), ("aten.kron", _kron_axes)):
+    register(_names, Operator(axes=_axes, zero=_product_zero, cost=no_cost, mixes=no_axes))

@@ -1,0 +1,83 @@
+"""Pruned models of libraries with configurations save and load by the library's own means."""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import autoprune as ap
+from tests.zoo.models import get
+
+
+@dataclass
+class Config:
+    hidden: int = 24
+    inner: int | None = None
+    layers: int = 2
+    window: int = 24
+
+
+class Network(nn.Module):
+    def __init__(self, config: Config):
+        super().__init__()
+        self.config = config
+        inner = config.inner or 3 * config.hidden + 8
+        self.stem, self.head = nn.Linear(8, config.hidden), nn.Linear(config.hidden, 3)
+        self.positions = nn.Parameter(torch.randn(config.window))
+        self.up = nn.ModuleList(nn.Linear(config.hidden, inner) for _ in range(config.layers))
+        self.down = nn.ModuleList(nn.Linear(inner, config.hidden) for _ in range(config.layers))
+
+    def save_pretrained(self, folder):
+        torch.save(self.state_dict(), folder / "weights.pt")
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = (self.stem(x) * self.positions[: x.shape[1], None]).relu()
+        for up, down in zip(self.up, self.down, strict=True):
+            x = (x + down(up(x).relu())).relu()
+        return self.head(x)
+
+
+X = torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(0))
+
+
+def prune(**options):
+    torch.manual_seed(0)
+    model = Network(Config())
+    return model, ap.prune(
+        model, X, channels=0.5, multiple_of=1, options=ap.Options(**options)
+    )  # fmt: skip
+
+
+def test_the_configuration_follows_the_cut_and_nothing_else_in_it():
+    model, result = prune(keep_config=True)
+    assert result.model.config == Config(hidden=12, inner=40, layers=2, window=24)
+    assert model.config == Config()
+    rebuilt = Network(result.model.config)
+    rebuilt.load_state_dict(result.model.state_dict())
+    torch.testing.assert_close(rebuilt(X), result.model(X), rtol=0, atol=0)
+
+
+def test_a_note_says_what_the_configuration_cannot_describe():
+    torch.manual_seed(0)
+    model = Network(Config())
+    result = ap.prune(model, X, channels=0.5, multiple_of=1, ignore=["up.0"])
+    assert result.model.config == Config()
+    assert any("configuration" in note for note in result.report.notes)
+
+
+@pytest.mark.zoo
+@pytest.mark.parametrize(("name", "least"), [("hf_llama", 5), ("hf_bert", 2), ("hf_gpt2", 2)])
+def test_transformers_load_what_was_saved(name, least, tmp_path):
+    row = get(name)
+    model, inputs = row.build(), row.inputs()
+    result = ap.prune(
+        model, inputs, channels=0.5, multiple_of=1, options=ap.Options(keep_config=True)
+    )
+    small = result.model.eval()
+    small.save_pretrained(tmp_path)
+    loaded = type(model).from_pretrained(tmp_path).eval()
+    assert sum(g.kept < g.units for g in result.report.groups) >= least
+    assert sum(p.numel() for p in loaded.parameters()) < sum(p.numel() for p in model.parameters())
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(**inputs)[0], small(**inputs)[0], rtol=0, atol=0)

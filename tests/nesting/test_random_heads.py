@@ -1,0 +1,43 @@
+"""Whatever may be chosen per outer unit: cutting equals zeroing, on networks nobody designed."""
+
+import os
+
+import numpy as np
+import torch
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from autoprune.analysis.groups import find_groups
+from autoprune.analysis.nesting import outer_leaves
+from autoprune.analysis.typing import infer
+from autoprune.backends.equality import cut_error
+from autoprune.frontends.torch import trace
+from tests.nesting.choices import random_choices
+from tests.nesting.networks import TOKENS, HeadNetwork, programs
+from tests.tolerance import ROUNDING_DOUBLE
+
+EXAMPLES = int(os.environ.get("AUTOPRUNE_FUZZ", "100"))
+
+
+def check(program, seed):
+    rng = np.random.default_rng(seed)
+    network = HeadNetwork(program, seed)
+    x = torch.from_numpy(rng.standard_normal((2, TOKENS, 3)))
+    with torch.no_grad():
+        assume(bool(network(x).isfinite().all()))
+    traced = trace(network, x)
+    typed = infer(traced.graph)
+    groups = {g.leaf.uid: g for g in find_groups(typed) if g.guarantee.exact}
+    outers = outer_leaves(typed, groups)
+    error, _ = cut_error(traced, typed, groups, random_choices(rng, groups, outers))
+    assert error <= ROUNDING_DOUBLE
+
+
+@settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
+@given(programs, st.integers(0, 1000))
+def test_cut_equals_zeroed(program, seed):
+    check(program, seed)
