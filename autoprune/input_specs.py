@@ -67,6 +67,8 @@ def parse_input(text: str) -> InputSpec:
     dtype = match["dtype"] or "float32"
     if dtype not in DTYPES:
         raise wrong(f"{dtype!r} is no dtype; known are {', '.join(DTYPES)}")
+    if any(letter.isspace() for letter in match["name"] or ""):
+        raise wrong(f"{match['name']!r} is no name of an input")
     below = match["below"]
     if below is not None and (not below.isdigit() or int(below) < 1 or "int" not in dtype):
         raise wrong("an upper bound is a whole number from 1, for an integer input")

@@ -19,6 +19,7 @@ import numpy as np
 from autoprune.analysis.cost import CostModel
 from autoprune.analysis.groups import Groups, find_groups
 from autoprune.analysis.nesting import outer_leaves
+from autoprune.analysis.probing import NOT_PROBED, Probing
 from autoprune.analysis.resizing import sizes_of
 from autoprune.analysis.typing import TypedGraph, infer, unused_parameters
 from autoprune.errors import AutopruneError, BudgetError, GraphError
@@ -61,6 +62,7 @@ class Options:
             that `save_pretrained` and `from_pretrained` work; layers shrink alike.
         dynamic_shapes: None, `"batch"`, or what `torch.export.export` takes.
         strict: an operator without a rule is an error instead of pinning what it touches.
+        probe: find rules for operators without one by experiments on their calls.
         per_outer: where a group occurs only under another axis, such as the width of heads under
             the heads, keep the best units of each unit of that axis; otherwise the same for all.
         uniform: groups that play the same role in repeated layers keep the same number of units,
@@ -74,6 +76,7 @@ class Options:
     keep_config: bool = False
     dynamic_shapes: Any = None
     strict: bool = False
+    probe: bool = False
     per_outer: bool = True
     uniform: bool = False
 
@@ -110,13 +113,15 @@ class Analysis:
         typed: the graph's axis types.
         found: groups and pinned axes.
         costs: cost as a function of group sizes.
-        seconds: processor time the analysis took, without reading the model.
+        seconds: processor time the analysis took, without reading the model and probing.
+        probing: what experiments on operators without a rule came to.
     """
 
     typed: TypedGraph
     found: Groups
     costs: CostModel
     seconds: float
+    probing: Probing = NOT_PROBED
 
     @property
     def graph(self) -> Graph:
@@ -134,18 +139,18 @@ class Analysis:
         return {g.leaf.uid: g.name for g in self.found.groups}
 
 
-def analyse(graph: Graph, options: Options) -> Analysis:
-    """Find the groups of a graph.
+def analyse(graph: Graph, options: Options, probing: Probing = NOT_PROBED) -> Analysis:
+    """Find the groups of a graph, with the rules that probing found.
 
     Raises:
         GraphError: with `strict`, if an operator has no rule.
     """
     start = time.thread_time()
     with _no_garbage_collection():
-        typed = infer(graph, strict=options.strict)
+        typed = infer(graph, strict=options.strict, rules=probing.rules)
         found = find_groups(typed)
         costs = CostModel(typed, frozenset(g.leaf.uid for g in found.groups))
-    return Analysis(typed, found, costs, time.thread_time() - start)
+    return Analysis(typed, found, costs, time.thread_time() - start, probing)
 
 
 @contextmanager
@@ -309,7 +314,7 @@ def make_report(
         pinned=pinned_rows(typed, found),
         unknown_operators=unknown_operators(typed),
         analysis_seconds=analysis.seconds,
-        notes=tuple(_notes(analysis)),
+        notes=(*analysis.probing.notes(), *_notes(analysis)),
         subject=Subject(typed, {g.name: g.leaf.uid for g in found.groups}, kept),
         **fields,
     )

@@ -5,26 +5,29 @@ from __future__ import annotations
 import copy
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from networkx.utils import UnionFind
 from torch import nn
 
 from autoprune.analysis.cost import CostModel
 from autoprune.analysis.groups import find_groups
 from autoprune.analysis.nesting import outer_leaves
 from autoprune.analysis.planning import make_plan
+from autoprune.analysis.probing import NOT_PROBED, Probing, probe_calls
 from autoprune.analysis.resizing import shrunk_sizes
-from autoprune.analysis.typing import infer
+from autoprune.analysis.typing import infer, nodes_without_rule
 from autoprune.backends.attributes import Inexpressible, shared_sizes
 from autoprune.backends.configuration import follow_configuration
-from autoprune.backends.equality import cut_error, difference, run, tolerance
+from autoprune.backends.equality import cut_error, difference, probing, run, tolerance
 from autoprune.backends.modules import rebuild
 from autoprune.backends.own_class import Cut, in_own_class, inexpressible
 from autoprune.backends.torch import GraphNetwork, cut_graph, get_tensor
 from autoprune.errors import BudgetError, PlanError, TraceError
+from autoprune.frontends.calls import sample_calls
 from autoprune.frontends.torch import Traced, trace
 from autoprune.ir.group import Group
 from autoprune.ir.plan import Plan
@@ -51,17 +54,19 @@ def prune(model: nn.Module, example_inputs: Any, request: Request) -> TorchResul
     check_finite(weights)
     allowed, reasons = allowed_groups(analysis, request.ignore, options)
 
-    def attempt(groups: Sequence[Group], left: Mapping[int, str]) -> _Attempt:
+    def ties(groups: Sequence[Group]) -> Iterable[frozenset[int]]:
         free = frozenset(g.leaf.uid for g in groups)
-        ties = shared_sizes(model, analysis.typed, free) if options.keep_class else ()
-        kept = choose(analysis, weights, groups, ties, request)
+        return shared_sizes(model, analysis.typed, free) if options.keep_class else ()
+
+    def attempt(groups: Sequence[Group], left: Mapping[int, str]) -> _Attempt:
+        kept = choose(analysis, weights, groups, ties(groups), request)
         cut = Cut(traced, analysis.typed, analysis.names, kept)
         return _cut(model, cut, analysis, left, options)
 
     full = attempt(allowed, reasons)
     if not options.keep_class or full.as_wanted(options):
         return full.result
-    roles = _roles(allowed, analysis.costs)
+    roles = _roles(allowed, ties(allowed), analysis.costs)
     objections = inexpressible(model, full.cut, roles, configured=options.keep_config)
     left_alone = {
         uid: f"left alone, to keep the model's class: {objection}"
@@ -90,13 +95,22 @@ class _Attempt:
         return self.result.plan.rebuildable and described
 
 
-def _roles(groups: Sequence[Group], costs: CostModel) -> list[frozenset[int]]:
-    """Groups that play the same role in different layers, those with most parameters first."""
-    roles: dict[str, set[int]] = {}
+def _roles(
+    groups: Sequence[Group], ties: Iterable[frozenset[int]], costs: CostModel
+) -> list[frozenset[int]]:
+    """Groups that play the same role in different layers, those with most parameters first.
+
+    Groups whose sizes the model's code states only once share a role.
+    """
+    roles = UnionFind(g.leaf.uid for g in groups)
+    by_name: dict[str, int] = {}
     for group in groups:
-        roles.setdefault(re.sub(r"\b\d+\.", "#.", group.name), set()).add(group.leaf.uid)
+        uid = group.leaf.uid
+        roles.union(by_name.setdefault(re.sub(r"\b\d+\.", "#.", group.name), uid), uid)
+    for tie in ties:
+        roles.union(*tie)
     return sorted(
-        map(frozenset, roles.values()),
+        map(frozenset, roles.to_sets()),
         key=lambda uids: costs.params(dict.fromkeys(uids, 1)),
     )
 
@@ -132,13 +146,25 @@ def apply_plan(
         )
     typed = infer(traced.graph)
     groups = {g.name: g for g in find_groups(typed)}
+    if not plan.groups.keys() <= groups.keys():
+        # Operators without a rule pin all that the probed rules had freed.
+        typed = infer(traced.graph, rules=_probed(traced).rules)
+        groups = {g.name: g for g in find_groups(typed)}
     kept = plan.kept(groups, outer_leaves(typed, [g.leaf.uid for g in groups.values()]))
     return cut_graph(traced, typed, kept).train(model.training)
 
 
 def _analysed(model: nn.Module, example_inputs: Any, options: Options) -> tuple[Traced, Analysis]:
     traced = trace(model, example_inputs, dynamic_shapes=options.dynamic_shapes)
-    return traced, analyse(traced.graph, options)
+    found = _probed(traced) if options.probe else NOT_PROBED
+    return traced, analyse(traced.graph, options, found)
+
+
+def _probed(traced: Traced) -> Probing:
+    """Rules for the calls of operators that have none."""
+    names = {node.name for node in nodes_without_rule(traced.graph)}
+    samples = sample_calls(traced, names, probing(traced.inputs)) if names else {}
+    return probe_calls(samples, traced.graph)
 
 
 def _weights(traced: Traced) -> dict[str, Array]:

@@ -34,7 +34,7 @@ from tests.zoo.models import SOURCES, ZOO, ZooModel, get  # noqa: E402
 
 SEEDS = (0, 1, 2)
 PROCESSES = 2
-ROWS_PER_PROCESS = 10
+ROWS_PER_PROCESS = 20
 """Then a fresh one takes over: exporters and caches hold on to memory."""
 
 HEADER = """# The zoo

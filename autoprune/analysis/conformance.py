@@ -148,12 +148,22 @@ def observations(
     carriers = tuple(dict.fromkeys(name for name, _ in places(typed, leaf)))
     for seed in SEEDS:
         rng = np.random.default_rng(seed)
-        base = dict(sample.operands) if seed == SEEDS[0] else redrawn(sample.operands, rng)
+        base = sample.operands if seed == SEEDS[0] else _drawn(sample, rng)
         for units in removals(leaf.size):
             kept = {leaf.uid: np.setdiff1d(np.arange(leaf.size), units)}
             cut = cut_outputs(sample, operator, typed, base, kept)
             for states in assignments(carriers):
                 yield _observe(sample, typed, leaf, base, units, cut, states, rng)
+
+
+def _drawn(sample: Sample, rng: np.random.Generator) -> Operands:
+    """Other operands, or those of the sample where the operator refuses them."""
+    drawn = redrawn(sample.operands, rng)
+    try:
+        outputs_of(sample, drawn)
+    except RuleError:
+        return sample.operands
+    return drawn
 
 
 def assignments(carriers: Sequence[str]) -> list[States]:

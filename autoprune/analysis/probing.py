@@ -8,8 +8,9 @@ removal of positions has to confirm; an axis for which it does not is pinned.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import combinations, count, islice, pairwise
 
 import numpy as np
@@ -35,6 +36,7 @@ from autoprune.analysis.experiment import (
 )
 from autoprune.errors import RuleError
 from autoprune.ir.axes import Leaf
+from autoprune.ir.graph import Graph
 from autoprune.ops.letters import Dims, Letters, lettered
 from autoprune.ops.rule import Operator, State
 
@@ -313,3 +315,59 @@ def _readings(guess: Letters) -> Iterator[Letters]:
             edges = (0, *reversed(cuts), len(operands))
             split = tuple(operands[a:b] for a, b in pairwise(edges))
             yield replace(guess, terms=split)
+
+
+@dataclass(frozen=True)
+class Probing:
+    """What probing the calls of a graph came to.
+
+    Attributes:
+        found: rules, by node name.
+        refused: by operator, why a call of it has none.
+    """
+
+    found: Mapping[str, Probed] = field(default_factory=dict)
+    refused: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def rules(self) -> dict[str, Operator]:
+        """The rule of each call that has one."""
+        return {name: probed.operator for name, probed in self.found.items()}
+
+    def notes(self) -> list[str]:
+        """What to tell the user: one line for each rule and for each operator without one."""
+        counts = Counter((probed.op, str(probed)) for probed in self.found.values())
+        lines = [
+            f"{op} has no rule; probing found {statement}, which is used in {n} of its calls."
+            for (op, statement), n in counts.items()
+        ]
+        lines += [
+            f"{op} has no rule, and probing failed: {why}." for op, why in self.refused.items()
+        ]
+        return lines
+
+
+NOT_PROBED = Probing()
+"""Nothing was tried."""
+
+
+def probe_calls(samples: Mapping[str, Sample | RuleError], graph: Graph) -> Probing:
+    """Infer rules for some calls of a graph.
+
+    Args:
+        samples: by node name, the call, or why it cannot be experimented on.
+        graph: the graph.
+    """
+    found: dict[str, Probed] = {}
+    refused: dict[str, str] = {}
+    for node in graph.nodes:
+        sample = samples.get(node.name)
+        if sample is None:
+            continue
+        try:
+            if isinstance(sample, RuleError):
+                raise sample
+            found[node.name] = probe(sample)
+        except RuleError as error:
+            refused.setdefault(node.op, error.what)
+    return Probing(found, refused)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from autoprune.analysis.typing import TypedGraph
 from autoprune.ir import axes as ax
 from autoprune.ir.positions import Kept
@@ -27,8 +29,9 @@ def resized_calls(typed: TypedGraph, kept: Kept) -> dict[str, Resized]:
             for name, value in resized.arguments.items()
             if resized.op is not None or node.arguments.get(name) != value
         }
-        if arguments or resized.op is not None or resized.scale != 1.0:
-            calls[node.name] = Resized(arguments, resized.op, resized.scale)
+        call = replace(resized, arguments=arguments)
+        if call.changes:
+            calls[node.name] = call
     return calls
 
 

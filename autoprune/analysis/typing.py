@@ -52,6 +52,11 @@ def _operator_of(node: Node, rules: Mapping[str, Operator]) -> Operator:
     return rules.get(node.name) or find(node.op) or UNKNOWN
 
 
+def nodes_without_rule(graph: Graph) -> tuple[Node, ...]:
+    """The calls that pin what they touch because their operator has no rule."""
+    return tuple(n for n in graph.nodes if n.inputs and n.outputs and find(n.op) is None)
+
+
 def unused_parameters(graph: Graph) -> tuple[Value, ...]:
     """Trained parameters that no node reads, such as those of heads used in training alone."""
     used = {v.name for node in graph.nodes for v in node.inputs}

@@ -15,6 +15,7 @@ from torch.utils import _pytree as pytree
 
 from autoprune.analysis.resizing import resized_calls
 from autoprune.analysis.typing import TypedGraph
+from autoprune.backends.norms import rescaled_norm
 from autoprune.errors import TraceError
 from autoprune.frontends.torch import Traced
 from autoprune.ir.axes import Axis
@@ -203,6 +204,11 @@ class _Rewriter:
                     n.update_arg(position, argument)
                 else:
                     n.update_kwarg(name, argument)
+        if call.share != 1.0:
+            kwargs = n.normalized_arguments(self.module, normalize_to_only_use_kwargs=True)
+            assert kwargs is not None
+            n.target = rescaled_norm(n.target)
+            n.args, n.kwargs = (), {**kwargs.kwargs, "share": call.share}
         if call.scale != 1.0:
             with self.module.graph.inserting_after(n):
                 scaled = self.module.graph.call_function(torch.ops.aten.mul.Tensor, (n, call.scale))

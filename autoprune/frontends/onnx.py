@@ -27,6 +27,7 @@ from autoprune.frontends.onnx_file import (
 )
 from autoprune.frontends.onnx_inputs import candidate_feeds, graph_inputs, is_dynamic
 from autoprune.frontends.onnx_numbers import LARGEST, Numbers, Seen, find_numbers
+from autoprune.frontends.onnx_origin import modules_of, source_of
 from autoprune.frontends.onnx_operators import NORMALIZE, Arguments, Context, signature
 from autoprune.frontends.sessions import Feed
 from autoprune.ir.graph import Argument, Graph, Node, Parameter, Value, verify
@@ -277,8 +278,7 @@ class _Reader:
             }
         outputs = tuple(self._define(node.output[i]) for i in present)
         self.positions[name], self.places[name] = position, places
-        source = f"node {node.name}" if node.name else ""
-        self.nodes.append(Node(name, op, arguments, outputs, source=source))
+        self.nodes.append(Node(name, op, arguments, outputs, modules_of(node), source_of(node)))
 
     def _arguments(
         self, node: onnx.NodeProto, op: str, present: tuple[int, ...]

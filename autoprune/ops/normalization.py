@@ -6,6 +6,7 @@ function, except for the mean square: it only has to be rescaled by the share of
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod, sqrt
 
 from autoprune.ir import axes as ax
@@ -121,15 +122,28 @@ def _layer_norm_axes(call: Typing) -> list[Shape]:
 
 
 def _layer_norm_zero(call: Zeroing) -> State:
-    over = any(call.within(axis) for axis in _normalized(call))
-    if over:
-        call.report(Guarantee.APPROXIMATE, "mean and variance are taken over it")
-        return _affine_state(call, State.ANY)
+    if any(call.within(axis) for axis in _normalized(call)):
+        return _affine_state(call, _centred(call))
     return _affine_state(call, call.state(call.tensor("input")))
 
 
+def _centred(call: Zeroing) -> State:
+    """Mean and variance over zeros that are left out can be had from the rest."""
+    if call.state(call.tensor("input")) is State.ZERO:
+        call.report(Guarantee.COMPENSATED, "mean and variance are rescaled")
+    else:
+        call.report(Guarantee.APPROXIMATE, "mean and variance are taken over it")
+    return State.ANY
+
+
 def _layer_norm_resize(call: Sizing) -> Resized:
-    return Resized({"normalized_shape": tuple(call.size(a) for a in _normalized(call))})
+    axes = _normalized(call)
+    sizes = tuple(call.size(a) for a in axes)
+    return Resized({"normalized_shape": sizes}, share=_share(call, axes))
+
+
+def _share(call: Sizing, axes: Sequence[Axis]) -> float:
+    return prod(call.size(a) for a in axes) / prod(a.size for a in axes)
 
 
 LAYER_NORM = register(
@@ -157,7 +171,7 @@ def _rms_norm_resize(call: Sizing) -> Resized:
     `rsqrt(mean + eps) = s^-1/2 rsqrt(mean' + eps / s)`.
     """
     axes = _normalized(call)
-    kept = prod(call.size(a) for a in axes) / prod(a.size for a in axes)
+    kept = _share(call, axes)
     if kept == 1:
         return Resized()
     eps = call.get("eps", MACHINE_EPSILON.get(call.output.dtype, 0.0))
@@ -208,20 +222,18 @@ def _group_norm_zero(call: Zeroing) -> State:
         return _affine_state(call, call.state(x))
     channels = call.axes_of(x)[1]
     _, width = ax.outer_and_inner(channels, channels.size // _groups(call))
-    if call.within(width):
-        call.report(Guarantee.APPROXIMATE, "mean and variance are taken over part of it")
-        return _affine_state(call, State.ANY)
-    return _affine_state(call, call.state(x))
+    return _affine_state(call, _centred(call) if call.within(width) else call.state(x))
 
 
 def _group_norm_resize(call: Sizing) -> Resized:
     channels = call.axes_of("input")[1]
     if call.size(channels) == channels.size:
         return Resized()
-    outer, _ = ax.outer_and_inner(channels, channels.size // _groups(call))
+    outer, width = ax.outer_and_inner(channels, channels.size // _groups(call))
+    share = _share(call, (width,))
     if "num_groups" in call.node.arguments:
-        return Resized({"num_groups": call.size(outer)})
-    return Resized({"group": call.size(outer), "C": call.size(channels)})
+        return Resized({"num_groups": call.size(outer)}, share=share)
+    return Resized({"group": call.size(outer), "C": call.size(channels)}, share=share)
 
 
 GROUP_NORM = register(

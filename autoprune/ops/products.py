@@ -175,22 +175,32 @@ def _grouped(call: Call) -> Contraction:
 
 
 def _grouped_axes(call: Typing) -> list[Shape]:
-    """The groups are pinned, and the dimension that the offsets divide."""
+    """The groups are pinned, and the dimension that the offsets divide.
+
+    Kernels want rows that fill 16 bytes, so the others are cut in blocks of that size.
+    """
     (a, left), (b, right) = _grouped(call).operands
-    offsets = call.value("offs")
+    divided = {(2, 3): "m", (3, 2): "o", (2, 2): "i", (3, 3): ""}[len(a.shape), len(b.shape)]
+    for value, dims in ((a, left), (b, right)):
+        for axis, (letter,) in zip(call.axes_of(value), dims, strict=True):
+            if letter in ("g", divided):
+                call.pin(axis, "rows are dealt out to groups")
+            elif axis.size % _block(value) == 0:
+                sizes = (axis.size // _block(value), _block(value))
+                call.pin(call.axes.factor(axis, sizes, call.where)[1], "rows must fill 16 bytes")
+    offsets, bias = call.value("offs"), call.value("bias")
     if offsets is not None:
-        reason = "rows are dealt out to groups"
-        divided = {(2, 3): "m", (3, 2): "o", (2, 2): "i", (3, 3): ""}[len(a.shape), len(b.shape)]
-        for value, dims in ((a, left), (b, right)):
-            for axis, (letter,) in zip(call.axes_of(value), dims, strict=True):
-                if letter in ("g", divided):
-                    call.pin(axis, reason)
-        pin_dims(call, call.axes_of(offsets), (0,), reason)
-    bias = call.value("bias")
+        pin_dims(call, call.axes_of(offsets), (0,), "rows are dealt out to groups")
     (shape,) = axes_rule(_grouped)(call)
     if bias is not None:
         broadcast(call, [shape[-1:], call.axes_of(bias)[-1:]])
     return [shape]
+
+
+def _block(value: Value) -> int:
+    """Elements in 16 bytes."""
+    bits = int("".join(c for c in value.dtype if c.isdigit()) or "32")
+    return max(128 // bits, 1)
 
 
 def _grouped_zero(call: Zeroing) -> State:

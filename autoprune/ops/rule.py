@@ -238,11 +238,19 @@ class Resized:
         arguments: new values of the arguments that change.
         op: the operator that takes over where the call needs another one, or None.
         scale: factor by which the output is to be multiplied so that cutting equals zeroing.
+        share: where a norm takes mean and variance over units that are cut, the share of its
+            positions that stay; the removed ones count as zeros.
     """
 
     arguments: Mapping[str, Argument] = field(default_factory=dict)
     op: str | None = None
     scale: float = 1.0
+    share: float = 1.0
+
+    @property
+    def changes(self) -> bool:
+        """Whether the call is not the one it was."""
+        return bool(self.arguments) or self.op is not None or (self.scale, self.share) != (1.0, 1.0)
 
 
 Cost = tuple[tuple[int, tuple[Axis, ...]], ...]

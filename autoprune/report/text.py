@@ -135,7 +135,8 @@ def _others(row: GroupRow) -> str:
     place = next((w for w in row.where[1:] if w.rpartition(".")[0] != home), row.where[1])
     module, _, parameter = place.rpartition(".")
     inner = module.rpartition(".")[2]
-    short = f".{inner}" if inner != module and home.split(".")[0] == module.split(".")[0] else module
+    nearby = inner != module and home.split(".")[0] == module.split(".")[0]
+    short = f".{inner}" if nearby else module
     named = parameter if inner.isdigit() or not inner else parameter.removeprefix("weight")
     short += named if named.startswith(":") or not short else f".{named}"
     return short if len(row.where) == 2 else f"{short} +{len(row.where) - 2}"

@@ -145,27 +145,28 @@ def _callable(op: Any) -> Any:
     return found
 
 
-_TENSOR = object()
-"""Stands for a tensor among the arguments of a call."""
-
-
 class _Call(nn.Module):
     """A module whose forward is one call; the tensors among its arguments are its inputs."""
 
     def __init__(self, op: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         super().__init__()
-        self.op = op
-        leaves, self.structure = pytree.tree_flatten((args, dict(kwargs)))
-        self.leaves = [_TENSOR if isinstance(v, torch.Tensor) else v for v in leaves]
-        self.tensors = _in_double(
-            self, tuple(v.detach() for v in leaves if isinstance(v, torch.Tensor))
-        )
+        leaves, structure = pytree.tree_flatten((args, dict(kwargs)))
+        given = [i for i, v in enumerate(leaves) if isinstance(v, torch.Tensor)]
+
+        # A function, because modules are copied and operators cannot be.
+        def apply(*tensors: torch.Tensor) -> Any:
+            filled = list(leaves)
+            for i, tensor in zip(given, tensors, strict=True):
+                filled[i] = tensor
+            positional, keywords = pytree.tree_unflatten(filled, structure)
+            return op(*positional, **keywords)
+
+        self.apply_to = apply
+        self.op_name = operator_name(op)
+        self.tensors = _in_double(self, tuple(leaves[i].detach() for i in given))
 
     def forward(self, *tensors: torch.Tensor) -> Any:
-        remaining = iter(tensors)
-        leaves = [next(remaining) if v is _TENSOR else v for v in self.leaves]
-        args, kwargs = pytree.tree_unflatten(leaves, self.structure)
-        return self.op(*args, **kwargs)
+        return self.apply_to(*tensors)
 
 
 def _in_double(call: nn.Module, tensors: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
@@ -182,7 +183,7 @@ def _sample(call: _Call) -> Sample:
     """The call of the operator in question."""
     traced = trace(call, call.tensors)
     nodes = [n for n in traced.graph.nodes if n.outputs and any(v.dtype != "int" for v in n.inputs)]
-    named = [n for n in nodes if _is_called(n, operator_name(call.op))]
+    named = [n for n in nodes if _is_called(n, call.op_name)]
     nodes = named or nodes
     if len(nodes) != 1:
         raise RuleError(
@@ -289,14 +290,18 @@ class _Around(nn.Module):
         return [v for v in outputs if isinstance(v, torch.Tensor) and v.is_floating_point()]
 
     def forward(self, *scales: torch.Tensor) -> list[torch.Tensor]:
-        return [
-            (y.unsqueeze(-1) * getattr(self, f"reader_{i}")).sum(tuple(range(y.ndim)))
-            for i, y in enumerate(self._outputs(*scales))
-        ]
+        outputs = self._outputs(*scales)
+        return [_read(y, getattr(self, f"reader_{i}")) for i, y in enumerate(outputs)]
 
     def scales(self) -> tuple[torch.Tensor, ...]:
         """Example inputs: one factor for each operand that is computed."""
         return tuple(torch.tensor(1.0, dtype=self.call.tensors[i].dtype) for i in self.made)
+
+
+def _read(output: torch.Tensor, reader: torch.Tensor) -> torch.Tensor:
+    """Random sums over all axes of an output."""
+    axes = "abcdefghijklmno"[: output.ndim]
+    return torch.einsum(f"{axes},{axes}z->z", output, reader)
 
 
 def _network_faults(call: _Call) -> list[str]:

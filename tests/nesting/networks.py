@@ -78,8 +78,9 @@ class HeadNetwork(nn.Module):
         return torch.einsum("nhlw,gh->nglw", x, self.weight(name, x.shape[1], x.shape[1]))
 
     def compare_heads(self, name, x, number):
-        scores = torch.einsum("nhlw,nglw->nhgl", x, x).mean(2, keepdim=True).transpose(2, 3)
-        return x * torch.tanh(scores)
+        scores = torch.einsum("nhlw,nglw->nhgl", x, x)
+        weighted = torch.einsum("nhgl,g->nhl", scores, self.weight(name, x.shape[1]))
+        return x * torch.tanh(weighted).unsqueeze(-1)
 
     def soft_heads(self, name, x, number):
         return x.softmax(1)

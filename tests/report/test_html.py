@@ -104,7 +104,7 @@ def test_a_pinned_leaf_says_why_in_the_graph(inspected):
     x = next(v for v in data["values"] if v[0] == "x")
     [[size, reference]] = data["axes"][x[2][1]]
     assert size == 8
-    assert data["pins"][-2 - reference][0] == "graph input `x`"
+    assert data["pins"][-1 - reference][0] == "graph input `x`"
 
 
 def test_kept_units_are_bits():

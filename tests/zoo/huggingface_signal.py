@@ -106,15 +106,6 @@ SIGNAL: tuple[ZooModel, ...] = (
     ),
     _row("hubert", "HubertForCTC", _WAV2VEC2, speech, notes="grouped position convolution"),
     _row("wavlm", "WavLMForCTC", _WAV2VEC2, speech, notes="gated relative position"),
-    _row("sew", "SEWForCTC", {**_WAV2VEC2, "squeeze_factor": 2}, speech, notes="squeezed time"),
-    _row(
-        "data2vec_audio",
-        "Data2VecAudioForCTC",
-        _WAV2VEC2,
-        speech,
-        notes="layered position convolutions",
-    ),
-    _row("unispeech", "UniSpeechForCTC", _WAV2VEC2, speech, notes="grouped conv1d"),
     _row(
         "ast",
         "ASTForAudioClassification",

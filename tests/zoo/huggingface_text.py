@@ -98,16 +98,6 @@ _JAMBA = {
     "mamba_dt_rank": 16,
     "use_mamba_kernels": False,
 }
-_BAMBA = {
-    **DECODER,
-    "attn_layer_indices": [1],
-    "mamba_n_heads": 8,
-    "mamba_d_head": 64,
-    "mamba_d_state": 16,
-    "mamba_n_groups": 1,
-    "mamba_chunk_size": 8,
-}
-_ROPE = {"rope_type": "default", "rope_theta": 10000.0}
 
 ENCODERS: tuple[ZooModel, ...] = (
     _row("bert", "BertForMaskedLM", ENCODER, text, notes="tied output embedding"),
@@ -151,7 +141,6 @@ ENCODERS: tuple[ZooModel, ...] = (
         text,
         notes="pooled sequence",
     ),
-    _row("mpnet", "MPNetForMaskedLM", ENCODER, text, notes="shared position bias"),
     _row("modernbert", "ModernBertForMaskedLM", ENCODER, text, notes="GeGLU, rotary, windows"),
     _row("roformer", "RoFormerForMaskedLM", ENCODER, text, notes="rotary, interleaved"),
     _row(
@@ -162,7 +151,6 @@ ENCODERS: tuple[ZooModel, ...] = (
         embedding_size=256,
         notes="grouped 1x1 convolutions",
     ),
-    _row("ibert", "IBertForMaskedLM", ENCODER, text, notes="quantization modules, switched off"),
     _row(
         "esm",
         "EsmForMaskedLM",
@@ -188,23 +176,6 @@ ENCODERS: tuple[ZooModel, ...] = (
 DECODERS: tuple[ZooModel, ...] = (
     _row("gpt2", "GPT2LMHeadModel", _GPT2, text, notes="fused qkv, Conv1D, tied head"),
     _row("gptj", "GPTJForCausalLM", {**_GPT2, "rotary_dim": 32}, text, notes="rotary, parallel"),
-    _row("codegen", "CodeGenForCausalLM", {**_GPT2, "rotary_dim": 32}, text, notes="qkv blocked"),
-    _row(
-        "gpt_neo",
-        "GPTNeoForCausalLM",
-        {
-            **IDS,
-            "hidden_size": 256,
-            "num_layers": 2,
-            "num_heads": 4,
-            "attention_types": [[["global", "local"], 1]],
-            "window_size": 6,
-            "use_cache": False,
-            "max_position_embeddings": 64,
-        },
-        text,
-        notes="local and global attention",
-    ),
     _row("gpt_bigcode", "GPTBigCodeForCausalLM", _GPT2, text, notes="multi-query, fused"),
     _row("opt", "OPTForCausalLM", _OPT, text, notes="projections around the embedding"),
     _row("bloom", "BloomForCausalLM", _BLOOM, text, notes="ALiBi, qkv interleaved per head"),
@@ -216,16 +187,6 @@ DECODERS: tuple[ZooModel, ...] = (
         text,
         use_cache=False,
         notes="multi-query, fused, parallel residual",
-    ),
-    _row(
-        "falcon_new",
-        "FalconForCausalLM",
-        {**IDS, "hidden_size": 256, "num_hidden_layers": 2, "num_attention_heads": 8},
-        text,
-        use_cache=False,
-        new_decoder_architecture=True,
-        num_kv_heads=4,
-        notes="grouped queries, fused",
     ),
     _row(
         "gpt_neox",
@@ -274,11 +235,6 @@ DECODERS: tuple[ZooModel, ...] = (
     _row("granite", "GraniteForCausalLM", DECODER, text, notes="scalar multipliers"),
     _row("cohere", "CohereForCausalLM", DECODER, text, notes="interleaved rotary, parallel"),
     _row("olmo2", "Olmo2ForCausalLM", DECODER, text, notes="norm over all heads' q and k"),
-    _row("stablelm", "StableLmForCausalLM", DECODER, text, notes="partial rotary, LayerNorm"),
-    _row("starcoder2", "Starcoder2ForCausalLM", DECODER, text, notes="LayerNorm, plain MLP"),
-    _row("glm", "GlmForCausalLM", DECODER, text, head_dim=32, notes="fused gate, half rotary"),
-    _row("smollm3", "SmolLM3ForCausalLM", DECODER, text, notes="layers without positions"),
-    _row("nemotron", "NemotronForCausalLM", DECODER, text, notes="squared relu"),
     _row(
         "minicpm3",
         "MiniCPM3ForCausalLM",
@@ -312,7 +268,6 @@ DECODERS: tuple[ZooModel, ...] = (
         notes="routed and shared experts",
     ),
     _row("qwen3_moe", "Qwen3MoeForCausalLM", _EXPERTS, text, notes="routed experts, q and k norm"),
-    _row("olmoe", "OlmoeForCausalLM", _EXPERTS, text, notes="routed experts"),
     _row(
         "gpt_oss",
         "GptOssForCausalLM",
@@ -326,16 +281,6 @@ DECODERS: tuple[ZooModel, ...] = (
         text,
         notes="attention sinks, interleaved gates",
     ),
-    _row(
-        "granitemoe",
-        "GraniteMoeForCausalLM",
-        DECODER,
-        text,
-        num_local_experts=4,
-        num_experts_per_tok=2,
-        notes="experts by token lists",
-    ),
-    _row("deepseek_v2", "DeepseekV2ForCausalLM", _LATENT, text, notes="latent attention, experts"),
     _row("deepseek_v3", "DeepseekV3ForCausalLM", _LATENT, text, notes="latent attention, experts"),
     _row("mamba", "MambaForCausalLM", _MAMBA, plain_text, notes="selective scan, unrolled"),
     _row(
@@ -349,9 +294,7 @@ DECODERS: tuple[ZooModel, ...] = (
         chunk_size=8,
         notes="state space duality in chunks",
     ),
-    _row("falcon_mamba", "FalconMambaForCausalLM", _MAMBA, plain_text, notes="normed B, C, dt"),
     _row("jamba", "JambaForCausalLM", _JAMBA, plain_text, notes="scan, attention, experts"),
-    _row("bamba", "BambaForCausalLM", _BAMBA, plain_text, notes="state space and attention"),
     _row(
         "rwkv",
         "RwkvForCausalLM",
@@ -386,7 +329,6 @@ ENCODER_DECODERS: tuple[ZooModel, ...] = (
         notes="gated feed-forward, free head",
     ),
     _row("bart", "BartForConditionalGeneration", SEQ2SEQ, translation, notes="cross-attention"),
-    _row("mbart", "MBartForConditionalGeneration", SEQ2SEQ, translation, notes="pre-norm"),
     _row("pegasus", "PegasusForConditionalGeneration", SEQ2SEQ, translation, notes="sinusoids"),
     _row("marian", "MarianMTModel", SEQ2SEQ, translation, notes="sinusoids, logits bias"),
     _row(
@@ -395,27 +337,6 @@ ENCODER_DECODERS: tuple[ZooModel, ...] = (
         SEQ2SEQ,
         translation,
         notes="pre-norm, tied head",
-    ),
-    _row("m2m_100", "M2M100ForConditionalGeneration", SEQ2SEQ, translation, notes="scaled"),
-    _row(
-        "prophetnet",
-        "ProphetNetForConditionalGeneration",
-        {
-            **IDS,
-            "decoder_start_token_id": 0,
-            "hidden_size": 256,
-            "encoder_ffn_dim": 640,
-            "decoder_ffn_dim": 576,
-            "num_encoder_layers": 2,
-            "num_decoder_layers": 2,
-            "num_encoder_attention_heads": 4,
-            "num_decoder_attention_heads": 4,
-            "ngram": 2,
-            "max_position_embeddings": 64,
-            "use_cache": False,
-        },
-        translation,
-        notes="two streams ahead",
     ),
 )
 

@@ -189,7 +189,6 @@ VISION: tuple[ZooModel, ...] = (
     ),
     _row("dinov2", "Dinov2ForImageClassification", VIT, image(64, 64), notes="layer scale"),
     _row("dinov3", "DINOv3ViTModel", VIT, image(64, 64), notes="rotary patches, registers"),
-    _row("ijepa", "IJepaForImageClassification", VIT, image(64, 64), notes="mean pooled"),
     _row(
         "vit_mae",
         "ViTMAEModel",
@@ -205,13 +204,6 @@ VISION: tuple[ZooModel, ...] = (
         image(64, 64),
         use_relative_position_bias=True,
         notes="bias table, no key bias",
-    ),
-    _row(
-        "data2vec_vision",
-        "Data2VecVisionForImageClassification",
-        VIT,
-        image(64, 64),
-        notes="mean pooled",
     ),
     _row(
         "levit",
@@ -254,14 +246,6 @@ VISION: tuple[ZooModel, ...] = (
         image(64, 64),
         notes="focal modulation",
     ),
-    _row("resnet", "ResNetForImageClassification", _RESNET, image(64, 96), notes="bottlenecks"),
-    _row(
-        "bit",
-        "BitForImageClassification",
-        {**_RESNET, "embedding_size": 64, "hidden_sizes": [64, 128, 128, 256], "num_groups": 8},
-        image(64, 64),
-        notes="GroupNorm, standardised",
-    ),
     _row(
         "yolos",
         "YolosForObjectDetection",
@@ -271,13 +255,6 @@ VISION: tuple[ZooModel, ...] = (
         notes="detection tokens",
     ),
     _row("detr", "DetrForObjectDetection", _DETR, _masked_image, notes="queries, frozen norms"),
-    _row(
-        "conditional_detr",
-        "ConditionalDetrForObjectDetection",
-        _DETR,
-        _masked_image,
-        notes="concatenated content and position",
-    ),
     _row(
         "deformable_detr",
         "DeformableDetrForObjectDetection",
@@ -361,22 +338,6 @@ VISION: tuple[ZooModel, ...] = (
         notes="windows, pixel shuffle",
     ),
     _row(
-        "vitmatte",
-        "VitMatteForImageMatting",
-        {
-            "backbone_config": {
-                "model_type": "vitdet",
-                **VIT,
-                "num_channels": 4,
-                "out_features": ["stage2"],
-            },
-            "hidden_size": 192,
-            "fusion_hidden_sizes": [64, 48, 32, 16],
-        },
-        lambda rng: {"pixel_values": torch.randn(2, 4, 64, 64, generator=rng)},
-        notes="detail capture",
-    ),
-    _row(
         "videomae",
         "VideoMAEForVideoClassification",
         {**VIT, "image_size": 32, "num_frames": 4},
@@ -389,13 +350,6 @@ VISION: tuple[ZooModel, ...] = (
         {**VIT, "image_size": 32, "num_frames": 4},
         _video,
         notes="time then space",
-    ),
-    _row(
-        "vivit",
-        "VivitForVideoClassification",
-        {**VIT, "image_size": 32, "num_frames": 4, "tubelet_size": [2, 16, 16]},
-        _video,
-        notes="3-d patches",
     ),
     _row(
         "imagegpt",
@@ -434,7 +388,6 @@ VISION_LANGUAGE: tuple[ZooModel, ...] = (
         notes="efficientnet against a text encoder",
         slow=True,
     ),
-    _row("chinese_clip", "ChineseCLIPModel", _CLIP, _captioned, notes="two towers"),
     _row(
         "groupvit",
         "GroupViTModel",
@@ -461,7 +414,6 @@ VISION_LANGUAGE: tuple[ZooModel, ...] = (
         notes="image prefix",
     ),
     _row("llava", "LlavaForConditionalGeneration", _LLAVA, _prompted, notes="image tokens"),
-    _row("owlvit", "OwlViTModel", _CLIP, _captioned, notes="two towers, pre-norm"),
     _row(
         "trocr",
         "TrOCRForCausalLM",

@@ -30,16 +30,13 @@ def _row(
 SMP: tuple[ZooModel, ...] = (
     _row("Unet", notes="skip concat"),
     _row("Unet", "mobilenet_v2", decoder_attention_type="scse", notes="gates in the decoder"),
-    _row("Unet", "efficientnet-b0", notes="skip concat over inverted residuals"),
     _row("UnetPlusPlus", notes="nested skips"),
     _row("FPN", notes="pyramid, GroupNorm, sum"),
     _row("PSPNet", notes="pooled pyramid; the encoder is read before its last stages"),
-    _row("DeepLabV3", notes="atrous pyramid"),
     _row("DeepLabV3Plus", notes="separable atrous pyramid"),
     _row("MAnet", notes="position attention, multi-scale fusion"),
     _row("Linknet", notes="skips by addition"),
     _row("PAN", size=(128, 128), notes="pyramid attention"),
-    _row("Segformer", notes="multi-layer perceptron decoder"),
     _row("Segformer", "mit_b0", notes="spatial-reduction attention"),
     _row("UPerNet", notes="pooled pyramid over a pyramid"),
 )

@@ -90,14 +90,12 @@ DENSE: tuple[ZooModel, ...] = (
     _detector("retinanet_resnet50_fpn", lambda m: m.head, "pyramid, one head on five scales"),
     _detector("fcos_resnet50_fpn", lambda m: m.head, "GroupNorm towers on five scales"),
     _detector("fasterrcnn_mobilenet_v3_large_fpn", lambda m: m.rpn.head, "region proposals"),
-    _detector("maskrcnn_resnet50_fpn_v2", lambda m: m.rpn.head, "deeper proposals"),
     _detector("ssdlite320_mobilenet_v3_large", lambda m: m.head, "depthwise heads", (128, 128)),
     _detector("ssd300_vgg16", lambda m: m.head, "rescaled L2 norm, six scales", (300, 300)),
 )
 
 VIDEO: tuple[ZooModel, ...] = (
     _row("r3d_18", (4, 32, 32), slow=True, notes="3-d residual"),
-    _row("mc3_18", (4, 32, 32), slow=True, notes="3-d then 2-d"),
     _row("r2plus1d_18", (4, 32, 32), slow=True, notes="space and time factored"),
     _row("s3d", (16, 224, 224), slow=True, notes="separable inception"),
     _row("swin3d_t", (4, 64, 64), slow=True, notes="3-d windows"),

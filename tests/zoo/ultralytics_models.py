@@ -24,12 +24,10 @@ def _row(name: str, task: str = "Detection", *, notes: str) -> ZooModel:
 
 
 ULTRALYTICS: tuple[ZooModel, ...] = (
-    _row("yolov3-tiny", notes="two scales, max pools"),
     _row("yolov5n", notes="C3 blocks, box distributions"),
     _row("yolov8n", notes="C2f blocks, box distributions"),
     _row("yolov8n-seg", "Segmentation", notes="mask coefficients and prototypes"),
     _row("yolov8n-pose", "Pose", notes="key points"),
-    _row("yolov8n-cls", "Classification", notes="classifier"),
     _row("yolov9t", notes="re-parameterised aggregation"),
     _row("yolov10n", notes="two heads, top predictions, attention on half the channels"),
     _row("yolo11n", notes="C3k2 blocks, attention on half the channels"),

@@ -22,9 +22,6 @@ TIMES = "\N{MULTIPLICATION SIGN}"
 PARTS = 6
 """Longest sum of terms that is spelled out."""
 
-FREE = -1
-"""Reference of a leaf that is neither in a group nor pinned; pin reason `k` is `-2 - k`."""
-
 # What an item of a cluster is; the script has the same numbers.
 NODE, CLUSTER, PORT_IN, PORT_OUT, INPUT, OUTPUT = range(6)
 
@@ -105,14 +102,19 @@ class _Drawing:
         return self.axes.add(axis, list(self.tokens(axis)))
 
     def tokens(self, axis: Axis) -> Iterator[Any]:
-        """An axis type as it is written: leaves as (size, reference), and signs between them."""
+        """An axis type as it is written: leaves as (size, reference), and signs between them.
+
+        What an axis without a group is made of is left out; one reason why it is pinned is enough.
+        """
+        if axis.uids.isdisjoint(self.group_of):
+            pinned = (leaf for leaf in leaves(axis) if leaf.uid in self.typed.pins)
+            leaf = next(pinned, None)
+            yield str(axis.size) if leaf is None else [axis.size, self.pin(leaf)]
+            return
         if isinstance(axis, Leaf):
-            yield [axis.size, self.reference(axis)]
+            yield [axis.size, self.group_of[axis.uid]]
             return
         parts, sign = (axis.factors, TIMES) if isinstance(axis, Prod) else (axis.terms, "+")
-        if not parts or not any(True for _ in leaves(axis)):
-            yield str(axis.size)
-            return
         for i, part in enumerate(parts):
             if i:
                 yield sign
@@ -124,15 +126,12 @@ class _Drawing:
             yield from self.tokens(part)
             yield from [")"] * nested
 
-    def reference(self, leaf: Leaf) -> int:
-        if leaf.uid in self.group_of:
-            return self.group_of[leaf.uid]
-        if leaf.uid not in self.typed.pins:
-            return FREE
+    def pin(self, leaf: Leaf) -> int:
+        """Reason number `k` why a leaf is pinned, as -1 - k: other references are groups."""
         reason, node = self.reasons.split(self.typed.pins[leaf.uid])
         source = self.strings.add(short_source(node.source) if node else "")
         number = self.nodes[node.name] if node else -1
-        return -2 - self.pins.add((reason, number), [reason, number, source])
+        return -1 - self.pins.add((reason, number), [reason, number, source])
 
     def group(self, row: GroupRow) -> dict[str, Any]:
         return {

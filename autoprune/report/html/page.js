@@ -249,7 +249,7 @@
     const passing = cluster.edges.map(() => new Map());
     const rows = cluster.rows.map((row, r) => row.map(entry => {
       if (entry >= 0) { items[entry].row = r; return items[entry]; }
-      const thin = { w: 2, h: 0, weight: 2, up: [], down: [], thin: true, row: r };
+      const thin = { w: 2, h: 0, weight: 0.001, up: [], down: [], thin: true, row: r };
       passing[~entry].set(r, thin);
       return thin;
     }));
@@ -273,8 +273,10 @@
       let x = 0;
       for (const entry of row) { entry.x = x + entry.w / 2; x += entry.w + GAP_X; }
     }
-    const above = entry => entry.up.map(l => l.a.x + l.outX - l.inX);
-    const below = entry => entry.down.map(l => l.b.x + l.inX - l.outX);
+    // A box follows boxes: if it followed passing lines too, chains with many skips would drift.
+    const solid = (list, other) => list.some(l => !l[other].thin) ? list.filter(l => !l[other].thin) : list;
+    const above = entry => solid(entry.up, "a").map(l => l.a.x + l.outX - l.inX);
+    const below = entry => solid(entry.down, "b").map(l => l.b.x + l.inX - l.outX);
     const mean = (list, otherwise) => list.length ? list.reduce((s, n) => s + n, 0) / list.length : otherwise;
     for (let sweep = 0; sweep < 8; sweep++) {
       for (const row of rows) spread(row, row.map(e => mean(above(e), mean(below(e), e.x))));
@@ -329,7 +331,7 @@
     });
   }
   function tint(element, reference) {
-    element.setAttribute("class", reference >= 0 ? "dim g" : reference < -1 ? "dim p" : "dim");
+    element.setAttribute("class", reference >= 0 ? "dim g" : "dim p");
     element.dataset.reference = reference;
     if (reference >= 0) element.style.setProperty("--hue", hue(reference));
   }
@@ -644,8 +646,7 @@
       const { name, units, stay, guarantee } = data.groups[reference];
       return `Group ${name}\n${units} units${stay < units ? `, ${stay} stay` : ""}\n${guarantee}`;
     }
-    if (reference === -1) return "No parameter has this axis.";
-    const [reason, node, source] = pins[-2 - reference];
+    const [reason, node, source] = pins[-1 - reference];
     return ["Kept whole", reason, node < 0 ? "" : `by ${nodes[node].name}`, strings[source]].filter(Boolean).join("\n");
   }
   const tip = $("tip");
@@ -687,7 +688,8 @@
   let hits = [], at = 0;
   function list() {
     const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
-    hits = words.length ? index.filter(entry => words.every(word => entry.key.includes(word))).slice(0, 40) : [];
+    hits = words.length ? index.filter(entry => words.every(word => entry.key.includes(word))) : [];
+    hits = hits.sort((a, b) => a.text.length - b.text.length).slice(0, 40);
     at = 0;
     found.replaceChildren();
     hits.forEach((hit, i) => {

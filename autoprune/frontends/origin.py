@@ -1,0 +1,26 @@
+"""Where in the user's code a call comes from, as exporters write it down."""
+
+from __future__ import annotations
+
+
+def user_line(trace: str) -> str:
+    """The innermost frame of a stack trace that is not torch's own, as `file:line: text`."""
+    for frame in reversed(trace.split('File "')[1:]):
+        location, _, text = frame.partition("\n")
+        path, _, rest = location.partition('", line ')
+        if "/torch/" not in path:
+            return f"{path}:{rest.split(',')[0]}: {text.strip().splitlines()[0]}" if text else path
+    return ""
+
+
+def nested_paths(names: list[str]) -> tuple[str, ...]:
+    """Paths of nested modules from the names of each within the one before.
+
+    >>> nested_paths(["layer1", "layer1.0", "conv"])
+    ('layer1', 'layer1.0', 'layer1.0.conv')
+    """
+    paths: list[str] = []
+    for name in names:
+        outer = paths[-1] if paths else ""
+        paths.append(f"{outer}.{name}" if outer and not name.startswith(f"{outer}.") else name)
+    return tuple(paths)
