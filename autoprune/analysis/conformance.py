@@ -22,6 +22,7 @@ from autoprune.analysis.experiment import (
     gap,
     kept_part,
     mask_of,
+    one_sided,
     outputs_of,
     redrawn,
     with_positions,
@@ -32,7 +33,7 @@ from autoprune.ir.axes import Leaf, leaves
 from autoprune.ir.graph import Graph, Parameter
 from autoprune.ir.group import Guarantee
 from autoprune.ir.positions import Indices
-from autoprune.ops.rule import Operator, Resized, Sizing, State, Zeroing
+from autoprune.ops.rule import Operator, Resized, Shape, Sizing, State, Zeroing
 
 SEEDS = (0, 1)
 
@@ -146,24 +147,32 @@ def observations(
         RuleError: if the operator does not run without them.
     """
     carriers = tuple(dict.fromkeys(name for name, _ in places(typed, leaf)))
-    for seed in SEEDS:
-        rng = np.random.default_rng(seed)
-        base = sample.operands if seed == SEEDS[0] else _drawn(sample, rng)
-        for units in removals(leaf.size):
+    for i, base in enumerate(_bases(sample)):
+        rng = np.random.default_rng(i)
+        for units in removals(leaf.size) if i < 2 else removals(leaf.size)[:1]:
             kept = {leaf.uid: np.setdiff1d(np.arange(leaf.size), units)}
             cut = cut_outputs(sample, operator, typed, base, kept)
             for states in assignments(carriers):
                 yield _observe(sample, typed, leaf, base, units, cut, states, rng)
 
 
-def _drawn(sample: Sample, rng: np.random.Generator) -> Operands:
-    """Other operands, or those of the sample where the operator refuses them."""
-    drawn = redrawn(sample.operands, rng)
+def _bases(sample: Sample) -> list[Operands]:
+    """Operands to experiment on: the sample's, others, and such of one sign.
+
+    Among numbers of one sign, zeros stand out: they are the largest of negative ones.
+    """
+    drawn = redrawn(sample, sample.operands, np.random.default_rng(SEEDS[1]))
+    signed = [one_sided(drawn, sign) for sign in (1, -1)]
+    return [sample.operands, *(base for base in (drawn, *signed) if _usable(sample, base))]
+
+
+def _usable(sample: Sample, operands: Operands) -> bool:
+    """Whether the operator takes such operands, and makes finite numbers of them."""
     try:
-        outputs_of(sample, drawn)
+        outputs = outputs_of(sample, operands)
     except RuleError:
-        return sample.operands
-    return drawn
+        return False
+    return all(np.isfinite(v).all() for v in outputs if v.dtype.kind in "fc")
 
 
 def assignments(carriers: Sequence[str]) -> list[States]:
@@ -213,12 +222,12 @@ def _observe(
             )
         return outputs_of(sample, operands)
 
-    values = redrawn(base, rng)
+    values = redrawn(sample, base, rng)
     full = filled(values, base)
     constants = sample.constants
     other = filled(
-        {**redrawn(base, rng), **{name: values[name] for name in constants}},
-        {**redrawn(base, rng), **{name: base[name] for name in constants}},
+        {**redrawn(sample, base, rng), **{name: values[name] for name in constants}},
+        {**redrawn(sample, base, rng), **{name: base[name] for name in constants}},
     )
     kept = {leaf.uid: np.setdiff1d(np.arange(leaf.size), units)}
     worst, same, removed = 0.0, True, []
@@ -229,18 +238,23 @@ def _observe(
             label = sample.labels[value.name]
             raise RuleError(f"{label} is {list(part.shape)}, not {list(expected.shape)} as stated")
         worst, same = max(worst, gap(expected, part)), same and equal(expected, part)
-        mask = mask_of(whole.shape, shape, leaf.uid, units)
-        removed.append(_state(whole[mask], again[mask] if again.shape == mask.shape else None))
+        removed.append(_state(whole, again, shape, leaf, units))
     return Observation(states, units, worst, same, tuple(removed))
 
 
-def _state(values: Array, again: Array | None) -> State:
-    """What removed positions hold, given what they hold when everything else changes."""
+def _state(output: Array, again: Array, shape: Shape, leaf: Leaf, units: Indices) -> State:
+    """What an output holds at removed units, if it is `again` when everything else changes."""
+    mask = mask_of(output.shape, shape, leaf.uid, units)
+    values = output[mask]
     if values.dtype.kind in "fc" and not np.isfinite(values).all():
         return State.UNDEFINED
     if not values.any():
         return State.ZERO
-    return State.CONSTANT if again is not None and equal(values, again) else State.ANY
+    if output.shape != again.shape or not equal(values, again[mask]):
+        return State.ANY
+    each = (mask_of(output.shape, shape, leaf.uid, units[i : i + 1]) for i in range(len(units)))
+    alike = all(equal(u, u[:1].repeat(u.size)) for u in (output[m] for m in each))
+    return State.UNIFORM if alike else State.CONSTANT
 
 
 def _claim(
@@ -257,6 +271,8 @@ def _claim(
         report=lambda guarantee, reason: reported.append(guarantee),
     )
     state = operator.zero(view)
+    if state is State.UNIFORM and not (operator.uniform or operator.aliases):
+        state = State.CONSTANT
     return state, max(reported)
 
 
@@ -285,8 +301,17 @@ def judge(
     return None
 
 
+def strength(
+    sample: Sample, operator: Operator, typed: TypedGraph, leaf: Leaf, seen: Observation
+) -> int:
+    """How much a rule claims of an observation, on a scale for comparing rules."""
+    state, guarantee = _claim(sample, operator, typed, leaf, seen.states)
+    return (2 * guarantee.exact) + (state is State.ZERO)
+
+
 _NAMES = {
     State.ZERO: "zero",
+    State.UNIFORM: "one number a unit",
     State.CONSTANT: "constant",
     State.ANY: "finite",
     State.UNDEFINED: "infinite or not a number",

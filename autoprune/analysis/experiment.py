@@ -18,9 +18,11 @@ from autoprune.ops.rule import Resized, Shape
 Array = npt.NDArray[Any]
 Operands = Mapping[str, Array]
 
-Runner = Callable[[Mapping[str, Any], str | None], tuple[Array, ...]]
-"""Calls an operator: its arguments by name, with arrays for tensors, and the name of the operator
-that takes over or None; returns its tensor outputs. Supplied by the frontend."""
+Runner = Callable[[Mapping[str, Any], Resized], tuple[Array, ...]]
+"""Calls an operator, or what takes over after a cut: the arguments by name, with arrays for
+tensors, and the change of the call. Returns the tensor outputs, without the change's scale."""
+
+UNCHANGED = Resized()
 
 ROUNDING: Mapping[str, float] = {"float64": 1e-9, "complex128": 1e-9}
 """Largest relative difference that rounding explains, by dtype."""
@@ -48,6 +50,19 @@ class Sample:
     shares: bool = False
 
     @cached_property
+    def rigid(self) -> frozenset[str]:
+        """Integer operands, if the operator refuses others, such as offsets in another order."""
+        integers = [name for name, array in self.operands.items() if array.dtype.kind in "iu"]
+        for seed in range(3 if integers else 0):
+            rng = np.random.default_rng(seed)
+            drawn = {name: redraw(self.operands[name], rng) for name in integers}
+            try:
+                outputs_of(self, {**self.operands, **drawn})
+            except RuleError:
+                return frozenset(integers)
+        return frozenset()
+
+    @cached_property
     def labels(self) -> Mapping[str, str]:
         """How an author of rules calls the values: by argument, and outputs by number."""
         found: dict[str, str] = {}
@@ -63,30 +78,30 @@ class Sample:
         return found
 
 
-def outputs_of(sample: Sample, operands: Operands, call: Resized | None = None) -> list[Array]:
+def outputs_of(sample: Sample, operands: Operands, call: Resized = UNCHANGED) -> list[Array]:
     """Outputs on other operands, with the arguments that `call` changes.
 
     Raises:
         RuleError: if the operator does not run on them, or writes to them.
     """
     given = {name: array.copy() for name, array in operands.items()}
-    new = {} if call is None else call.arguments
-    if call is not None and call.op is not None:
-        first = next(iter(sample.node.arguments))
-        arguments = {first: sample.node.arguments[first], **new}
-    else:
-        arguments = {**sample.node.arguments, **new}
+    arguments = dict(sample.node.arguments)
+    if call.op is not None:
+        first = next(iter(arguments))
+        arguments = {first: arguments[first]}
+    arguments.update(call.arguments)
     filled = {name: _filled(argument, given) for name, argument in arguments.items()}
     with np.errstate(all="ignore"):
         try:
-            results = sample.run(filled, None if call is None else call.op)
+            results = sample.run(filled, call)
         except Exception as error:
             text = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise RuleError(f"the operator does not run: {text}", where=str(sample.node)) from error
+    if len(results) != len(sample.node.outputs):
+        raise RuleError("the operator gives another number of outputs", where=str(sample.node))
     if any(not _identical(operands[name], array) for name, array in given.items()):
         raise RuleError("the operator writes to its arguments", where=str(sample.node))
-    scale = 1.0 if call is None else call.scale
-    return [np.array(v) if scale == 1.0 else np.array(v) * scale for v in results]
+    return [np.array(v) if call.scale == 1.0 else np.array(v) * call.scale for v in results]
 
 
 def _identical(a: Array, b: Array) -> bool:
@@ -101,9 +116,22 @@ def _filled(argument: Argument, operands: Operands) -> Any:
     return argument
 
 
-def redrawn(operands: Operands, rng: np.random.Generator) -> dict[str, Array]:
+def redrawn(sample: Sample, operands: Operands, rng: np.random.Generator) -> dict[str, Array]:
     """Other operands of the same kind: of the same range, indices still valid."""
-    return {name: redraw(array, rng) for name, array in operands.items()}
+    return {
+        name: array if name in sample.rigid else redraw(array, rng)
+        for name, array in operands.items()
+    }
+
+
+def one_sided(operands: Operands, sign: int) -> dict[str, Array]:
+    """The operands with all numbers of one sign, but for those that have one sign already."""
+    return {
+        name: sign * np.abs(array)
+        if array.dtype.kind == "f" and (array < 0).any() and (array > 0).any()
+        else array
+        for name, array in operands.items()
+    }
 
 
 def redraw(array: Array, rng: np.random.Generator) -> Array:

@@ -64,7 +64,11 @@ def find_groups(typed: TypedGraph) -> Groups:
         name = names[uid]
         if uid in verdicts:
             verdict = verdicts[uid]
-            groups.append(Group(name, leaf, tuple(occurrences), verdict.guarantee, verdict.reason))
+            groups.append(
+                Group(
+                    name, leaf, tuple(occurrences), verdict.guarantee, verdict.reason, verdict.folds
+                )
+            )
         elif uid in trained:
             where = tuple(f"{o.parameter}:{o.dim}" for o in occurrences)
             pinned.append(Pinned(name, leaf.size, where, typed.pins[uid]))

@@ -7,8 +7,9 @@ whether summing over them is covered.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from autoprune.analysis.typing import TypedGraph
 from autoprune.ir.graph import Node
@@ -23,6 +24,8 @@ class Verdict:
 
     guarantee: Guarantee
     reason: str
+    folds: tuple[str, ...] = ()
+    """Calls whose bias takes up a constant, if the guarantee is `folded`."""
 
 
 def guarantees(typed: TypedGraph, uids: Iterable[int]) -> dict[int, Verdict]:
@@ -40,6 +43,7 @@ class _Propagation:
             for name, shape in typed.types.items()
         }
         self.constants = _constants(typed)
+        self.owned = _owned(typed)
         self.aliases: dict[str, set[str]] = {}
 
     def run(self) -> dict[int, Verdict]:
@@ -64,6 +68,8 @@ class _Propagation:
                 self.aliases[value.name] = family
         for uid in touched:
             state = operator.zero(self._view(node, uid))
+            if state is State.UNIFORM and not (operator.uniform or operator.aliases):
+                state = State.CONSTANT
             for value in node.outputs:
                 if uid in self.carried[value.name]:
                     is_index = len(node.outputs) > 1 and value.dtype.startswith("int")
@@ -86,10 +92,24 @@ class _Propagation:
 
     def _view(self, node: Node, uid: int) -> Zeroing:
         def report(guarantee: Guarantee, reason: str) -> None:
-            if guarantee > self.verdicts[uid].guarantee:
-                self.verdicts[uid] = Verdict(guarantee, f"{reason} ({node.label})")
+            known = self.verdicts[uid]
+            if guarantee > known.guarantee:
+                known = Verdict(guarantee, f"{reason} ({node.label})")
+            if guarantee is known.guarantee is Guarantee.FOLDED:
+                known = replace(known, folds=(*known.folds, node.name))
+            self.verdicts[uid] = known
 
-        return Zeroing(node, self.typed.types, uid, self.states, self.constants, report)
+        return Zeroing(
+            node, self.typed.types, uid, self.states, self.constants, report, self.owned
+        )
+
+
+def _owned(typed: TypedGraph) -> frozenset[str]:
+    """Trained parameters that one call reads, once."""
+    uses = Counter(v.name for node in typed.graph.nodes for v in node.inputs)
+    uses.update(v.name for v in typed.graph.outputs)
+    trained = (p.value.name for p in typed.graph.parameters if p.kind == "parameter")
+    return frozenset(name for name in trained if uses[name] == 1)
 
 
 def _constants(typed: TypedGraph) -> frozenset[str]:

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations, count, islice, pairwise
+from operator import itemgetter
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from autoprune.analysis.conformance import (
     observations,
     places,
     removals,
+    strength,
     together,
     typed_call,
 )
@@ -34,6 +36,7 @@ from autoprune.analysis.experiment import (
     redraw,
     redrawn,
 )
+from autoprune.analysis.typing import TypedGraph
 from autoprune.errors import RuleError
 from autoprune.ir.axes import Leaf
 from autoprune.ir.graph import Graph
@@ -127,7 +130,7 @@ def _moves(sample: Sample) -> dict[Place, tuple[frozenset[int] | None, ...]]:
     None where the output does not move at all.
     """
     found: dict[Place, tuple[frozenset[int] | None, ...]] = {}
-    bases = [sample.operands, redrawn(sample.operands, np.random.default_rng(SEEDS[1]))]
+    bases = [sample.operands, redrawn(sample, sample.operands, np.random.default_rng(SEEDS[1]))]
     starts = [outputs_of(sample, base) for base in bases]
     for name, array in sample.operands.items():
         for dim, size in enumerate(array.shape):
@@ -267,43 +270,51 @@ def _alphabet() -> Iterator[str]:
 
 
 def _confirmed(sample: Sample, guess: Letters) -> tuple[Probed | None, frozenset[str]]:
-    """The strongest reading of a guess that the removal of positions does not refute.
+    """The reading of a guess that claims most of what the removal of positions does not refute.
 
     If there is none, the letters at fault.
     """
     typed = typed_call(sample, lettered(guess, State.ANY))
     seen: dict[Leaf, list[Observation]] = {}
-    faulty: set[Leaf] = set()
+    failing: set[Leaf] = set()
     for leaf in free_leaves(typed):
         try:
             seen[leaf] = list(observations(sample, lettered(guess, State.ANY), typed, leaf))
         except RuleError:
-            faulty.add(leaf)
-    fewest = faulty
-    if not faulty:
-        fewest = set(seen)
-        for zero in State:
-            for letters in _readings(guess):
-                operator = lettered(letters, zero)
-                refuted = {
-                    leaf
-                    for leaf, observed in seen.items()
-                    if any(judge(sample, operator, typed, leaf, o) for o in observed)
-                }
-                if not refuted:
-                    if together(sample, operator, typed, list(seen)) is None:
-                        return Probed(letters, zero, sample.node.op), frozenset()
-                    refuted = set(seen)
-                fewest = min(fewest, refuted, key=len)
-    at = {p for leaf in fewest for p in places(typed, leaf)}
-    found = {
+            failing.add(leaf)
+    if failing:
+        return None, _letters_of(sample, guess, typed, failing)
+    fewest = set(seen)
+    for zero in (s for s in State if s is not State.UNIFORM):
+        right: list[tuple[int, Letters]] = []
+        for letters in _readings(guess):
+            operator = lettered(letters, zero)
+            refuted = {
+                leaf
+                for leaf, observed in seen.items()
+                if any(judge(sample, operator, typed, leaf, o) for o in observed)
+            }
+            if not refuted and together(sample, operator, typed, list(seen)) is None:
+                claims = [strength(sample, operator, typed, f, o) for f in seen for o in seen[f]]
+                right.append((sum(claims), letters))
+            fewest = min(fewest, refuted or set(seen), key=len)
+        if right:
+            return Probed(max(right, key=itemgetter(0))[1], zero, sample.node.op), frozenset()
+    return None, _letters_of(sample, guess, typed, fewest)
+
+
+def _letters_of(
+    sample: Sample, guess: Letters, typed: TypedGraph, found: set[Leaf]
+) -> frozenset[str]:
+    """The letters of some leaves."""
+    at = {place for leaf in found for place in places(typed, leaf)}
+    return frozenset(
         letter
         for value, dims in zip(sample.node.inputs, guess.operands, strict=True)
-        for dim, letters_ in enumerate(dims)
-        for letter in letters_
+        for dim, letters in enumerate(dims)
+        for letter in letters
         if (value.name, dim) in at
-    }
-    return None, frozenset(found)
+    )
 
 
 def _readings(guess: Letters) -> Iterator[Letters]:

@@ -27,7 +27,7 @@ def rounding(dtypes: Iterable[str]) -> float:
 
 
 def array_difference(x: NDArray[Any], y: NDArray[Any]) -> float:
-    """Largest difference relative to the largest magnitude that differs; inf if not comparable.
+    """Largest difference relative to what differs or is common; inf if not comparable.
 
     Equal infinities and NaNs in the same places count as equal; integers and strings must be
     the same.
@@ -47,6 +47,11 @@ def array_difference(x: NDArray[Any], y: NDArray[Any]) -> float:
         gap = np.abs(np.where(same, 0, x - y))
     if not np.isfinite(gap).all():
         return float("inf")
-    # Constants that mask something out (-1e9, -inf) are equal on both sides and no yardstick.
-    scale = np.abs(np.where(same | (np.abs(x) > HUGE), 0, x)).max()
+    size = np.abs(x[np.abs(x) <= HUGE])  # without NaNs
+    if not size.size:
+        return float(gap.max())
+    # What differs is the yardstick, and large constants are not; but a few tiny numbers among
+    # many that are equal to the last bit are measured by what is common in the tensor.
+    differing = np.abs(x[~same & (np.abs(x) <= HUGE)])
+    scale = max(differing.max(initial=0.0), float(np.median(size)))
     return float(gap.max() / scale) if scale > 0 else float(gap.max())

@@ -51,6 +51,8 @@ def follow_configuration(pruned: nn.Module, plan: Plan, changes: Changes, inputs
     """
     if not (hasattr(pruned, "config") and callable(getattr(pruned, "save_pretrained", None))):
         return ""
+    if not hasattr(pruned.config, "__dict__"):
+        return f"its configuration is a {type(pruned.config).__name__}, which is left as it is"
     shapes = _shapes(pruned)
     constants = [pair for entries in plan.constants.values() for pair in entries.values()]
     known: dict[float, set[float]] = {old: set(new) for old, new in changes.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -12,7 +13,14 @@ from torch.utils import _pytree as pytree
 
 from autoprune.analysis.typing import TypedGraph
 from autoprune.backends.comparison import array_difference, rounding
-from autoprune.backends.torch import GraphNetwork, cut_graph, cut_values, zeroed_parameters
+from autoprune.backends.folding import folded_biases, readers
+from autoprune.backends.torch import (
+    GraphNetwork,
+    cut_graph,
+    cut_values,
+    with_tensors,
+    zeroed_parameters,
+)
 from autoprune.errors import NotEqualError
 from autoprune.frontends.torch import Inputs, Traced
 from autoprune.ir.group import Group
@@ -90,6 +98,14 @@ def tolerance(outputs: Any) -> float:
     return rounding(str(v.dtype).removeprefix("torch.") for v in _tensors(outputs))
 
 
+def new_biases(
+    traced: Traced, typed: TypedGraph, groups: Mapping[int, Group], kept: Kept
+) -> dict[str, torch.Tensor]:
+    """The biases, uncut, that take up the constants which removed units leave."""
+    inputs = pytree.tree_leaves(probing(traced.inputs))
+    return folded_biases(traced, typed, groups, kept, inputs)
+
+
 def cut_error(
     traced: Traced, typed: TypedGraph, groups: Mapping[int, Group], kept: Kept
 ) -> tuple[float, GraphNetwork]:
@@ -98,10 +114,12 @@ def cut_error(
     Raises:
         NotEqualError: if every group in `kept` is exact and the difference exceeds rounding.
     """
-    state = zeroed_parameters(traced, typed, kept)
+    state = zeroed_parameters(traced, typed, kept, readers(typed, groups, kept))
     zeroed = run(traced.module, traced.inputs, state)
     exact = all(groups[uid].guarantee.exact for uid in kept)
-    cut = cut_graph(traced, typed, kept)
+    biases = new_biases(traced, typed, groups, kept)
+    folded = dataclasses.replace(traced, module=with_tensors(traced.module, biases))
+    cut = cut_graph(folded, typed, kept)
     try:
         error = difference(zeroed, run(cut, traced.inputs))
     except Exception as failure:

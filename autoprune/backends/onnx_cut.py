@@ -12,6 +12,7 @@ from onnx import helper, numpy_helper
 
 from autoprune.analysis.resizing import resized_calls, sizes_of
 from autoprune.analysis.typing import TypedGraph
+from autoprune.backends.onnx_norms import ShareOfNorm
 from autoprune.backends.onnx_numbers import NumberRewriter
 from autoprune.backends.onnx_tensors import cut_tensors, fresh_names, readers_of
 from autoprune.errors import GraphError
@@ -50,7 +51,7 @@ def cut_model(traced: TracedOnnx, typed: TypedGraph, kept: Kept) -> onnx.ModelPr
     for name, call in calls.items():
         if name in traced.positions:
             rewriter.rewrite(name, call)
-    _insert(model.graph, numbers.before, rewriter.after)
+    _insert(model.graph, numbers.before, rewriter.instead, rewriter.after)
     _drop_unused(model.graph, traced)
     _update_shapes(model.graph, traced, typed, kept)
     return model
@@ -65,6 +66,8 @@ class _CallRewriter:
     fresh: Callable[[str], str]
     after: dict[int, onnx.NodeProto] = field(default_factory=dict)
     """New nodes by the position of the node that they come after."""
+    instead: dict[int, list[onnx.NodeProto]] = field(default_factory=dict)
+    """New nodes by the position of the node whose place they take."""
 
     def rewrite(self, name: str, call: Resized) -> None:
         position = self.traced.positions[name]
@@ -79,8 +82,18 @@ class _CallRewriter:
             elif place is None and (node.op_type, argument) in _OPTIONAL:
                 self._state(node, _OPTIONAL[node.op_type, argument], value)
             # Other arguments without a place follow from the shapes.
+        if call.share != 1.0:
+            self._rescale_norm(position, name, call.share)
         if call.scale != 1.0:
             self._scale(position, name, call.scale)
+
+    def _rescale_norm(self, position: int, name: str, share: float) -> None:
+        node = self.model.graph.node[position]
+        seen = self.traced.numbers.seen[name]
+        norm = ShareOfNorm(
+            node, share, len(seen.shape), seen.dtype, opset(self.model), self.fresh, self._constant
+        )
+        self.instead[position] = norm.build()
 
     def _state(self, node: onnx.NodeProto, name: str, value: Argument) -> None:
         """State an argument that the node left to its default."""
@@ -125,13 +138,16 @@ def _remove_attribute(node: onnx.NodeProto, name: str) -> None:
 def _insert(
     graph: onnx.GraphProto,
     before: Mapping[int, list[onnx.NodeProto]],
+    instead: Mapping[int, list[onnx.NodeProto]],
     after: Mapping[int, onnx.NodeProto],
 ) -> None:
-    if not before and not after:
+    if not before and not instead and not after:
         return
     ordered: list[onnx.NodeProto] = []
     for i, node in enumerate(graph.node):
-        ordered += [*before.get(i, ()), node, *([after[i]] if i in after else [])]
+        ordered += [*before.get(i, ()), *instead.get(i, [node])]
+        if i in after:
+            ordered.append(after[i])
     copies = onnx.GraphProto(node=ordered)
     del graph.node[:]
     graph.node.extend(copies.node)

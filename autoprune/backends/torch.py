@@ -7,7 +7,8 @@ import inspect
 import operator
 import warnings
 from collections.abc import Iterable, Mapping
-from typing import Any
+from types import MappingProxyType
+from typing import Any, TypeVar
 
 import torch
 from torch import fx, nn
@@ -22,6 +23,8 @@ from autoprune.ir.axes import Axis
 from autoprune.ir.graph import Argument, Node, Parameter, Value
 from autoprune.ir.positions import Kept, cut_steps, kept_masks
 from autoprune.ops.rule import Resized, Scaled
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 class GraphNetwork(fx.GraphModule):
@@ -154,6 +157,22 @@ def set_tensor(module: nn.Module, path: str, tensor: torch.Tensor) -> None:
     setattr(module.get_submodule(owner), name, tensor)
 
 
+def with_tensors(module: Module, tensors: Mapping[str, torch.Tensor]) -> Module:
+    """A copy of a module in which some parameters have other values, under all their names."""
+    if not tensors:
+        return module
+    names: dict[int, list[str]] = {}
+    for name, tensor in module.named_parameters(remove_duplicate=False):
+        names.setdefault(id(tensor), []).append(name)
+    replaced: Module = copy_without(module, tensors)
+    for path, values in tensors.items():
+        old = get_tensor(module, path)
+        new = nn.Parameter(values.detach().clone(), requires_grad=old.requires_grad)
+        for name in names[id(old)]:
+            set_tensor(replaced, name, new)
+    return replaced
+
+
 def cut_graph(traced: Traced, typed: TypedGraph, kept: Kept) -> GraphNetwork:
     """The traced network without the units that are not kept, in evaluation mode."""
     changed = cut_parameters(traced, typed, kept)
@@ -231,15 +250,28 @@ def _overload(op: str) -> Any:
     return getattr(getattr(getattr(torch.ops, namespace), packet), overload)
 
 
-def zeroed_parameters(traced: Traced, typed: TypedGraph, kept: Kept) -> dict[str, torch.Tensor]:
+def zeroed_parameters(
+    traced: Traced,
+    typed: TypedGraph,
+    kept: Kept,
+    spared: Mapping[str, frozenset[int]] = MappingProxyType({}),
+) -> dict[str, torch.Tensor]:
     """The trained parameters with every position that does not stay set to zero.
+
+    Args:
+        traced: the network.
+        typed: its axis types.
+        kept: the units that stay.
+        spared: by parameter, leaves that are left whole in it.
 
     For `torch.func.functional_call`; only changed parameters are listed, under one name each.
     """
     changed: dict[str, torch.Tensor] = {}
     for parameter in traced.graph.parameters:
         if parameter.kind == "parameter":
-            masks = list(kept_masks(typed.types[parameter.value.name], kept))
+            whole = spared.get(parameter.value.name, frozenset())
+            choice = {uid: units for uid, units in kept.items() if uid not in whole}
+            masks = list(kept_masks(typed.types[parameter.value.name], choice))
             if masks:
                 tensor = get_tensor(traced.module, parameter.names[0]).detach().clone()
                 for mask in masks:

@@ -11,6 +11,7 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from autoprune.errors import TraceError
+from autoprune.frontends.origin import user_line
 from autoprune.ir.graph import Argument, Graph, Node, Parameter, Value
 from autoprune.ops.rule import writes_in_place
 
@@ -228,9 +229,8 @@ class _Reader:
                 self.env[n] = value
         stack = n.meta.get("nn_module_stack") or {}
         modules = tuple(path.split("@")[0] for path, _ in stack.values() if "_empty" not in path)
-        return Node(
-            n.name, _operator_name(n.target), self._arguments(n), outputs, modules, _source(n)
-        )
+        source = user_line(n.meta.get("stack_trace") or "")
+        return Node(n.name, _operator_name(n.target), self._arguments(n), outputs, modules, source)
 
     def _arguments(self, n: fx.Node) -> dict[str, Argument]:
         normal = n.normalized_arguments(self.module, normalize_to_only_use_kwargs=True)
@@ -259,15 +259,3 @@ def _operator_name(target: Any) -> str:
         return str(target)
     module = getattr(target, "__module__", "") or ""
     return f"{module.lstrip('_') or 'python'}.{getattr(target, '__name__', str(target))}"
-
-
-def _source(n: fx.Node) -> str:
-    """The innermost line of the stack trace that is not torch's own."""
-    trace = n.meta.get("stack_trace") or ""
-    frames = trace.split('File "')[1:]
-    for frame in reversed(frames):
-        location, _, text = frame.partition("\n")
-        path, _, rest = location.partition('", line ')
-        if "/torch/" not in path and not path.startswith("<"):
-            return f"{path}:{rest.split(',')[0]}: {text.strip().splitlines()[0]}" if text else path
-    return ""

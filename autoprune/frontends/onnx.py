@@ -27,8 +27,8 @@ from autoprune.frontends.onnx_file import (
 )
 from autoprune.frontends.onnx_inputs import candidate_feeds, graph_inputs, is_dynamic
 from autoprune.frontends.onnx_numbers import LARGEST, Numbers, Seen, find_numbers
-from autoprune.frontends.onnx_origin import modules_of, source_of
 from autoprune.frontends.onnx_operators import NORMALIZE, Arguments, Context, signature
+from autoprune.frontends.onnx_origin import modules_of, source_of
 from autoprune.frontends.sessions import Feed
 from autoprune.ir.graph import Argument, Graph, Node, Parameter, Value, verify
 from autoprune.ops.rule import find
@@ -272,10 +272,8 @@ class _Reader:
         arguments, places = self._arguments(node, op, present)
         if arguments is None:
             # No rule: all that the node reads is pinned.
-            op, places = f"{op}.unsupported" if find(op) else op, {}
-            arguments = {
-                f"input{i}": self._use(n) for i, n in enumerate(dict.fromkeys(reads(node)))
-            }
+            op, places = f"unsupported.{node.op_type}" if find(op) else op, {}
+            arguments = {"tensors": self._all_read(node)}
         outputs = tuple(self._define(node.output[i]) for i in present)
         self.positions[name], self.places[name] = position, places
         self.nodes.append(Node(name, op, arguments, outputs, modules_of(node), source_of(node)))
@@ -285,8 +283,10 @@ class _Reader:
     ) -> tuple[Arguments | None, dict[str, Place]]:
         key = op.removeprefix("onnx.")
         known = signature(key, opset(self.file.model))
-        if known is None or find(op) is None:
+        if find(op) is None:
             return None, {}
+        if known is None:
+            return self._unlisted(node)
         arguments: Arguments = {}
         places: dict[str, Place] = {}
         attributes = {a.name: _attribute(a) for a in node.attribute}
@@ -297,9 +297,7 @@ class _Reader:
                 places[name] = Place(attribute=attribute)
         names = known.inputs
         for i, given in enumerate(node.input):
-            if names and names[-1].startswith("*") and i >= len(names) - 1:
-                rest = tuple(self._use(n) for n in node.input[i:] if n)
-                arguments[names[-1][1:]] = rest
+            if names == ("*tensors",):
                 break
             if i >= len(names):
                 return None, {}
@@ -309,6 +307,8 @@ class _Reader:
             if argument is None:
                 return None, {}
             arguments[name], places[name] = argument, Place(input=i)
+        if names == ("*tensors",):
+            arguments["tensors"] = self._all_read(node)
         context = Context(
             node.op_type,
             opset(self.file.model),
@@ -320,6 +320,17 @@ class _Reader:
         )
         normalize = NORMALIZE.get(key)
         return (arguments if normalize is None else normalize(arguments, context)), places
+
+    def _unlisted(self, node: onnx.NodeProto) -> tuple[Arguments, dict[str, Place]]:
+        """Arguments for a rule from outside the package: the tensors, and attributes by name."""
+        attributes = {a.name: _plain(_attribute(a)) for a in node.attribute}
+        places = {name: Place(attribute=name) for name in attributes}
+        return {"tensors": self._all_read(node), **attributes}, places
+
+    def _all_read(self, node: onnx.NodeProto) -> tuple[Value, ...]:
+        """What the node reads; a value that it reads twice as an input comes twice."""
+        inner = (name for name in reads(node) if name not in node.input)
+        return tuple(self._use(name) for name in (*filter(None, node.input), *dict.fromkeys(inner)))
 
     def _number(self, name: str) -> NDArray[Any] | None:
         """The value of that name, if it is known before the graph runs."""
@@ -387,6 +398,12 @@ def _attribute(a: onnx.AttributeProto) -> Any:
     if a.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS):
         return None
     value = helper.get_attribute_value(a)
+    if isinstance(value, list):
+        return [_text(v) for v in value]
+    return _text(value)
+
+
+def _text(value: Any) -> Any:
     return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 

@@ -14,6 +14,9 @@ from onnx import external_data_helper as external
 from autoprune.errors import TraceError
 from autoprune.frontends.sessions import open_session
 
+EXTERNAL_FROM = 1024
+"""Bytes from which a tensor is moved out of the graph."""
+
 PROTOBUF_LIMIT = 2**31 - 2**20
 """Bytes that one protobuf message can hold, with room for what is not a tensor."""
 
@@ -153,8 +156,9 @@ def write_external(model: onnx.ModelProto, path: Path, data: str) -> None:
     light = onnx.ModelProto()
     light.CopyFrom(model)
     onnx.save_model(
-        light, str(path), save_as_external_data=True, all_tensors_to_one_file=True, location=data
-    )
+        light, str(path), save_as_external_data=True, all_tensors_to_one_file=True, location=data,
+        size_threshold=EXTERNAL_FROM,
+    )  # fmt: skip
 
 
 def session_for(model: onnx.ModelProto, threads: int = 0, *, optimize: bool = True) -> Any:

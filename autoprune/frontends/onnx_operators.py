@@ -26,7 +26,7 @@ class Signature:
     Attributes:
         inputs: names of the inputs in order. `name` is a tensor; `name!` are numbers that have to
             be known before the graph runs; `name?` is a number if it is known, else a tensor;
-            `*name` takes all inputs that are left; `-` is of no concern to any rule.
+            `-` is of no concern to any rule. A lone `*tensors` takes all inputs.
         attributes: by attribute, the argument's name and default.
     """
 
@@ -125,10 +125,6 @@ def _batch_norm(arguments: Arguments, context: Context) -> Arguments | None:
     return None if trains else _first_output_only(arguments, context)
 
 
-def _instance_norm(arguments: Arguments, context: Context) -> Arguments:
-    return {**arguments, "use_input_stats": True}
-
-
 def _layer_norm(arguments: Arguments, context: Context) -> Arguments | None:
     """The normalized dimensions are all from `axis` on; weights must not be broadcast."""
     axis = arguments["dim"]
@@ -144,7 +140,7 @@ _bind(
     takes("input weight bias running_mean running_var", training_mode=("training", False)),
     _batch_norm,
 )
-_bind("InstanceNormalization", takes("input weight bias"), _instance_norm)
+_bind("InstanceNormalization", takes("input weight bias"))
 _bind("GroupNormalization", takes("input weight bias", num_groups=("num_groups", 1)))
 _bind(
     "LayerNormalization",
@@ -303,6 +299,30 @@ def _quantize(arguments: Arguments, context: Context) -> Arguments:
 
 
 NORMALIZE["QuantizeLinear"] = NORMALIZE["DequantizeLinear"] = _quantize
+
+
+def _recurrence(arguments: Arguments, context: Context) -> Arguments | None:
+    """Sequences of different lengths, and the batch in front, are not covered."""
+    if context.attributes.get("layout") or (len(context.shapes) > 4 and context.shapes[4]):
+        return None
+    return {**arguments, "outputs": context.positions}
+
+
+_bind(
+    "LSTM GRU RNN",
+    takes(
+        "input w r b - initial_h initial_c p",
+        hidden_size=("hidden_size", None),
+        activations=("activations", None),
+    ),
+    _recurrence,
+)
+_bind(
+    "If Loop Scan SequenceMap QLinearConv QLinearMatMul ConvInteger MatMulInteger "
+    "DynamicQuantizeLinear NonZero Unique Compress NonMaxSuppression RoiAlign MaxRoiPool DFT STFT "
+    "MelWeightMatrix",
+    takes("*tensors"),
+)
 
 
 def signature(op: str, opset: int) -> Signature | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ast
+import re
 
 import onnx
 
@@ -10,6 +10,10 @@ from autoprune.frontends.origin import nested_paths, user_line
 
 SCOPES = "pkg.torch.onnx.name_scopes"
 STACK = "pkg.torch.onnx.stack_trace"
+
+_NAME = re.compile(r"'([^']*)'")
+_NAMES = re.compile(r"\['[^']*'(, '[^']*')*\]")
+"""A list of names as Python prints it."""
 
 
 def modules_of(node: onnx.NodeProto) -> tuple[str, ...]:
@@ -19,13 +23,8 @@ def modules_of(node: onnx.NodeProto) -> tuple[str, ...]:
     as in `/layer1/layer1.0/conv/Conv`.
     """
     scopes = _metadata(node).get(SCOPES, "")
-    try:
-        found = ast.literal_eval(scopes) if scopes else None
-    except (SyntaxError, ValueError):
-        found = None
-    if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
-        found = node.name.split("/")
-    return nested_paths([name for name in found[:-1] if name])
+    names = _NAME.findall(scopes) if _NAMES.fullmatch(scopes) else node.name.split("/")
+    return nested_paths([name for name in names[:-1] if name])
 
 
 def source_of(node: onnx.NodeProto) -> str:

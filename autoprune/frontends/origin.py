@@ -8,7 +8,7 @@ def user_line(trace: str) -> str:
     for frame in reversed(trace.split('File "')[1:]):
         location, _, text = frame.partition("\n")
         path, _, rest = location.partition('", line ')
-        if "/torch/" not in path:
+        if "/torch/" not in path and not path.startswith("<"):
             return f"{path}:{rest.split(',')[0]}: {text.strip().splitlines()[0]}" if text else path
     return ""
 

@@ -13,12 +13,15 @@ class Guarantee(IntEnum):
 
     ZERO_INVARIANT = 0
     """Zero the slices that produce the unit and all of it is zero: cutting equals zeroing."""
-    MASKED = 1
+    FOLDED = 1
+    """What becomes of the unit is a constant, which goes into the bias of the layer that reads it:
+    cutting equals zeroing the slices that produce the unit."""
+    MASKED = 2
     """The unit's activations do not become zero, but the slices that read them go with it, so
     cutting equals zeroing the unit's slices in producers and consumers."""
-    COMPENSATED = 2
+    COMPENSATED = 3
     """A statistic over the cut axis is rescaled so that cutting still equals zeroing."""
-    APPROXIMATE = 3
+    APPROXIMATE = 4
     """The function changes; the error is measured."""
 
     def __str__(self) -> str:
@@ -53,6 +56,7 @@ class Group:
         occurrences: the parameter slices that go when a unit goes.
         guarantee: what removing a unit does to the outputs.
         reason: why the guarantee is not `zero-invariant`, or empty.
+        folds: calls whose bias takes up the constant that a folded unit leaves.
     """
 
     name: str
@@ -60,6 +64,7 @@ class Group:
     occurrences: tuple[Occurrence, ...]
     guarantee: Guarantee
     reason: str = ""
+    folds: tuple[str, ...] = ()
 
     @property
     def units(self) -> int:

@@ -118,6 +118,7 @@ class Plan:
         factors: by parameter name, the factor it takes up.
         constants: by module path and attribute name, the old and the new value of a number, such
             as the epsilon of a norm.
+        folded: biases that take up constants; they depend on the weights that are cut.
         rebuildable: whether slicing parameters and setting attributes is all it takes. Otherwise
             the model has to be traced again, which needs example inputs.
     """
@@ -128,6 +129,7 @@ class Plan:
     attributes: Mapping[str, Mapping[str, tuple[Expression, ...]]] = field(default_factory=dict)
     factors: Mapping[str, Factor] = field(default_factory=dict)
     constants: Mapping[str, Mapping[str, tuple[float | None, float]]] = field(default_factory=dict)
+    folded: tuple[str, ...] = ()
     rebuildable: bool = False
 
     def to_json(self) -> str:
@@ -149,6 +151,7 @@ class Plan:
             f'  "parameters": {{\n{parameters}\n  }},\n'
             f'  "attributes": {json.dumps(self.attributes)},\n'
             f'  "factors": {json.dumps(factors)},\n'
+            f'  "folded": {json.dumps(self.folded)},\n'
             f'  "constants": {json.dumps(self.constants)}\n'
             "}\n"
         )
@@ -180,6 +183,7 @@ class Plan:
                     path: {name: _constant(*entry) for name, entry in entries.items()}
                     for path, entries in data["constants"].items()
                 },
+                folded=tuple(str(name) for name in data["folded"]),
                 rebuildable=bool(data["rebuildable"]),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -36,6 +36,8 @@ def _axes(call: Typing) -> list[Shape]:
     query, key, value = (call.axes_of(n) for n in ("query", "key", "value"))
     call.same(query[-1], key[-1])
     call.same(key[-2], value[-2])
+    if "flash" in call.node.op:
+        call.same(query[-1], value[-1])
     call.pin(key[-2], "softmax over it")
     broadcast(call, [key[:-2], value[:-2]])
     batch = _heads(call, query, key)
@@ -80,7 +82,6 @@ def _resize(call: Sizing) -> Resized:
 
 register(
     "aten.scaled_dot_product_attention aten._scaled_dot_product_attention_math "
-    "aten._scaled_dot_product_flash_attention_for_cpu aten._scaled_dot_product_flash_attention "
-    "aten._scaled_dot_product_efficient_attention",
+    "aten._scaled_dot_product_flash_attention_for_cpu",
     Operator(axes=_axes, zero=_zero, cost=_cost, resize=_resize, mixes=no_axes),
 )

@@ -15,11 +15,11 @@ from autoprune.ops.rule import (
 )
 
 register(
-    "aten.imag aten._conj aten.conj aten.resolve_conj aten.resolve_neg aten._neg_view",
+    "aten.imag aten._conj aten.resolve_conj aten.resolve_neg",
     Operator(axes=elementwise_axes, zero=keeps_zero, aliases=True, mixes=no_axes),
 )
 register(
-    "aten.angle aten.conj_physical aten._conj_physical",
+    "aten.angle aten.conj_physical",
     Operator(axes=elementwise_axes, zero=keeps_zero, mixes=no_axes),
 )
 register(

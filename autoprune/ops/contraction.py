@@ -31,6 +31,7 @@ class Contraction:
         sizes: sizes of letters that occur only inside products.
         windows: letters that a kernel slides over; their axes are pinned.
         added: values added to the product, with the letters of their dimensions.
+        folds: the bias that can take up what a constant operand adds to every output alike.
     """
 
     operands: tuple[tuple[Value, tuple[Dim, ...]], ...]
@@ -38,6 +39,7 @@ class Contraction:
     sizes: Mapping[str, int] = field(default_factory=dict)
     windows: frozenset[str] = frozenset()
     added: tuple[tuple[Value, tuple[Dim, ...]], ...] = ()
+    folds: Value | None = None
 
 
 def letters(text: str) -> tuple[Dim, ...]:
@@ -140,7 +142,7 @@ def zero_rule(describe: Describe) -> Callable[[Zeroing], State]:
         state = State.ZERO
         for letter, values in carriers.items():
             if letter not in kept:
-                call.summed(values)
+                call.summed(values, contraction.folds)
                 continue
             found = product(call.state(v) for v in values)
             if found is not State.ZERO:

@@ -17,6 +17,14 @@ def _is_transposed(call: Call) -> bool:
     return "transpose" in call.node.op or call.get("transposed", False) is True
 
 
+def _is_padded(call: Call) -> bool:
+    """Whether windows at the border see zeros beside the input."""
+    padding = call.get("padding", 0)
+    if isinstance(padding, str):
+        return padding != "valid" and any(n > 1 for n in call.tensor("weight").shape[2:])
+    return any(call.integers("padding", (0,)))
+
+
 def describe(call: Call) -> Contraction:
     """The letters of a convolution; spatial axes are windows."""
     x, weight, bias = call.tensor("input"), call.tensor("weight"), call.value("bias")
@@ -39,6 +47,7 @@ def describe(call: Call) -> Contraction:
         sizes={"g": groups, "i": inputs, "o": outputs},
         windows=frozenset(letter for (letter,) in (*space, *kernel)),
         added=((bias, channels),) if bias is not None else (),
+        folds=None if _is_transposed(call) or _is_padded(call) else bias,
     )
 
 

@@ -1,13 +1,14 @@
-"""Rules for operators from outside the package.
+"""Rules for operators from outside the package, by letters or by a function.
 
-import autoprune as ap
+    import autoprune as ap
 
-ap.rule("mylib.my_linear", "... i, o i + o -> ... o", zero=ap.State.ZERO)
+    ap.rule("mylib.my_linear", "... i, o i + o -> ... o", zero=ap.State.ZERO)
 
-@ap.rule("mylib.scaled_add", zero=ap.State.ZERO)
-def scaled_add(call):
-    a, b = call.axes_of("a"), call.axes_of("b")
-    return tuple(call.same(x, y) for x, y in zip(a, b))
+    @ap.rule("mylib.scaled_add", zero=ap.State.ZERO)
+    def scaled_add(call):
+        return tuple(map(call.same, call.axes_of("a"), call.axes_of("b")))
+
+`autoprune.testing.check_rule` tells whether such a rule is right.
 """
 
 from __future__ import annotations
@@ -138,7 +139,7 @@ def operator_name(op: Any) -> str:
     'mylib.scaled_add'
     """
     name = op if isinstance(op, str) else str(getattr(op, "_opoverload", op))
-    return name.replace("::", ".")
+    return name.replace("::", ".").removesuffix(".default")
 
 
 def _axes_rule(equations: Equations) -> Callable[[Typing], Sequence[Shape]]:

@@ -45,7 +45,7 @@ def _cdist_cost(call: Call) -> Cost:
 
 
 register(
-    "aten.cdist aten._cdist_forward aten._euclidean_dist",
+    "aten.cdist",
     Operator(axes=_cdist_axes, zero=_cdist_zero, cost=_cdist_cost, mixes=no_axes),
 )
 
@@ -85,4 +85,4 @@ def _pairwise_zero(call: Zeroing) -> State:
 register(
     "aten.pairwise_distance", Operator(axes=_pairwise_axes, zero=_pairwise_zero, mixes=no_axes)
 )
-register("aten.pdist aten._pdist_forward aten.dist", pinning("a distance is taken over it"))
+register("aten.pdist aten.dist", pinning("a distance is taken over it"))

@@ -38,7 +38,7 @@ def elementwise_axes(call: Typing) -> list[Shape]:
 
 
 def _elementwise(names: str, zero: Callable[[Zeroing], State]) -> None:
-    register(names, Operator(axes=elementwise_axes, zero=zero, mixes=no_axes))
+    register(names, Operator(axes=elementwise_axes, zero=zero, mixes=no_axes, uniform=True))
 
 
 def _first(call: Zeroing) -> State:
@@ -52,7 +52,7 @@ def keeps_zero(call: Zeroing) -> State:
 
 def makes_constant(call: Zeroing) -> State:
     """f(0) is some finite constant."""
-    return max(_first(call), State.CONSTANT)
+    return max(_first(call), State.UNIFORM)
 
 
 def undefined_at_zero(call: Zeroing) -> State:

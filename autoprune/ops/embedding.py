@@ -23,7 +23,7 @@ def _bag_zero(call: Zeroing) -> State:
 
 
 register(
-    "aten.embedding_bag aten._embedding_bag aten._embedding_bag_forward_only",
+    "aten.embedding_bag",
     Operator(axes=_bag_axes, zero=_bag_zero, mixes=no_axes),
 )
 

@@ -63,7 +63,7 @@ class Letters:
 
     def __str__(self) -> str:
         terms = " + ".join(", ".join(map(_text, term)) for term in self.terms)
-        return f"{terms} -> {', '.join(map(_text, self.outputs))}"
+        return f"{terms.rstrip()} -> {', '.join(map(_text, self.outputs))}".rstrip()
 
 
 def _text(dims: Dims) -> str:

@@ -30,6 +30,7 @@ def _linear(call: Call) -> Contraction:
         operands=((x, (*batch, ("i",))), (weight, (*out, ("i",)))),
         output=(*batch, *out),
         added=((bias, out),) if bias is not None else (),
+        folds=bias,
     )
 
 
@@ -117,7 +118,7 @@ def _register(names: str, describe: Describe, cost: Callable[[Call], Cost]) -> N
 
 _register("aten.linear", _linear, _linear_cost)
 _register(
-    "aten.matmul aten.mm aten.bmm aten.mv aten.dot aten.linalg_matmul aten._int_mm",
+    "aten.matmul aten.mm aten.bmm aten.mv aten.dot aten.linalg_matmul",
     _matmul,
     _product_cost,
 )

@@ -47,7 +47,7 @@ def _group_axes(call: Typing) -> list[Shape]:
 
 
 register(
-    "aten.native_batch_norm aten._native_batch_norm_legit aten.cudnn_batch_norm "
+    "aten.native_batch_norm aten._native_batch_norm_legit "
     "aten._native_batch_norm_legit_no_training",
     replace(BATCH_NORM, axes=_batch_axes),
 )

@@ -36,7 +36,7 @@ register(
     "aten._upsample_nearest_exact1d aten._upsample_nearest_exact2d "
     "aten._upsample_nearest_exact3d aten.upsample_linear1d aten.upsample_bilinear2d "
     "aten.upsample_trilinear3d aten.upsample_bicubic2d aten._upsample_bilinear2d_aa "
-    "aten._upsample_bicubic2d_aa aten._upsample_lanczos2d_aa aten._adaptive_avg_pool2d "
+    "aten._upsample_bicubic2d_aa aten._adaptive_avg_pool2d "
     "aten._adaptive_avg_pool3d aten.reflection_pad1d aten.reflection_pad2d aten.reflection_pad3d "
     "aten.replication_pad1d aten.replication_pad2d aten.replication_pad3d",
     Operator(axes=_spatial_axes, zero=first_state, mixes=no_axes),

@@ -7,7 +7,7 @@ from math import prod
 
 from autoprune.ir.axes import ONE, Axis
 from autoprune.ir.group import Guarantee
-from autoprune.ops.pinning import mixing, named_dims
+from autoprune.ops.pinning import mixing, named_dims, pinning
 from autoprune.ops.rule import (
     Call,
     Operator,
@@ -142,12 +142,12 @@ register("aten.logcumsumexp", _along("accumulated along it", _constant_zero))
 register("aten.sort aten.argsort", _along("sorted along it", _constant_zero))
 
 
-register("aten.msort", mixing(lambda call: (0,), "sorted along it", _constant_zero))
+register("aten.msort", mixing(lambda call: (0,), "sorted along it", first_state))
 register(
     "aten.gradient",
     mixing(named_dims, "differences of neighbours", first_state),
 )
-register("aten.renorm", mixing(named_dims, "norms of its parts are limited", first_state))
+register("aten.renorm", pinning("norms of its parts are limited"))
 
 
 def _diff_axes(call: Typing) -> list[Shape]:
@@ -184,7 +184,7 @@ def _trapezoid_axes(call: Typing) -> list[Shape]:
 
 
 register(
-    "aten.trapezoid aten.trapz aten.cumulative_trapezoid",
+    "aten.trapezoid aten.cumulative_trapezoid",
     Operator(axes=_trapezoid_axes, zero=first_state, mixes=no_axes),
 )
 

@@ -30,9 +30,12 @@ class State(IntEnum):
     """What is known of a value at the positions of a removed unit."""
 
     ZERO = 0
-    CONSTANT = 1
-    ANY = 2
-    UNDEFINED = 3
+    UNIFORM = 1
+    """One number a unit, wherever else in the value it is looked at."""
+    CONSTANT = 2
+    """Numbers that do not depend on the graph's inputs."""
+    ANY = 3
+    UNDEFINED = 4
     """Infinite or not a number: not even a zero weight makes it vanish."""
 
 
@@ -142,6 +145,8 @@ class Zeroing(Call):
     """Values that do not depend on the graph's inputs."""
     report: Callable[[Guarantee, str], None]
     """Called when removing units here is not covered by zero-invariance."""
+    owned: frozenset[str] = frozenset()
+    """Trained parameters that no other call reads."""
 
     def carries(self, value: Value | None, dim: int | None = None) -> bool:
         """Whether the leaf occurs in `value` (in dimension `dim`)."""
@@ -164,13 +169,13 @@ class Zeroing(Call):
             return State.CONSTANT if argument.name in self.constants else State.ANY
         if argument is None or argument == 0:
             return State.ZERO
-        return State.CONSTANT
+        return State.UNIFORM
 
-    def summed(self, values: Sequence[Value]) -> None:
+    def summed(self, values: Sequence[Value], bias: Value | None = None) -> None:
         """Report what summing a product of `values` over the removed positions means.
 
         The sum misses nothing if an activation is zero there, or if a weight is: the slices of
-        the weight go with the unit.
+        the weight go with the unit. A constant times a weight can go into `bias`, if there is one.
         """
         if any(self.state(v) is State.UNDEFINED for v in values):
             self.report(Guarantee.APPROXIMATE, "infinities are summed")
@@ -178,7 +183,11 @@ class Zeroing(Call):
         zero = [v for v in values if self.state(v) is State.ZERO]
         if any(v.name not in self.constants for v in zero):
             return
-        if zero:
+        rest = [self.state(v) for v in values if v not in zero]
+        layer = [*zero, *([] if bias is None else [bias])]
+        if len(layer) == 2 and rest == [State.UNIFORM] and {v.name for v in layer} <= self.owned:
+            self.report(Guarantee.FOLDED, "a constant goes into a bias")
+        elif zero:
             self.report(Guarantee.MASKED, "activations that are not zero are read")
         else:
             self.report(Guarantee.APPROXIMATE, "values that are not zero are summed")
@@ -286,6 +295,7 @@ class Operator:
         cost: FLOPs.
         resize: arguments after the cut.
         aliases: outputs share memory with the input (views), so they need none of their own.
+        uniform: at removed positions, inputs of one number a unit give outputs of one number.
         mixes: axes over which statistics are taken although the outputs keep them; see `no_axes`.
             None if that is not known: nothing that meets the operator is chosen per outer unit.
     """
@@ -295,6 +305,7 @@ class Operator:
     cost: Callable[[Call], Cost] = no_cost
     resize: Callable[[Sizing], Resized] = no_resize
     aliases: bool = False
+    uniform: bool = False
     mixes: Callable[[Call], Sequence[Axis]] | None = None
 
 

@@ -122,7 +122,7 @@ def _index_put_state(call: Zeroing) -> State:
     return max(state, call.state(mask)) if call.carries(mask) else state
 
 
-_register("aten.index_put aten._index_put_impl", _index_put_axes, _index_put_state)
+_register("aten.index_put", _index_put_axes, _index_put_state)
 
 
 def _slice_scatter_axes(call: Typing) -> list[Shape]:

@@ -133,12 +133,11 @@ def _others(row: GroupRow) -> str:
         return ""
     home = row.where[0].rpartition(".")[0]
     place = next((w for w in row.where[1:] if w.rpartition(".")[0] != home), row.where[1])
-    module, _, parameter = place.rpartition(".")
-    inner = module.rpartition(".")[2]
-    nearby = inner != module and home.split(".")[0] == module.split(".")[0]
-    short = f".{inner}" if nearby else module
-    named = parameter if inner.isdigit() or not inner else parameter.removeprefix("weight")
-    short += named if named.startswith(":") or not short else f".{named}"
+    *outer, parameter = place.split(".")
+    inner = outer[-2:] if outer and outer[-1].isdigit() else outer[-1:]
+    if inner and not inner[-1].isdigit():
+        parameter = parameter.removeprefix("weight")
+    short = "." * (len(inner) < len(outer)) + ".".join([*inner, parameter]).replace(".:", ":")
     return short if len(row.where) == 2 else f"{short} +{len(row.where) - 2}"
 
 
@@ -216,7 +215,7 @@ def remarks(report: Report) -> list[str]:
     lines = list(report.notes)
     if report.module == "same class":
         lines.append("The pruned network is of the model's own class.")
-    elif report.module:
+    elif report.module_reason:
         lines.append(f"The pruned network is a {report.module}: {report.module_reason}.")
     if report.module:
         lines.append(f"{_EXACT} {report.error:.1e} (relative).")

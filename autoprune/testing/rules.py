@@ -14,8 +14,8 @@ from autoprune.analysis.conformance import Fault, faults, free_leaves, places, t
 from autoprune.analysis.experiment import Sample
 from autoprune.analysis.probing import probe
 from autoprune.analysis.typing import TypedGraph
+from autoprune.backends.calls import sample_calls
 from autoprune.errors import AutopruneError, RuleError
-from autoprune.frontends.calls import sample_calls
 from autoprune.frontends.torch import trace
 from autoprune.ir.graph import Node
 from autoprune.ops.custom import operator_name
@@ -182,7 +182,7 @@ def _in_double(call: nn.Module, tensors: tuple[torch.Tensor, ...]) -> tuple[torc
 def _sample(call: _Call) -> Sample:
     """The call of the operator in question."""
     traced = trace(call, call.tensors)
-    nodes = [n for n in traced.graph.nodes if n.outputs and any(v.dtype != "int" for v in n.inputs)]
+    nodes = [n for n in traced.graph.nodes if any(v.dtype != "int" for v in n.inputs)]
     named = [n for n in nodes if _is_called(n, call.op_name)]
     nodes = named or nodes
     if len(nodes) != 1:

@@ -66,6 +66,15 @@ def test_a_note_says_what_the_configuration_cannot_describe():
     assert any("configuration" in note for note in result.report.notes)
 
 
+def test_a_configuration_that_is_a_dict_is_left_as_it_is():
+    torch.manual_seed(0)
+    model = Network(Config())
+    model.config = {"hidden": 24}
+    result = ap.prune(model, X, channels=0.5, multiple_of=1)
+    assert result.model.config == {"hidden": 24}
+    assert any("configuration is a dict" in note for note in result.report.notes)
+
+
 @pytest.mark.zoo
 @pytest.mark.parametrize(("name", "least"), [("hf_llama", 5), ("hf_bert", 2), ("hf_gpt2", 2)])
 def test_transformers_load_what_was_saved(name, least, tmp_path):

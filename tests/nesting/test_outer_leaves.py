@@ -123,7 +123,7 @@ def test_rotary_tables_are_shared_by_heads():
     assert not any("q_proj.weight:0/2" in name or "q_proj.weight:0/3" in name for name in found)
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.parametrize(
     "name", ["hf_bert", "hf_gpt2", "hf_llama", "hf_vit", "small_experts_bmm", "tv_resnext50_32x4d"]
 )

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tests.operators.case import C, Case, M, Z, aten, free
+from tests.operators.case import A, C, Case, M, Z, aten, free
 
 SPACE = {1: (6,), 2: (6, 6), 3: (4, 4, 4)}
 CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
@@ -537,6 +537,26 @@ SCALED = {**HEADS, "q.weight:0/1[3]": Z}
 ATTENTION = (
     _attention("attention", call=sdpa, groups=HEADS),
     _attention(
+        "attention with dropout",
+        groups=dict.fromkeys(HEADS, A),
+        call=lambda q, k, v: sdpa(q, k, v, dropout_p=0.5),
+    ),
+    _attention(
+        "attention that returns its scores",
+        covers="_scaled_dot_product_attention_math",
+        groups=HEADS,
+        call=lambda q, k, v: aten._scaled_dot_product_attention_math(q, k, v)[0],
+    ),
+    _attention(
+        "attention that returns sums of the softmax",
+        covers="_scaled_dot_product_flash_attention_for_cpu",
+        value=3,
+        groups={"q.weight:0/0[4]": Z, "q.weight:0/1[3]": C},
+        call=lambda q, k, v: aten._scaled_dot_product_flash_attention_for_cpu(
+            q, k, v, attn_mask=torch.ones(5, 5, dtype=q.dtype).cumsum(-1)
+        )[0],
+    ),
+    _attention(
         "attention, causal", groups=HEADS, call=lambda q, k, v: sdpa(q, k, v, is_causal=True)
     ),
     _attention(
@@ -591,7 +611,12 @@ ATTENTION = (
         kv=2,
         covers="repeat_interleave",
         call=lambda q, k, v: sdpa(q, k.repeat_interleave(2, 1), v.repeat_interleave(2, 1)),
-        groups={"q.weight:0/0[2]": Z, "q.weight:0/2[3]": C, "v.weight:0/1[2]": Z},
+        groups={
+            "q.weight:0/0[2]": Z,
+            "q.weight:0/1[2]": M,
+            "q.weight:0/2[3]": C,
+            "v.weight:0/1[2]": Z,
+        },
     ),
     _attention(
         "attention written out, scale from the width",

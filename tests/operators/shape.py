@@ -21,6 +21,11 @@ def heads(name, op, groups, *, covers="", width=12, out=12, inputs=((5, 3),), we
     )
 
 
+TILED = {"a.weight:0[12]": Z, "z.weight:1/0[2]": M}
+REPEATED = {"a.weight:0[12]": Z, "z.weight:1/1[2]": M}
+"""The copies are units too: the layer that reads them may read fewer."""
+
+
 def H(outer, inner):
     """The 12 seen as outer x inner."""
     return {f"a.weight:0/0[{outer}]": Z, f"a.weight:0/1[{inner}]": Z}
@@ -259,10 +264,10 @@ STRETCH = (
         {"k.weight:0/0[2]": Z, "k.weight:0/1[3]": Z, "q.weight:0/1[2]": Z},
         ((7, 5, 3),),
     ),
-    heads("repeat", lambda x: x.repeat(1, 2), Z, out=24),
+    heads("repeat", lambda x: x.repeat(1, 2), TILED, out=24),
     heads("repeat with a new axis", lambda x: x.repeat(4, 1, 1), Z, covers="repeat"),
-    heads("tile", lambda x: aten.tile(x, [2]), Z, out=24),
-    heads("repeat_interleave", lambda x: x.repeat_interleave(2, 1), Z, out=24),
+    heads("tile", lambda x: aten.tile(x, [2]), TILED, out=24),
+    heads("repeat_interleave", lambda x: x.repeat_interleave(2, 1), REPEATED, out=24),
     heads(
         "repeat_interleave beside",
         lambda x: x.repeat_interleave(3, 0),
@@ -272,7 +277,7 @@ STRETCH = (
     heads(
         "repeat_interleave from the end",
         lambda x: x.repeat_interleave(2, -1),
-        Z,
+        REPEATED,
         out=24,
         covers="repeat_interleave",
     ),

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from tests.operators.case import Case, M, Z, opaque, tokens
+from tests.operators.case import Case, M, Z, aten, opaque, tokens
 
 fft = torch.fft
 ONE = (fft.fft, fft.ifft, fft.rfft, fft.irfft, fft.hfft, fft.ihfft)
@@ -12,7 +12,7 @@ SEVERAL = (fft.fftn, fft.ifftn, fft.rfftn, fft.irfftn, fft.hfftn, fft.ihfftn)
 
 
 def _real(x):
-    return torch.view_as_real(x).sum(-1) if x.is_complex() else x
+    return torch.view_as_real(x.resolve_conj()).sum(-1) if x.is_complex() else x
 
 
 def _pair(op, inside, outside):
@@ -73,6 +73,9 @@ TRANSFORMS = (
         {"a.weight:0[6]": Z},
         ((2, 12, 3),),
     ),
+    tokens("_fft_r2c", lambda x: _real(aten._fft_r2c(x, [1], 0, True)), Z),
+    tokens("_fft_c2c", lambda x: _real(aten._fft_c2c(torch.complex(x, x * 2), [1], 0, True)), Z),
+    tokens("_fft_c2r", lambda x: aten._fft_c2r(torch.complex(x, x * 2), [1], 0, 4), Z),
     opaque("stft over the axis", lambda y: torch.stft(y, 4, return_complex=True), covers="stft"),
 )
 

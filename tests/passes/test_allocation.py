@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -14,7 +16,7 @@ A, B = 0, 1
 
 
 def candidate(uid, scores, block=1, least=1):
-    leaf = Leaf(uid, len(scores))
+    leaf = Leaf(uid, np.shape(scores)[-1])
     group = Group(f"g{uid}", leaf, (Occurrence("w", 0),), Guarantee.ZERO_INVARIANT)
     return Candidate(group, np.array(scores, dtype=float), block, least)
 
@@ -49,6 +51,29 @@ def test_blocks_and_minima():
 
 def test_equal_scores_keep_the_lower_index():
     assert units(keep_share([candidate(A, [1, 1, 1, 1])], 0.5)) == {A: [0, 1]}
+
+
+HEADS = Leaf(9, 2)
+PER_HEAD = dataclasses.replace(candidate(A, [[1, 4, 2, 3], [4, 3, 2, 1]]), outer=HEADS)
+
+
+def test_each_outer_unit_keeps_its_best():
+    kept = keep_share([PER_HEAD], 0.5)[A]
+    assert kept.outer == HEADS.uid
+    assert kept.units.tolist() == [[1, 3], [0, 1]]
+    assert len(kept) == 2
+
+
+def test_one_score_a_unit_keeps_the_same_everywhere():
+    shared = dataclasses.replace(candidate(A, [1, 4, 2, 3]), outer=HEADS)
+    assert units(keep_share([shared], 0.5)) == {A: [1, 3]}
+
+
+def test_global_budget_counts_what_goes_of_every_outer_unit():
+    """A's steps remove 1 and 1, then 2 and 2, of a mean of 2.5; each of B's units is its mean."""
+    kept = meet_budget((PER_HEAD, TWO[1]), total, "params", 0.75, strategy="global")
+    assert kept.keys() == {A}
+    assert kept[A].units.tolist() == [[1, 3], [0, 1]]
 
 
 def test_uniform_budget():

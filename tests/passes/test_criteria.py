@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -25,7 +27,7 @@ def weights_of(arrays, types, seed=0):
         Occurrence(name, dim)
         for name, axes in types.items()
         for dim, axis in enumerate(axes)
-        if LEAF in (axis, *getattr(axis, "factors", ()), *getattr(axis, "terms", ()))
+        if LEAF.uid in axis.uids
     )
     group = Group("g", LEAF, occurrences, Guarantee.ZERO_INVARIANT)
     return GroupWeights(group, arrays, types, np.random.default_rng(seed))
@@ -78,6 +80,44 @@ def test_random_follows_the_generator():
     assert first.tolist() == again.tolist()
     assert first.tolist() != random(weights_of({"w": np.ones(4)}, types, seed=4)).tolist()
     assert len(set(first)) == 4
+
+
+HEADS = Leaf(7, 2)
+
+
+def weights_per_head(arrays, types, seed=0):
+    return dataclasses.replace(weights_of(arrays, types, seed), outer=HEADS)
+
+
+def test_scores_per_unit_of_an_outer_axis():
+    inside = weights_per_head({"w": np.arange(8.0)}, {"w": (prod(HEADS, LEAF),)})
+    assert np.allclose(l2(inside), [[0, 1, 2, 3], [4, 5, 6, 7]])
+    array = np.arange(8.0).reshape(2, 4)
+    for axes, weight in (((HEADS, LEAF), array), ((LEAF, HEADS), array.T)):
+        assert np.allclose(l2(weights_per_head({"w": weight}, {"w": axes})), array)
+    fused = concat(prod(HEADS, LEAF), Leaf(8, 3), prod(HEADS, LEAF))
+    twice = weights_per_head(
+        {"w": np.concatenate([np.arange(8), [9] * 3, np.arange(8)])}, {"w": (fused,)}
+    )
+    assert np.allclose(l2(twice), np.sqrt(2) * array)
+
+
+def test_scores_per_outer_unit_add_up_to_those_of_units():
+    array = np.random.default_rng(0).standard_normal((3, 8, 5))
+    types = {"w": (Leaf(8, 3), prod(HEADS, LEAF), Leaf(9, 5))}
+    per_head = weights_per_head({"w": array}, types).sums(np.square)
+    assert per_head.shape == (2, 4)
+    assert np.allclose(per_head.sum(axis=0), weights_of({"w": array}, types).sums(np.square))
+
+
+def test_both_shapes_of_scores_are_taken_where_there_is_an_outer_axis():
+    types = {"w": (prod(HEADS, LEAF),)}
+    weights = weights_per_head({"w": np.ones(8)}, types)
+    assert score(lambda w: np.ones(4), weights).shape == (4,)
+    assert score(lambda w: np.ones((2, 4)), weights).shape == (2, 4)
+    assert random(weights).shape == (2, 4)
+    with pytest.raises(AutopruneError, match="4 finite scores"):
+        score(lambda w: np.ones((4, 2)), weights)
 
 
 def test_names():

@@ -13,7 +13,7 @@ X = torch.randn(5, 8, generator=torch.Generator().manual_seed(0))
 def give_rules():
     @ap.rule("testlib.scaled_add", zero=ap.State.ZERO)
     def added(call):
-        return tuple(call.same(a, b) for a, b in zip(call.axes_of("a"), call.axes_of("b")))
+        return tuple(map(call.same, call.axes_of("a"), call.axes_of("b")))
 
     ap.rule("testlib.my_linear", "... i, o i + o -> ... o", zero=ap.State.ZERO)
 
@@ -51,7 +51,7 @@ def test_flops_of_lettered_products_are_counted():
 def test_rule_that_says_nothing_of_zeros_claims_no_zeros():
     @ap.rule("testlib.scaled_add")
     def added(call):
-        return tuple(call.same(a, b) for a, b in zip(call.axes_of("a"), call.axes_of("b")))
+        return tuple(map(call.same, call.axes_of("a"), call.axes_of("b")))
 
     ap.rule("testlib.my_linear", "n i, o i, o -> n o")
     found = guarantees(ap.inspect(Network(), X))

@@ -22,7 +22,7 @@ def _row(name: str, model: str, feed: Feed, *, notes: str, **config: Any) -> Zoo
     def inputs() -> dict[str, Any]:
         return {**feed(torch.Generator().manual_seed(1)), "return_dict": False}
 
-    return row(f"diffusers_{name}", make, inputs, notes)
+    return row(f"diffusers_{name}", make, inputs, notes, cheap=False)
 
 
 def _noisy(*shape: int, **others: tuple[int, ...]) -> Feed:

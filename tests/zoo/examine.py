@@ -14,8 +14,9 @@ from torch.utils import _pytree as pytree
 
 import autoprune as ap
 from autoprune.backends.onnx import export_onnx
-from autoprune.report import PinnedRow, Report
+from autoprune.report import Report
 from tests.tolerance import CUT
+from tests.zoo.prunable import PRUNABLE
 from tests.zoo.row import ZooModel
 from tests.zoo.weights import Inputs, call
 
@@ -37,7 +38,7 @@ class Examination:
         seconds: processor time of the analysis, after export.
         module: `same class` or `GraphModule`.
         reason: why a GraphModule.
-        pinned: where little is prunable, the pinned axis that keeps most parameters, and why.
+        kept: where little is prunable, the axis that keeps most parameters, and why.
         onnx: `equal`, what the exporter cannot do with the unpruned model either, or empty.
     """
 
@@ -50,7 +51,7 @@ class Examination:
     seconds: float
     module: str
     reason: str
-    pinned: str
+    kept: str
     onnx: str
 
 
@@ -74,7 +75,7 @@ def examine(row: ZooModel, seeds: Sequence[int] = (0,), *, files: bool = False) 
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, before[name]), f"{name} of the user's model has changed"
     report = result.report
-    assert_prunable(report, row.prunable)
+    assert_prunable(report, PRUNABLE.get(row.name, ()))
     assert_trains(result.model, inputs)
     assert_copies(result.model)
     onnx = ""
@@ -98,7 +99,7 @@ def examine(row: ZooModel, seeds: Sequence[int] = (0,), *, files: bool = False) 
         seconds=report.analysis_seconds,
         module=report.module,
         reason=report.module_reason,
-        pinned=_most_pinned(report.pinned, model.state_dict()) if prunable < LITTLE else "",
+        kept=_largest_kept(report, model.state_dict()) if prunable < LITTLE else "",
         onnx=onnx,
     )
 
@@ -177,12 +178,18 @@ def _onnx(model: nn.Module, result: ap.Result, inputs: Inputs, folder: Path) -> 
     return "equal"
 
 
-def _most_pinned(pinned: Sequence[PinnedRow], state: Mapping[str, torch.Tensor]) -> str:
-    """The axis whose cut to a single position would remove most parameters, and its reason."""
+def _largest_kept(report: Report, state: Mapping[str, torch.Tensor]) -> str:
+    """The inexact or pinned axis whose cut to one position would remove most, and its reason."""
+    inexact = [row for row in report.groups if row.guarantee == "approximate"]
+    axes = [
+        *((row.units, row.where, f"approximate, {row.reason}") for row in inexact),
+        *((row.size, row.where, row.reason) for row in report.pinned),
+    ]
 
-    def kept(row: PinnedRow) -> float:
-        sizes = (state[p].numel() for w in row.where if (p := w.rpartition(":")[0]) in state)
-        return sum(sizes) * (1 - 1 / row.size)
+    def kept(axis: tuple[int, tuple[str, ...], str]) -> float:
+        size, places, _ = axis
+        names = {place.rpartition(":")[0] for place in places}
+        return sum(state[name].numel() for name in names if name in state) * (1 - 1 / size)
 
-    worst = max(pinned, key=kept, default=None)
-    return f"`{worst.where[0]}` ({worst.size}): {worst.reason}" if worst else "no parameters"
+    size, places, reason = max(axes, key=kept)
+    return f"`{places[0]}` ({size}): {reason}"

@@ -16,7 +16,6 @@ class ZooModel:
     `build` gives it in eval mode with random weights, the same each time. `inputs` gives a batch
     of 2 for it, a tuple of positional or a dict of keyword arguments, the same each time. `cheap`
     rows take a second or two through the whole pipeline and belong in the quick test run.
-    `prunable` names parameter axes (`fc.weight:0`) that an exact group must own.
     """
 
     name: str
@@ -24,7 +23,6 @@ class ZooModel:
     inputs: Callable[[], Inputs]
     cheap: bool
     notes: str = ""
-    prunable: tuple[str, ...] = ()
 
 
 def row(
@@ -34,10 +32,9 @@ def row(
     notes: str = "",
     *,
     cheap: bool = True,
-    prunable: tuple[str, ...] = (),
 ) -> ZooModel:
     """The row for the network of `make`, with the random weights of `weights.build`."""
-    return ZooModel(name, lambda: build(make, inputs()), inputs, cheap, notes, prunable)
+    return ZooModel(name, lambda: build(make, inputs()), inputs, cheap, notes)
 
 
 def normal(*shapes: tuple[int, ...]) -> Callable[[], Inputs]:

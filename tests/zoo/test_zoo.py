@@ -11,6 +11,7 @@ import pytest
 from tests.tolerance import CUT
 from tests.zoo.examine import examine
 from tests.zoo.models import ZOO
+from tests.zoo.prunable import PRUNABLE
 
 EXPECTED = json.loads(Path(__file__).with_name("expected.json").read_text())
 QUICK = [row for row in ZOO if row.cheap]
@@ -51,6 +52,7 @@ def test_cut_equals_zeroed(row):
 
 
 @pytest.mark.zoo
-def test_every_model_has_an_expectation():
-    assert {row.name for row in ZOO} == set(EXPECTED)
-    assert {row.name for row in QUICK} >= WRITTEN
+def test_what_is_said_of_models_is_said_of_models_that_exist():
+    names, quick = {row.name for row in ZOO}, {row.name for row in QUICK}
+    assert quick | set(PRUNABLE) <= set(EXPECTED) <= names
+    assert quick >= WRITTEN

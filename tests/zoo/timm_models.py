@@ -11,7 +11,7 @@ Size = tuple[int, int]
 
 
 def _row(
-    name: str, size: Size = (64, 96), *, slow: bool = False, notes: str = "", **options: Any
+    name: str, size: Size = (64, 96), *, cheap: bool = False, notes: str, **options: Any
 ) -> ZooModel:
     def make() -> nn.Module:
         ensure_torchvision()
@@ -19,21 +19,21 @@ def _row(
 
         return timm.create_model(name, pretrained=False, **options)
 
-    return row(f"timm_{name}", make, normal((2, 3, *size)), notes, cheap=not slow)
+    return row(f"timm_{name}", make, normal((2, 3, *size)), notes, cheap=cheap)
 
 
-def _sized(name: str, *size: int, slow: bool = False, notes: str, **options: Any) -> ZooModel:
-    """A network that is told its image size, of `depth` 2 unless `options` say otherwise."""
+def _sized(name: str, *size: int, notes: str, **options: Any) -> ZooModel:
+    """A network that is told its image size."""
     height, width = size if len(size) == 2 else size * 2
     image = size[0] if len(size) == 1 else (height, width)
-    return _row(name, (height, width), slow=slow, notes=notes, img_size=image, **options)
+    return _row(name, (height, width), notes=notes, img_size=image, **options)
 
 
 CONVOLUTIONAL: tuple[ZooModel, ...] = (
     _row("convnextv2_atto", notes="global response norm"),
-    _row("efficientnet_lite0", notes="relu6, no squeeze-excite"),
+    _row("efficientnet_lite0", cheap=True, notes="relu6, no squeeze-excite"),
     _row("efficientnet_cc_b0_4e", notes="kernels mixed per example from four experts"),
-    _row("mobilenetv4_hybrid_medium", (64, 64), notes="multi-query attention over maps", slow=True),
+    _row("mobilenetv4_hybrid_medium", (64, 64), notes="multi-query attention over maps"),
     _row("mixnet_s", notes="kernel sizes mixed over slices of the channels"),
     _row("rexnet_100", notes="partial residual: only the first channels are added"),
     _row("ghostnet_100", notes="cheap depthwise half concatenated, cut back"),
@@ -46,28 +46,28 @@ CONVOLUTIONAL: tuple[ZooModel, ...] = (
     _row("dla34", notes="tree of concatenations"),
     _row("dpn48b", notes="residual and dense paths sliced out of one convolution"),
     _row("res2net50_26w_4s", notes="hierarchical split, sums between slices"),
-    _row("resnest14d", (96, 128), notes="split attention, softmax over radix"),
-    _row("ecaresnet26t", notes="1-d convolution along the channels"),
-    _row("skresnet18", notes="selective kernels: stack, softmax over paths"),
+    _row("resnest14d", (96, 128), cheap=True, notes="split attention, softmax over radix"),
+    _row("ecaresnet26t", cheap=True, notes="1-d convolution along the channels"),
+    _row("skresnet18", cheap=True, notes="selective kernels: stack, softmax over paths"),
     _row("gcresnext26ts", notes="global context, groups"),
-    _row("resnetv2_50x1_bit", notes="standardised weights, GroupNorm", slow=True),
-    _row("resnet50_clip", (96, 96), notes="attention pooling", img_size=96, slow=True),
+    _row("resnetv2_50x1_bit", notes="standardised weights, GroupNorm"),
+    _row("resnet50_clip", (96, 96), notes="attention pooling", img_size=96),
     _row("nf_regnet_b0", notes="standardised weights, scalar gains"),
     _row("nf_resnet26", notes="standardised weights, no norm"),
     _row("ese_vovnet19b_slim_dw", notes="one-shot aggregation, gates"),
     _row("selecsls42b", notes="selective long and short skips"),
-    _row("tresnet_m", notes="space to depth, in-place leaky relu", slow=True),
+    _row("tresnet_m", notes="space to depth, in-place leaky relu"),
     _row("cspdarknet53", notes="cross-stage partial, leaky relu"),
-    _row("inception_resnet_v2", (96, 128), notes="scaled residual of concat", slow=True),
+    _row("inception_resnet_v2", (96, 128), notes="scaled residual of concat"),
     _row("inception_next_atto", notes="depthwise kernels on slices of the channels"),
     _row("legacy_xception", (96, 96), notes="separable convolutions"),
-    _row("nasnetalarge", (96, 96), notes="cells of searched branches, concat", slow=True),
-    _row("pnasnet5large", (96, 96), notes="cells of searched branches, concat", slow=True),
+    _row("nasnetalarge", (96, 96), notes="cells of searched branches, concat"),
+    _row("pnasnet5large", (96, 96), notes="cells of searched branches, concat"),
     _row("convmixer_768_32", notes="depthwise 7x7 on patches"),
     _row("fasternet_t0", notes="convolution over a quarter of the channels"),
-    _row("starnet_s1", notes="product of two linear branches"),
+    _row("starnet_s1", cheap=True, notes="product of two linear branches"),
     _row("mambaout_femto", notes="gated convolution on a slice"),
-    _row("rdnet_tiny", notes="dense connections of ConvNeXt blocks", slow=True),
+    _row("rdnet_tiny", notes="dense connections of ConvNeXt blocks"),
 )
 
 ATTENTION: tuple[ZooModel, ...] = (
@@ -81,17 +81,17 @@ ATTENTION: tuple[ZooModel, ...] = (
     _row("naflexvit_base_patch16_gap", (64, 64), depth=2, notes="positions interpolated"),
     _sized("swin_tiny_patch4_window7_224", 112, notes="window masks as buffers, roll"),
     _sized("swinv2_tiny_window8_256", 64, notes="cosine attention, bias from an MLP"),
-    _row("maxxvit_rmlp_nano_rw_256", (256, 256), slow=True, notes="ConvNeXt and window attention"),
-    _sized("maxvit_pico_rw_256", 128, slow=True, notes="window and grid attention"),
+    _row("maxxvit_rmlp_nano_rw_256", (256, 256), notes="ConvNeXt and window attention"),
+    _sized("maxvit_pico_rw_256", 128, notes="window and grid attention"),
     _row("levit_128s", (224, 224), notes="linear-norm attention, key width below value width"),
     _row("mobilevit_xxs", (64, 96), notes="unfold to patches and back"),
     _row("mobilevitv2_050", (64, 96), notes="separable attention, GroupNorm"),
     _row("poolformer_s12", notes="pooling as mixer, GroupNorm of one group"),
-    _row("caformer_s18", notes="convolution then attention stages", slow=True),
+    _row("caformer_s18", notes="convolution then attention stages"),
     _row("edgenext_xx_small", notes="channel attention, split depthwise"),
     _row("fastvit_t8", notes="re-parameterised branches, layer scale"),
     _row("pvt_v2_b0", (64, 96), notes="spatial-reduction attention"),
-    _row("efficientformerv2_s0", (224, 224), notes="talking heads, strided attention", slow=True),
+    _row("efficientformerv2_s0", (224, 224), notes="talking heads, strided attention"),
     _row("efficientvit_b0", notes="linear attention, multi-scale"),
     _row("efficientvit_m0", (224, 224), notes="cascaded group attention"),
     _row("efficientvim_m1", (224, 224), notes="state space mixer of hidden states"),
@@ -99,28 +99,28 @@ ATTENTION: tuple[ZooModel, ...] = (
     _row("swiftformer_xs", notes="additive attention"),
     _sized("coat_lite_tiny", 64, notes="factorised attention, convolutional position"),
     _sized("convit_tiny", 64, depth=4, notes="gated positional attention"),
-    _row("crossvit_tiny_240", (240, 240), notes="two scales exchange class tokens", slow=True),
+    _row("crossvit_tiny_240", (240, 240), notes="two scales exchange class tokens"),
     _row("pit_ti_224", (224, 224), notes="pooling between stages"),
     _sized("tnt_s_patch16_224", 64, depth=2, notes="pixels within patches"),
-    _sized("twins_svt_small", 224, notes="local windows and global reduction", slow=True),
-    _sized("cait_xxs24_224", 64, depth=2, notes="talking heads, class attention"),
+    _sized("twins_svt_small", 224, notes="local windows and global reduction"),
+    _sized("cait_xxs24_224", 64, cheap=True, depth=2, notes="talking heads, class attention"),
     _sized("xcit_nano_12_p16_224", 64, depth=2, notes="attention across channels"),
-    _sized("volo_d1_224", 64, notes="outlook attention: unfold and fold", slow=True),
+    _sized("volo_d1_224", 64, notes="outlook attention: unfold and fold"),
     _sized("mixer_s32_224", 64, 96, notes="token mixing across patches"),
     _sized("gmlp_ti16_224", 64, notes="spatial gating of one half"),
-    _row("focalnet_tiny_srf", notes="focal modulation, split at three widths", slow=True),
-    _row("davit_tiny", notes="channel groups attend to each other", slow=True),
-    _sized("gcvit_xxtiny", 224, notes="global queries, windows", slow=True),
-    _sized("hiera_tiny_224", 224, notes="mask units, pooling of queries", slow=True),
-    _row("mvitv2_tiny", (224, 224), notes="pooled attention, residual queries", slow=True),
-    _sized("nest_tiny_jx", 224, notes="blocks of patches, convolutional pooling", slow=True),
-    _row("nextvit_small", notes="grouped convolution attention", slow=True),
+    _row("focalnet_tiny_srf", notes="focal modulation, split at three widths"),
+    _row("davit_tiny", notes="channel groups attend to each other"),
+    _sized("gcvit_xxtiny", 224, notes="global queries, windows"),
+    _sized("hiera_tiny_224", 224, notes="mask units, pooling of queries"),
+    _row("mvitv2_tiny", (224, 224), notes="pooled attention, residual queries"),
+    _sized("nest_tiny_jx", 224, notes="blocks of patches, convolutional pooling"),
+    _row("nextvit_small", notes="grouped convolution attention"),
     _sized("sequencer2d_s", 64, layers=(1, 1, 1, 1), notes="LSTMs along rows and columns"),
-    _row("tiny_vit_5m_224", (224, 224), notes="windows, depthwise between", slow=True),
+    _row("tiny_vit_5m_224", (224, 224), notes="windows, depthwise between"),
     _row("botnet26t_256", (64, 64), img_size=64, notes="bottleneck attention, relative position"),
-    _row("halonet26t", (256, 256), notes="blocks attend to their halo", slow=True),
-    _row("lambda_resnet26t", (64, 64), img_size=64, notes="lambda layers", slow=True),
-    _row("bat_resnext26ts", (256, 256), notes="bilinear attention", slow=True),
+    _row("halonet26t", (256, 256), notes="blocks attend to their halo"),
+    _row("lambda_resnet26t", (64, 64), img_size=64, notes="lambda layers"),
+    _row("bat_resnext26ts", (256, 256), notes="bilinear attention"),
 )
 
 TIMM: tuple[ZooModel, ...] = (*CONVOLUTIONAL, *ATTENTION)

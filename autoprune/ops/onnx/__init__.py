@@ -9,7 +9,9 @@ from autoprune.ops.onnx import (
     linear,
     names,
     normalization,
+    pinned,
     quantization,
+    recurrent,
     resampling,
     shape,
 )
@@ -19,7 +21,9 @@ __all__ = [
     "linear",
     "names",
     "normalization",
+    "pinned",
     "quantization",
+    "recurrent",
     "resampling",
     "shape",
 ]

@@ -45,7 +45,6 @@ SAME = {
     "aten.matmul": "MatMul",
     "aten.einsum": "Einsum",
     "aten.batch_norm": "BatchNormalization",
-    "aten.instance_norm": "InstanceNormalization",
     "aten.group_norm": "GroupNormalization",
     "aten.layer_norm": "LayerNormalization",
     "aten.rms_norm": "RMSNormalization SimplifiedLayerNormalization",

@@ -1,15 +1,22 @@
-"""Softmax over one or several dimensions, and normalization by neighbours or by a norm."""
+"""Softmax over several dimensions; normalization of channels, by neighbours, or by a norm."""
 
 from __future__ import annotations
 
+from math import prod
+
+from autoprune.ir.group import Guarantee
 from autoprune.ops.rule import (
+    Call,
     Operator,
+    Resized,
     Shape,
+    Sizing,
     State,
     Typing,
     Zeroing,
     first_state,
     no_axes,
+    product,
     register,
 )
 
@@ -31,6 +38,47 @@ def _along_axes(call: Typing) -> list[Shape]:
     return [shape]
 
 
+def _instance_norm_axes(call: Typing) -> list[Shape]:
+    for name in ("weight", "bias"):
+        call.same(call.axes_of("input")[1], call.axes_of(name)[0])
+    return [call.axes_of("input")]
+
+
+def _space(call: Call) -> Shape:
+    return call.axes_of("input")[2:]
+
+
+def _instance_norm_zero(call: Zeroing) -> State:
+    """Exporters write group normalization this way, with the width of a group among the space.
+
+    Mean and variance over zeros that are left out can be had from the rest.
+    """
+    state = first_state(call)
+    if any(call.within(axis) for axis in _space(call)):
+        if state is State.ZERO:
+            call.report(Guarantee.COMPENSATED, "mean and variance are rescaled")
+        else:
+            call.report(Guarantee.APPROXIMATE, "mean and variance are taken over it")
+        return State.ANY
+    if state is not State.ZERO:
+        state = product((state, call.state(call.tensor("weight"))))
+    return max(state, call.state(call.tensor("bias")))
+
+
+def _instance_norm_resize(call: Sizing) -> Resized:
+    space = _space(call)
+    return Resized(share=prod(call.size(a) for a in space) / prod(a.size for a in space))
+
+
+register(
+    "onnx.InstanceNormalization",
+    Operator(
+        axes=_instance_norm_axes,
+        zero=_instance_norm_zero,
+        resize=_instance_norm_resize,
+        mixes=_space,
+    ),
+)
 register(
     "onnx.Softmax onnx.LogSoftmax onnx.Hardmax",
     Operator(axes=_softmax_axes, zero=_softmax_zero, mixes=no_axes),

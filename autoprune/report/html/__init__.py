@@ -31,6 +31,13 @@ if TYPE_CHECKING:
 
 __all__ = ["page"]
 
+TABLES = ("dom.js", "tables.js")
+GRAPH = (
+    "network.js", "strips.js", "boxes.js", "layout.js", "drawing.js", "view.js", "modules.js",
+    "details.js", "search.js", "start.js",
+)  # fmt: skip
+"""The parts of the script, in the order in which they need each other."""
+
 
 class Bar(NamedTuple):
     """A cost before and after, as text and as shares of the cost before in percent."""
@@ -57,7 +64,8 @@ def page(report: Report, title: str) -> str:
         report: what to show; without its network the graph is left out.
         title: name of the page.
     """
-    style, script = _asset("page.css"), _asset("page.js")
+    data = drawing(report)
+    style, script = _asset("page.css"), _script(TABLES + GRAPH if data else TABLES)
     return _template().render(
         title=title,
         policy="; ".join(
@@ -75,7 +83,7 @@ def page(report: Report, title: str) -> str:
         bars=_bars(report),
         reasons=_reasons(report),
         remarks=remarks(report),
-        drawing=_json(drawing(report)),
+        drawing=_json(data) if data else "",
     )
 
 
@@ -128,9 +136,14 @@ def _digest(text: str) -> str:
     return f"sha256-{digest}"
 
 
+def _script(names: tuple[str, ...]) -> str:
+    """The parts as one function, whose names no other script can see."""
+    return "\n".join(('"use strict";', "(() => {", *map(_asset, names), "})();"))
+
+
 @cache
 def _asset(name: str) -> str:
-    return (files(__package__) / name).read_text(encoding="utf-8")
+    return (files(__package__) / "assets" / name).read_text(encoding="utf-8")
 
 
 @cache

@@ -12,9 +12,11 @@ from torch import fx
 from torch.utils import _pytree as pytree
 
 from autoprune.analysis.experiment import Array, Runner, Sample, concrete, outputs_of
+from autoprune.backends.norms import rescaled_norm
 from autoprune.errors import RuleError
 from autoprune.frontends.torch import Inputs, Traced
 from autoprune.ir.graph import Argument, Node, Value
+from autoprune.ops.rule import Resized
 
 Tensors = Mapping[str, torch.Tensor]
 
@@ -149,17 +151,19 @@ def _runner(
 
     def settled(name: str, argument: Any) -> Any:
         traced = node.arguments.get(name)
-        unchanged = not _holds_arrays(argument) and _as_tuple(argument) == traced
+        unchanged = name in raw and not _holds_arrays(argument) and _as_tuple(argument) == traced
         if unchanged and not _holds_nodes(raw[name]):
             return raw[name]
         return tensors(argument)
 
-    def run(arguments: Mapping[str, Any], op: str | None) -> tuple[Array, ...]:
+    def run(arguments: Mapping[str, Any], call: Resized) -> tuple[Array, ...]:
         with torch.no_grad():
-            if op is not None:
-                result = find_overload(op)(*(tensors(a) for a in arguments.values()))
+            given = {name: settled(name, a) for name, a in arguments.items()}
+            if call.op is not None:
+                result = find_overload(call.op)(*given.values())
+            elif call.share != 1.0:
+                result = rescaled_norm(target)(**given, share=call.share)
             else:
-                given = {name: settled(name, a) for name, a in arguments.items()}
                 named = [(s.name, s.kwarg_only, _spelling(s.name, given)) for s in schema]
                 result = target(
                     *(given[key] for _, only, key in named if not only and key in given),

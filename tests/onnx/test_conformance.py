@@ -1,0 +1,104 @@
+"""The law for each ONNX operator: what is cut computes the same as what is set to zero."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import onnx
+import pytest
+
+from autoprune.backends.onnx_equality import cut_error, difference, outputs
+from autoprune.backends.onnx_tensors import zeroed_model
+from autoprune.frontends.onnx import TracedOnnx, trace
+from autoprune.ir.group import Guarantee
+from autoprune.ops.rule import _OPERATORS
+from autoprune.pipeline import Analysis, Options, analyse
+from tests.onnx.cases import CASES, Case
+from tests.tolerance import CUT, DIFFERENT
+
+BY_NAME = {case.name: case for case in CASES}
+NAMES = [pytest.param(name, id=name) for name in BY_NAME]
+
+UNTESTED = {
+    "onnx.Bernoulli", "onnx.RandomNormalLike", "onnx.RandomUniformLike", "onnx.RandomNormal",
+    "onnx.RandomUniform",  # drawn anew in every run
+    "onnx.Swish", "microsoft.SimplifiedLayerNormalization",  # ONNX Runtime has no kernel
+    # Pinned, all of them by one rule.
+    "onnx.Scan", "onnx.SequenceMap", "onnx.QLinearConv", "onnx.QLinearMatMul", "onnx.ConvInteger",
+    "onnx.NonZero", "onnx.Unique", "onnx.Compress", "onnx.NonMaxSuppression", "onnx.RoiAlign",
+    "onnx.MaxRoiPool", "onnx.DFT", "onnx.STFT", "onnx.MelWeightMatrix", "onnx.Range", "onnx.If",
+    "onnx.Loop",
+}  # fmt: skip
+
+
+@cache
+def analysed(name: str) -> tuple[Case, TracedOnnx, Analysis]:
+    case = BY_NAME[name]
+    traced = trace(case.model())
+    return case, traced, analyse(traced.graph, Options())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_groups_are_the_expected_ones(name):
+    case, traced, analysis = analysed(name)
+    found = {f"{g.name}[{g.units}]": str(g.guarantee) for g in analysis.found}
+    assert found == dict(case.groups), (
+        f"pinned: {[(p.name, p.reason) for p in analysis.found.pinned]}\n{analysis.typed}"
+    )
+    present = {node.op for node in traced.graph.nodes}
+    wanted = {n if "." in n else f"onnx.{n}" for n in case.covers.split()}
+    assert wanted <= present
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("name", NAMES)
+def test_cut_equals_zeroed(name, seed):
+    _, traced, analysis = analysed(name)
+    rng = np.random.default_rng(seed)
+    exact = [g for g in analysis.found if g.guarantee.exact]
+    kept = {
+        g.leaf.uid: np.sort(rng.choice(g.units, rng.integers(1, g.units), replace=False))
+        for g in exact
+    }
+    error, small = cut_error(traced, analysis.typed, analysis.groups, kept)
+    assert error < CUT
+    if all(o.type.tensor_type.HasField("shape") for o in small.graph.output):
+        onnx.checker.check_model(small, full_check=True)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_units_matter(name):
+    """Otherwise nothing that is said about them could be wrong."""
+    _, traced, analysis = analysed(name)
+    kept = {g.leaf.uid: np.arange(1) for g in analysis.found}
+    if kept:
+        zeroed = outputs(zeroed_model(traced, analysis.typed, kept), traced.feed)
+        assert difference(outputs(traced.model, traced.feed), zeroed) > DIFFERENT
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_units_of_zero_invariant_groups_are_zero(name):
+    """With the layers that make them zeroed, what the `z` layers read makes no difference."""
+    _, traced, analysis = analysed(name)
+    invariant = [g for g in analysis.found if g.guarantee is Guarantee.ZERO_INVARIANT]
+    for group in invariant:
+        kept = {group.leaf.uid: np.arange(group.units - 1)}
+        zeroed = zeroed_model(traced, analysis.typed, kept)
+        readers = {t.name: t for t in traced.model.graph.initializer if t.name.startswith("z")}
+        for tensor in zeroed.graph.initializer:
+            if tensor.name in readers:
+                tensor.CopyFrom(readers[tensor.name])
+        full = zeroed_model(traced, analysis.typed, kept)
+        assert difference(outputs(full, traced.feed), outputs(zeroed, traced.feed)) < CUT
+
+
+def test_every_rule_has_a_case():
+    covered = {n if "." in n else f"onnx.{n}" for case in CASES for n in case.covers.split()}
+    names = {n for n in _OPERATORS if n.startswith(("onnx.", "microsoft."))}
+    assert names - covered - UNTESTED == set()
+    assert not UNTESTED - names, "excused operators that nobody registered"
+
+
+def test_case_names_are_unique():
+    assert len(BY_NAME) == len(CASES)

@@ -1,0 +1,134 @@
+"""Further elementwise operators: special functions, comparisons, bits, and chance."""
+
+import torch
+from torch import nn
+
+from tests.operators.case import A, Case, M, Z, aten, chain, opaque
+
+DOUBLE = torch.float64
+FOLDED = "folded"
+
+
+def _all(text, guarantee, before=lambda x: x):
+    return tuple(
+        chain(name, getattr(aten, name), guarantee, before=before) for name in text.split()
+    )
+
+
+def _unread(name):
+    return chain(
+        name,
+        lambda x: getattr(torch, name)(x) + x,
+        FOLDED,
+        weaker="of zero it is 0, which is not used",
+    )
+
+
+FUNCTIONS = (
+    *_all(
+        "absolute arctan arcsinh deg2rad rad2deg special_expm1 special_erf special_round "
+        "special_i1 special_i1e",
+        Z,
+    ),
+    *_all("arcsin arctanh special_erfinv", Z, torch.tanh),
+    *_all("special_log1p special_entr", Z, torch.square),
+    *_all(
+        "sinc i0 special_expit special_exp2 special_erfc special_erfcx special_sinc special_i0 "
+        "special_i0e special_ndtr special_log_ndtr",
+        FOLDED,
+    ),
+    *_all("arccos", FOLDED, torch.tanh),
+    *_all("special_digamma special_psi special_gammaln", A, torch.abs),
+    *_all("acosh arccosh", A, lambda x: x.abs().ceil()),
+    *_all("logit special_logit special_ndtri", A, lambda x: x.tanh().abs()),
+    chain("logit kept away from 0", lambda x: x.logit(0.1), FOLDED, covers="logit"),
+    chain("logit of a probability", torch.logit, FOLDED, before=torch.sigmoid, covers="logit"),
+    chain("polygamma", lambda x: torch.polygamma(1, x), A, before=torch.abs),
+    chain("special_polygamma", lambda x: torch.special.polygamma(1, x), A, before=torch.abs),
+    chain("mvlgamma", lambda x: torch.mvlgamma(x, 1), A, before=torch.abs),
+    chain("special_multigammaln", lambda x: torch.special.multigammaln(x, 1), A, before=torch.abs),
+    *(_unread(name) for name in ("isposinf", "isneginf")),
+    chain("isreal", lambda x: torch.isreal(x) * x.cos(), FOLDED),
+    chain("frexp", lambda x: torch.frexp(x)[0], Z),
+    chain("float_power", lambda x: torch.float_power(x, 2), Z),
+    chain("view.dtype", lambda x: x.view(torch.int64).view(torch.float64), Z),
+    opaque("bytes of numbers", lambda y: y.view(torch.int32), covers="view.dtype"),
+)
+
+
+def two(name, call, groups, *, covers=""):
+    """Linears 3 -> 6 and 3 -> 6, the call on both, linear 6 -> 2."""
+    return Case(
+        name,
+        covers or name,
+        lambda: {"a": nn.Linear(3, 6), "b": nn.Linear(3, 6), "z": nn.Linear(6, 2)},
+        lambda m, x: m.z(call(m.a(x), m.b(x)).to(DOUBLE)),
+        {"a.weight:0[6]": groups},
+    )
+
+
+def _comparison(name, limit):
+    return chain(name, lambda x: getattr(torch, name)(x, limit).to(DOUBLE), M)
+
+
+def _whole(x):
+    return (x * 8).round().long()
+
+
+BOTH = (
+    _comparison("not_equal", 0.5),
+    _comparison("less", 0.5),
+    _comparison("less_equal", 0.5),
+    _comparison("greater", -0.5),
+    _comparison("greater_equal", -0.5),
+    two("isclose", lambda x, y: torch.isclose(x.round(), y.round()), M),
+    two("arctan2", lambda x, y: torch.arctan2(x + 1, y), M),
+    two("logaddexp", torch.logaddexp, M),
+    two("logaddexp2", torch.logaddexp2, M),
+    two("nextafter", lambda x, y: torch.nextafter(x + 1, y), M),
+    two("copysign", torch.copysign, Z),
+    two(
+        "copysign of a constant", lambda x, y: torch.copysign(x.cos(), y), FOLDED, covers="copysign"
+    ),
+    two("ldexp", lambda x, y: torch.ldexp(x, y.round()), Z),
+    two("special_xlog1py", lambda x, y: torch.special.xlog1py(x, y.abs()), Z),
+    two("special_xlogy", lambda x, y: torch.special.xlogy(x, y.exp()), Z),
+    two("gcd", lambda x, y: torch.gcd(_whole(x), _whole(y)), Z),
+    two("lcm", lambda x, y: torch.lcm(_whole(x), _whole(y)), Z),
+    two("__xor__", lambda x, y: _whole(x) ^ _whole(y), Z),
+    chain("__lshift__", lambda x: (_whole(x) << 1).to(DOUBLE), Z),
+    chain("__rshift__", lambda x: (_whole(x) >> 1).to(DOUBLE), Z),
+    chain("bitwise_left_shift", lambda x: torch.bitwise_left_shift(_whole(x), 1).to(DOUBLE), Z),
+    chain("bitwise_right_shift", lambda x: torch.bitwise_right_shift(_whole(x), 1).to(DOUBLE), Z),
+    two(
+        "a constant shifted",
+        lambda x, y: torch.bitwise_left_shift(_whole(x.cos()), _whole(y).relu()),
+        FOLDED,
+        covers="bitwise_left_shift",
+    ),
+)
+
+
+def _drawn(name, make):
+    """What is drawn for one unit depends on how many there are."""
+    return chain(name, make, A)
+
+
+CHANCE = (
+    _drawn("rand", lambda x: x + torch.rand(x.shape)),
+    _drawn("randn", lambda x: x + torch.randn(x.shape)),
+    _drawn("randint", lambda x: x + torch.randint(0, 9, x.shape)),
+    _drawn("randint_like", lambda x: x + torch.randint_like(x, 9)),
+    _drawn("normal.float_float", lambda x: x + torch.normal(0.0, 1.0, x.shape)),
+    _drawn("normal", lambda x: torch.normal(x, x.exp())),
+    _drawn("poisson", lambda x: torch.poisson(x.exp())),
+    _drawn("uniform", lambda x: x + torch.empty_like(x).uniform_()),
+    _drawn("exponential", lambda x: x + torch.empty_like(x).exponential_()),
+    _drawn("random", lambda x: x + torch.empty_like(x).random_(9)),
+    _drawn("geometric", lambda x: x + torch.empty_like(x).geometric_(0.3)),
+    _drawn("cauchy", lambda x: x + torch.empty_like(x).cauchy_().clamp(-9, 9)),
+    _drawn("log_normal", lambda x: x + torch.empty_like(x).log_normal_()),
+    opaque("multinomial", lambda y: torch.multinomial(y.exp(), 3)),
+)
+
+SPECIAL = (*FUNCTIONS, *BOTH, *CHANCE)
