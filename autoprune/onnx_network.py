@@ -15,6 +15,7 @@ from autoprune.analysis.typing import infer, nodes_without_rule
 from autoprune.backends.onnx_calls import sample_calls
 from autoprune.backends.onnx_cut import cut_model
 from autoprune.backends.onnx_equality import cut_error
+from autoprune.backends.onnx_folding import fold
 from autoprune.backends.onnx_tensors import weights
 from autoprune.errors import PlanError
 from autoprune.frontends.onnx import TracedOnnx, trace
@@ -77,7 +78,9 @@ def apply_plan(source: OnnxSource, plan: Plan, example_inputs: Any = None) -> on
         typed = infer(traced.graph, rules=_probed(traced).rules)
         groups = {g.name: g for g in find_groups(typed).groups}
     outers = outer_leaves(typed, [g.leaf.uid for g in groups.values()])
-    return cut_model(traced, typed, plan.kept(groups, outers))
+    kept = plan.kept(groups, outers)
+    folded = fold(traced, typed, {g.leaf.uid: g for g in groups.values()}, kept)
+    return cut_model(folded, typed, kept)
 
 
 def _analysed(

@@ -36,7 +36,7 @@ from autoprune.backends.own_class import Cut, in_own_class, inexpressible
 from autoprune.backends.torch import GraphNetwork, cut_graph, get_tensor, with_tensors
 from autoprune.errors import BudgetError, PlanError, TraceError
 from autoprune.frontends.torch import Traced, trace
-from autoprune.ir.group import Group
+from autoprune.ir.group import Group, Guarantee
 from autoprune.ir.plan import Plan
 from autoprune.ir.positions import Kept
 from autoprune.passes.criteria import Array
@@ -111,10 +111,11 @@ def _roles(
     Groups whose sizes the model's code states only once share a role.
     """
     roles = UnionFind(g.leaf.uid for g in groups)
-    by_name: dict[str, int] = {}
+    by_role: dict[tuple[str, Guarantee], int] = {}
     for group in groups:
         uid = group.leaf.uid
-        roles.union(by_name.setdefault(re.sub(r"\b\d+\.", "#.", group.name), uid), uid)
+        role = (re.sub(r"\b\d+\.", "#.", group.name), group.guarantee)
+        roles.union(by_role.setdefault(role, uid), uid)
     for tie in ties:
         roles.union(*tie)
     return sorted(

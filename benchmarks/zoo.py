@@ -43,19 +43,19 @@ HEADER = """# The zoo
 
 Every model is exported, and half of the units of every exact group are chosen at random and cut,
 three times over; the cut network is compared with the network in which the same units are zeroed.
-The result runs a backward pass, is deep-copied, is saved and loaded, is pruned once more, and is
-exported to ONNX, where ONNX Runtime must agree with torch. Weights are random, widths and images
-are small. Written by `make zoo`.
+The result is deep-copied, trained for a step, saved and loaded, pruned once more, and exported to
+ONNX, where ONNX Runtime must agree with torch. Weights are random, widths and images are small.
+Written by `make zoo`.
 
 * groups: z zero-invariant, m masked, c compensated, a approximate (these are not cut here);
 * prunable: share of the parameters that goes if a single unit of every exact group stays;
-* kept: share of parameters and FLOPs that stay when half of every exact group goes;
+* params, FLOPs: share that stays when half of every exact group goes;
 * error: largest relative difference between cut and zeroed outputs (float32);
 * analysis: seconds of processor time on one core, after the export.
 """
 
 COLUMNS = """
-| model | construction | groups | prunable | params kept | FLOPs kept | error | analysis (s) | result |
+| model | construction | groups | prunable | params | FLOPs | error | analysis (s) | result |
 |---|---|---|---|---|---|---|---|---|
 """
 

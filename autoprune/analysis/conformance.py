@@ -108,11 +108,12 @@ def faults(sample: Sample, operator: Operator) -> list[Fault]:
         typed = typed_call(sample, operator)
     except AutopruneError as error:
         return [Fault((), f"the rule fails: {error.what}")]
+    tried = trials(sample)
     found: list[Fault] = []
     exact: list[Leaf] = []
     for leaf in free_leaves(typed):
         try:
-            seen = list(observations(sample, operator, typed, leaf))
+            seen = list(observations(sample, operator, typed, leaf, tried))
         except RuleError as error:
             found.append(Fault(places(typed, leaf), f"with positions removed, {error.what}"))
             continue
@@ -138,8 +139,47 @@ def places(typed: TypedGraph, leaf: Leaf) -> tuple[tuple[str, int], ...]:
     )
 
 
+@dataclass(frozen=True)
+class Trial:
+    """Operands to experiment on.
+
+    Attributes:
+        base: the operands.
+        values: what is put at removed positions that may hold anything.
+        other_base: `base` when everything changes that can.
+        other_values: `values` when everything changes that can.
+    """
+
+    base: Operands
+    values: Operands
+    other_base: Operands
+    other_values: Operands
+
+
+def trials(sample: Sample) -> list[Trial]:
+    """The sample's operands, others, and such of one sign.
+
+    Among numbers of one sign, zeros stand out: they are the largest of negative ones.
+    """
+    rng = np.random.default_rng(SEEDS[1])
+    drawn = redrawn(sample, sample.operands, rng)
+    signed = [one_sided(drawn, sign) for sign in (1, -1)]
+    bases = [sample.operands, *(base for base in (drawn, *signed) if _usable(sample, base))]
+    found = []
+    for base in bases:
+        values = redrawn(sample, base, rng)
+        other_base = {**redrawn(sample, base, rng), **{n: base[n] for n in sample.constants}}
+        other_values = {**redrawn(sample, base, rng), **{n: values[n] for n in sample.constants}}
+        found.append(Trial(base, values, other_base, other_values))
+    return found
+
+
 def observations(
-    sample: Sample, operator: Operator, typed: TypedGraph, leaf: Leaf
+    sample: Sample,
+    operator: Operator,
+    typed: TypedGraph,
+    leaf: Leaf,
+    tried: Sequence[Trial],
 ) -> Iterator[Observation]:
     """Remove units of a leaf in many ways; the first one seen has zeros at all of them.
 
@@ -147,23 +187,12 @@ def observations(
         RuleError: if the operator does not run without them.
     """
     carriers = tuple(dict.fromkeys(name for name, _ in places(typed, leaf)))
-    for i, base in enumerate(_bases(sample)):
-        rng = np.random.default_rng(i)
+    for i, trial in enumerate(tried):
         for units in removals(leaf.size) if i < 2 else removals(leaf.size)[:1]:
             kept = {leaf.uid: np.setdiff1d(np.arange(leaf.size), units)}
-            cut = cut_outputs(sample, operator, typed, base, kept)
+            cut = cut_outputs(sample, operator, typed, trial.base, kept)
             for states in assignments(carriers):
-                yield _observe(sample, typed, leaf, base, units, cut, states, rng)
-
-
-def _bases(sample: Sample) -> list[Operands]:
-    """Operands to experiment on: the sample's, others, and such of one sign.
-
-    Among numbers of one sign, zeros stand out: they are the largest of negative ones.
-    """
-    drawn = redrawn(sample, sample.operands, np.random.default_rng(SEEDS[1]))
-    signed = [one_sided(drawn, sign) for sign in (1, -1)]
-    return [sample.operands, *(base for base in (drawn, *signed) if _usable(sample, base))]
+                yield _observe(sample, typed, leaf, trial, units, cut, states)
 
 
 def _usable(sample: Sample, operands: Operands) -> bool:
@@ -206,11 +235,10 @@ def _observe(
     sample: Sample,
     typed: TypedGraph,
     leaf: Leaf,
-    base: Operands,
+    trial: Trial,
     units: Indices,
     cut: Sequence[Array],
     states: States,
-    rng: np.random.Generator,
 ) -> Observation:
     def filled(values: Operands, others: Operands) -> list[Array]:
         """Outputs with the removed positions from `values`, and all else from `others`."""
@@ -222,13 +250,8 @@ def _observe(
             )
         return outputs_of(sample, operands)
 
-    values = redrawn(sample, base, rng)
-    full = filled(values, base)
-    constants = sample.constants
-    other = filled(
-        {**redrawn(sample, base, rng), **{name: values[name] for name in constants}},
-        {**redrawn(sample, base, rng), **{name: base[name] for name in constants}},
-    )
+    full = filled(trial.values, trial.base)
+    other = filled(trial.other_values, trial.other_base)
     kept = {leaf.uid: np.setdiff1d(np.arange(leaf.size), units)}
     worst, same, removed = 0.0, True, []
     for value, whole, again, part in zip(sample.node.outputs, full, other, cut, strict=True):

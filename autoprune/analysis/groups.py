@@ -66,7 +66,13 @@ def find_groups(typed: TypedGraph) -> Groups:
             verdict = verdicts[uid]
             groups.append(
                 Group(
-                    name, leaf, tuple(occurrences), verdict.guarantee, verdict.reason, verdict.folds
+                    name,
+                    leaf,
+                    tuple(occurrences),
+                    verdict.guarantee,
+                    verdict.reason,
+                    verdict.spared,
+                    verdict.folds,
                 )
             )
         elif uid in trained:

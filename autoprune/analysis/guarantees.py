@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from autoprune.analysis.typing import TypedGraph
-from autoprune.ir.graph import Node
+from autoprune.ir.graph import Node, Value
 from autoprune.ir.group import Guarantee
 from autoprune.ops.creation import draws
 from autoprune.ops.rule import State, Zeroing, writes_in_place
@@ -24,6 +24,8 @@ class Verdict:
 
     guarantee: Guarantee
     reason: str
+    spared: tuple[str, ...] = ()
+    """Parameters in which the units need not be zero."""
     folds: tuple[str, ...] = ()
     """Calls whose bias takes up a constant, if the guarantee is `folded`."""
 
@@ -94,13 +96,17 @@ class _Propagation:
         def report(guarantee: Guarantee, reason: str) -> None:
             known = self.verdicts[uid]
             if guarantee > known.guarantee:
-                known = Verdict(guarantee, f"{reason} ({node.label})")
+                known = Verdict(guarantee, f"{reason} ({node.label})", known.spared)
             if guarantee is known.guarantee is Guarantee.FOLDED:
                 known = replace(known, folds=(*known.folds, node.name))
             self.verdicts[uid] = known
 
+        def spare(value: Value) -> None:
+            known = self.verdicts[uid]
+            self.verdicts[uid] = replace(known, spared=(*known.spared, value.name))
+
         return Zeroing(
-            node, self.typed.types, uid, self.states, self.constants, report, self.owned
+            node, self.typed.types, uid, self.states, self.constants, report, spare, self.owned
         )
 
 

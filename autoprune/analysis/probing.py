@@ -19,6 +19,7 @@ import numpy as np
 from autoprune.analysis.conformance import (
     SEEDS,
     Observation,
+    Trial,
     free_leaves,
     judge,
     observations,
@@ -26,6 +27,7 @@ from autoprune.analysis.conformance import (
     removals,
     strength,
     together,
+    trials,
     typed_call,
 )
 from autoprune.analysis.experiment import (
@@ -96,8 +98,9 @@ def probe(sample: Sample) -> Probed:
     classes = _kept_classes(sample, moves)
     classes += _summed_classes(sample, moves, classes)
     guess = _letters(sample, classes)
+    tried = trials(sample)
     while True:
-        found, faulty = _confirmed(sample, guess)
+        found, faulty = _confirmed(sample, guess, tried)
         if found is not None:
             break
         guess = replace(guess, pinned=guess.pinned | faulty)
@@ -132,16 +135,17 @@ def _moves(sample: Sample) -> dict[Place, tuple[frozenset[int] | None, ...]]:
     found: dict[Place, tuple[frozenset[int] | None, ...]] = {}
     bases = [sample.operands, redrawn(sample, sample.operands, np.random.default_rng(SEEDS[1]))]
     starts = [outputs_of(sample, base) for base in bases]
+    rng = np.random.default_rng(0)
     for name, array in sample.operands.items():
+        others = [redraw(base[name], rng) for base in bases]
         for dim, size in enumerate(array.shape):
             if size == 1:
                 continue
-            rng = np.random.default_rng(dim)
             candidates = [{e for e, n in enumerate(v.shape) if n == size} for v in starts[0]]
             moved = [False for _ in candidates]
-            for base, start in zip(bases, starts, strict=True):
+            for base, start, other in zip(bases, starts, others, strict=True):
                 for position in _positions(size, rng):
-                    changed = _changed(base[name], dim, position, rng)
+                    changed = _changed(base[name], other, dim, position)
                     outputs = outputs_of(sample, {**base, name: changed})
                     for i, (before, after) in enumerate(zip(start, outputs, strict=True)):
                         mask = _differs(before, after, sample)
@@ -160,11 +164,11 @@ def _positions(size: int, rng: np.random.Generator) -> list[int]:
     return [0, size - 1, *map(int, between)]
 
 
-def _changed(array: Array, dim: int, position: int, rng: np.random.Generator) -> Array:
+def _changed(array: Array, other: Array, dim: int, position: int) -> Array:
     """`array` with other values at one position."""
     changed = array.copy()
     where = (slice(None),) * dim + (position,)
-    changed[where] = redraw(array, rng)[where]
+    changed[where] = other[where]
     return changed
 
 
@@ -269,7 +273,9 @@ def _alphabet() -> Iterator[str]:
             yield c if not round_ else f"{c}{round_}"
 
 
-def _confirmed(sample: Sample, guess: Letters) -> tuple[Probed | None, frozenset[str]]:
+def _confirmed(
+    sample: Sample, guess: Letters, tried: Sequence[Trial]
+) -> tuple[Probed | None, frozenset[str]]:
     """The reading of a guess that claims most of what the removal of positions does not refute.
 
     If there is none, the letters at fault.
@@ -279,8 +285,11 @@ def _confirmed(sample: Sample, guess: Letters) -> tuple[Probed | None, frozenset
     failing: set[Leaf] = set()
     for leaf in free_leaves(typed):
         try:
-            seen[leaf] = list(observations(sample, lettered(guess, State.ANY), typed, leaf))
+            seen[leaf] = list(observations(sample, lettered(guess, State.ANY), typed, leaf, tried))
         except RuleError:
+            failing.add(leaf)
+            continue
+        if any(not o.equal for o in seen[leaf] if set(o.states.values()) == {State.ZERO}):
             failing.add(leaf)
     if failing:
         return None, _letters_of(sample, guess, typed, failing)

@@ -130,7 +130,7 @@ def _array(tensor: torch.Tensor, *, double: bool) -> Array:
     elif tensor.is_floating_point():
         half = tensor.dtype in (torch.float16, torch.bfloat16)
         tensor = tensor.double() if double else tensor.float() if half else tensor
-    return np.array(tensor.resolve_conj().numpy())
+    return np.array(tensor.resolve_conj().resolve_neg().numpy())
 
 
 def _runner(

@@ -47,11 +47,10 @@ def array_difference(x: NDArray[Any], y: NDArray[Any]) -> float:
         gap = np.abs(np.where(same, 0, x - y))
     if not np.isfinite(gap).all():
         return float("inf")
-    size = np.abs(x[np.abs(x) <= HUGE])  # without NaNs
-    if not size.size:
-        return float(gap.max())
     # What differs is the yardstick, and large constants are not; but a few tiny numbers among
     # many that are equal to the last bit are measured by what is common in the tensor.
-    differing = np.abs(x[~same & (np.abs(x) <= HUGE)])
-    scale = max(differing.max(initial=0.0), float(np.median(size)))
-    return float(gap.max() / scale) if scale > 0 else float(gap.max())
+    size = np.abs(np.nan_to_num(x, posinf=np.inf, neginf=-np.inf))
+    huge = size > HUGE
+    common = np.median(size[~huge]) if not huge.all() else 0.0
+    scale = max(size[~same & ~huge].max(initial=0.0), float(common)) or 1.0
+    return float((gap / np.where(huge, np.maximum(size, 1.0), scale)).max())

@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 
 from autoprune.analysis.typing import TypedGraph
 from autoprune.backends.comparison import array_difference, rounding
-from autoprune.backends.folding import folded_biases, readers
+from autoprune.backends.folding import folded_biases, spared_parameters
 from autoprune.backends.torch import (
     GraphNetwork,
     cut_graph,
@@ -114,7 +114,7 @@ def cut_error(
     Raises:
         NotEqualError: if every group in `kept` is exact and the difference exceeds rounding.
     """
-    state = zeroed_parameters(traced, typed, kept, readers(typed, groups, kept))
+    state = zeroed_parameters(traced, typed, kept, spared_parameters(typed, groups, kept))
     zeroed = run(traced.module, traced.inputs, state)
     exact = all(groups[uid].guarantee.exact for uid in kept)
     biases = new_biases(traced, typed, groups, kept)

@@ -24,9 +24,15 @@ Spared = Mapping[str, frozenset[int]]
 """By parameter, the leaves whose removed positions are not set to zero in it."""
 
 
-def readers(typed: TypedGraph, groups: Mapping[int, Group], kept: Kept) -> Spared:
-    """The weights that read the constants of folded units; they count in the zeroed network."""
+def spared_parameters(typed: TypedGraph, groups: Mapping[int, Group], kept: Kept) -> Spared:
+    """Parameters in which removed units are not set to zero to compare with.
+
+    Weights that read the constants of folded units, and directions of weights of norm zero.
+    """
     spared: dict[str, frozenset[int]] = {}
+    for uid in kept:
+        for name in groups[uid].spared:
+            spared[name] = spared.get(name, frozenset()) | {uid}
     for node, uids in _sites(typed, groups, kept):
         weight = _weight(node).name
         spared[weight] = spared.get(weight, frozenset()) | uids
@@ -48,7 +54,7 @@ def folded_biases(
     sites = _sites(typed, groups, kept)
     if not sites:
         return {}
-    state = zeroed_parameters(traced, typed, kept, readers(typed, groups, kept))
+    state = zeroed_parameters(traced, typed, kept, spared_parameters(typed, groups, kept))
     observer = _Observer(traced.module, state, {node.name for node, _ in sites})
     with torch.no_grad():
         observer.run(*inputs)

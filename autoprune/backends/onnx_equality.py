@@ -11,6 +11,7 @@ import onnx
 from autoprune.analysis.typing import TypedGraph
 from autoprune.backends.comparison import array_difference, rounding
 from autoprune.backends.onnx_cut import cut_model
+from autoprune.backends.onnx_folding import fold, spared_weights
 from autoprune.backends.onnx_tensors import zeroed_model
 from autoprune.errors import NotEqualError
 from autoprune.frontends.onnx import TracedOnnx, observe, with_outputs
@@ -100,7 +101,7 @@ def cut_error(
             if the cut model does not run.
     """
     feed = probing(traced.feed)
-    zeroed = zeroed_model(traced, typed, kept)
+    zeroed = zeroed_model(traced, typed, kept, spared_weights(typed, groups, kept))
     names = witnesses(traced.graph)
     seen = with_outputs(zeroed, names)
     raw = outputs(seen, feed)
@@ -109,7 +110,7 @@ def cut_error(
         for name, value in zip((o.name for o in seen.graph.output), raw, strict=True)
     ]
     exact = all(groups[uid].guarantee.exact for uid in kept)
-    cut = cut_model(traced, typed, kept)
+    cut = cut_model(fold(traced, typed, groups, kept), typed, kept)
     try:
         error = difference(expected, outputs(with_outputs(cut, names), feed))
     except Exception as failure:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -70,7 +71,13 @@ def cut_tensors(
     return changed
 
 
-def zeroed_model(traced: TracedOnnx, typed: TypedGraph, kept: Kept) -> onnx.ModelProto:
+Spared = Mapping[str, frozenset[int]]
+"""By tensor, the leaves whose removed positions are not set to zero in it."""
+
+
+def zeroed_model(
+    traced: TracedOnnx, typed: TypedGraph, kept: Kept, spared: Spared = MappingProxyType({})
+) -> onnx.ModelProto:
     """The model with every position that does not stay set to zero in the trained tensors.
 
     The zero of an integer weight is its zero point.
@@ -81,7 +88,10 @@ def zeroed_model(traced: TracedOnnx, typed: TypedGraph, kept: Kept) -> onnx.Mode
         if parameter.kind != "parameter":
             continue
         name, shape = parameter.value.name, parameter.value.shape
-        masks = list(kept_masks(typed.types[name], kept))
+        left = spared.get(name, frozenset())
+        masks = list(
+            kept_masks(typed.types[name], {u: k for u, k in kept.items() if u not in left})
+        )
         if masks:
             array = read_tensor(traced.model, traced.owners[name], shape)
             zero = _zero_point(traced, name, array)

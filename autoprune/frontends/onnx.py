@@ -438,7 +438,7 @@ def _kinds(
             kinds[name] = "buffer"
         elif name in quantized:
             kinds[name] = "parameter"
-        elif seen[name].dtype not in _FLOATS:
+        elif seen[name].dtype not in _FLOATS or (seen[name].shape == () and name not in weighed):
             kinds[name] = "constant"
         elif name in weighed or name not in tensors or not np.isinf(tensors[name]).any():
             kinds[name] = "parameter"

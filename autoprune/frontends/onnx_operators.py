@@ -110,10 +110,18 @@ _bind("Clip", takes("input min? max?", min=("min", None), max=("max", None)))
 
 
 def _convolution(arguments: Arguments, context: Context) -> Arguments:
-    return {**arguments, "transposed": context.op_type == "ConvTranspose"}
+    pads, auto = arguments.pop("pads"), context.attributes.get("auto_pad", "NOTSET")
+    padding = (1,) if auto.startswith("SAME") else pads or (0,)
+    return {
+        **arguments, "padding": padding, "transposed": context.op_type == "ConvTranspose"
+    }  # fmt: skip
 
 
-_bind("Conv ConvTranspose", takes("input weight bias", group=("groups", 1)), _convolution)
+_bind(
+    "Conv ConvTranspose",
+    takes("input weight bias", group=("groups", 1), pads=("pads", None)),
+    _convolution,
+)
 _bind(
     "Gemm",
     takes("a b c", transA=("transA", False), transB=("transB", False)),

@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import inspect
 import traceback
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,6 +84,7 @@ def trace(model: nn.Module, example_inputs: Any, *, dynamic_shapes: Any = None) 
     work = _copy(model).eval()
     if isinstance(dynamic_shapes, str):
         dynamic_shapes = _dynamic_batch(work, args, kwargs, dynamic_shapes)
+    _check_names(work)
     exported = _export(work, args, kwargs, dynamic_shapes)
     module = exported.module(check_guards=False)
     if not isinstance(module, fx.GraphModule):
@@ -92,6 +94,18 @@ def trace(model: nn.Module, example_inputs: Any, *, dynamic_shapes: Any = None) 
     graph = read(module, pytree.tree_leaves((args, kwargs)), buffers)
     verify(graph)
     return Traced(graph, module, Inputs(args, kwargs), dynamic_shapes)
+
+
+def _check_names(model: nn.Module) -> None:
+    """Names at the top of a model become attributes of the exported graph module, which has some."""
+    own = (*model._modules, *model._parameters, *model._buffers)
+    for name in own:
+        if isinstance(getattr(fx.GraphModule, name, None), property):
+            raise TraceError(
+                f"torch.fx keeps something of its own under the name `{name}`",
+                where=f"attribute {name} of {type(model).__name__}",
+                hint="rename it, or wrap the model: torch.nn.Sequential(model)",
+            )
 
 
 def _copy(model: nn.Module) -> nn.Module:
@@ -128,7 +142,12 @@ def _export(
     model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], dynamic_shapes: Any
 ) -> torch.export.ExportedProgram:
     def attempt() -> torch.export.ExportedProgram:
-        return torch.export.export(model, args, kwargs, dynamic_shapes=dynamic_shapes, strict=False)
+        with warnings.catch_warnings():
+            # Recurrent layers refresh their list of weights in every forward pass.
+            warnings.filterwarnings("ignore", r"The tensor attributes? \S*_flat_weights")
+            return torch.export.export(
+                model, args, kwargs, dynamic_shapes=dynamic_shapes, strict=False
+            )
 
     try:
         return attempt()

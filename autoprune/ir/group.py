@@ -56,6 +56,7 @@ class Group:
         occurrences: the parameter slices that go when a unit goes.
         guarantee: what removing a unit does to the outputs.
         reason: why the guarantee is not `zero-invariant`, or empty.
+        spared: parameters in which the unit need not be zero: it is in what they are multiplied by.
         folds: calls whose bias takes up the constant that a folded unit leaves.
     """
 
@@ -64,6 +65,7 @@ class Group:
     occurrences: tuple[Occurrence, ...]
     guarantee: Guarantee
     reason: str = ""
+    spared: tuple[str, ...] = ()
     folds: tuple[str, ...] = ()
 
     @property

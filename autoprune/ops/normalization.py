@@ -11,7 +11,6 @@ from math import prod, sqrt
 
 from autoprune.ir import axes as ax
 from autoprune.ir.axes import Axis
-from autoprune.ir.graph import Value
 from autoprune.ir.group import Guarantee
 from autoprune.ops.rule import (
     Call,
@@ -260,11 +259,14 @@ def _weight_norm_mixes(call: Call) -> tuple[Axis, ...]:
 
 
 def _weight_norm_zero(call: Zeroing) -> State:
-    gain: Value = call.tensor("g")
+    gain, direction = call.tensor("g"), call.tensor("v")
     if call.carries(gain):
+        if call.state(gain) is State.ZERO and direction.name in call.owned:
+            call.spare(direction)  # zero times any direction
+            return State.ZERO
         call.report(Guarantee.APPROXIMATE, "a weight of norm zero has no direction")
         return State.ANY
-    state = call.state(call.tensor("v"))
+    state = call.state(direction)
     if state is not State.ZERO:
         call.report(Guarantee.APPROXIMATE, "a norm is taken over it")
     return state

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from autoprune.ir import axes as ax
 from autoprune.ops.pinning import pinning
-from autoprune.ops.rule import Operator, Shape, State, Typing, first_state, no_axes, register
+from autoprune.ops.rule import (
+    Operator,
+    Resized,
+    Shape,
+    Sizing,
+    State,
+    Typing,
+    first_state,
+    no_axes,
+    register,
+)
 
 
 def _spatial_rank(call: Typing) -> int:
@@ -84,9 +94,15 @@ def _grid_axes(call: Typing) -> list[Shape]:
     return [(batch, *(call.fixed(n, "sampled positions") for n in call.output.shape[1:]))]
 
 
+def _grid_resize(call: Sizing) -> Resized:
+    sizes = call.node.arguments["size"]
+    assert isinstance(sizes, tuple)
+    return Resized({"size": (call.scaled(sizes[0], call.axes_of("theta")[0]), *sizes[1:])})
+
+
 register(
     "aten.affine_grid_generator",
-    Operator(axes=_grid_axes, zero=lambda call: State.ANY, mixes=no_axes),
+    Operator(axes=_grid_axes, zero=lambda call: State.ANY, resize=_grid_resize, mixes=no_axes),
 )
 register(
     "aten.fractional_max_pool2d aten.fractional_max_pool3d", pinning("windows are drawn at random")

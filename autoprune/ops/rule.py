@@ -145,6 +145,8 @@ class Zeroing(Call):
     """Values that do not depend on the graph's inputs."""
     report: Callable[[Guarantee, str], None]
     """Called when removing units here is not covered by zero-invariance."""
+    spare: Callable[[Value], None] = lambda value: None
+    """Called for a parameter in which the unit need not be zero."""
     owned: frozenset[str] = frozenset()
     """Trained parameters that no other call reads."""
 

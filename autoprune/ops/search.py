@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from autoprune.ops.elementwise import makes_constant
 from autoprune.ops.pinning import pin_dims, pinning
-from autoprune.ops.rule import Operator, Shape, Typing, no_axes, register
+from autoprune.ops.rule import Operator, Shape, State, Typing, Zeroing, joined, no_axes, register
 
 register(
     "aten.nonzero aten.argwhere aten.where.default aten.masked_select",
@@ -19,6 +18,11 @@ register(
     "aten.cartesian_prod aten.vander aten.block_diag aten.pad_sequence aten.diagflat",
     pinning("every element of it gets a place of its own"),
 )
+
+
+def _found(call: Zeroing) -> State:
+    """Where zero is found depends on what is searched."""
+    return max(State.CONSTANT, joined(call, call.tensors))
 
 
 def _bucketize_axes(call: Typing) -> list[Shape]:
@@ -52,6 +56,6 @@ def _isin_axes(call: Typing) -> list[Shape]:
     return [() if elements is None else call.axes_of(elements)]
 
 
-register("aten.bucketize", Operator(axes=_bucketize_axes, zero=makes_constant, mixes=no_axes))
-register("aten.searchsorted", Operator(axes=_searchsorted_axes, zero=makes_constant, mixes=no_axes))
-register("aten.isin", Operator(axes=_isin_axes, zero=makes_constant, mixes=no_axes))
+register("aten.bucketize", Operator(axes=_bucketize_axes, zero=_found, mixes=no_axes))
+register("aten.searchsorted", Operator(axes=_searchsorted_axes, zero=_found, mixes=no_axes))
+register("aten.isin", Operator(axes=_isin_axes, zero=_found, mixes=no_axes))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from autoprune.analysis.conformance import SEEDS, removals
 from autoprune.analysis.groups import Groups, find_groups
 from autoprune.analysis.typing import TypedGraph, infer
 from autoprune.backends.equality import cut_error, difference, tolerance
+from autoprune.backends.folding import Spared, spared_parameters
 from autoprune.errors import NotEqualError
 from autoprune.frontends.torch import as_inputs, trace
 from autoprune.ir.group import Group, Guarantee
@@ -60,6 +62,14 @@ def rounds(groups: list[Group], seeds: tuple[int, ...] = SEEDS) -> Iterator[dict
         yield {group.leaf.uid: removals(group.units, seeds)[i] for group in groups}
 
 
+def spared_in(
+    typed: TypedGraph, groups: Mapping[int, Group], removed: Mapping[int, Indices]
+) -> Spared:
+    """Parameters that keep their values where units are removed, and the leaves concerned."""
+    kept = {uid: kept_units(groups[uid], units) for uid, units in removed.items()}
+    return spared_parameters(typed, groups, kept)
+
+
 def kept_units(group: Group, removed: Indices) -> Indices:
     """The units of a group that stay."""
     return np.setdiff1d(np.arange(group.units), removed)
@@ -71,10 +81,12 @@ def zeroed(
     typed: TypedGraph,
     removed: Mapping[int, Indices],
     reads: Reads = lambda name, dim: False,
+    spared: Spared = MappingProxyType({}),
 ) -> Any:
     """Outputs of a network, run eagerly, with the slices of removed units set to zero.
 
-    Slices that only read the units, as `reads` tells, keep their values.
+    Slices that only read the units, as `reads` tells, keep their values; so do those of the leaves
+    in `spared`, by parameter.
     """
     state = {name: p.detach().clone() for name, p in network.named_parameters()}
     for parameter in typed.graph.parameters:
@@ -83,7 +95,7 @@ def zeroed(
             continue
         for dim, axis in enumerate(typed.types[name]):
             for uid in axis.uids & removed.keys():
-                if not reads(name, dim):
+                if not reads(name, dim) and uid not in spared.get(name, ()):
                     rows = unit_positions(axis, uid)[removed[uid]].ravel()
                     state[name].index_fill_(dim, torch.from_numpy(rows), 0)
     args, kwargs = as_inputs(example_inputs)
@@ -100,8 +112,10 @@ def _check_producers(
     units: Indices,
     reads: Reads,
 ) -> None:
-    everywhere = zeroed(model, example_inputs, typed, {group.leaf.uid: units})
-    producers = zeroed(model, example_inputs, typed, {group.leaf.uid: units}, reads)
+    removed = {group.leaf.uid: units}
+    spared = spared_in(typed, {group.leaf.uid: group}, removed)
+    everywhere = zeroed(model, example_inputs, typed, removed, spared=spared)
+    producers = zeroed(model, example_inputs, typed, removed, reads, spared)
     gap = difference(everywhere, producers)
     if gap > tolerance(everywhere):
         raise NotEqualError(

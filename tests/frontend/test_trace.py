@@ -365,3 +365,12 @@ def test_digest_forgets_sizes_of_inputs_but_not_the_architecture():
     other = Shaped()
     other.a = nn.Linear(3, 6, bias=False)
     assert trace(model, X).graph.digest != trace(other, X).graph.digest
+
+
+@pytest.mark.parametrize("name", ["code", "graph"])
+def test_names_that_graph_modules_have_themselves(name):
+    model = nn.Module()
+    setattr(model, name, nn.Linear(3, 2))
+    model.forward = lambda x: getattr(model, name)(x)
+    with pytest.raises(TraceError, match=f"`{name}`"):
+        trace(model, torch.randn(1, 3))

@@ -14,7 +14,7 @@ import onnx
 
 from tests.onnx.build import LATEST, Builder
 
-Z, M, C, A = "zero-invariant", "masked", "compensated", "approximate"
+Z, F, M, C = "zero-invariant", "folded", "masked", "compensated"
 
 
 @dataclass(frozen=True)
@@ -258,6 +258,13 @@ CONVOLUTION = [
             "Conv", b.input("x", (2, 6, 8, 8)), b.weight("a.weight", 12, 2, 1, 1), group=3)), 12),
         {"a.weight:0/1[4]": Z}, covers="Conv",
     ),
+    image("constant into a bias", lambda b, x: b.convolution(
+        "b", str(b.node("Sigmoid", x)), 6, 5, 3), {"a.weight:0[6]": F, "b.weight:0[5]": Z}, out=5,
+        covers="Conv"),
+    *(image(f"constant beside padding {more}", lambda b, x, more=more: b.convolution(
+        "b", str(b.node("Sigmoid", x)), 6, 5, 3, **more),
+        {"a.weight:0[6]": M, "b.weight:0[5]": Z}, out=5, covers="Conv")
+      for more in ({"pads": [1, 0, 0, 0]}, {"auto_pad": "SAME_UPPER"})),
     image("BatchNormalization", _norm, Z),
     image("InstanceNormalization", _affine("InstanceNormalization", 2), Z),
     image("GroupNormalization", _affine("GroupNormalization", 2, num_groups=6), Z, opset=21),

@@ -81,7 +81,14 @@ _CLAP = {
 }
 
 SIGNAL: tuple[ZooModel, ...] = (
-    _row("whisper", "WhisperForConditionalGeneration", _WHISPER, _spectrogram, notes="1-d stem"),
+    _row(
+        "whisper",
+        "WhisperForConditionalGeneration",
+        _WHISPER,
+        _spectrogram,
+        slow=True,
+        notes="1-d stem",
+    ),
     _row(
         "speech_to_text",
         "Speech2TextForConditionalGeneration",
@@ -93,19 +100,30 @@ SIGNAL: tuple[ZooModel, ...] = (
             "max_target_positions": 32,
         },
         _frames,
+        slow=True,
         notes="GLU convolutions",
     ),
-    _row("wav2vec2", "Wav2Vec2ForCTC", _WAV2VEC2, speech, notes="weight norm, grouped conv1d"),
+    _row(
+        "wav2vec2",
+        "Wav2Vec2ForCTC",
+        _WAV2VEC2,
+        speech,
+        slow=True,
+        notes="weight norm, grouped conv1d",
+    ),
     _row(
         "wav2vec2_conformer",
         "Wav2Vec2ConformerForCTC",
         _WAV2VEC2,
         speech,
         position_embeddings_type="rotary",
+        slow=True,
         notes="convolution modules, rotary",
     ),
-    _row("hubert", "HubertForCTC", _WAV2VEC2, speech, notes="grouped position convolution"),
-    _row("wavlm", "WavLMForCTC", _WAV2VEC2, speech, notes="gated relative position"),
+    _row(
+        "hubert", "HubertForCTC", _WAV2VEC2, speech, slow=True, notes="grouped position convolution"
+    ),
+    _row("wavlm", "WavLMForCTC", _WAV2VEC2, speech, slow=True, notes="gated relative position"),
     _row(
         "ast",
         "ASTForAudioClassification",
@@ -127,6 +145,7 @@ SIGNAL: tuple[ZooModel, ...] = (
             "input_ids": torch.randint(3, VOCABULARY, (2, 13), generator=rng),
             "input_features": torch.randn(2, 1, 256, 16, generator=rng),
         },
+        slow=True,
         notes="windows over a folded spectrogram",
     ),
     _row(
@@ -155,6 +174,7 @@ SIGNAL: tuple[ZooModel, ...] = (
             "codebook_dim": 4,
         },
         lambda rng: {"input_values": torch.randn(2, 1, 320, generator=rng)},
+        slow=True,
         notes="snake activations, residual quantizer",
     ),
     _row(
@@ -173,6 +193,7 @@ SIGNAL: tuple[ZooModel, ...] = (
             "use_cls_token": False,
         },
         _series,
+        slow=True,
         notes="patches of each channel",
     ),
     _row(
@@ -189,16 +210,23 @@ SIGNAL: tuple[ZooModel, ...] = (
             "mode": "mix_channel",
         },
         _series,
+        slow=True,
         notes="gated mixers along three axes",
     ),
     _row(
-        "time_series", "TimeSeriesTransformerModel", _FORECASTER, _forecast, notes="lags, scaling"
+        "time_series",
+        "TimeSeriesTransformerModel",
+        _FORECASTER,
+        _forecast,
+        slow=True,
+        notes="lags, scaling",
     ),
     _row(
         "informer",
         "InformerModel",
         {**_FORECASTER, "attention_type": "prob", "distil": False},
         _forecast,
+        slow=True,
         notes="sparse queries, distilling",
     ),
     _row(
@@ -222,6 +250,7 @@ SIGNAL: tuple[ZooModel, ...] = (
             "timesteps": torch.arange(4).expand(2, 4),
             "attention_mask": torch.ones(2, 4),
         },
+        slow=True,
         notes="three streams interleaved",
     ),
 )

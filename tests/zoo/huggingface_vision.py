@@ -163,14 +163,23 @@ VISION: tuple[ZooModel, ...] = (
         "DeiTForImageClassificationWithTeacher",
         VIT,
         image(64, 64),
+        slow=True,
         notes="distillation token, two heads averaged",
     ),
-    _row("swin", "SwinForImageClassification", _SWIN, image(112, 112), notes="shifted windows"),
+    _row(
+        "swin",
+        "SwinForImageClassification",
+        _SWIN,
+        image(112, 112),
+        slow=True,
+        notes="shifted windows",
+    ),
     _row(
         "swinv2",
         "Swinv2ForImageClassification",
         {**_SWIN, "image_size": 64},
         image(64, 64),
+        slow=True,
         notes="cosine attention",
     ),
     _row(
@@ -178,6 +187,7 @@ VISION: tuple[ZooModel, ...] = (
         "SegformerForSemanticSegmentation",
         {"num_labels": 10},
         image(64, 96),
+        slow=True,
         notes="spatial reduction, multi-scale decoder",
     ),
     _row(
@@ -185,6 +195,7 @@ VISION: tuple[ZooModel, ...] = (
         "ConvNextV2ForImageClassification",
         {"depths": [1, 1, 2, 1], "hidden_sizes": [32, 48, 64, 96], "num_labels": 10},
         image(64, 96),
+        slow=True,
         notes="global response norm",
     ),
     _row("dinov2", "Dinov2ForImageClassification", VIT, image(64, 64), notes="layer scale"),
@@ -203,6 +214,7 @@ VISION: tuple[ZooModel, ...] = (
         VIT,
         image(64, 64),
         use_relative_position_bias=True,
+        slow=True,
         notes="bias table, no key bias",
     ),
     _row(
@@ -218,6 +230,7 @@ VISION: tuple[ZooModel, ...] = (
         "PvtForImageClassification",
         {"image_size": 64, "depths": [1, 1, 1, 1], "num_labels": 10},
         image(64, 64),
+        slow=True,
         notes="spatial reduction",
     ),
     _row(
@@ -225,6 +238,7 @@ VISION: tuple[ZooModel, ...] = (
         "CvtForImageClassification",
         {"depth": [1, 2, 3], "num_labels": 10},
         image(64, 64),
+        slow=True,
         notes="convolutional projections",
     ),
     _row(
@@ -237,6 +251,7 @@ VISION: tuple[ZooModel, ...] = (
             "neck_hidden_sizes": [8, 16, 24, 32, 48, 64, 96],
         },
         image(64, 64),
+        slow=True,
         notes="unfold to patches",
     ),
     _row(
@@ -244,6 +259,7 @@ VISION: tuple[ZooModel, ...] = (
         "FocalNetForImageClassification",
         {"image_size": 64, "embed_dim": 32, "depths": [1, 1, 2, 1], "num_labels": 10},
         image(64, 64),
+        slow=True,
         notes="focal modulation",
     ),
     _row(
@@ -252,14 +268,23 @@ VISION: tuple[ZooModel, ...] = (
         {**VIT, "image_size": [64, 64]},
         image(64, 64),
         num_detection_tokens=10,
+        slow=True,
         notes="detection tokens",
     ),
-    _row("detr", "DetrForObjectDetection", _DETR, _masked_image, notes="queries, frozen norms"),
+    _row(
+        "detr",
+        "DetrForObjectDetection",
+        _DETR,
+        _masked_image,
+        slow=True,
+        notes="queries, frozen norms",
+    ),
     _row(
         "deformable_detr",
         "DeformableDetrForObjectDetection",
         {**_DETR, "backbone_config": _BACKBONE, "num_feature_levels": 3},
         _masked_image,
+        slow=True,
         notes="sampled attention",
     ),
     _row(
@@ -267,6 +292,7 @@ VISION: tuple[ZooModel, ...] = (
         "RTDetrForObjectDetection",
         _RT_DETR,
         image(64, 64),
+        slow=True,
         notes="hybrid encoder, top queries",
     ),
     _row(
@@ -274,9 +300,12 @@ VISION: tuple[ZooModel, ...] = (
         "Mask2FormerForUniversalSegmentation",
         _MASK2FORMER,
         image(64, 64),
+        slow=True,
         notes="masked attention, deformable pixel decoder",
     ),
-    _row("dpt", "DPTForDepthEstimation", _DPT, image(64, 64), notes="reassemble and fuse"),
+    _row(
+        "dpt", "DPTForDepthEstimation", _DPT, image(64, 64), slow=True, notes="reassemble and fuse"
+    ),
     _row(
         "depth_anything",
         "DepthAnythingForDepthEstimation",
@@ -297,6 +326,7 @@ VISION: tuple[ZooModel, ...] = (
             "head_hidden_size": 16,
         },
         image(64, 64),
+        slow=True,
         notes="fused maps, depth head",
     ),
     _row(
@@ -313,6 +343,7 @@ VISION: tuple[ZooModel, ...] = (
             "use_timm_backbone": False,
         },
         image(64, 64),
+        slow=True,
         notes="pyramid pooling, two heads",
     ),
     _row(
@@ -321,6 +352,7 @@ VISION: tuple[ZooModel, ...] = (
         _SAM,
         _points,
         multimask_output=True,
+        slow=True,
         notes="prompt encoder, two-way attention",
     ),
     _row(
@@ -335,6 +367,7 @@ VISION: tuple[ZooModel, ...] = (
             "upscale": 2,
         },
         image(32, 32),
+        slow=True,
         notes="windows, pixel shuffle",
     ),
     _row(
@@ -349,6 +382,7 @@ VISION: tuple[ZooModel, ...] = (
         "TimesformerForVideoClassification",
         {**VIT, "image_size": 32, "num_frames": 4},
         _video,
+        slow=True,
         notes="time then space",
     ),
     _row(
@@ -364,13 +398,16 @@ VISION: tuple[ZooModel, ...] = (
             "use_cache": False,
         },
         lambda rng: {"input_ids": torch.randint(32, (2, 16), generator=rng)},
+        slow=True,
         notes="fused qkv, tokens of pixels",
     ),
 )
 
 VISION_LANGUAGE: tuple[ZooModel, ...] = (
     _row("clip", "CLIPModel", _CLIP, _captioned, notes="two towers, cosine similarity"),
-    _row("siglip", "SiglipModel", _SIGLIP, _captioned, notes="attention pooling, sigmoid"),
+    _row(
+        "siglip", "SiglipModel", _SIGLIP, _captioned, slow=True, notes="attention pooling, sigmoid"
+    ),
     _row(
         "align",
         "AlignModel",
@@ -403,17 +440,23 @@ VISION_LANGUAGE: tuple[ZooModel, ...] = (
             "projection_intermediate_dim": 96,
         },
         _captioned,
+        slow=True,
         notes="patches grouped by attention",
     ),
-    _row("blip", "BlipForConditionalGeneration", _BLIP, _paired, notes="cross-attention"),
+    _row(
+        "blip", "BlipForConditionalGeneration", _BLIP, _paired, slow=True, notes="cross-attention"
+    ),
     _row(
         "git",
         "GitForCausalLM",
         {**ENCODER, "vision_config": VIT, "use_cache": False},
         _paired,
+        slow=True,
         notes="image prefix",
     ),
-    _row("llava", "LlavaForConditionalGeneration", _LLAVA, _prompted, notes="image tokens"),
+    _row(
+        "llava", "LlavaForConditionalGeneration", _LLAVA, _prompted, slow=True, notes="image tokens"
+    ),
     _row(
         "trocr",
         "TrOCRForCausalLM",
@@ -428,6 +471,7 @@ VISION_LANGUAGE: tuple[ZooModel, ...] = (
             "decoder_start_token_id": 0,
         },
         lambda rng: {"input_ids": torch.randint(3, VOCABULARY, (2, 13), generator=rng)},
+        slow=True,
         notes="decoder alone",
     ),
 )
