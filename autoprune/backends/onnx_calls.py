@@ -11,8 +11,9 @@ from onnx import helper, numpy_helper
 
 from autoprune.analysis.experiment import Runner, Sample
 from autoprune.errors import RuleError
-from autoprune.frontends.onnx import TracedOnnx, observe
+from autoprune.frontends.onnx import TracedOnnx
 from autoprune.frontends.onnx_file import session_for
+from autoprune.frontends.onnx_run import observe
 from autoprune.ir.graph import Node, Value
 from autoprune.ops.rule import Resized
 

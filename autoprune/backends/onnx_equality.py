@@ -14,9 +14,10 @@ from autoprune.backends.onnx_cut import cut_model
 from autoprune.backends.onnx_folding import fold, spared_weights
 from autoprune.backends.onnx_tensors import zeroed_model
 from autoprune.errors import NotEqualError
-from autoprune.frontends.onnx import TracedOnnx, observe, with_outputs
+from autoprune.frontends.onnx import TracedOnnx
 from autoprune.frontends.onnx_file import session_for
 from autoprune.frontends.onnx_inputs import probing
+from autoprune.frontends.onnx_run import observe, with_outputs
 from autoprune.frontends.sessions import Feed
 from autoprune.ir.graph import Graph
 from autoprune.ir.group import Group
@@ -29,7 +30,7 @@ SATURATING = {
     "onnx.Softmax", "onnx.LogSoftmax", "onnx.Hardmax", "onnx.Sigmoid", "onnx.HardSigmoid",
     "onnx.Tanh", "onnx.Clip", "onnx.ArgMax", "onnx.ArgMin", "onnx.TopK", "onnx.Cast", "onnx.Equal",
     "onnx.Less", "onnx.Greater", "onnx.LessOrEqual", "onnx.GreaterOrEqual", "onnx.Round",
-    "onnx.NonMaxSuppression", "onnx.QuantizeLinear",
+    "onnx.NonMaxSuppression", "onnx.QuantizeLinear", "onnx.DequantizeLinear",
 }  # fmt: skip
 """Operators after which different numbers may look the same."""
 

@@ -13,9 +13,10 @@ from onnx import helper, numpy_helper
 
 from autoprune.analysis.typing import TypedGraph
 from autoprune.backends.onnx_tensors import Spared, read_tensor, write_tensor, zeroed_model
-from autoprune.frontends.onnx import TracedOnnx, with_outputs
+from autoprune.frontends.onnx import TracedOnnx
 from autoprune.frontends.onnx_file import session_for
 from autoprune.frontends.onnx_inputs import probing
+from autoprune.frontends.onnx_run import with_outputs
 from autoprune.ir.graph import Node, Value
 from autoprune.ir.group import Group, Guarantee
 from autoprune.ir.positions import Kept, kept_masks
@@ -86,15 +87,10 @@ def _constant(traced: TracedOnnx, typed: TypedGraph, node: Node, kept: Kept, x: 
     call = onnx.NodeProto()
     call.CopyFrom(traced.model.graph.node[traced.positions[node.name]])
     del call.input[2:]
+    matrix = read_tensor(traced.model, traced.owners[weight.name], weight.shape)
     tensors = [
-        numpy_helper.from_array(np.ascontiguousarray(x), source.name),
-        numpy_helper.from_array(
-            np.ascontiguousarray(
-                read_tensor(traced.model, traced.owners[weight.name], weight.shape)
-            ),
-            weight.name,
-        ),
-    ]
+        numpy_helper.from_array(x, source.name), numpy_helper.from_array(matrix, weight.name)
+    ]  # fmt: skip
     outputs = [onnx.ValueInfoProto(name=call.output[0])]
     graph = helper.make_graph([call], "constant", [], outputs, tensors)
     model = helper.make_model(

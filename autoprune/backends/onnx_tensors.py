@@ -13,6 +13,7 @@ from onnx import helper, numpy_helper
 
 from autoprune.analysis.typing import TypedGraph
 from autoprune.frontends.onnx import Owner, TracedOnnx, constant_of, fill_of, reads
+from autoprune.ir.graph import Argument
 from autoprune.ir.positions import Kept, cut_array, kept_masks
 
 Array = NDArray[Any]
@@ -39,36 +40,30 @@ def weights(traced: TracedOnnx) -> dict[str, Array]:
         value = parameter.value
         array = read_tensor(traced.model, traced.owners[value.name], value.shape)
         if array.dtype.kind in "iu":
-            array = array.astype(np.float32) - _zero_point(traced, value.name, array)
+            zero = _zero_point(traced, value.name, array)
+            one = np.ones((), np.float32)
+            scale = _of_quantization(traced, value.name, array, _SCALE, one)
+            array = (array.astype(np.float32) - zero) * scale
         elif array.dtype not in (np.float32, np.float64):
             array = array.astype(np.float32)
         found[value.name] = array
     return found
 
 
-def cut_tensors(
-    model: onnx.ModelProto, traced: TracedOnnx, typed: TypedGraph, kept: Kept
-) -> dict[str, tuple[int, ...]]:
+def cut_tensors(model: onnx.ModelProto, traced: TracedOnnx, typed: TypedGraph, kept: Kept) -> None:
     """Cut the tensors of `model`, a copy of the traced one, in place.
 
     Filled tensors are left alone: their shape is an argument like others.
-
-    Returns:
-        The new shape of each tensor that changed, by name.
     """
-    changed: dict[str, tuple[int, ...]] = {}
     for parameter in traced.graph.parameters:
         name = parameter.value.name
         axes = typed.types[name]
-        if all(axis.uids.isdisjoint(kept) for axis in axes):
-            continue
         owner = traced.owners.get(name)
-        if owner is None or owner.kind == "filled":
+        untouched = all(axis.uids.isdisjoint(kept) for axis in axes)
+        if untouched or owner is None or owner.kind == "filled":
             continue
-        array = cut_array(read_tensor(traced.model, owner, parameter.value.shape), axes, kept)
-        write_tensor(model, owner, array)
-        changed[name] = array.shape
-    return changed
+        array = read_tensor(traced.model, owner, parameter.value.shape)
+        write_tensor(model, owner, cut_array(array, axes, kept))
 
 
 Spared = Mapping[str, frozenset[int]]
@@ -101,32 +96,46 @@ def zeroed_model(
     return model
 
 
+_SCALE, _ZERO_POINT = 1, 2
+
+
 def _zero_point(traced: TracedOnnx, name: str, array: Array) -> Array:
     """What stands for zero at each position of a tensor, in its shape and dtype."""
-    zero = np.zeros((), array.dtype)
-    if array.dtype.kind in "iuV":
-        for node in traced.graph.nodes:
-            used = node.arguments.get("input")
-            if node.op == "onnx.DequantizeLinear" and getattr(used, "name", None) == name:
-                position = traced.positions[node.name]
-                inputs = traced.model.graph.node[position].input
-                if len(inputs) > 2 and inputs[2] in traced.owners:
-                    owner = traced.owners[inputs[2]]
-                    zero = read_tensor(traced.model, owner, ())
-                    dim = node.arguments.get("dim")
-                    if zero.ndim == 1 and isinstance(dim, int):
-                        zero = zero.reshape(
-                            [-1 if i == dim % array.ndim else 1 for i in range(array.ndim)]
-                        )
-                break
-    return np.broadcast_to(zero, array.shape)
+    return _of_quantization(traced, name, array, _ZERO_POINT, np.zeros((), array.dtype))
+
+
+def _of_quantization(
+    traced: TracedOnnx, name: str, array: Array, which: int, default: Array
+) -> Array:
+    """Scale or zero point of a tensor that is dequantized, at each of its positions."""
+    found = default
+    for node in traced.graph.nodes if array.dtype.kind in "iuV" else ():
+        used = node.arguments.get("input")
+        if node.op == "onnx.DequantizeLinear" and getattr(used, "name", None) == name:
+            inputs = traced.model.graph.node[traced.positions[node.name]].input
+            if len(inputs) > which and inputs[which] in traced.owners:
+                found = read_tensor(traced.model, traced.owners[inputs[which]], ())
+                found = _along(found, array, node.arguments.get("dim"))
+            break
+    return np.broadcast_to(found, array.shape)
+
+
+def _along(numbers: Array, array: Array, dim: Argument) -> Array:
+    """One number in all, one for each position of a dimension, or one for each block of it."""
+    if numbers.ndim == 1 and isinstance(dim, int):
+        shape = [-1 if i == dim % array.ndim else 1 for i in range(array.ndim)]
+        return numbers.reshape(shape)
+    for i, (n, m) in enumerate(zip(numbers.shape, array.shape, strict=False)):
+        if numbers.ndim == array.ndim and n != m:
+            numbers = numbers.repeat(-(-m // n), axis=i).take(range(m), axis=i)
+    return numbers
 
 
 def write_tensor(model: onnx.ModelProto, owner: Owner, array: Array) -> None:
     """Put an array where a tensor was; a filled one becomes a constant."""
     if owner.kind == "initializer":
         old = model.graph.initializer[owner.position]
-        new = numpy_helper.from_array(np.ascontiguousarray(array), old.name)
+        new = numpy_helper.from_array(array, old.name)
         new.data_type = old.data_type
         new.doc_string = old.doc_string
         old.CopyFrom(new)

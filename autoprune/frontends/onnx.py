@@ -6,7 +6,7 @@ names of ONNX nodes may be missing or repeated.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
@@ -22,25 +22,19 @@ from autoprune.frontends.onnx_file import (
     OnnxFile,
     opset,
     read_onnx,
-    session_for,
     subgraphs,
 )
-from autoprune.frontends.onnx_inputs import candidate_feeds, graph_inputs, is_dynamic
+from autoprune.frontends.onnx_inputs import graph_inputs, is_dynamic
+from autoprune.frontends.onnx_kinds import FLOATS, tensor_kinds
 from autoprune.frontends.onnx_numbers import LARGEST, Numbers, Seen, find_numbers
 from autoprune.frontends.onnx_operators import NORMALIZE, Arguments, Context, signature
 from autoprune.frontends.onnx_origin import modules_of, source_of
+from autoprune.frontends.onnx_run import run_once
 from autoprune.frontends.sessions import Feed
 from autoprune.ir.graph import Argument, Graph, Node, Parameter, Value, verify
 from autoprune.ops.rule import find
 
 _STANDARD = ("", "ai.onnx")
-_FLOATS = ("float64", "float32", "float16", "bfloat16")
-
-_STATE = {
-    "BatchNormalization": (3, 4), "QuantizeLinear": (1, 2), "DequantizeLinear": (1, 2),
-    "QLinearConv": (1, 2, 4, 5, 6, 7), "QLinearMatMul": (1, 2, 4, 5, 6, 7),
-}  # fmt: skip
-"""Inputs that are no weights: running statistics, scales and zero points."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,80 +100,8 @@ def trace(source: str | Path | onnx.ModelProto, example_inputs: Any = None) -> T
         TraceError: if it is no ONNX model, or ONNX Runtime cannot run it on the inputs.
     """
     file = read_onnx(source)
-    feed, seen = _run_once(file.model, example_inputs)
+    feed, seen = run_once(file.model, example_inputs)
     return _Reader(file, feed, seen).read()
-
-
-def _run_once(model: onnx.ModelProto, example_inputs: Any) -> tuple[Feed, dict[str, Seen]]:
-    session = _open(model)
-    problem: Exception | None = None
-    for feed in candidate_feeds(model, example_inputs):
-        try:
-            values = observe(model, feed, session)
-        except Exception as error:
-            problem = problem or error
-        else:
-            seen = {name: _seen(value) for name, value in values.items()}
-            seen.update({name: _seen(array) for name, array in feed.items()})
-            return feed, seen
-    line = (str(problem).strip() or "no message").splitlines()[0]
-    raise TraceError(
-        f"ONNX Runtime cannot run the model on the example inputs: {line}",
-        hint="pass example_inputs={name: array} that it runs on"
-        if example_inputs is None
-        else "run it in onnxruntime.InferenceSession with these inputs until it works",
-    ) from problem
-
-
-def with_outputs(model: onnx.ModelProto, names: Iterable[str]) -> onnx.ModelProto:
-    """A copy of the model with more of its values among its outputs."""
-    full = onnx.ModelProto()
-    full.CopyFrom(model)
-    present = {o.name for o in full.graph.output}
-    for name in dict.fromkeys(names):
-        if name not in present:
-            full.graph.output.append(onnx.ValueInfoProto(name=name))
-    return full
-
-
-def _with_all_outputs(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy of the model with every value that a node computes among its outputs."""
-    return with_outputs(model, (n for node in model.graph.node for n in node.output if n))
-
-
-def _open(model: onnx.ModelProto) -> Any:
-    try:
-        return session_for(_with_all_outputs(model), optimize=False)
-    except Exception as error:
-        line = (str(error).strip() or "no message").splitlines()[0]
-        own = {f.domain for f in model.functions}
-        custom = sorted(
-            f"{n.domain}.{n.op_type}"
-            for n in model.graph.node
-            if n.domain not in (*_STANDARD, "ai.onnx.ml", "com.microsoft", *own)
-        )
-        where = ", ".join(dict.fromkeys(custom))
-        raise TraceError(
-            f"ONNX Runtime cannot load the model: {line}",
-            where=f"operators {where}" if where else None,
-            hint="models with custom operators cannot be run, and so not be checked"
-            if where
-            else "check it with onnx.checker.check_model",
-        ) from error
-
-
-def observe(model: onnx.ModelProto, feed: Feed, session: Any = None) -> dict[str, Any]:
-    """Every value of the main graph on the given inputs, by name."""
-    session = session or session_for(_with_all_outputs(model), optimize=False)
-    names = [o.name for o in session.get_outputs()]
-    return dict(zip(names, session.run(names, dict(feed)), strict=True))
-
-
-def _seen(value: Any) -> Seen:
-    if not isinstance(value, np.ndarray):
-        return Seen((), "sequence", None)
-    keep = value.size <= (LARGEST if value.dtype.kind in "iub" else 64)
-    return Seen(value.shape, value.dtype.name, value if keep else None)
 
 
 @dataclass
@@ -201,7 +123,7 @@ class _Reader:
         tensors = self._constants(model.graph)
         self.numbers = find_numbers(model, self.seen, tensors)
         self._fill(model.graph)
-        kinds = _kinds(model.graph, self.owners, self.seen, tensors)
+        kinds = tensor_kinds(model.graph, self.owners, self.seen, tensors)
         self.kinds = kinds
         inputs = tuple(self._define(i.name) for i in graph_inputs(model))
         for position, node in enumerate(model.graph.node):
@@ -239,7 +161,7 @@ class _Reader:
             if node.op_type == "ConstantOfShape" and node.input[0] in self.owners:
                 value = self.seen[node.output[0]]
                 number = fill_of(node)
-                if value.dtype in _FLOATS and prod(value.shape) > 1 and number.any():
+                if value.dtype in FLOATS and prod(value.shape) > 1 and number.any():
                     self.owners[node.output[0]] = Owner("filled", i)
 
     def _define(self, name: str) -> Value:
@@ -414,41 +336,3 @@ def _plain(value: Any) -> Argument:
     if isinstance(value, list | tuple):
         return tuple(_plain(v) for v in value)
     return value  # type: ignore[no-any-return]
-
-
-def _kinds(
-    graph: onnx.GraphProto,
-    owners: Mapping[str, Owner],
-    seen: Mapping[str, Seen],
-    tensors: Mapping[str, NDArray[Any]],
-) -> dict[str, Literal["parameter", "buffer", "constant"]]:
-    """Which tensors of the model are trained."""
-    kinds: dict[str, Literal["parameter", "buffer", "constant"]] = {}
-    weighed, state, quantized = set[str](), set[str](), set[str]()
-    for node in graph.node:
-        for i, name in enumerate(node.input):
-            if i in _STATE.get(node.op_type, ()):
-                state.add(name)
-            elif node.op_type in _WEIGHTED and i:
-                weighed.add(name)
-            if node.op_type == "DequantizeLinear" and i == 0:
-                quantized.add(name)
-    for name in owners:
-        if name in state:
-            kinds[name] = "buffer"
-        elif name in quantized:
-            kinds[name] = "parameter"
-        elif seen[name].dtype not in _FLOATS or (seen[name].shape == () and name not in weighed):
-            kinds[name] = "constant"
-        elif name in weighed or name not in tensors or not np.isinf(tensors[name]).any():
-            kinds[name] = "parameter"
-        else:
-            kinds[name] = "constant"  # a mask
-    return kinds
-
-
-_WEIGHTED = {
-    "Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "LayerNormalization",
-    "InstanceNormalization", "GroupNormalization", "RMSNormalization", "LSTM", "GRU", "RNN",
-}  # fmt: skip
-"""Operators whose inputs after the first are weights; an infinity there is a mistake."""

@@ -448,6 +448,9 @@ INDEXING = [
     tokens("one channel more", lambda b, x: str(b.node("Concat", x, b.node(
         "Gather", x, b.ints(2), axis=2), axis=2)),
         {"a.weight:1/0[2]": Z, "a.weight:1/1[3]": Z}, out=7, covers="Gather"),
+    tokens("one channel", lambda b, x: str(b.node("Mul", x, b.node("Unsqueeze", b.node(
+        "Gather", x, b.scalar(4, "int64"), axis=2), b.ints(2)))),
+        {"a.weight:1[4]": Z}, covers="Gather"),
     tokens("a run of channels", lambda b, x: str(b.node("Gather", x, b.ints(2, 3, 4, 5), axis=2)),
            {"a.weight:1/0[2]": Z, "a.weight:1/1[4]": Z}, out=4, covers="Gather"),
     tokens("channels out of order", lambda b, x: str(b.node("Gather", x, b.ints(2, 0), axis=2)), {},

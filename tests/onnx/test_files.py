@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper
 
 import autoprune as ap
-from autoprune.backends import onnx_write
+from autoprune.backends import onnx_cut, onnx_tensors, onnx_write
 from autoprune.backends.onnx_equality import difference, outputs
 from autoprune.frontends import onnx_file
 from tests.onnx.build import Builder
@@ -271,3 +271,19 @@ def test_torch_is_not_needed(tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "small.onnx").stat().st_size < (tmp_path / "net.onnx").stat().st_size
+
+
+def test_a_wrong_cut_is_found_and_named(monkeypatch):
+    right = onnx_tensors.cut_array
+    monkeypatch.setattr(onnx_tensors, "cut_array", lambda *given: right(*given)[::-1])
+    with pytest.raises(ap.NotEqualError, match=r"differs from the zeroed one(.|\n)*onnx.Conv"):
+        ap.prune(network(), X, channels=0.5, ignore="z.*")
+
+
+def test_a_cut_that_does_not_run_is_found(monkeypatch):
+    b = Builder()
+    x = b.linear("a", b.input("x", (2, 4, 3)), 3, 6)
+    x = b.node("Relu", b.node("Reshape", x, b.ints(8, 6)))
+    monkeypatch.setattr(onnx_cut, "resized_calls", lambda *given: {})
+    with pytest.raises(ap.NotEqualError, match="does not run"):
+        ap.prune(b.model(b.linear("z", x, 6, 2)), channels=0.5, multiple_of=1)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-Z, M, C, A = "zero-invariant", "masked", "compensated", "approximate"
+Z, FOLDED, M, C, A = "zero-invariant", "folded", "masked", "compensated", "approximate"
 
 aten = torch.ops.aten
 

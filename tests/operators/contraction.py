@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tests.operators.case import A, C, Case, M, Z, aten, free
+from tests.operators.case import FOLDED, A, C, Case, M, Z, aten, free
 
 SPACE = {1: (6,), 2: (6, 6), 3: (4, 4, 4)}
 CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
@@ -124,7 +124,7 @@ CONVOLUTIONS = (
         2,
         last=4,
         act=torch.sigmoid,
-        groups={"a.weight:0[6]": M, "b.weight:0[4]": Z},
+        groups={"a.weight:0[6]": FOLDED, "b.weight:0[4]": Z},
     ),
     _conv(
         "depthwise after what is not zero",
@@ -140,7 +140,7 @@ CONVOLUTIONS = (
         first=8,
         last=8,
         act=torch.sigmoid,
-        groups={"a.weight:0/0[2]": Z, "a.weight:0/1[4]": M, "b.weight:0/1[4]": Z},
+        groups={"a.weight:0/0[2]": Z, "a.weight:0/1[4]": FOLDED, "b.weight:0/1[4]": Z},
     ),
     Case(
         "aten.convolution",

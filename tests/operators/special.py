@@ -3,10 +3,9 @@
 import torch
 from torch import nn
 
-from tests.operators.case import A, Case, M, Z, aten, chain, opaque
+from tests.operators.case import FOLDED, A, Case, M, Z, aten, chain, opaque
 
 DOUBLE = torch.float64
-FOLDED = "folded"
 
 
 def _all(text, guarantee, before=lambda x: x):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache, partial
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from torch.utils import _pytree as pytree
 from autoprune.analysis.conformance import faults
 from autoprune.analysis.experiment import Sample
 from autoprune.analysis.groups import Groups, find_groups
+from autoprune.analysis.nesting import outer_leaves
 from autoprune.analysis.typing import TypedGraph, infer
 from autoprune.backends.calls import sample_calls
 from autoprune.backends.equality import cut_error, difference
@@ -19,6 +21,7 @@ from autoprune.frontends.torch import Traced, trace
 from autoprune.ir.group import Guarantee
 from autoprune.ops.rule import _OPERATORS, find
 from autoprune.testing.networks import kept_units, removals, spared_in, zeroed
+from tests.nesting.choices import random_choices
 from tests.operators.case import Case, Net
 from tests.operators.cases import CASES
 from tests.tolerance import DIFFERENT, ROUNDING_DOUBLE
@@ -117,6 +120,18 @@ def test_cut_equals_zeroed(name):
     if not case.weaker:
         approximate = {g.leaf.uid for g in found if not g.guarantee.exact}
         assert approximate == differed, "a group called approximate is exact"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_cut_per_outer_unit_equals_zeroed(name):
+    """What the rule says of the axes it mixes: heads, say, may then keep units of their own."""
+    case, _, traced, typed, found = analysed(name)
+    groups = {g.leaf.uid: g for g in found if g.guarantee.exact}
+    outers = outer_leaves(typed, groups)
+    for seed in case.seeds if outers else ():
+        kept = random_choices(np.random.default_rng(seed), groups, outers)
+        error, _ = cut_error(traced, typed, groups, kept)
+        assert error <= ROUNDING_DOUBLE
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -51,7 +51,7 @@ MONAI: tuple[ZooModel, ...] = (
     _row(
         "swin_unetr",
         "SwinUNETR",
-        (64, 64, 64),
+        (64, 32, 32),
         **_VOLUME,
         feature_size=12,
         depths=(1, 1, 1, 1),

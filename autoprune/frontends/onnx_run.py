@@ -1,0 +1,94 @@
+"""Running an ONNX model on example inputs, with a look at what it computes on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import onnx
+
+from autoprune.errors import TraceError
+from autoprune.frontends.onnx_file import session_for
+from autoprune.frontends.onnx_inputs import candidate_feeds
+from autoprune.frontends.onnx_numbers import LARGEST, SMALL, Seen
+from autoprune.frontends.sessions import Feed
+
+_KNOWN_DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
+
+
+def run_once(model: onnx.ModelProto, example_inputs: Any) -> tuple[Feed, dict[str, Seen]]:
+    """The inputs that the model ran on, and what every value was.
+
+    Raises:
+        TraceError: if ONNX Runtime cannot load it, or not run it on the inputs.
+    """
+    session = _open(model)
+    problem: Exception | None = None
+    for feed in candidate_feeds(model, example_inputs):
+        try:
+            values = observe(model, feed, session)
+        except Exception as error:
+            problem = problem or error
+        else:
+            seen = {name: _seen(value) for name, value in values.items()}
+            seen.update({name: _seen(array) for name, array in feed.items()})
+            return feed, seen
+    line = (str(problem).strip() or "no message").splitlines()[0]
+    raise TraceError(
+        f"ONNX Runtime cannot run the model on the example inputs: {line}",
+        hint="pass example_inputs={name: array} that it runs on"
+        if example_inputs is None
+        else "run it in onnxruntime.InferenceSession with these inputs until it works",
+    ) from problem
+
+
+def with_outputs(model: onnx.ModelProto, names: Iterable[str]) -> onnx.ModelProto:
+    """A copy of the model with more of its values among its outputs."""
+    full = onnx.ModelProto()
+    full.CopyFrom(model)
+    present = {o.name for o in full.graph.output}
+    for name in dict.fromkeys(names):
+        if name not in present:
+            full.graph.output.append(onnx.ValueInfoProto(name=name))
+    return full
+
+
+def _with_all_outputs(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of the model with every value that a node computes among its outputs."""
+    return with_outputs(model, (n for node in model.graph.node for n in node.output if n))
+
+
+def _open(model: onnx.ModelProto) -> Any:
+    try:
+        return session_for(_with_all_outputs(model), optimize=False)
+    except Exception as error:
+        line = (str(error).strip() or "no message").splitlines()[0]
+        own = {f.domain for f in model.functions}
+        custom = sorted(
+            f"{n.domain}.{n.op_type}"
+            for n in model.graph.node
+            if n.domain not in (*_KNOWN_DOMAINS, *own)
+        )
+        where = ", ".join(dict.fromkeys(custom))
+        raise TraceError(
+            f"ONNX Runtime cannot load the model: {line}",
+            where=f"operators {where}" if where else None,
+            hint="models with custom operators cannot be run, and so not be checked"
+            if where
+            else "check it with onnx.checker.check_model",
+        ) from error
+
+
+def observe(model: onnx.ModelProto, feed: Feed, session: Any = None) -> dict[str, Any]:
+    """Every value of the main graph on the given inputs, by name."""
+    session = session or session_for(_with_all_outputs(model), optimize=False)
+    names = [o.name for o in session.get_outputs()]
+    return dict(zip(names, session.run(names, dict(feed)), strict=True))
+
+
+def _seen(value: Any) -> Seen:
+    if not isinstance(value, np.ndarray):
+        return Seen((), "sequence", None)
+    keep = value.size <= (LARGEST if value.dtype.kind in "iub" else SMALL)
+    return Seen(value.shape, value.dtype.name, value if keep else None)
