@@ -209,7 +209,7 @@ def allowed_groups(
             reasons[group.leaf.uid] = f"left alone: {group.reason}"
         else:
             allowed.append(group)
-    if options.uniform:
+    if options.uniform or options.keep_config:
         allowed = _with_their_roles(analysis.found, allowed, reasons)
     return allowed, reasons
 
@@ -267,7 +267,7 @@ def choose(
         )
         for group in allowed
     ]
-    if options.uniform:
+    if options.uniform or options.keep_config:
         ties.extend(same_roles(allowed))
     cost = analysis.costs.flops if name == "flops" else analysis.costs.params
     axes = [axis for parameter in weights for axis in types[parameter]]

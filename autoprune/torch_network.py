@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -40,6 +39,7 @@ from autoprune.ir.group import Group, Guarantee
 from autoprune.ir.plan import Plan
 from autoprune.ir.positions import Kept
 from autoprune.passes.criteria import Array
+from autoprune.passes.roles import role
 from autoprune.pipeline import (
     Analysis,
     Options,
@@ -111,11 +111,11 @@ def _roles(
     Groups whose sizes the model's code states only once share a role.
     """
     roles = UnionFind(g.leaf.uid for g in groups)
-    by_role: dict[tuple[str, Guarantee], int] = {}
+    by_role: dict[tuple[object, Guarantee], int] = {}
     for group in groups:
         uid = group.leaf.uid
-        role = (re.sub(r"\b\d+\.", "#.", group.name), group.guarantee)
-        roles.union(by_role.setdefault(role, uid), uid)
+        key = (role(group.name, group.units), group.guarantee)
+        roles.union(by_role.setdefault(key, uid), uid)
     for tie in ties:
         roles.union(*tie)
     return sorted(

@@ -55,7 +55,7 @@ autoprune on the models of the zoo: seconds of processor time, one thread, both 
 """
 
 COLUMNS = """
-| model | nodes | export | analysis | its graph | ratio | analysis + cut | its pruner + step | ratio |
+| model | nodes | export | analysis | its graph | ratio | cut | its pruner + step | ratio |
 |---|---|---|---|---|---|---|---|---|
 """
 

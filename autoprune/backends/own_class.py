@@ -38,6 +38,9 @@ from autoprune.ir.positions import Kept
 ATTEMPTS = 16
 """Most readings of ambiguous attributes that are tried."""
 
+PATIENCE = 3
+"""Most candidates with other numbers whose calls are compared; each is exported for that."""
+
 
 @dataclass(frozen=True)
 class Cut:
@@ -68,6 +71,7 @@ def in_own_class(model: nn.Module, cut: Cut, network: nn.Module) -> tuple[nn.Mod
         Inexpressible: with the first objection, if there is one to every candidate.
     """
     judge = Judge(cut, run(network, cut.traced.inputs))
+    judge.check_norms()
     first = ""
     for attributes in islice(attribute_readings(model, cut.typed, cut.kept), ATTEMPTS):
         try:
@@ -119,6 +123,7 @@ def _objection(model: nn.Module, cut: Cut, *, configured: bool) -> str:
     judge = Judge(cut, run(network, cut.traced.inputs))
     first = ""
     try:
+        judge.check_norms()
         for attributes in islice(attribute_readings(model, cut.typed, cut.kept), ATTEMPTS):
             try:
                 plan = make_plan(cut.typed, cut.names, cut.kept, attributes)
@@ -153,6 +158,8 @@ def _candidate(
     except PlanError as error:
         raise Inexpressible(f"{error.what} ({error.where})") from error
     gap = judge.gap(candidate)
+    if gap > judge.tolerance:
+        judge.lose_patience(gap)
     found = judge.compare(candidate)
     explained: frozenset[str] = frozenset()
     if found.discrepancies and not found.problem:
@@ -172,8 +179,12 @@ def _candidate(
     if found.problem or left:
         raise Inexpressible(f"its forward is not the cut graph: {found.problem or left[0]}")
     if gap > judge.tolerance:
-        raise Inexpressible(f"its forward computes something else (relative difference {gap:.1e})")
+        raise _differs(gap)
     return candidate, plan
+
+
+def _differs(gap: float) -> Inexpressible:
+    return Inexpressible(f"its forward computes something else (relative difference {gap:.1e})")
 
 
 class Judge:
@@ -189,6 +200,31 @@ class Judge:
         self.expected = expected
         self.tolerance = tolerance(expected)
         self.calls = resized_calls(cut.typed, cut.kept)
+        self._patience = PATIENCE
+
+    def check_norms(self) -> None:
+        """Notice early what no attribute changes.
+
+        Raises:
+            Inexpressible: if a norm of the cut graph is over a share of its positions.
+        """
+        for node in self.cut.typed.graph.nodes:
+            call = self.calls.get(node.name)
+            if call is not None and call.share != 1.0:
+                raise Inexpressible(
+                    "its forward has no mean and variance of the uncut axis in "
+                    f"{node.op} ({node.source or node.name})"
+                )
+
+    def lose_patience(self, gap: float) -> None:
+        """Count a candidate whose numbers differ: few are worth comparing call by call.
+
+        Raises:
+            Inexpressible: if there were too many.
+        """
+        if not self._patience:
+            raise _differs(gap)
+        self._patience -= 1
 
     def gap(self, candidate: nn.Module) -> float:
         """Relative difference between the outputs.

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 import torch
+from networkx.utils import UnionFind
 from torch import fx, nn
 from torch.utils import _pytree as pytree
 
@@ -22,7 +23,7 @@ from autoprune.frontends.torch import Traced
 from autoprune.ir.axes import Axis
 from autoprune.ir.graph import Argument, Node, Parameter, Value
 from autoprune.ir.positions import Kept, cut_steps, kept_masks
-from autoprune.ops.rule import Resized, Scaled
+from autoprune.ops.rule import Resized, Scaled, find, writes_in_place
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -203,8 +204,29 @@ class _Rewriter:
         for node in self.nodes:
             if node.name in calls:
                 self._rewrite(self.fx[node.name], calls[node.name])
+        self._allow_copies()
         self.module.graph.lint()
         self.module.recompile()
+
+    def _allow_copies(self) -> None:
+        """Axes that shrink to one position change strides, so that some views become impossible.
+
+        Views of memory that is written to stay views.
+        """
+        memory = UnionFind(v.name for node in self.nodes for v in (*node.inputs, *node.outputs))
+        written: list[str] = []
+        for node in self.nodes:
+            operator = find(node.op)
+            if node.inputs and (writes_in_place(node.op) or (operator and operator.aliases)):
+                memory.union(*(v.name for v in (node.inputs[0], *node.outputs)))
+            if node.inputs and writes_in_place(node.op):
+                written.append(node.inputs[0].name)
+        shared = {memory[name] for name in written}
+        for node in self.nodes:
+            n = self.fx[node.name]
+            is_view = n.target is torch.ops.aten.view.default
+            if is_view and memory[node.outputs[0].name] not in shared:
+                n.target = torch.ops.aten.reshape.default
 
     def _rewrite(self, n: fx.Node, call: Resized) -> None:
         with self.module.graph.inserting_before(n):

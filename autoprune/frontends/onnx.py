@@ -141,6 +141,9 @@ class _Reader:
     def _constants(self, graph: onnx.GraphProto) -> dict[str, NDArray[Any]]:
         """Note the owner of every tensor that stands in the model, and what it is."""
         tensors: dict[str, NDArray[Any]] = {}
+        for sparse in graph.sparse_initializer:
+            dtype = helper.tensor_dtype_to_np_dtype(sparse.values.data_type).name
+            self.seen[sparse.values.name] = Seen(tuple(sparse.dims), dtype, None)
         for i, tensor in enumerate(graph.initializer):
             self.owners[tensor.name] = Owner("initializer", i)
             tensors[tensor.name] = numpy_helper.to_array(tensor)
@@ -174,10 +177,11 @@ class _Reader:
         """The value of that name; tensors of the model and numbers are defined on first use."""
         if name in self.values:
             return self.values[name]
-        if name not in self.owners and name not in self.numbers.computed:
+        sparse = {t.values.name for t in self.file.model.graph.sparse_initializer}
+        if name not in self.owners and name not in self.numbers.computed and name not in sparse:
             raise TraceError("a value is used and never computed", where=f"value {name}")
         value = self._define(name)
-        if name in self.numbers.sized:
+        if name in self.numbers.sized or name in sparse:
             # What is computed from sizes keeps its own, and depends on nothing else.
             self.nodes.append(Node(name, "onnx.Shape", {}, (value,)))
         else:

@@ -97,7 +97,7 @@ def trace(model: nn.Module, example_inputs: Any, *, dynamic_shapes: Any = None) 
 
 
 def _check_names(model: nn.Module) -> None:
-    """Names at the top of a model become attributes of the exported graph module, which has some."""
+    """Names at the top of a model become attributes of a graph module, which has some itself."""
     own = (*model._modules, *model._parameters, *model._buffers)
     for name in own:
         if isinstance(getattr(fx.GraphModule, name, None), property):

@@ -185,9 +185,7 @@ def _bitwise(op: str) -> Op:
 
 def _shift(b: Builder, x: str) -> str:
     number = b.node("Cast", b.node("Abs", b.node("Mul", x, b.scalar(5))), to=13)
-    return str(
-        b.node("Cast", b.node("BitShift", number, number, direction="LEFT"), to=1)
-    )
+    return str(b.node("Cast", b.node("BitShift", number, number, direction="LEFT"), to=1))
 
 
 PAIRS = [
@@ -486,9 +484,7 @@ def _integer_weight(b: Builder) -> str:
 
 def _in_blocks(b: Builder, x: str) -> str:
     integers = b.tensor("b.integers", b.rng.integers(-90, 90, (6, 4)).astype(np.int8))
-    weight = b.node(
-        "DequantizeLinear", integers, b.positive("b.scale", 3, 4), axis=0, block_size=2
-    )
+    weight = b.node("DequantizeLinear", integers, b.positive("b.scale", 3, 4), axis=0, block_size=2)
     return str(b.node("MatMul", x, weight))
 
 

@@ -287,3 +287,19 @@ def test_a_cut_that_does_not_run_is_found(monkeypatch):
     monkeypatch.setattr(onnx_cut, "resized_calls", lambda *given: {})
     with pytest.raises(ap.NotEqualError, match="does not run"):
         ap.prune(b.model(b.linear("z", x, 6, 2)), channels=0.5, multiple_of=1)
+
+
+def test_sparse_tensors_keep_their_size():
+    b = Builder()
+    x = b.node("Relu", b.linear("a", b.input("x", (5, 3)), 3, 6))
+    model = b.model(b.node("MatMul", b.linear("h", x, 6, 4), "sparse"))
+    model.graph.sparse_initializer.append(
+        helper.make_sparse_tensor(
+            helper.make_tensor("sparse", TensorProto.FLOAT, [2], [1.0, 2.0]),
+            helper.make_tensor("indices", TensorProto.INT64, [2], [0, 5]),
+            [4, 2],
+        )
+    )
+    result = ap.prune(model, channels=0.5, multiple_of=1)
+    assert [row.name for row in result.report.groups] == ["a.weight:1"]
+    assert result.report.error < CUT

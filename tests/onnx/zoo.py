@@ -169,12 +169,16 @@ def examine(name: str, path: Path, inputs: Any = None, seed: int = 0) -> Examina
         opset=max(o.version for o in result.model.opset_import if o.domain in ("", "ai.onnx")),
         nodes=len(result.model.graph.node),
         groups=groups,
-        params=report.after.params / max(1, report.before.params),
-        flops=report.after.flops / max(1, report.before.flops),
+        params=_share(report.after.params, report.before.params),
+        flops=_share(report.after.flops, report.before.flops),
         error=report.error,
         seconds=report.analysis_seconds,
         pinned_by=tuple(u.name for u in report.unknown_operators),
     )
+
+
+def _share(after: int, before: int) -> float:
+    return after / before if before else 1.0
 
 
 def export(name: str, folder: Path) -> Path:
