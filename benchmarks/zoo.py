@@ -1,13 +1,18 @@
-"""Examine every model of the zoo, write docs/zoo.md and what tests/zoo expects.
+"""Examine the models of the zoo, write docs/zoo.md and what tests/zoo expects.
 
-    python benchmarks/zoo.py                 # all models
-    python benchmarks/zoo.py tv_ hf_bert     # those whose names begin so, without writing files
+    python benchmarks/zoo.py                    # all models
+    python benchmarks/zoo.py tv_ hf_bert        # those whose names begin so
+    python benchmarks/zoo.py --missing          # those without a result, to go on after a stop
+    python benchmarks/zoo.py --seeds 1 --no-files   # a quick look
 
-A model that fails is a row of the table too, and the exit status is 1.
+Results are kept in benchmarks/results/zoo.json, row by row as they come; the table is made of
+those. A model that fails is a row of the table too, and the exit status is 1.
 """
 
 from __future__ import annotations
 
+import argparse
+import dataclasses
 import gc
 import json
 import logging
@@ -18,6 +23,7 @@ import traceback
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -34,7 +40,7 @@ from tests.zoo.examine import Examination, examine  # noqa: E402
 from tests.zoo.models import SOURCES, ZOO, ZooModel, get  # noqa: E402
 
 EXPECTED = ROOT / "tests" / "zoo" / "expected.json"
-SEEDS = (0, 1, 2)
+RESULTS = ROOT / "benchmarks" / "results" / "zoo.json"
 PROCESSES = 2
 ROWS_PER_PROCESS = 20
 """Then a fresh one takes over: exporters and caches hold on to memory."""
@@ -42,21 +48,23 @@ ROWS_PER_PROCESS = 20
 HEADER = """# The zoo
 
 Every model is exported, and half of the units of every exact group are chosen at random and cut,
-three times over; the cut network is compared with the network in which the same units are zeroed.
-The result is deep-copied, trained for a step, saved and loaded, pruned once more, and exported to
-ONNX, where ONNX Runtime must agree with torch. Weights are random, widths and images are small.
-Written by `make zoo`.
+once for each seed; the cut network is compared with the network in which the same units are zeroed.
+The first seed keeps the class of the model where possible, the others cut every exact group.
+The result is deep-copied, trained for a step, pruned once more, and, where the column ONNX says
+something, saved and loaded and exported to ONNX, where ONNX Runtime must agree with torch. Weights
+are random, widths and images are small. Written by `make zoo` (`python benchmarks/zoo.py`), which
+keeps what it finds in benchmarks/results/zoo.json.
 
-* groups: z zero-invariant, m masked, c compensated, a approximate (these are not cut here);
+* groups: z zero-invariant, f folded, m masked, c compensated, a approximate (not cut here);
 * prunable: share of the parameters that goes if a single unit of every exact group stays;
 * params, FLOPs: share that stays when half of every exact group goes;
 * error: largest relative difference between cut and zeroed outputs (float32);
-* analysis: seconds of processor time on one core, after the export.
+* seconds: processor time of the analysis on one core, after the export.
 """
 
 COLUMNS = """
-| model | construction | groups | prunable | params | FLOPs | error | analysis (s) | result |
-|---|---|---|---|---|---|---|---|---|
+| model | construction | groups | prunable | params | FLOPs | seeds | error | ONNX | seconds | result |
+|---|---|---|---|---|---|---|---|---|---|---|
 """
 
 Answer = Examination | str
@@ -64,27 +72,73 @@ Answer = Examination | str
 
 def main() -> int:
     """Examine the models named on the command line, or all of them."""
-    prefixes = tuple(sys.argv[1:])
-    names = [row.name for row in ZOO if not prefixes or row.name.startswith(prefixes)]
-    answers = dict(track(_answers(names), "pruning the zoo", total=len(names)))
-    text = page(answers)
-    if prefixes:
-        print(text)
-    else:
-        for loss in losses(answers, json.loads(EXPECTED.read_text())):
+    asked = arguments()
+    known = read_results()
+    names = [
+        row.name
+        for row in ZOO
+        if (not asked.names or row.name.startswith(tuple(asked.names)))
+        and not (asked.missing and isinstance(known.get(row.name), Examination))
+    ]
+    how = (tuple(range(asked.seeds)), not asked.no_files)
+    failed = {}
+    for name, answer in track(_answers(names, how), "pruning the zoo", total=len(names)):
+        for loss in losses({name: answer}, json.loads(EXPECTED.read_text())):
             print(f"LESS {loss}")
-        (ROOT / "docs" / "zoo.md").write_text(text)
-        write_expected(EXPECTED, answers)
-    failed = [name for name in names if isinstance(answers[name], str)]
-    for name in failed:
-        print(f"FAILED {name}: {answers[name]}")
+        if isinstance(answer, str):
+            failed[name] = answer
+        known[name] = answer
+        write_results(known)
+    (ROOT / "docs" / "zoo.md").write_text(page(known))
+    write_expected(EXPECTED, known)
+    for name, answer in failed.items():
+        print(f"FAILED {name}: {answer}")
     return 1 if failed else 0
 
 
-def _answers(names: list[str]) -> Iterable[tuple[str, Answer]]:
+def arguments() -> argparse.Namespace:
+    """What the command line asks for."""
+    parser = argparse.ArgumentParser(description="Examine the models of the zoo.")
+    parser.add_argument("names", nargs="*", help="how the names of the models begin")
+    parser.add_argument("--missing", action="store_true", help="only models without a result")
+    parser.add_argument("--seeds", type=int, default=3, help="random choices for each model")
+    parser.add_argument("--no-files", action="store_true", help="neither save nor export")
+    return parser.parse_args()
+
+
+def read_results() -> dict[str, Answer]:
+    """Results of models that are still in the zoo, in its order."""
+    if not RESULTS.exists():
+        return {}
+    stored = json.loads(RESULTS.read_text())
+    return {
+        row.name: stored[row.name]
+        if isinstance(stored[row.name], str)
+        else Examination(**stored[row.name])
+        for row in ZOO
+        if row.name in stored
+    }
+
+
+def write_results(answers: Mapping[str, Answer]) -> None:
+    """All results, one a line."""
+    rows = (
+        f"{json.dumps(row.name)}: "
+        + json.dumps(a if isinstance(a := answers[row.name], str) else dataclasses.asdict(a))
+        for row in ZOO
+        if row.name in answers
+    )
+    RESULTS.write_text("{\n" + ",\n".join(rows) + "\n}\n")
+
+
+How = tuple[tuple[int, ...], bool]
+"""Seeds, and whether files are written."""
+
+
+def _answers(names: list[str], how: How) -> Iterable[tuple[str, Answer]]:
     context = multiprocessing.get_context("spawn")
     with context.Pool(PROCESSES, _be_quiet, maxtasksperchild=ROWS_PER_PROCESS) as pool:
-        yield from pool.imap_unordered(_answer, names)
+        yield from pool.imap_unordered(partial(_answer, how), names)
 
 
 def _be_quiet() -> None:
@@ -96,9 +150,10 @@ def _be_quiet() -> None:
     logging.disable(logging.WARNING)
 
 
-def _answer(name: str) -> tuple[str, Answer]:
+def _answer(how: How, name: str) -> tuple[str, Answer]:
+    seeds, files = how
     try:
-        return name, examine(get(name), SEEDS, files=True)
+        return name, examine(get(name), seeds, files=files)
     except Exception as error:
         print(f"\n{name}\n{traceback.format_exc()}", file=sys.stderr)
         lines = str(error).strip().splitlines()
@@ -145,13 +200,14 @@ def page(answers: Mapping[str, Answer]) -> str:
 def line(row: ZooModel, answer: Answer) -> str:
     """One row of the table."""
     if isinstance(answer, str):
-        return f"| {row.name} | {row.notes} | FAILED: {cell(answer)} | | | | | | |\n"
+        return f"| {row.name} | {row.notes} | FAILED: {cell(answer)} | | | | | | | | |\n"
     e = answer
     groups = " ".join(f"{count}{guarantee[0]}" for guarantee, count in sorted(e.groups.items()))
+    onnx = e.onnx if e.onnx in ("equal", "") else "no"
     result = e.module if not e.reason else f"{e.module}: {cell(e.reason)}"
     return (
         f"| {e.name} | {row.notes} | {groups or '-'} | {e.prunable:.0%} | {e.params:.0%} "
-        f"| {e.flops:.0%} | {e.error:.0e} | {e.seconds:.3f} | {result} |\n"
+        f"| {e.flops:.0%} | {e.seeds} | {e.error:.0e} | {onnx} | {e.seconds:.3f} | {result} |\n"
     )
 
 

@@ -35,6 +35,7 @@ class Examination:
         params: share of parameters kept, half of the units of every group gone.
         flops: share of FLOPs kept, likewise.
         error: largest relative difference between the cut and the zeroed network.
+        seeds: random choices of units that were tried.
         seconds: processor time of the analysis, after export.
         module: `same class` or `GraphModule`.
         reason: why a GraphModule.
@@ -48,6 +49,7 @@ class Examination:
     params: float
     flops: float
     error: float
+    seeds: int
     seconds: float
     module: str
     reason: str
@@ -95,6 +97,7 @@ def examine(row: ZooModel, seeds: Sequence[int] = (0,), *, files: bool = False) 
         params=report.after.params / params,
         flops=report.after.flops / max(1, report.before.flops),
         error=max(errors),
+        seeds=len(seeds),
         seconds=report.analysis_seconds,
         module=report.module,
         reason=report.module_reason,
