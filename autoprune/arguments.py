@@ -152,6 +152,23 @@ def _prune_parser(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="also prune where the function changes; the report gives the error",
     )
+    add(
+        "--uniform",
+        action="store_true",
+        help="keep the same numbers of units in all repeated layers, as programs that serve "
+        "language models expect",
+    )
+    add(
+        "--no-per-outer",
+        action="store_false",
+        dest="per_outer",
+        help="keep the same units in every head, not the best of each",
+    )
+    add(
+        "--keep-config",
+        action="store_true",
+        help="prune only what the model's configuration object can describe",
+    )
     add("--seed", type=int, default=0, help="for --criterion random (default: 0)")
     add("--plan", type=Path, metavar="JSON", help="write which units are kept to this file")
     add("--no-latency", action="store_true", help="do not measure latency in ONNX Runtime")

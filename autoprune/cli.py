@@ -178,9 +178,12 @@ def _pruned(model: nn.Module | Path, example: Any, options: argparse.Namespace) 
             approximate=options.approximate,
             min_units=options.min_units,
             allocation="global" if options.everywhere else "uniform",
+            keep_config=options.keep_config,
             dynamic_shapes=_dynamic(options),
             strict=options.strict,
             probe=options.probe,
+            per_outer=options.per_outer,
+            uniform=options.uniform,
         ),
     )  # fmt: skip
 

@@ -57,7 +57,7 @@ class Options:
             relative to the mean of their group, wherever they are.
         keep_class: return a network of the model's own class where possible, otherwise a
             GraphModule. Groups that its forward cannot follow are left alone, unless that is
-            more than half of the reduction.
+            more than three quarters of the reduction.
         keep_config: also leave alone what the model's configuration object cannot describe, so
             that `save_pretrained` and `from_pretrained` work; layers shrink alike.
         dynamic_shapes: None, `"batch"`, or what `torch.export.export` takes.

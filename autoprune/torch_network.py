@@ -54,6 +54,10 @@ from autoprune.report import Report
 from autoprune.torch_result import TorchResult
 
 
+FAIR_PART = 0.25
+"""Share of the reduction that a result of the model's own class has to reach."""
+
+
 def prune(model: nn.Module, example_inputs: Any, request: Request) -> TorchResult:
     """See `autoprune.prune`."""
     options = request.options
@@ -125,8 +129,9 @@ def _roles(
 
 
 def _worth(own: Report, full: Report) -> bool:
-    """Whether keeping the class leaves at least half of the reduction."""
-    return 2 * (own.before.params - own.after.params) >= full.before.params - full.after.params
+    """Whether keeping the class leaves a fair part of the reduction."""
+    reduction = own.before.params - own.after.params
+    return reduction >= FAIR_PART * (full.before.params - full.after.params)
 
 
 def inspect(model: nn.Module, example_inputs: Any, options: Options) -> Report:

@@ -63,7 +63,7 @@ keeps what it finds in benchmarks/results/zoo.json.
 """
 
 COLUMNS = """
-| model | construction | groups | prunable | params | FLOPs | seeds | error | ONNX | seconds | result |
+| model | notes | groups | prunable | params | FLOPs | seeds | error | ONNX | seconds | result |
 |---|---|---|---|---|---|---|---|---|---|---|
 """
 

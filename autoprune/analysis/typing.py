@@ -122,7 +122,10 @@ def infer(
     for value in graph.mutated:
         for axis in types[value.name]:
             axes.pin(axis, f"`{value.name}` is written to")
-    resolved = {name: tuple(axes.resolve(axis) for axis in shape) for name, shape in types.items()}
+    # Values share axes, so that few of them have to be resolved.
+    known = {id(axis): axis for shape in types.values() for axis in shape}
+    solved = {key: axes.resolve(axis) for key, axis in known.items()}
+    resolved = {name: tuple(solved[id(axis)] for axis in shape) for name, shape in types.items()}
     computed = frozenset[int]().union(
         *(a.uids for name, shape in resolved.items() if name not in constants for a in shape)
     )

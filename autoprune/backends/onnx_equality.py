@@ -83,7 +83,7 @@ LOUDEST = 1e-2
 """Rounding never explains more than this."""
 
 
-def _noise(model: onnx.ModelProto, feed: Feed, expected: list[Any]) -> float:
+def noise(model: onnx.ModelProto, feed: Feed, expected: list[Any]) -> float:
     """What two ways to sum the same products come to, where outputs are ill-conditioned.
 
     ONNX Runtime's graph optimizations are another way to compute the same numbers.
@@ -121,7 +121,7 @@ def cut_error(
             where=first_difference(traced, typed, kept, zeroed, cut),
             hint=_HINT,
         ) from failure
-    if exact and error > tolerance(expected) and error > _noise(seen, feed, raw):
+    if exact and error > tolerance(expected) and error > noise(seen, feed, raw):
         raise NotEqualError(
             f"the cut model differs from the zeroed one by {error:.2g}, which rounding does not "
             "explain",

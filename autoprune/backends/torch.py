@@ -40,10 +40,11 @@ class GraphNetwork(fx.GraphModule):
         """Switch every operator that behaves differently in training."""
         super().train(mode)
         switches: dict[str, int] = self.meta.setdefault("mode_switches", _switches(self.graph))
-        for node in self.graph.nodes:
-            if node.name in switches:
-                node.update_arg(switches[node.name], mode)
-        if switches:
+        nodes = [n for n in self.graph.nodes if n.name in switches]
+        changed = [n for n in nodes if n.args[switches[n.name]] is not mode]
+        for node in changed:
+            node.update_arg(switches[node.name], mode)
+        if changed:
             self.recompile()
         return self
 

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 from autoprune.errors import GraphError
 
@@ -84,6 +84,10 @@ class Node:
     outputs: tuple[Value, ...]
     module: tuple[str, ...] = ()
     source: str = ""
+    memo: dict[Callable[..., Any], Any] = field(
+        default_factory=dict, init=False, compare=False, repr=False
+    )
+    """What rules have derived from the arguments, by the function that did."""
 
     @cached_property
     def inputs(self) -> tuple[Value, ...]:

@@ -66,11 +66,20 @@ def letters(text: str) -> tuple[Dim, ...]:
 Describe = Callable[[Call], Contraction]
 
 
+def described(describe: Describe, call: Call) -> Contraction:
+    """The contraction that a call is, worked out once: it depends on the arguments alone."""
+    memo = call.node.memo
+    if describe not in memo:
+        memo[describe] = describe(call)
+    contraction: Contraction = memo[describe]
+    return contraction
+
+
 def axes_rule(describe: Describe) -> Callable[[Typing], list[Shape]]:
     """The `axes` answer that follows from the letters."""
 
     def axes(call: Typing) -> list[Shape]:
-        contraction = describe(call)
+        contraction = described(describe, call)
         known: dict[str, Axis] = {}
 
         def meet(letter: str, axis: Axis) -> None:
@@ -126,7 +135,7 @@ def zero_rule(describe: Describe) -> Callable[[Zeroing], State]:
     """
 
     def zero(call: Zeroing) -> State:
-        contraction = describe(call)
+        contraction = described(describe, call)
         kept = {letter for dim in contraction.output for letter in dim}
         carriers: dict[str, list[Value]] = {}
         for value, dims in contraction.operands:

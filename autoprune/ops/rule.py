@@ -312,6 +312,8 @@ class Operator:
 
 
 _OPERATORS: dict[str, Operator] = {}
+_FOUND: dict[str, Operator | None] = {}
+"""Answers of `find`, for as long as no rule is added or taken back."""
 _OUTSIDE: dict[str, Operator] = {}
 """Rules given by users of the package."""
 
@@ -326,6 +328,7 @@ def register(names: str, operator: Operator) -> Operator:
         if name in _OPERATORS:
             raise GraphError(f"operator {name} has a rule already")
         _OPERATORS[name] = operator
+    _FOUND.clear()
     return operator
 
 
@@ -340,6 +343,7 @@ def define(name: str, operator: Operator, *, override: bool = False) -> None:
             f"operator {name} has a rule already", hint="pass override=True to replace it"
         )
     _OUTSIDE[name] = operator
+    _FOUND.clear()
 
 
 def forget(name: str) -> None:
@@ -351,6 +355,7 @@ def forget(name: str) -> None:
     if name not in _OUTSIDE:
         raise RuleError(f"operator {name} has no rule from outside the package")
     del _OUTSIDE[name]
+    _FOUND.clear()
 
 
 def find(op: str) -> Operator | None:
@@ -358,8 +363,9 @@ def find(op: str) -> Operator | None:
 
     Rules from outside the package come first.
     """
-    found = _spelled(_OUTSIDE, op) if _OUTSIDE else None
-    return found or _spelled(_OPERATORS, op)
+    if op not in _FOUND:
+        _FOUND[op] = _spelled(_OUTSIDE, op) or _spelled(_OPERATORS, op)
+    return _FOUND[op]
 
 
 def _spelled(table: Mapping[str, Operator], op: str) -> Operator | None:

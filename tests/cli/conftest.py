@@ -39,6 +39,21 @@ NET = """
             return self.out(x if weight is None else x * weight[..., None])
 
 
+    class Experts(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.up = nn.Parameter(torch.randn(3, 4, 8))
+            self.down = nn.Parameter(torch.randn(3, 8, 4))
+
+        def forward(self, x):
+            return torch.bmm(torch.bmm(x, self.up).relu(), self.down)
+
+
+    def experts():
+        torch.manual_seed(0)
+        return Experts(), torch.randn(3, 5, 4)
+
+
     def broken():
         raise ValueError("no weights here")
 

@@ -92,6 +92,24 @@ def test_options_reach_prune(run, folder):
     assert groups["0.weight:0"].kept != tuple(range(12))
 
 
+def test_the_same_units_everywhere_if_asked(run, folder):
+    line = "prune tinynet:experts --channels 0.5 --no-latency -o p.json"
+    assert run(line).code == 0
+    assert ap.Plan.load(folder / "p.json").groups["up:2"].outer == "up:0"
+    assert run(f"{line} --no-per-outer").code == 0
+    assert ap.Plan.load(folder / "p.json").groups["up:2"].outer == ""
+
+
+@pytest.mark.parametrize("flag", ["--uniform", "--keep-config"])
+def test_layers_alike(run, folder, flag):
+    """One of fifty layers keeps its size, so all of its role do."""
+    line = "prune tinynet:deep --channels 0.5 --ignore 3 --no-latency -o p.json"
+    assert run(line).code == 0
+    assert len(ap.Plan.load(folder / "p.json").groups) == 47
+    assert run(f"{line} {flag}").code == 0
+    assert not ap.Plan.load(folder / "p.json").groups
+
+
 def test_named_integer_inputs(run, folder):
     line = "prune tinynet:Words --params 0.8 --no-latency -o w.onnx"
     done = run(f"{line} --input ids=1x7:int64:50 --input weight=1x7")

@@ -1,0 +1,1 @@
+"""ONNX -> torch.fx.GraphModule, to train an ONNX model further."""
