@@ -23,7 +23,8 @@ help:
 	@echo "make lint    ruff, mypy and the import contracts only"
 	@echo "make demo    train a small network, prune it, show the result"
 	@echo "make zoo     examine the model zoo and write docs/zoo.md (half an hour)"
-	@echo "make fuzz    cut 2000 random networks and compare (FUZZ=n for another number)"
+	@echo "make fuzz    cut 2000 random networks (FUZZ=n for another number), run every case of"
+	@echo "             what make test samples"
 	@echo "make clean   remove caches and build output, keep .venv"
 	@echo
 	@echo "PYTHON=... chooses the interpreter for .venv, TORCH=... the torch requirement."
@@ -64,7 +65,8 @@ zoo: .venv/test.stamp
 
 FUZZ ?= 2000
 fuzz: .venv/test.stamp
-	AUTOPRUNE_FUZZ=$(FUZZ) $(PY) -m pytest tests/random_graphs
+	AUTOPRUNE_FUZZ=$(FUZZ) OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 tests/random_graphs \
+		tests/nesting/test_random_heads.py tests/operators tests/rules/test_probing_known.py
 
 clean:
 	rm -rf build dist runtime/build runtime/dist *.egg-info runtime/*.egg-info

@@ -44,6 +44,7 @@ __all__ = [
     "load",
     "prune",
     "rule",
+    "to_torch",
 ]
 
 # A public name belongs in three places: __all__, this table, and the imports for type checkers.
@@ -58,10 +59,11 @@ _MODULE_OF = {
     "load": "autoprune.api",
     "prune": "autoprune.api",
     "rule": "autoprune.ops.custom",
+    "to_torch": "autoprune.api",
 }
 
 if TYPE_CHECKING:
-    from autoprune.api import apply_plan, inspect, load, prune
+    from autoprune.api import apply_plan, inspect, load, prune, to_torch
     from autoprune.ir.plan import Plan
     from autoprune.ops.custom import forget_rule, rule
     from autoprune.ops.rule import State

@@ -1,4 +1,4 @@
-"""The functions people call: prune, inspect, apply_plan, load."""
+"""The functions people call: prune, inspect, apply_plan, load, to_torch."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from autoprune.report import Report
 if TYPE_CHECKING:
     import onnx
     from torch import nn
+    from torch.fx import GraphModule
     from typing_extensions import TypeIs
 
     from autoprune.onnx_result import OnnxResult
@@ -217,6 +218,33 @@ def load(
             where=str(path),
         )
     return small
+
+
+def to_torch(model: str | Path | onnx.ModelProto, example_inputs: Any = None) -> GraphModule:
+    """An ONNX model as a module, to be trained further, pruned as a module, or exported again.
+
+    The weights are its parameters, under their names in the ONNX model as far as Python allows,
+    so a model that was exported from torch has the names of the original's `state_dict`. It takes
+    the inputs in the order of the model, and returns a tensor, or a tuple if there are several
+    outputs. It is in evaluation mode; in training mode batch normalization uses and updates
+    statistics, and dropout drops.
+
+    Args:
+        model: a path or a ModelProto; it is not changed.
+        example_inputs: as for `prune`; the module is checked against ONNX Runtime on them.
+
+    Raises:
+        TraceError: if the model cannot be read or does not run on the inputs, or an operator has
+            no counterpart in torch.
+        NotEqualError: if an operator does not compute what it does in ONNX Runtime.
+
+    Example:
+        >>> model = to_torch("model.onnx").train()
+        >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    """
+    from autoprune.backends.onnx_torch.module import import_onnx
+
+    return import_onnx(model, example_inputs)
 
 
 def _is_onnx(model: Any) -> TypeIs[str | Path | onnx.ModelProto]:

@@ -53,7 +53,6 @@ from autoprune.pipeline import (
 from autoprune.report import Report
 from autoprune.torch_result import TorchResult
 
-
 FAIR_PART = 0.25
 """Share of the reduction that a result of the model's own class has to reach."""
 

@@ -11,9 +11,10 @@ import torch
 from torch import fx, nn
 from torch.utils import _pytree as pytree
 
+from autoprune.analysis.folding import spared_parameters
 from autoprune.analysis.typing import TypedGraph
 from autoprune.backends.comparison import array_difference, rounding
-from autoprune.backends.folding import folded_biases, spared_parameters
+from autoprune.backends.folding import folded_biases
 from autoprune.backends.torch import (
     GraphNetwork,
     cut_graph,

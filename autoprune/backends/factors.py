@@ -47,7 +47,7 @@ _MOVES = frozenset(
         "select", "narrow", "split", "split_with_sizes", "chunk", "unbind", "index_select", "to",
         "_to_copy", "type_as", "float", "detach", "alias", "dropout", "movedim", "expand_as",
         "repeat", "repeat_interleave", "flip", "roll", "pixel_shuffle", "pixel_unshuffle",
-        "zeros_like_pad", "index", "gather", "pad", "constant_pad_nd",
+        "index", "gather",
     )
 )  # fmt: skip
 """Operators of one tensor that move elements and do not change them."""

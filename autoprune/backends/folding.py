@@ -13,31 +13,13 @@ from typing import Any
 import torch
 from torch import fx
 
+from autoprune.analysis.folding import folding_calls, operand, spared_parameters
 from autoprune.analysis.typing import TypedGraph
 from autoprune.backends.torch import get_tensor, zeroed_parameters
 from autoprune.frontends.torch import Traced
-from autoprune.ir.graph import Node, Value
-from autoprune.ir.group import Group, Guarantee
+from autoprune.ir.graph import Node
+from autoprune.ir.group import Group
 from autoprune.ir.positions import Kept, kept_masks
-
-Spared = Mapping[str, frozenset[int]]
-"""By parameter, the leaves whose removed positions are not set to zero in it."""
-
-
-def spared_parameters(typed: TypedGraph, groups: Mapping[int, Group], kept: Kept) -> Spared:
-    """Parameters in which removed units are not set to zero to compare with.
-
-    Weights that read the constants of folded units, and directions of weights of norm zero.
-    """
-    spared: dict[str, frozenset[int]] = {}
-    for uid in kept:
-        for name in groups[uid].spared:
-            spared[name] = spared.get(name, frozenset()) | {uid}
-    for node, uids in _sites(typed, groups, kept):
-        weight = _weight(node).name
-        spared[weight] = spared.get(weight, frozenset()) | uids
-    return spared
-
 
 def folded_biases(
     traced: Traced, typed: TypedGraph, groups: Mapping[int, Group], kept: Kept, inputs: Any
@@ -51,7 +33,7 @@ def folded_biases(
         kept: the units that stay.
         inputs: flattened example inputs; the constants do not depend on them.
     """
-    sites = _sites(typed, groups, kept)
+    sites = folding_calls(typed, groups, kept)
     if not sites:
         return {}
     state = zeroed_parameters(traced, typed, kept, spared_parameters(typed, groups, kept))
@@ -59,34 +41,10 @@ def folded_biases(
     with torch.no_grad():
         observer.run(*inputs)
         return {
-            _bias(node).name: get_tensor(traced.module, _bias(node).name)
+            operand(node, "bias").name: get_tensor(traced.module, operand(node, "bias").name)
             + _constant(typed, node, {uid: kept[uid] for uid in uids}, observer)
             for node, uids in sites
         }
-
-
-def _sites(
-    typed: TypedGraph, groups: Mapping[int, Group], kept: Kept
-) -> list[tuple[Node, frozenset[int]]]:
-    """The calls that read constants, with the leaves of the units that leave them."""
-    found: dict[str, set[int]] = {}
-    for uid in kept:
-        if groups[uid].guarantee is Guarantee.FOLDED:
-            for name in groups[uid].folds:
-                found.setdefault(name, set()).add(uid)
-    return [(n, frozenset(found[n.name])) for n in typed.graph.nodes if n.name in found]
-
-
-def _weight(node: Node) -> Value:
-    weight = node.arguments["weight"]
-    assert isinstance(weight, Value)
-    return weight
-
-
-def _bias(node: Node) -> Value:
-    bias = node.arguments["bias"]
-    assert isinstance(bias, Value)
-    return bias
 
 
 class _Observer(fx.Interpreter):
@@ -115,13 +73,12 @@ def _constant(typed: TypedGraph, node: Node, kept: Kept, observer: _Observer) ->
     """What the removed positions of a layer's input add to its outputs, one number each."""
     n, (x, *rest), kwargs = observer.seen[node.name]
     assert callable(n.target)
-    source = node.arguments["input"]
-    assert isinstance(source, Value)
+    source = operand(node, "input")
     staying = torch.ones((), dtype=torch.bool, device=x.device)
     for mask in kept_masks(typed.types[source.name], kept):
         staying = staying & torch.from_numpy(mask).to(x.device)
     constants = n.target(x.masked_fill(staying, 0), *rest, **kwargs)
     added = constants - n.target(torch.zeros_like(x), *rest, **kwargs)
-    channels = 1 - len(_weight(node).shape)  # before the spatial dimensions, if there are any
+    channels = 1 - len(operand(node, "weight").shape)  # before the spatial dimensions, if there are any
     result: torch.Tensor = added.movedim(channels, -1).flatten(0, -2)[0]
     return result

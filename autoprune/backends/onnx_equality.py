@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import onnx
 
+from autoprune.analysis.folding import spared_parameters
 from autoprune.analysis.typing import TypedGraph
 from autoprune.backends.comparison import array_difference, rounding
 from autoprune.backends.onnx_cut import cut_model
-from autoprune.backends.onnx_folding import fold, spared_weights
+from autoprune.backends.onnx_folding import fold
 from autoprune.backends.onnx_tensors import zeroed_model
 from autoprune.errors import NotEqualError
 from autoprune.frontends.onnx import TracedOnnx
@@ -83,7 +84,7 @@ LOUDEST = 1e-2
 """Rounding never explains more than this."""
 
 
-def noise(model: onnx.ModelProto, feed: Feed, expected: list[Any]) -> float:
+def _noise(model: onnx.ModelProto, feed: Feed, expected: list[Any]) -> float:
     """What two ways to sum the same products come to, where outputs are ill-conditioned.
 
     ONNX Runtime's graph optimizations are another way to compute the same numbers.
@@ -102,7 +103,7 @@ def cut_error(
             if the cut model does not run.
     """
     feed = probing(traced.feed)
-    zeroed = zeroed_model(traced, typed, kept, spared_weights(typed, groups, kept))
+    zeroed = zeroed_model(traced, typed, kept, spared_parameters(typed, groups, kept))
     names = witnesses(traced.graph)
     seen = with_outputs(zeroed, names)
     raw = outputs(seen, feed)
@@ -121,7 +122,7 @@ def cut_error(
             where=first_difference(traced, typed, kept, zeroed, cut),
             hint=_HINT,
         ) from failure
-    if exact and error > tolerance(expected) and error > noise(seen, feed, raw):
+    if exact and error > tolerance(expected) and error > _noise(seen, feed, raw):
         raise NotEqualError(
             f"the cut model differs from the zeroed one by {error:.2g}, which rounding does not "
             "explain",

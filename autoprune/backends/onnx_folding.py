@@ -11,26 +11,18 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from autoprune.analysis.folding import folding_calls, operand, spared_parameters
 from autoprune.analysis.typing import TypedGraph
-from autoprune.backends.onnx_tensors import Spared, read_tensor, write_tensor, zeroed_model
+from autoprune.backends.onnx_tensors import read_tensor, write_tensor, zeroed_model
 from autoprune.frontends.onnx import TracedOnnx
 from autoprune.frontends.onnx_file import session_for
 from autoprune.frontends.onnx_inputs import probing
 from autoprune.frontends.onnx_run import with_outputs
-from autoprune.ir.graph import Node, Value
-from autoprune.ir.group import Group, Guarantee
+from autoprune.ir.graph import Node
+from autoprune.ir.group import Group
 from autoprune.ir.positions import Kept, kept_masks
 
 Array = NDArray[Any]
-
-
-def spared_weights(typed: TypedGraph, groups: Mapping[int, Group], kept: Kept) -> Spared:
-    """Weights that read the constants of folded units: these are not zeroed to compare with."""
-    spared: dict[str, frozenset[int]] = {}
-    for node, uids in _sites(typed, groups, kept):
-        weight = _value(node, "weight").name
-        spared[weight] = spared.get(weight, frozenset()) | uids
-    return spared
 
 
 def fold(
@@ -40,46 +32,28 @@ def fold(
 
     The constants do not depend on the inputs.
     """
-    sites = _sites(typed, groups, kept)
+    sites = folding_calls(typed, groups, kept)
     if not sites:
         return traced
-    zeroed = zeroed_model(traced, typed, kept, spared_weights(typed, groups, kept))
-    names = [_value(node, "input").name for node, _ in sites]
+    zeroed = zeroed_model(traced, typed, kept, spared_parameters(typed, groups, kept))
+    names = [operand(node, "input").name for node, _ in sites]
     seen = with_outputs(zeroed, names)
     feed = probing(traced.feed)
     inputs = dict(zip(names, session_for(seen, optimize=False).run(names, feed), strict=True))
     model = onnx.ModelProto()
     model.CopyFrom(traced.model)
     for node, uids in sites:
-        x = inputs[_value(node, "input").name]
+        x = inputs[operand(node, "input").name]
         added = _constant(traced, typed, node, {uid: kept[uid] for uid in uids}, x)
-        bias = _value(node, "bias")
+        bias = operand(node, "bias")
         owner = traced.owners[bias.name]
         write_tensor(model, owner, read_tensor(traced.model, owner, bias.shape) + added)
     return dataclasses.replace(traced, file=dataclasses.replace(traced.file, model=model))
 
 
-def _sites(
-    typed: TypedGraph, groups: Mapping[int, Group], kept: Kept
-) -> list[tuple[Node, frozenset[int]]]:
-    """The calls that read constants, with the leaves of the units that leave them."""
-    found: dict[str, set[int]] = {}
-    for uid in kept:
-        if groups[uid].guarantee is Guarantee.FOLDED:
-            for name in groups[uid].folds:
-                found.setdefault(name, set()).add(uid)
-    return [(n, frozenset(found[n.name])) for n in typed.graph.nodes if n.name in found]
-
-
-def _value(node: Node, name: str) -> Value:
-    value = node.arguments[name]
-    assert isinstance(value, Value)
-    return value
-
-
 def _constant(traced: TracedOnnx, typed: TypedGraph, node: Node, kept: Kept, x: Array) -> Array:
     """What the removed positions of a layer's input add to its outputs, one number each."""
-    source, weight = _value(node, "input"), _value(node, "weight")
+    source, weight = operand(node, "input"), operand(node, "weight")
     staying: Array = np.ones((), bool)
     for mask in kept_masks(typed.types[source.name], kept):
         staying = staying & mask

@@ -11,6 +11,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from autoprune.analysis.folding import Spared
 from autoprune.analysis.typing import TypedGraph
 from autoprune.frontends.onnx import Owner, TracedOnnx, constant_of, fill_of, reads
 from autoprune.ir.graph import Argument
@@ -64,10 +65,6 @@ def cut_tensors(model: onnx.ModelProto, traced: TracedOnnx, typed: TypedGraph, k
             continue
         array = read_tensor(traced.model, owner, parameter.value.shape)
         write_tensor(model, owner, cut_array(array, axes, kept))
-
-
-Spared = Mapping[str, frozenset[int]]
-"""By tensor, the leaves whose removed positions are not set to zero in it."""
 
 
 def zeroed_model(

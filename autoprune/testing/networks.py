@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from autoprune.analysis.conformance import SEEDS, removals
+from autoprune.analysis.folding import Spared, spared_parameters
 from autoprune.analysis.groups import Groups, find_groups
 from autoprune.analysis.typing import TypedGraph, infer
 from autoprune.backends.equality import cut_error, difference, tolerance
-from autoprune.backends.folding import Spared, spared_parameters
 from autoprune.errors import NotEqualError
 from autoprune.frontends.torch import as_inputs, trace
 from autoprune.ir.group import Group, Guarantee

@@ -1,7 +1,5 @@
 """Whatever may be chosen per outer unit: cutting equals zeroing, on networks nobody designed."""
 
-import os
-
 import numpy as np
 import torch
 from hypothesis import HealthCheck, assume, given, settings
@@ -12,11 +10,10 @@ from autoprune.analysis.nesting import outer_leaves
 from autoprune.analysis.typing import infer
 from autoprune.backends.equality import cut_error
 from autoprune.frontends.torch import trace
+from tests.effort import examples
 from tests.nesting.choices import random_choices
 from tests.nesting.networks import TOKENS, HeadNetwork, programs
 from tests.tolerance import DIFFERENT, ROUNDING_DOUBLE
-
-EXAMPLES = int(os.environ.get("AUTOPRUNE_FUZZ", "100"))
 
 
 def check(program, seed):
@@ -36,7 +33,7 @@ def check(program, seed):
 
 
 @settings(
-    max_examples=EXAMPLES,
+    max_examples=examples(100),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )

@@ -3,8 +3,6 @@
 AUTOPRUNE_FUZZ=2000 python -m pytest tests/random_graphs      # or: make fuzz
 """
 
-import os
-
 import numpy as np
 import torch
 from hypothesis import HealthCheck, assume, given, settings
@@ -15,11 +13,10 @@ from autoprune.analysis.nesting import outer_leaves
 from autoprune.analysis.typing import infer
 from autoprune.backends.equality import cut_error
 from autoprune.frontends.torch import trace
+from tests.effort import examples
 from tests.nesting.choices import random_choices
 from tests.random_graphs.networks import BATCH, SIDE, RandomNetwork, programs
 from tests.tolerance import ROUNDING_DOUBLE
-
-EXAMPLES = int(os.environ.get("AUTOPRUNE_FUZZ", "150"))
 
 
 def check(program, seed):
@@ -37,7 +34,7 @@ def check(program, seed):
 
 
 @settings(
-    max_examples=EXAMPLES,
+    max_examples=examples(200),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )

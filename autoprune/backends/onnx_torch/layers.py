@@ -139,9 +139,7 @@ class BatchNorm(nn.Module):
         variance: torch.Tensor,
     ) -> torch.Tensor:
         """Normalize `x`, shape [batch, channels, ...]."""
-        return F.batch_norm(
-            x, mean, variance, weight, bias, self.training, self.momentum, self.eps
-        )
+        return F.batch_norm(x, mean, variance, weight, bias, self.training, self.momentum, self.eps)
 
     def extra_repr(self) -> str:
         return f"momentum={self.momentum:.4g}, eps={self.eps:.4g}"
@@ -194,9 +192,7 @@ def rms_norm(x: torch.Tensor, weight: torch.Tensor, axis: int, eps: float) -> to
     return F.rms_norm(x, x.shape[axis:], eps=eps) * weight
 
 
-@writes(
-    "RMSNormalization SimplifiedLayerNormalization microsoft.SimplifiedLayerNormalization"
-)
+@writes("RMSNormalization SimplifiedLayerNormalization microsoft.SimplifiedLayerNormalization")
 def _rms_norm(call: Call) -> fx.Node:
     axis, eps = call.attribute("axis", -1), call.attribute("epsilon", 1e-5)
     return call.emit(rms_norm, call.tensor(0), call.tensor(1), axis, eps)

@@ -48,9 +48,7 @@ def quantize(
 @writes("DequantizeLinear")
 def _dequantize(call: Call) -> fx.Node:
     axis, block = call.attribute("axis", 1), call.attribute("block_size", 0)
-    return call.emit(
-        dequantize, call.tensor(0), call.tensor(1), call.optional(2), axis, block
-    )
+    return call.emit(dequantize, call.tensor(0), call.tensor(1), call.optional(2), axis, block)
 
 
 @writes("QuantizeLinear")
@@ -60,6 +58,4 @@ def _quantize(call: Call) -> fx.Node:
     dtype = getattr(torch, call.dtype(2)) if call.has(2) else dtype_of(given or 2)
     if not isinstance(dtype, torch.dtype) or dtype.is_floating_point:
         raise call.unsupported("it makes floating point numbers of eight bits")
-    return call.emit(
-        quantize, call.tensor(0), call.tensor(1), call.optional(2), axis, block, dtype
-    )
+    return call.emit(quantize, call.tensor(0), call.tensor(1), call.optional(2), axis, block, dtype)

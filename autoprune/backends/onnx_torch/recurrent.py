@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import fx
 
 from autoprune.backends.onnx_torch.writer import Call, writes
@@ -79,6 +80,49 @@ def recur(
     return (y.transpose(0, 1), *(s.transpose(0, 1) for s in last))
 
 
+def reset_first(
+    x: torch.Tensor,
+    w: torch.Tensor,
+    r: torch.Tensor,
+    b: torch.Tensor | None,
+    h: torch.Tensor | None,
+    direction: str,
+    time_first: bool,
+) -> tuple[torch.Tensor, ...]:
+    """A GRU whose reset gate comes before the product, which torch has not; see `recur`."""
+    if not time_first:
+        x, h = x.transpose(0, 1), None if h is None else h.transpose(0, 1)
+    states, last = [], []
+    for d in range(w.shape[0]):
+        backward = direction == "reverse" or d == 1
+        start = x.new_zeros(x.shape[1], r.shape[2]) if h is None else h[d]
+        bias = None if b is None else b[d]
+        rows = _reset_first_steps(torch.flip(x, (0,)) if backward else x, w[d], r[d], bias, start)
+        last.append(rows[-1])
+        states.append(torch.flip(rows, (0,)) if backward else rows)
+    y, final = torch.stack(states, 1), torch.stack(last)
+    if time_first:
+        return y, final
+    return y.permute(2, 0, 1, 3), final.transpose(0, 1)
+
+
+def _reset_first_steps(
+    x: torch.Tensor, w: torch.Tensor, r: torch.Tensor, b: torch.Tensor | None, h: torch.Tensor
+) -> torch.Tensor:
+    """The states of one direction, shape [time, batch, hidden]."""
+    hidden = r.shape[1]
+    from_input = F.linear(x, w, None if b is None else torch.sum(torch.stack(b.chunk(2)), 0))
+    states = []
+    for step in from_input:
+        update, reset, new = step.chunk(3, -1)
+        update = torch.sigmoid(update + h @ r[:hidden].T)
+        reset = torch.sigmoid(reset + h @ r[hidden : 2 * hidden].T)
+        new = torch.tanh(new + (reset * h) @ r[2 * hidden :].T)
+        h = (1 - update) * new + update * h
+        states.append(h)
+    return torch.stack(states)
+
+
 _LAYERS: dict[str, Callable[..., tuple[torch.Tensor, torch.Tensor]]] = {
     "GRU": torch.gru, "RNN_TANH": torch.rnn_tanh, "RNN_RELU": torch.rnn_relu,
 }  # fmt: skip
@@ -94,12 +138,17 @@ def _recurrent(call: Call) -> list[fx.Node]:
     directions = 2 if direction == "bidirectional" else 1
     kind = _kind(call, directions)
     has_memory = call.op == "LSTM"
-    outputs = call.emit_parts(
+    time_first = not call.attribute("layout", 0)
+    if call.op == "GRU" and not call.attribute("linear_before_reset", 0):
+        return call.emit_parts(
+            reset_first, 2, call.tensor(0), call.tensor(1), call.tensor(2), call.optional(3),
+            call.optional(5), direction, time_first,
+        )  # fmt: skip
+    return call.emit_parts(
         recur, 3 if has_memory else 2, kind, call.tensor(0), call.tensor(1), call.tensor(2),
         call.optional(3), call.optional(5), call.optional(6) if has_memory else None,
-        direction, not call.attribute("layout", 0),
+        direction, time_first,
     )  # fmt: skip
-    return outputs
 
 
 def _kind(call: Call, directions: int) -> str:
@@ -117,8 +166,6 @@ def _kind(call: Call, directions: int) -> str:
         raise call.unsupported("it clips, couples its gates, or has peepholes")
     if call.has(4) and (call.known(4) is None or (call.known(4) != _length(call)).any()):
         raise call.unsupported("its sequences may have different lengths")
-    if call.op == "GRU" and not call.attribute("linear_before_reset", 0):
-        raise call.unsupported("its reset gate comes before the product (linear_before_reset=0)")
     return call.op if call.op != "RNN" else "RNN_RELU" if rectified else "RNN_TANH"
 
 

@@ -77,7 +77,9 @@ def expand(x: torch.Tensor, shape: Any) -> torch.Tensor:
     own = [1] * (full - x.ndim) + list(x.shape)
     other = [1] * (full - len(wanted)) + wanted
     # Only a plain 1 is broadcast: comparing symbolic sizes would fix them.
-    return x.expand([a if type(b) is int and b == 1 else b for a, b in zip(own, other, strict=True)])
+    return x.expand(
+        [a if type(b) is int and b == 1 else b for a, b in zip(own, other, strict=True)]
+    )
 
 
 @writes("Expand")
@@ -177,14 +179,10 @@ def gather_elements(x: torch.Tensor, index: torch.Tensor, axis: int) -> torch.Te
 
 @writes("GatherElements")
 def _gather_elements(call: Call) -> fx.Node:
-    return call.emit(
-        gather_elements, call.tensor(0), call.tensor(1), call.attribute("axis", 0)
-    )
+    return call.emit(gather_elements, call.tensor(0), call.tensor(1), call.attribute("axis", 0))
 
 
-def _places(
-    x: torch.Tensor, index: torch.Tensor, batch_dims: int = 0
-) -> tuple[torch.Tensor, ...]:
+def _places(x: torch.Tensor, index: torch.Tensor, batch_dims: int = 0) -> tuple[torch.Tensor, ...]:
     """Index tensors, one for each leading dimension of `x` that the last one of `index` names."""
     inner = index.unbind(-1)
     found = [wrapped(part.long(), x.shape[batch_dims + i]) for i, part in enumerate(inner)]
@@ -203,9 +201,7 @@ def gather_nd(x: torch.Tensor, index: torch.Tensor, batch_dims: int) -> torch.Te
 
 @writes("GatherND")
 def _gather_nd(call: Call) -> fx.Node:
-    return call.emit(
-        gather_nd, call.tensor(0), call.tensor(1), call.attribute("batch_dims", 0)
-    )
+    return call.emit(gather_nd, call.tensor(0), call.tensor(1), call.attribute("batch_dims", 0))
 
 
 def scatter_nd(
@@ -267,9 +263,7 @@ def _pad(call: Call) -> fx.Node:
         raise call.unsupported("it pads with a number that depends on data")
     number = call.attribute("value", 0.0) if value is None else value.reshape(()).item()
     mode = call.attribute("mode", "constant")
-    return call.emit(
-        pad, call.tensor(0), call.given(1, "pads"), call.number(3), mode, number
-    )
+    return call.emit(pad, call.tensor(0), call.given(1, "pads"), call.number(3), mode, number)
 
 
 def filled(shape: Any, value: float, dtype: torch.dtype, like: Any) -> torch.Tensor:
@@ -308,9 +302,7 @@ def _triangle(call: Call) -> fx.Node:
     return call.emit(target, call.tensor(0), 0 if diagonal is None else int(diagonal.item()))
 
 
-def one_hot(
-    index: torch.Tensor, depth: Any, values: torch.Tensor, axis: int
-) -> torch.Tensor:
+def one_hot(index: torch.Tensor, depth: Any, values: torch.Tensor, axis: int) -> torch.Tensor:
     """`values[1]` at the positions that `index` names along a new axis, `values[0]` elsewhere."""
     size = list_of(depth)[0]
     new = wrapped(index.long(), size).unsqueeze(axis)

@@ -41,9 +41,7 @@ def count(x: torch.Tensor) -> Array:
 
 @writes("Shape", SIZES)
 def _shape(call: Call) -> fx.Node:
-    return call.emit(
-        sizes, call.tensor(0), call.attribute("start", 0), call.attribute("end", None)
-    )
+    return call.emit(sizes, call.tensor(0), call.attribute("start", 0), call.attribute("end", None))
 
 
 @writes("Size", SIZES)

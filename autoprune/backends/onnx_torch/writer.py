@@ -23,7 +23,7 @@ from torch import fx, nn
 
 from autoprune.backends.onnx_tensors import read_tensor
 from autoprune.errors import TraceError
-from autoprune.frontends.onnx import TracedOnnx
+from autoprune.frontends.onnx import TracedOnnx, reads
 from autoprune.frontends.onnx_file import opset
 from autoprune.frontends.onnx_numbers import SMALL
 
@@ -34,6 +34,9 @@ Numbers = Any
 """A number, nested tuples of them, or the fx node that computes an array of them."""
 
 Write = Callable[["Call"], Written]
+
+ORIGIN = "onnx"
+"""Where an fx node's `meta` says which ONNX node it belongs to."""
 
 OPERATORS: dict[str, Write] = {}
 """Writes the tensors an ONNX operator computes."""
@@ -79,10 +82,11 @@ class Writer:
     names: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.trained = {
-            p.value.name for p in self.traced.graph.parameters if p.kind == "parameter"
-        }
+        self.trained = {p.value.name for p in self.traced.graph.parameters if p.kind == "parameter"}
         self.state = {p.value.name for p in self.traced.graph.parameters if p.kind == "buffer"}
+        model = self.traced.model
+        self.used = {o.name for o in model.graph.output}
+        self.used.update(name for node in model.graph.node for name in reads(node))
         for value in self.traced.graph.inputs:
             self.tensors[value.name] = self.graph.placeholder(self._input_name(value.name))
 
@@ -135,12 +139,9 @@ class Writer:
             raise call.unsupported("it has no counterpart here")
         written = write(call)
         outputs = written if isinstance(written, list) else [written]
-        present = [name for name in node.output if name]
-        if node.output[len(outputs) :] and any(node.output[len(outputs) :]):
-            raise call.unsupported(f"only its first {len(outputs)} outputs are")
-        for name, output in zip(node.output, outputs, strict=False):
-            if name in present:
-                self.tensors[name] = output
+        if any(name in self.used for name in node.output[len(outputs) :]):
+            raise call.unsupported("its further outputs are used")
+        self.tensors.update(zip(node.output, outputs, strict=False))
 
     def add_module(self, kind: str, module: nn.Module) -> str:
         """Own a module; returns its name."""
@@ -284,7 +285,7 @@ class Call:
 
     def emit(self, target: Callable[..., Any], *args: Any, **kwargs: Any) -> fx.Node:
         """A call of a function, which has to have a name that can be imported."""
-        return self.writer.graph.call_function(target, args, kwargs)
+        return self._marked(self.writer.graph.call_function(target, args, kwargs))
 
     def emit_parts(self, target: Callable[..., Any], count: int, *args: Any) -> list[fx.Node]:
         """The first parts of what a function returns."""
@@ -293,14 +294,24 @@ class Call:
 
     def emit_module(self, kind: str, module: nn.Module, *args: fx.Node | None) -> fx.Node:
         """A call of a module of its own."""
-        return self.writer.graph.call_module(self.writer.add_module(kind, module), args)
+        name = self.writer.add_module(kind, module)
+        return self._marked(self.writer.graph.call_module(name, args))
+
+    def _marked(self, node: fx.Node) -> fx.Node:
+        node.meta[ORIGIN] = self.place
+        return node
+
+    @property
+    def place(self) -> str:
+        """Name and operator of the node."""
+        name = self.node.name or next((n for n in self.node.output if n), "")
+        return f"node {name}, operator {operator_key(self.node)}"
 
     def unsupported(self, why: str) -> TraceError:
         """The error for a node that cannot be written."""
-        name = self.node.name or next((n for n in self.node.output if n), "")
         return TraceError(
             f"the ONNX operator {operator_key(self.node)} cannot be brought into torch: {why}",
-            where=f"node {name}",
+            where=self.place,
             hint="autoprune.prune works on the ONNX model itself",
         )
 
@@ -320,7 +331,7 @@ def as_tensor(array: NDArray[Any]) -> torch.Tensor:
     """A copy of an array as a tensor; bfloat16, which numpy lacks, included."""
     if array.dtype.kind == "V":
         return torch.from_numpy(array.astype(np.float32)).to(getattr(torch, array.dtype.name))
-    return torch.from_numpy(np.array(array))
+    return torch.from_numpy(np.array(array, dtype=array.dtype.name))
 
 
 def as_array(tensor: torch.Tensor) -> NDArray[Any]:
