@@ -210,21 +210,25 @@ def allowed_groups(
         else:
             allowed.append(group)
     if options.uniform or options.keep_config:
-        allowed = _with_their_roles(analysis.found, allowed, reasons)
+        asked = "uniform=True" if options.uniform else "keep_config=True"
+        allowed = _with_their_roles(analysis.found, allowed, reasons, asked)
     return allowed, reasons
 
 
 def _with_their_roles(
-    found: Groups, allowed: Sequence[Group], reasons: dict[int, str]
+    found: Groups, allowed: Sequence[Group], reasons: dict[int, str], asked: str
 ) -> list[Group]:
-    """The groups of whose role no other keeps its size; the reasons for the rest are added."""
+    """The groups of whose role no other keeps its size; the reasons for the rest are added.
+
+    The reasons name the option that asked for it.
+    """
     whole = {role(axis.name, axis.size): axis.name for axis in found.pinned}
     whole |= {role(g.name, g.units): g.name for g in found if g.leaf.uid in reasons}
     shrinking = [g for g in allowed if role(g.name, g.units) not in whole]
     for group in allowed:
         if group not in shrinking:
             fellow = whole[role(group.name, group.units)]
-            reasons[group.leaf.uid] = f"left alone: uniform=True, and {fellow} keeps its size"
+            reasons[group.leaf.uid] = f"left alone: {asked}, and {fellow} keeps its size"
     return shrinking
 
 

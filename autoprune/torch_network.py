@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from networkx.utils import UnionFind
-from torch import nn
+from torch import fx, nn
 
 from autoprune.analysis.cost import CostModel
 from autoprune.analysis.groups import find_groups
@@ -60,6 +60,9 @@ FAIR_PART = 0.25
 def prune(model: nn.Module, example_inputs: Any, request: Request) -> TorchResult:
     """See `autoprune.prune`."""
     options = request.options
+    if isinstance(model, fx.GraphModule):
+        # Its sizes stand in generated code, not in attributes: there is no class to keep.
+        options = dataclasses.replace(options, keep_class=False, keep_config=False)
     traced, analysis = _analysed(model, example_inputs, options)
     weights = _weights(traced)
     check_finite(weights)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from autoprune.analysis.typing import TypedGraph
-from autoprune.errors import GraphError
 from autoprune.ir.graph import Node, Value
 from autoprune.ir.group import Group, Guarantee
 from autoprune.ir.positions import Kept
+from autoprune.ops.rule import Call
 
 Spared = Mapping[str, frozenset[int]]
 """By parameter, the leaves whose removed positions are not set to zero in it."""
@@ -47,7 +47,4 @@ def operand(node: Node, name: str) -> Value:
     Raises:
         GraphError: if there is no such tensor.
     """
-    value = node.arguments.get(name)
-    if not isinstance(value, Value):
-        raise GraphError(f"argument {name} is not a tensor", where=str(node))
-    return value
+    return Call(node, {}).tensor(name)

@@ -21,6 +21,7 @@ from autoprune.ir.graph import Node
 from autoprune.ir.group import Group
 from autoprune.ir.positions import Kept, kept_masks
 
+
 def folded_biases(
     traced: Traced, typed: TypedGraph, groups: Mapping[int, Group], kept: Kept, inputs: Any
 ) -> dict[str, torch.Tensor]:
@@ -79,6 +80,7 @@ def _constant(typed: TypedGraph, node: Node, kept: Kept, observer: _Observer) ->
         staying = staying & torch.from_numpy(mask).to(x.device)
     constants = n.target(x.masked_fill(staying, 0), *rest, **kwargs)
     added = constants - n.target(torch.zeros_like(x), *rest, **kwargs)
-    channels = 1 - len(operand(node, "weight").shape)  # before the spatial dimensions, if there are any
+    # Before the spatial dimensions, if there are any.
+    channels = 1 - len(operand(node, "weight").shape)
     result: torch.Tensor = added.movedim(channels, -1).flatten(0, -2)[0]
     return result

@@ -100,13 +100,15 @@ def test_the_same_units_everywhere_if_asked(run, folder):
     assert ap.Plan.load(folder / "p.json").groups["up:2"].outer == ""
 
 
-@pytest.mark.parametrize("flag", ["--uniform", "--keep-config"])
+@pytest.mark.parametrize("flag", ["uniform", "keep-config"])
 def test_layers_alike(run, folder, flag):
     """One of fifty layers keeps its size, so all of its role do."""
     line = "prune tinynet:deep --channels 0.5 --ignore 3 --no-latency -o p.json"
     assert run(line).code == 0
     assert len(ap.Plan.load(folder / "p.json").groups) == 47
-    assert run(f"{line} {flag}").code == 0
+    done = run(f"{line} --{flag} --all")
+    assert done.code == 0
+    assert f"{flag.replace('-', '_')}=True" in done.out
     assert not ap.Plan.load(folder / "p.json").groups
 
 

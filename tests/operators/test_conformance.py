@@ -28,7 +28,8 @@ from tests.operators.cases import CASES
 from tests.tolerance import DIFFERENT, ROUNDING_DOUBLE
 
 BY_NAME = {case.name: case for case in CASES}
-NAMES = [pytest.param(name, id=name) for name in BY_NAME]
+each_case = pytest.mark.parametrize("name", list(BY_NAME), scope="module")
+"""The tests of one case in a row, so that mostly one process analyses it."""
 
 
 @cache
@@ -64,7 +65,7 @@ def reads(network: Net, name: str, dim: int) -> bool:
     return name.startswith("z") or (is_matrix and dim == applied)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@each_case
 def test_trace_contains_the_operator(name):
     case, _, traced, _, _ = analysed(name)
     present = {registered_name(node.op) for node in traced.graph.nodes}
@@ -72,7 +73,7 @@ def test_trace_contains_the_operator(name):
     assert wanted <= present
 
 
-@pytest.mark.parametrize("name", NAMES)
+@each_case
 def test_groups_are_the_expected_ones(name):
     case, _, _, typed, found = analysed(name)
     assert {f"{g.name}[{g.units}]": str(g.guarantee) for g in found} == dict(case.groups), (
@@ -80,7 +81,7 @@ def test_groups_are_the_expected_ones(name):
     )
 
 
-@pytest.mark.parametrize("name", NAMES)
+@each_case
 def test_outputs_are_meaningful(name):
     case, network, _, _, _ = analysed(name)
     with torch.no_grad():
@@ -96,7 +97,7 @@ def test_outputs_are_meaningful(name):
         assert varies, "a constant output proves nothing"
 
 
-@pytest.mark.parametrize("name", NAMES)
+@each_case
 def test_cut_equals_zeroed(name):
     """For exact groups, alone and all together; approximate groups must really differ."""
     case, network, traced, typed, found = analysed(name)
@@ -123,7 +124,7 @@ def test_cut_equals_zeroed(name):
         assert approximate == differed, "a group called approximate is exact"
 
 
-@pytest.mark.parametrize("name", NAMES)
+@each_case
 def test_cut_per_outer_unit_equals_zeroed(name):
     """What the rule says of the axes it mixes: heads, say, may then keep units of their own."""
     case, _, traced, typed, found = analysed(name)
@@ -135,7 +136,7 @@ def test_cut_per_outer_unit_equals_zeroed(name):
         assert error <= ROUNDING_DOUBLE
 
 
-@pytest.mark.parametrize("name", NAMES)
+@each_case
 def test_zero_invariance_means_producers_alone(name):
     """Zeroing what feeds the operator is enough for `zero-invariant`, and not for `masked`."""
     case, network, _, typed, found = analysed(name)
@@ -171,7 +172,9 @@ UNSAMPLED = {
 """Cases in which the call alone says nothing, and why."""
 
 
-@pytest.mark.parametrize("name", sampled((n for n in BY_NAME if n not in UNSAMPLED), one_in=4))
+@pytest.mark.parametrize(
+    "name", sampled((n for n in BY_NAME if n not in UNSAMPLED), one_in=4), scope="module"
+)
 def test_claims_hold_at_the_call_itself(name):
     """Whatever is put at removed positions: zeros, or anything, in each operand."""
     case, _, traced, _, _ = analysed(name)

@@ -234,7 +234,12 @@ def _where(call: Call) -> fx.Node:
     return call.emit(torch.where, *call.tensors)
 
 
-_FOLDED = {"Max": torch.maximum, "Min": torch.minimum, "Sum": torch.add, "Mean": torch.add}
+_FOLDED: dict[str, Callable[..., Any]] = {
+    "Max": torch.maximum,
+    "Min": torch.minimum,
+    "Sum": torch.add,
+    "Mean": torch.add,
+}
 
 
 @writes("Max Min Sum Mean")

@@ -20,8 +20,8 @@ def pads_of(call: Call, kernel: Sequence[int]) -> Pads:
     count = len(kernel)
     auto = call.attribute("auto_pad", "NOTSET")
     if auto in ("NOTSET", "VALID"):
-        given: Pads = call.attribute("pads") if auto == "NOTSET" else None
-        return given or (0,) * (2 * count)
+        none: Pads = (0,) * (2 * count)
+        return none if auto == "VALID" else call.attribute("pads", none)
     strides = call.attribute("strides", (1,) * count)
     dilations = call.attribute("dilations", (1,) * count)
     before, after = [], []

@@ -13,6 +13,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import fx
 
+from autoprune.backends.comparison import array_difference
+from autoprune.backends.onnx_equality import difference, outputs, tolerance
+
 # Each of these registers its operators.
 from autoprune.backends.onnx_torch import (
     elementwise,  # noqa: F401
@@ -24,8 +27,6 @@ from autoprune.backends.onnx_torch import (
     shape,  # noqa: F401
     sizes,  # noqa: F401
 )
-from autoprune.backends.comparison import array_difference
-from autoprune.backends.onnx_equality import difference, outputs, tolerance
 from autoprune.backends.onnx_torch.writer import ORIGIN, Writer, as_array, as_tensor
 from autoprune.errors import NotEqualError
 from autoprune.frontends.onnx import TracedOnnx, trace

@@ -164,10 +164,13 @@ def _kind(call: Call, directions: int) -> str:
         raise call.unsupported(f"its activations are {', '.join(given)}")
     if call.attribute("clip") or call.attribute("input_forget", 0) or call.has(7):
         raise call.unsupported("it clips, couples its gates, or has peepholes")
-    if call.has(4) and (call.known(4) is None or (call.known(4) != _length(call)).any()):
+    if call.has(4) and not _full_length(call):
         raise call.unsupported("its sequences may have different lengths")
     return call.op if call.op != "RNN" else "RNN_RELU" if rectified else "RNN_TANH"
 
 
-def _length(call: Call) -> int:
-    return call.shape(0)[1 if call.attribute("layout", 0) else 0]
+def _full_length(call: Call) -> bool:
+    """Whether all sequences are known to be as long as the tensor."""
+    lengths = call.known(4)
+    time = call.shape(0)[1 if call.attribute("layout", 0) else 0]
+    return lengths is not None and all(n == time for n in lengths.tolist())

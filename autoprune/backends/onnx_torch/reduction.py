@@ -29,7 +29,8 @@ def reduce_l1(x: torch.Tensor, dims: Dims, keep: bool) -> torch.Tensor:
 
 def reduce_l2(x: torch.Tensor, dims: Dims, keep: bool) -> torch.Tensor:
     """Root of the sum of squares."""
-    return torch.linalg.vector_norm(x, 2, dims, keep)
+    norm: torch.Tensor = torch.linalg.vector_norm(x, 2, dims, keep)
+    return norm
 
 
 def reduce_squares(x: torch.Tensor, dims: Dims, keep: bool) -> torch.Tensor:

@@ -331,7 +331,7 @@ def as_tensor(array: NDArray[Any]) -> torch.Tensor:
     """A copy of an array as a tensor; bfloat16, which numpy lacks, included."""
     if array.dtype.kind == "V":
         return torch.from_numpy(array.astype(np.float32)).to(getattr(torch, array.dtype.name))
-    return torch.from_numpy(np.array(array, dtype=array.dtype.name))
+    return torch.from_numpy(np.array(array).view(array.dtype.name))
 
 
 def as_array(tensor: torch.Tensor) -> NDArray[Any]:
