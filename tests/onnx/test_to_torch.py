@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import numpy as np
 import onnx
 import pytest
@@ -132,6 +135,14 @@ def test_it_can_be_pruned_and_exported_again(tmp_path):
     assert difference([result.model(x).detach().numpy()], [again(x).detach().numpy()]) < (
         ROUNDING_SINGLE
     )
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
+def test_it_can_be_copied_and_pickled(copied):
+    module, x = ap.to_torch(network()), images(3)
+    again = copied(module)
+    assert torch.equal(again(x), module(x))
+    assert again.state_dict().keys() == module.state_dict().keys()
 
 
 def test_rounding_that_grows_is_no_difference():

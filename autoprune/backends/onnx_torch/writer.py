@@ -10,8 +10,10 @@ from __future__ import annotations
 import keyword
 import operator
 import re
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from inspect import isfunction
 from typing import Any
 
 import numpy as np
@@ -61,6 +63,19 @@ def operator_key(node: onnx.NodeProto) -> str:
     return node.op_type if standard else f"{node.domain.rsplit('.', 1)[-1]}.{node.op_type}"
 
 
+class Tracer(fx.Tracer):
+    """Reads generated code back, as unpickling a module does, with the functions here whole."""
+
+    def __init__(self) -> None:
+        modules = [m for name, m in sys.modules.items() if name.startswith(f"{__package__}.")]
+        found = (value for m in modules for value in vars(m).values())
+        super().__init__(autowrap_functions=tuple(f for f in found if isfunction(f)))
+
+
+def _new_graph() -> fx.Graph:
+    return fx.Graph(tracer_cls=Tracer)
+
+
 @dataclass
 class Writer:
     """Writes the graph of one ONNX model.
@@ -76,7 +91,7 @@ class Writer:
 
     traced: TracedOnnx
     root: nn.Module = field(default_factory=nn.Module)
-    graph: fx.Graph = field(default_factory=fx.Graph)
+    graph: fx.Graph = field(default_factory=_new_graph)
     tensors: dict[str, fx.Node] = field(default_factory=dict)
     numbers: dict[str, Numbers] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
