@@ -165,3 +165,14 @@ def test_real_models(name):
     with torch.no_grad():
         got = module(*map(torch.from_numpy, feed.values()))
     assert difference(outputs(source, feed), [got.numpy()]) < ROUNDING_SINGLE
+
+
+def test_strided_automatic_padding_refuses_other_sizes():
+    """It depends on the size of the input, and was worked out for the example's."""
+    b = Builder()
+    x, weight = b.input("x", (1, 3, "height", "width")), b.weight("w", 4, 3, 3, 3)
+    model = b.model(b.node("Conv", x, weight, auto_pad="SAME_UPPER", strides=[2, 2]))
+    module = ap.to_torch(model, {"x": np.ones((1, 3, 8, 8), np.float32)})
+    assert module(torch.ones(1, 3, 8, 8)).shape == (1, 4, 4, 4)
+    with pytest.raises(ap.TraceError, match=r"\(8, 8\), got \(9, 9\)"):
+        module(torch.ones(1, 3, 9, 9))

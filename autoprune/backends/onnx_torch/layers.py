@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 from autoprune.backends.onnx_torch.writer import Call, writes
+from autoprune.errors import TraceError
 
 Pads = tuple[int, ...]
 """Sizes added before each dimension, then after each."""
@@ -33,6 +34,28 @@ def pads_of(call: Call, kernel: Sequence[int]) -> Pads:
     return (*before, *after)
 
 
+def of_this_size(x: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:
+    """The input itself, if it is of the size that the padding was worked out for.
+
+    Raises:
+        TraceError: if it is not.
+    """
+    if tuple(x.shape[2:]) != size:
+        raise TraceError(
+            f"padding was worked out for inputs of {size}, got {tuple(x.shape[2:])}",
+            hint="bring the model into torch with example inputs of the size it is to run on",
+        )
+    return x
+
+
+def windowed(call: Call) -> fx.Node:
+    """The input of a window operator; strided `SAME` padding depends on its size."""
+    automatic = call.attribute("auto_pad", "NOTSET") not in ("NOTSET", "VALID")
+    if automatic and max(call.attribute("strides", (1,))) > 1:
+        return call.emit(of_this_size, call.tensor(0), tuple(call.shape(0)[2:]))
+    return call.tensor(0)
+
+
 def symmetric(pads: Pads) -> bool:
     """Whether as much is added after as before."""
     return pads[: len(pads) // 2] == pads[len(pads) // 2 :]
@@ -53,7 +76,7 @@ def _convolution(call: Call) -> fx.Node:
     count = len(kernel)
     if count not in _CONVOLUTIONS:
         raise call.unsupported(f"it has {count} dimensions")
-    x, pads = call.tensor(0), pads_of(call, kernel)
+    x, pads = windowed(call), pads_of(call, kernel)
     if not symmetric(pads):
         x, pads = call.emit(F.pad, x, for_pad(pads)), (0,) * (2 * count)
     return call.emit(

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import fx
 
-from autoprune.backends.onnx_torch.layers import Pads, for_pad, pads_of, symmetric
+from autoprune.backends.onnx_torch.layers import Pads, for_pad, pads_of, symmetric, windowed
 from autoprune.backends.onnx_torch.sizes import list_of
 from autoprune.backends.onnx_torch.writer import Call, Written, writes
 
@@ -62,10 +62,10 @@ def _windows(call: Call) -> tuple[Sizes, Sizes, Pads, Sizes, bool]:
 def _max_pool(call: Call) -> Written:
     windows = _windows(call)
     if len(call.node.output) < 2 or not call.node.output[1]:
-        return call.emit(max_pool, call.tensor(0), *windows)
+        return call.emit(max_pool, windowed(call), *windows)
     if not symmetric(windows[2]) or call.attribute("storage_order", 0):
         raise call.unsupported("positions are only given with even padding and row by row")
-    return call.emit_parts(max_pool_indices, 2, call.tensor(0), *windows)
+    return call.emit_parts(max_pool_indices, 2, windowed(call), *windows)
 
 
 def average_pool(
@@ -89,7 +89,7 @@ def _average_pool(call: Call) -> fx.Node:
     if max(dilations) > 1:
         raise call.unsupported("its windows have gaps")
     count_pad = bool(call.attribute("count_include_pad", 0))
-    return call.emit(average_pool, call.tensor(0), kernel, strides, pads, ceil, count_pad)
+    return call.emit(average_pool, windowed(call), kernel, strides, pads, ceil, count_pad)
 
 
 def norm_pool(
@@ -108,7 +108,7 @@ def _norm_pool(call: Call) -> fx.Node:
     if max(dilations) > 1 or ceil:
         raise call.unsupported("its windows have gaps or go over the edge")
     p = float(call.attribute("p", 2))
-    return call.emit(norm_pool, call.tensor(0), kernel, strides, pads, ceil, p)
+    return call.emit(norm_pool, windowed(call), kernel, strides, pads, ceil, p)
 
 
 _GLOBAL: dict[str, Callable[..., Any]] = {
