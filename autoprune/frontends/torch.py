@@ -139,7 +139,12 @@ def _dynamic_batch(model: nn.Module, args: Any, kwargs: Any, what: str) -> Any:
 
 
 def _export(
-    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], dynamic_shapes: Any
+    model: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    dynamic_shapes: Any,
+    *,
+    first: bool = True,
 ) -> torch.export.ExportedProgram:
     def attempt() -> torch.export.ExportedProgram:
         with warnings.catch_warnings():
@@ -157,8 +162,9 @@ def _export(
                 outputs = copy.deepcopy(model)(*args, **kwargs)
         except Exception as running:
             raise _does_not_run(running) from running
-        if _register_dataclasses(outputs):
-            return _export(model, args, kwargs, dynamic_shapes)
+        # Libraries may register the types of their outputs when they make the first one.
+        if _register_dataclasses(outputs) or (first and "not a known type" in str(error)):
+            return _export(model, args, kwargs, dynamic_shapes, first=False)
         hint = "torch.export must be able to trace the forward: no branch may depend on the "
         hint += "values of tensors"
         if dynamic_shapes is not None:

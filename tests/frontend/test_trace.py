@@ -374,3 +374,31 @@ def test_names_that_graph_modules_have_themselves(name):
     model.forward = lambda x: getattr(model, name)(x)
     with pytest.raises(TraceError, match=f"`{name}`"):
         trace(model, torch.randn(1, 3))
+
+
+class Late(dict):
+    """An output type that becomes known to pytrees when the first one is made in eager mode."""
+
+    known = False
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        if not Late.known and not torch.compiler.is_compiling():
+            pytree.register_pytree_node(
+                Late,
+                lambda d: (list(d.values()), list(d)),
+                lambda v, k: Late(zip(k, v, strict=True)),
+            )
+            Late.known = True
+
+
+def test_output_types_that_are_registered_on_first_use():
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a = nn.Linear(3, 2)
+
+        def forward(self, x):
+            return Late({"y": self.a(x)})
+
+    assert len(trace(Model(), torch.randn(1, 3)).graph.outputs) == 1
