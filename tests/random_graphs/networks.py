@@ -39,6 +39,12 @@ steps = st.builds(
 programs = st.lists(steps, min_size=2, max_size=9)
 
 
+def divisor(channels, choice):
+    """The smallest or the next divisor of a number of channels, as far as there are small ones."""
+    divisors = [g for g in (1, 2, 3, 4) if channels % g == 0][:2]
+    return divisors[choice % len(divisors)]
+
+
 class RandomNetwork(nn.Module):
     """Runs a program over feature maps `[n, c, h, w]`; every step appends one value.
 
@@ -84,7 +90,7 @@ class RandomNetwork(nn.Module):
 
     def grouped_conv(self, name, x, _, a, b, c):
         channels = x.shape[1]
-        groups = [g for g in (1, 2, 3, 4) if channels % g == 0][a % 2]
+        groups = divisor(channels, a)
         width = groups * (1 + b % 4)
         return self.layer(name, lambda: nn.Conv2d(channels, width, 3, padding=1, groups=groups))(x)
 
@@ -103,7 +109,7 @@ class RandomNetwork(nn.Module):
         return self.layer(name, lambda: nn.BatchNorm2d(x.shape[1], affine=a % 4 != 0))(x)
 
     def group_norm(self, name, x, _, a, b, c):
-        groups = [g for g in (1, 2, 3, 4) if x.shape[1] % g == 0][a % 2]
+        groups = divisor(x.shape[1], a)
         return self.layer(name, lambda: nn.GroupNorm(groups, x.shape[1]))(x)
 
     def layer_norm(self, name, x, _, a, b, c):
