@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -100,10 +101,15 @@ def examine(row: ZooModel, seeds: Sequence[int] = (0,), *, files: bool = False) 
         seeds=len(seeds),
         seconds=report.analysis_seconds,
         module=report.module,
-        reason=report.module_reason,
+        reason=without_folders(report.module_reason),
         kept=_largest_kept(report, model.state_dict()) if prunable < LITTLE else "",
         onnx=onnx,
     )
+
+
+def without_folders(text: str) -> str:
+    """A text in which paths begin below where packages are installed, as on any machine."""
+    return re.sub(r"/\S*/(?:site-packages/|(?=tests/))", "", text)
 
 
 def _halved(
