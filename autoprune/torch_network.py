@@ -64,7 +64,7 @@ def prune(model: nn.Module, example_inputs: Any, request: Request) -> TorchResul
         # Its sizes stand in generated code, not in attributes: there is no class to keep.
         options = dataclasses.replace(options, keep_class=False, keep_config=False)
     traced, analysis = _analysed(model, example_inputs, options)
-    weights = _weights(traced)
+    weights = trained_weights(traced)
     check_finite(weights)
     allowed, reasons = allowed_groups(analysis, request.ignore, options)
 
@@ -208,7 +208,7 @@ def _probed(traced: Traced) -> Probing:
     return probe_calls(samples, traced.graph)
 
 
-def _weights(traced: Traced) -> dict[str, Array]:
+def trained_weights(traced: Traced) -> dict[str, Array]:
     """Trained parameters as arrays, by value name."""
     arrays: dict[str, Array] = {}
     for parameter in traced.graph.parameters:

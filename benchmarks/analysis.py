@@ -123,7 +123,7 @@ def ours(model: Any, inputs: Any) -> dict[str, Any]:
     from autoprune.frontends.torch import trace
     from autoprune.passes.criteria import l2
     from autoprune.pipeline import DEFAULTS, Request, allowed_groups, analyse, choose
-    from autoprune.torch_network import _weights
+    from autoprune.torch_network import trained_weights
 
     traced = trace(model, inputs)
     request = Request(("channels", 0.5), l2, multiple_of=1)
@@ -132,7 +132,9 @@ def ours(model: Any, inputs: Any) -> dict[str, Any]:
     def everything() -> None:
         analysis = analyse(traced.graph, DEFAULTS)
         allowed, _ = allowed_groups(analysis, (), DEFAULTS)
-        cut_graph(traced, analysis.typed, choose(analysis, _weights(traced), allowed, (), request))
+        cut_graph(
+            traced, analysis.typed, choose(analysis, trained_weights(traced), allowed, (), request)
+        )
 
     return {
         "nodes": len(traced.graph.nodes),

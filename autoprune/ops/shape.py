@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from autoprune.ir import axes as ax
 from autoprune.ir.axes import ONE, Axis
@@ -507,13 +507,17 @@ register(
 )
 
 
-def _pad_axes(call: Typing) -> list[Shape]:
-    """Constant padding concatenates new positions; other modes look at neighbours."""
-    shape = list(call.axes_of(call.tensors[0]))
-    widths = call.integers("pad")
+def padded(call: Typing, source: Shape, widths: Iterable[tuple[int, int, int]]) -> Shape:
+    """Constant padding concatenates new positions; other modes look at neighbours.
+
+    Args:
+        call: the call, with an argument `mode`.
+        source: axes of what is padded.
+        widths: dimensions, each with the positions added before and after.
+    """
+    shape = list(source)
     constant = call.get("mode", "constant") == "constant"
-    for i in range(len(widths) // 2):
-        dim, (left, right) = len(shape) - 1 - i, widths[2 * i : 2 * i + 2]
+    for dim, left, right in widths:
         if not left and not right:
             continue
         if constant and left >= 0 and right >= 0:
@@ -521,7 +525,14 @@ def _pad_axes(call: Typing) -> list[Shape]:
         else:
             call.pin(shape[dim], "padded with its neighbours")
             shape[dim] = call.fixed(call.output.shape[dim], "padded with its neighbours")
-    return [tuple(shape)]
+    return tuple(shape)
+
+
+def _pad_axes(call: Typing) -> list[Shape]:
+    source, pads = call.axes_of(call.tensors[0]), call.integers("pad")
+    last = len(source) - 1
+    widths = ((last - i, pads[2 * i], pads[2 * i + 1]) for i in range(len(pads) // 2))
+    return [padded(call, source, widths)]
 
 
 def _pad_resize(call: Sizing) -> Resized:

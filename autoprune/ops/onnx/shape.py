@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from autoprune.ir import axes as ax
 from autoprune.ir.axes import ONE, Axis
 from autoprune.ops.rule import (
     Call,
@@ -18,7 +17,7 @@ from autoprune.ops.rule import (
     no_axes,
     register,
 )
-from autoprune.ops.shape import passes_on
+from autoprune.ops.shape import padded, passes_on
 
 
 def _bounds(call: Call) -> Iterator[tuple[int, int, int, int]]:
@@ -159,18 +158,7 @@ def _widths(call: Call) -> Iterator[tuple[int, int, int]]:
 
 
 def _pad_axes(call: Typing) -> list[Shape]:
-    """Constant padding concatenates new positions; other modes look at neighbours."""
-    shape = list(call.axes_of("input"))
-    constant = call.get("mode", "constant") == "constant"
-    for dim, left, right in _widths(call):
-        if not left and not right:
-            continue
-        if constant and left >= 0 and right >= 0:
-            shape[dim] = ax.concat(call.axes.leaf(left), shape[dim], call.axes.leaf(right))
-        else:
-            call.pin(shape[dim], "padded with its neighbours")
-            shape[dim] = call.fixed(call.output.shape[dim], "padded with its neighbours")
-    return [tuple(shape)]
+    return [padded(call, call.axes_of("input"), _widths(call))]
 
 
 def _pad_resize(call: Sizing) -> Resized:
