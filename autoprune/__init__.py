@@ -15,6 +15,7 @@ from autoprune.errors import (
     AutopruneError,
     BudgetError,
     GraphError,
+    LearnerError,
     NotEqualError,
     PlanError,
     RuleError,
@@ -29,10 +30,12 @@ __all__ = [
     "AutopruneError",
     "BudgetError",
     "GraphError",
+    "LearnerError",
     "NotEqualError",
     "Options",
     "Plan",
     "PlanError",
+    "Pruner",
     "Result",
     "RuleError",
     "State",
@@ -51,6 +54,7 @@ __all__ = [
 _MODULE_OF = {
     "Options": "autoprune.pipeline",
     "Plan": "autoprune.ir.plan",
+    "Pruner": "autoprune.pruner",
     "Result": "autoprune.result",
     "State": "autoprune.ops.rule",
     "apply_plan": "autoprune.api",
@@ -68,6 +72,7 @@ if TYPE_CHECKING:
     from autoprune.ops.custom import forget_rule, rule
     from autoprune.ops.rule import State
     from autoprune.pipeline import Options
+    from autoprune.pruner import Pruner
     from autoprune.result import Result
 else:
     # Hidden from type checkers, for which it would make every misspelt name valid.

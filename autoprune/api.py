@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, overload
 from autoprune.errors import BudgetError, PlanError, TraceError
 from autoprune.ir.plan import Plan
 from autoprune.passes.criteria import Criterion, find_criterion
-from autoprune.pipeline import DEFAULTS, Options, Request
+from autoprune.pipeline import DEFAULTS, Options, Request, one_budget
 from autoprune.report import Report
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def prune(
         multiple_of=1 if multiple_of is None else multiple_of, min_units=options.min_units
     )
     request = Request(
-        budget=_budget(flops=flops, params=params, channels=channels),
+        budget=one_budget(flops=flops, params=params, channels=channels),
         criterion=find_criterion(criterion),
         ignore=(ignore,) if isinstance(ignore, str) else tuple(ignore),
         multiple_of=multiple_of,
@@ -204,14 +205,19 @@ def load(
 
     plan, tensors = read_safetensors(path)
     small = torch_network.shape_by_plan(model, plan, example_inputs, dynamic_shapes)
+    own = small.state_dict()
+    given = OrderedDict(tensors)
+    # Modules ask for the version of their state, which the file does not hold.
+    given._metadata = own._metadata  # type: ignore[attr-defined]
     try:
-        missing, unexpected = small.load_state_dict(tensors, strict=False)
+        missing, unexpected = small.load_state_dict(given, strict=False)
     except RuntimeError as error:
         raise PlanError(
             f"the weights do not fit: {str(error).splitlines()[-1].strip()}", where=str(path)
         ) from error
-    loaded = {small.state_dict()[name].data_ptr() for name in tensors if name not in unexpected}
-    lost = [name for name in missing if small.state_dict()[name].data_ptr() not in loaded]
+    own = small.state_dict()
+    loaded = {own[name].data_ptr() for name in tensors if name not in unexpected}
+    lost = [name for name in missing if own[name].data_ptr() not in loaded]
     if lost or unexpected:
         raise PlanError(
             f"the file and the model do not hold the same tensors: {(lost + unexpected)[0]}",
@@ -268,13 +274,3 @@ def _check_counts(**counts: int) -> None:
     for name, number in counts.items():
         if type(number) is not int or number < 1:
             raise BudgetError(f"{name}={number!r} is not a whole number from 1")
-
-
-def _budget(**budgets: float | None) -> tuple[str, float]:
-    given = [(name, share) for name, share in budgets.items() if share is not None]
-    if len(given) != 1:
-        raise BudgetError(
-            f"give one budget, not {len(given)}",
-            hint="flops=0.5, params=0.5 or channels=0.5: the fraction to keep",
-        )
-    return given[0]

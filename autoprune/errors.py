@@ -52,6 +52,10 @@ class NotEqualError(AutopruneError):
     """A cut model's outputs differ from those of the model with the same units zeroed."""
 
 
+class LearnerError(AutopruneError):
+    """Training with a learner cannot begin, go on or finish as asked."""
+
+
 class RuleError(AutopruneError):
     """A rule for an operator is malformed, taken, or refuted by its check."""
 

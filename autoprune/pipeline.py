@@ -9,9 +9,10 @@ from __future__ import annotations
 import fnmatch
 import gc
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -23,23 +24,28 @@ from autoprune.analysis.probing import NOT_PROBED, Probing
 from autoprune.analysis.resizing import sizes_of
 from autoprune.analysis.typing import TypedGraph, infer, unused_parameters
 from autoprune.errors import AutopruneError, BudgetError, GraphError
+from autoprune.ir.axes import Leaf
 from autoprune.ir.graph import Graph
 from autoprune.ir.group import Group
 from autoprune.ir.positions import Kept
 from autoprune.passes.allocation import (
+    TOLERANCE,
     Candidate,
     block_sizes,
     keep_share,
     meet_budget,
+    relative_to_group,
     roomy_block,
 )
-from autoprune.passes.criteria import Array, Criterion, GroupWeights, score
+from autoprune.passes.criteria import Array, Criterion, GroupWeights, Scores, l2, score
 from autoprune.passes.roles import role, same_roles
 from autoprune.report import Report, Subject
 from autoprune.report.explain import group_rows, pinned_rows, unknown_operators
 
 PREFERRED_MULTIPLES = (8, 4, 2)
 """Channel multiples tried in turn where none is asked for; vector units want the first."""
+
+NO_LEAVES: Mapping[int, Leaf] = MappingProxyType({})
 
 LITTLE = 0.5
 """If exact groups leave more than this share of the parameters, the report says why."""
@@ -54,7 +60,8 @@ class Options:
             together); the report gives the measured error.
         min_units: units of a group that stay at least.
         allocation: `uniform` removes the same share of every group, `global` the lowest scores
-            relative to the mean of their group, wherever they are.
+            wherever they are (for criteria, relative to the mean of their group). None: uniform
+            for criteria, global for learners.
         keep_class: return a network of the model's own class where possible, otherwise a
             GraphModule. Groups that its forward cannot follow are left alone, unless that is
             more than three quarters of the reduction.
@@ -71,7 +78,7 @@ class Options:
 
     approximate: bool = False
     min_units: int = 1
-    allocation: Literal["uniform", "global"] = "uniform"
+    allocation: Literal["uniform", "global"] | None = None
     keep_class: bool = True
     keep_config: bool = False
     dynamic_shapes: Any = None
@@ -89,7 +96,7 @@ class Request:
     """What a user asks of `prune`, for the meaning see there.
 
     Attributes:
-        budget: a cost (`flops`, `params` or `channels`) and the share of it to keep.
+        budget: a cost (`flops`, `params`, `groups` or `channels`) and the share of it to keep.
         criterion: scores the units of a group.
         ignore: patterns of names to leave alone.
         multiple_of: channel counts stay multiples of this; None to choose.
@@ -98,7 +105,7 @@ class Request:
     """
 
     budget: tuple[str, float]
-    criterion: Criterion
+    criterion: Criterion = l2
     ignore: tuple[str, ...] = ()
     multiple_of: int | None = None
     seed: int = 0
@@ -163,6 +170,21 @@ def _no_garbage_collection() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
+
+
+def one_budget(**budgets: float | None) -> tuple[str, float]:
+    """The only budget that is given, with its name.
+
+    Raises:
+        BudgetError: if none or several are given.
+    """
+    given = [(name, share) for name, share in budgets.items() if share is not None]
+    if len(given) != 1:
+        raise BudgetError(
+            f"give one budget, not {len(given)}",
+            hint=", ".join(f"{name}=0.5" for name in budgets) + ": the fraction to keep",
+        )
+    return given[0]
 
 
 def check_finite(weights: Mapping[str, Array]) -> None:
@@ -246,7 +268,7 @@ def choose(
     ties: Iterable[frozenset[int]],
     request: Request,
 ) -> Kept:
-    """Kept units by leaf, such that the budget is met.
+    """Kept units by leaf, chosen by a criterion, such that the budget is met.
 
     Args:
         analysis: of the model.
@@ -258,12 +280,10 @@ def choose(
     Raises:
         BudgetError: if it cannot be met.
     """
-    name, share = request.budget
-    multiple_of, options = request.multiple_of, request.options
-    types, ties = analysis.typed.types, list(ties)
+    types = analysis.typed.types
     rng = np.random.default_rng(request.seed)
     free = frozenset(g.leaf.uid for g in allowed)
-    outers = outer_leaves(analysis.typed, free) if options.per_outer else {}
+    outers = outer_leaves(analysis.typed, free) if request.options.per_outer else {}
     scores = [
         score(
             request.criterion,
@@ -271,10 +291,45 @@ def choose(
         )
         for group in allowed
     ]
+    if request.options.allocation == "global":
+        scores = [relative_to_group(of_group) for of_group in scores]
+    return allocate(analysis, allowed, scores, ties, request, outers)
+
+
+def allocate(
+    analysis: Analysis,
+    allowed: Sequence[Group],
+    scores: Sequence[Scores],
+    ties: Iterable[frozenset[int]],
+    request: Request,
+    outers: Mapping[int, Leaf] = NO_LEAVES,
+) -> Kept:
+    """Kept units by leaf, those with the highest scores, such that the budget is met.
+
+    Args:
+        analysis: of the model.
+        allowed: the groups that may shrink.
+        scores: of the units of each of them; those with a score of minus infinity go first.
+        ties: leaves that have to shrink alike.
+        request: the budget and how to meet it.
+        outers: by leaf, the leaf per whose units its units are chosen.
+
+    Raises:
+        BudgetError: if it cannot be met.
+    """
+    name, share = request.budget
+    multiple_of, options = request.multiple_of, request.options
+    ties = list(ties)
     if options.uniform or options.keep_config:
         ties.extend(same_roles(allowed))
-    cost = analysis.costs.flops if name == "flops" else analysis.costs.params
-    axes = [axis for parameter in weights for axis in types[parameter]]
+    free = frozenset(g.leaf.uid for g in allowed)
+    axes = [
+        axis
+        for parameter in analysis.graph.parameters
+        if parameter.kind == "parameter"
+        for axis in analysis.typed.types[parameter.value.name]
+    ]
+    cost, tolerance = _cost(analysis.costs, allowed, name)
 
     def meet(multiple: int) -> Kept:
         blocks = block_sizes(axes, free, multiple)
@@ -292,7 +347,10 @@ def choose(
         ]
         if name == "channels":
             return keep_share(candidates, share, ties)
-        return meet_budget(candidates, cost, name, share, ties=ties, strategy=options.allocation)
+        strategy = options.allocation or "uniform"
+        return meet_budget(
+            candidates, cost, name, share, ties=ties, strategy=strategy, tolerance=tolerance
+        )
 
     if multiple_of is not None:
         return meet(multiple_of)
@@ -302,6 +360,17 @@ def choose(
         except BudgetError:
             continue
     return meet(1)
+
+
+def _cost(
+    costs: CostModel, allowed: Sequence[Group], name: str
+) -> tuple[Callable[[Mapping[int, int]], int], float]:
+    """What a budget is counted in, and how far from it a choice may be as a share of the whole."""
+    if name != "groups":
+        return costs.flops if name == "flops" else costs.params, TOLERANCE
+    whole = {g.leaf.uid: g.units for g in allowed}
+    half_a_unit = 0.5 / max(1, sum(whole.values()))
+    return lambda sizes: sum({**whole, **sizes}.values()), half_a_unit
 
 
 def make_report(

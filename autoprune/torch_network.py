@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from networkx.utils import UnionFind
 from torch import fx, nn
@@ -59,27 +60,56 @@ FAIR_PART = 0.25
 
 def prune(model: nn.Module, example_inputs: Any, request: Request) -> TorchResult:
     """See `autoprune.prune`."""
+    traced, analysis = analysed(model, example_inputs, request.options)
+    return best_attempt(model, traced, analysis, request).result
+
+
+def best_attempt(
+    model: nn.Module,
+    traced: Traced,
+    analysis: Analysis,
+    request: Request,
+    keep_whole: Callable[[Group], str] = lambda group: "",
+) -> Attempt:
+    """Cut a model as a request says, in its own class where that is possible and asked for.
+
+    Args:
+        model: the user's model.
+        traced: its graph.
+        analysis: of that graph.
+        request: the budget and how to meet it.
+        keep_whole: why a group may not shrink, or an empty string.
+
+    Raises:
+        GraphError: if a weight is not finite.
+        BudgetError: if the budget cannot be met.
+        NotEqualError: if the cut network does not compute what the zeroed one does.
+    """
     options = request.options
     if isinstance(model, fx.GraphModule):
         # Its sizes stand in generated code, not in attributes: there is no class to keep.
         options = dataclasses.replace(options, keep_class=False, keep_config=False)
-    traced, analysis = _analysed(model, example_inputs, options)
+        request = dataclasses.replace(request, options=options)
     weights = trained_weights(traced)
     check_finite(weights)
     allowed, reasons = allowed_groups(analysis, request.ignore, options)
+    whole = {g.leaf.uid: reason for g in allowed if (reason := keep_whole(g))}
+    allowed = [g for g in allowed if g.leaf.uid not in whole]
 
-    def ties(groups: Sequence[Group]) -> Iterable[frozenset[int]]:
+    def ties(groups: Sequence[Group]) -> tuple[frozenset[int], ...]:
         free = frozenset(g.leaf.uid for g in groups)
-        return shared_sizes(model, analysis.typed, free) if options.keep_class else ()
+        return tuple(shared_sizes(model, analysis.typed, free)) if options.keep_class else ()
 
-    def attempt(groups: Sequence[Group], left: Mapping[int, str]) -> _Attempt:
-        kept = choose(analysis, weights, groups, ties(groups), request)
+    def attempt(groups: Sequence[Group], left: Mapping[int, str]) -> Attempt:
+        tied = ties(groups)
+        kept = choose(analysis, weights, groups, tied, request)
         cut = Cut(traced, analysis.typed, analysis.names, kept)
-        return _cut(model, cut, analysis, left, options)
+        result, obstacle = _cut(model, cut, analysis, left, options)
+        return Attempt(result, cut, obstacle, tuple(groups), tied, left)
 
-    full = attempt(allowed, reasons)
+    full = attempt(allowed, {**reasons, **whole})
     if not options.keep_class or full.as_wanted(options):
-        return full.result
+        return full
     roles = _roles(allowed, ties(allowed), analysis.costs)
     objections = inexpressible(model, full.cut, roles, configured=options.keep_config)
     left_alone = {
@@ -88,25 +118,80 @@ def prune(model: nn.Module, example_inputs: Any, request: Request) -> TorchResul
     }
     rest = [g for g in allowed if g.leaf.uid not in objections]
     try:
-        own = attempt(rest, {**reasons, **left_alone})
+        own = attempt(rest, {**reasons, **whole, **left_alone})
     except BudgetError:
-        return full.result
+        return full
     asked_for = options.keep_config and own.as_wanted(options)
     worthwhile = asked_for or _worth(own.result.report, full.result.report)
-    return own.result if own.result.plan.rebuildable and worthwhile else full.result
+    return own if own.result.plan.rebuildable and worthwhile else full
 
 
 @dataclass(frozen=True)
-class _Attempt:
-    """A result, what was cut for it, and why its configuration cannot describe it, if so."""
+class Attempt:
+    """A result, and how it came about.
+
+    Attributes:
+        result: the pruned network.
+        cut: what was cut for it.
+        obstacle: why its configuration cannot describe it, or empty.
+        groups: the groups that could shrink.
+        ties: leaves that had to shrink alike.
+        reasons: by leaf, why the others could not.
+    """
 
     result: TorchResult
     cut: Cut
     obstacle: str
+    groups: tuple[Group, ...]
+    ties: tuple[frozenset[int], ...]
+    reasons: Mapping[int, str]
 
     def as_wanted(self, options: Options) -> bool:
+        """Whether it is of the model's class and, if asked for, its configuration describes it."""
         described = not (options.keep_config and self.obstacle)
         return self.result.plan.rebuildable and described
+
+
+def cut_trained(
+    model: nn.Module,
+    example_inputs: Any,
+    digest: str,
+    kept: Mapping[str, Sequence[int]],
+    reasons: Mapping[str, str],
+    options: Options,
+) -> TorchResult:
+    """Remove units that training has brought to zero.
+
+    Args:
+        model: the trained network.
+        example_inputs: as for `prune`.
+        digest: of the graph the units were chosen in.
+        kept: the units that stay of the groups that lose some, by name.
+        reasons: why groups stay whole, by name.
+        options: the user's options.
+
+    Raises:
+        TraceError: if the model is not the one that the units were chosen in any more.
+        NotEqualError: if the cut network does not compute what the trained one does.
+    """
+    if isinstance(model, fx.GraphModule):
+        options = dataclasses.replace(options, keep_class=False, keep_config=False)
+    traced, analysis = analysed(model, example_inputs, options)
+    if analysis.graph.digest != digest:
+        raise TraceError(
+            "the model's graph is not the one that the Pruner was made for",
+            hint="do not change the model's layers while it trains; load its weights into a fresh "
+            "instance if it was wrapped or compiled in place",
+        )
+    uids = {name: uid for uid, name in analysis.names.items()}
+    cut = Cut(
+        traced,
+        analysis.typed,
+        analysis.names,
+        {uids[name]: np.array(units, np.intp) for name, units in kept.items()},
+    )
+    left = {uids[name]: reason for name, reason in reasons.items()}
+    return _cut(model, cut, analysis, left, options)[0]
 
 
 def _roles(
@@ -138,7 +223,7 @@ def _worth(own: Report, full: Report) -> bool:
 
 def inspect(model: nn.Module, example_inputs: Any, options: Options) -> Report:
     """See `autoprune.inspect`."""
-    _, analysis = _analysed(model, example_inputs, options)
+    _, analysis = analysed(model, example_inputs, options)
     return make_report(analysis, {}, {})
 
 
@@ -195,7 +280,8 @@ def _chosen(
     return traced, typed, groups, plan.kept(by_name, outer_leaves(typed, list(groups)))
 
 
-def _analysed(model: nn.Module, example_inputs: Any, options: Options) -> tuple[Traced, Analysis]:
+def analysed(model: nn.Module, example_inputs: Any, options: Options) -> tuple[Traced, Analysis]:
+    """A model's graph, and what can be said about it."""
     traced = trace(model, example_inputs, dynamic_shapes=options.dynamic_shapes)
     found = _probed(traced) if options.probe else NOT_PROBED
     return traced, analyse(traced.graph, options, found)
@@ -222,8 +308,10 @@ def trained_weights(traced: Traced) -> dict[str, Array]:
 
 def _cut(
     model: nn.Module, cut: Cut, analysis: Analysis, reasons: Mapping[int, str], options: Options
-) -> _Attempt:
+) -> tuple[TorchResult, str]:
     """Cut the units that are not kept, check the law, and put the result together.
+
+    Returns the result, and why the model's configuration cannot describe it, if so.
 
     Args:
         model: the user's model.
@@ -257,7 +345,7 @@ def _cut(
         note = f"Its configuration cannot describe it ({obstacle}): save it with its plan."
         report = dataclasses.replace(report, notes=(*report.notes, note))
     result = TorchResult(network, plan, report, model, traced.inputs, traced.dynamic_shapes)
-    return _Attempt(result, cut, obstacle)
+    return result, obstacle
 
 
 def _network(

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from math import gcd, lcm, prod
 from typing import Literal
 
@@ -135,25 +136,31 @@ def _order(
     """All steps as (bundle, level reached), cheapest loss first."""
     keyed = []
     for b, bundle in enumerate(bundles):
-        worst = 0.0
-        for level in range(1, len(bundle.levels)):
-            if strategy == "uniform":
-                key = 1 - bundle.levels[level][0] / bundle.levels[0][0]
-            else:
-                key = worst = max(worst, _step_score(bundle, level))
-            keyed.append((key, level, b))
+        if strategy == "uniform":
+            keys = [1 - counts[0] / bundle.levels[0][0] for counts in bundle.levels[1:]]
+        else:
+            keys = list(accumulate(_step_scores(bundle), max))
+        keyed += [(key, level, b) for level, key in enumerate(keys, 1)]
     return [(b, level) for _, level, b in sorted(keyed)]
 
 
-def _step_score(bundle: _Bundle, level: int) -> float:
-    """Mean score of the units a step removes, relative to the mean score of their group."""
-    shares = []
-    for i, member in enumerate(bundle.members):
-        ranked = np.sort(member.scores, axis=-1)
-        units = member.group.units
-        gone = ranked[..., units - bundle.levels[level - 1][i] : units - bundle.levels[level][i]]
-        shares.append(float(gone.mean() / max(float(ranked.mean()), 1e-30)))
-    return float(np.mean(shares))
+def _step_scores(bundle: _Bundle) -> list[float]:
+    """Mean score of the units that each step removes."""
+    ranked = [np.sort(member.scores, axis=-1) for member in bundle.members]
+
+    def removed(scores: Scores, before: int, after: int) -> float:
+        units = scores.shape[-1]
+        return float(scores[..., units - before : units - after].mean())
+
+    return [
+        float(np.mean([removed(*step) for step in zip(ranked, *counts, strict=True)]))
+        for counts in pairwise(bundle.levels)
+    ]
+
+
+def relative_to_group(scores: Scores) -> Scores:
+    """Scores divided by their mean, so that those of different groups compare."""
+    return scores / max(float(scores.mean()), 1e-30)
 
 
 def _counts(bundles: Sequence[_Bundle], levels: Sequence[int]) -> dict[int, int]:
@@ -209,6 +216,7 @@ def meet_budget(
     *,
     ties: Iterable[frozenset[int]] = (),
     strategy: Literal["uniform", "global"] = "uniform",
+    tolerance: float = TOLERANCE,
 ) -> Kept:
     """Remove units until `cost` is `share` of the full cost.
 
@@ -219,14 +227,15 @@ def meet_budget(
         share: fraction of the cost to keep, between 0 and 1.
         ties: sets of leaves whose kept shares must be equal.
         strategy: `uniform` removes the same share of every group, `global` the units with the
-            lowest scores relative to the mean of their group, wherever they are.
+            lowest scores, wherever they are.
+        tolerance: share of the full cost that the result may be away from the budget.
 
     Returns:
         Kept units by leaf; groups that stay whole are left out.
 
     Raises:
-        BudgetError: if the share is out of range, or cannot be met to within 1 % of the full
-            cost; the message names the nearest reachable one.
+        BudgetError: if the share is out of range, or cannot be met within the tolerance; the
+            message names the nearest reachable one.
     """
     check_share(name, share)
     if strategy not in ("uniform", "global"):
@@ -246,7 +255,7 @@ def meet_budget(
 
     low, high = 0, len(order)
     least = cost(_counts(bundles, levels_after(high)))
-    if least > target + TOLERANCE * full:
+    if least > target + tolerance * full:
         raise BudgetError(
             f"{name}={share:g} cannot be reached: the prunable groups allow {name}="
             f"{np.ceil(least / full * 1000) / 1000:g} or more",
@@ -261,14 +270,14 @@ def meet_budget(
             low = middle + 1
     levels = levels_after(low)
     reached = cost(_counts(bundles, levels))
-    if reached < target - TOLERANCE * full and low > 0:
+    if reached < target - tolerance * full and low > 0:
         levels, reached = _approach(
-            bundles, order, levels_after(low - 1), low - 1, cost, target, TOLERANCE * full
+            bundles, order, levels_after(low - 1), low - 1, cost, target, tolerance * full
         )
-    if abs(reached - target) > TOLERANCE * full:
+    if abs(reached - target) > tolerance * full:
         raise BudgetError(
-            f"{name}={share:g} cannot be met within 1 %: the nearest reachable is {name}="
-            f"{reached / full:.4f}",
+            f"{name}={share:g} cannot be met within {100 * tolerance:.2g} %: the nearest reachable "
+            f"is {name}={reached / full:.4f}",
             hint="groups shrink in steps too large for this; ask for the nearest reachable "
             "share, or use a smaller multiple_of",
         )

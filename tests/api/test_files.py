@@ -68,6 +68,25 @@ def test_safetensors_round_trip(name, keep_class, tmp_path):
     assert os.listdir(tmp_path) == ["small.safetensors"]
 
 
+class Versioned(nn.Linear):
+    """Modules whose state changed between releases look at its version when they load."""
+
+    _version = 2
+
+    def _load_from_state_dict(self, state_dict, prefix, local_metadata, *args):
+        assert local_metadata["version"] == 2
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *args)
+
+
+def test_loading_tells_modules_the_version_of_their_state(tmp_path):
+    model = build(lambda: nn.Sequential(Versioned(8, 32), nn.ReLU(), nn.Linear(32, 4)))
+    inputs = torch.randn(2, 8)
+    result = ap.prune(model, inputs, params=0.5)
+    result.save(tmp_path / "small.safetensors")
+    loaded = ap.load(model, tmp_path / "small.safetensors")
+    assert difference(loaded(inputs), result.model(inputs)) == 0
+
+
 def test_an_edited_plan_is_followed():
     result, _ = pruned("digits")
     data = json.loads(result.plan.to_json())

@@ -1,0 +1,101 @@
+"""Several processes that train one model together, and may hold a part of each parameter only.
+
+Under fully sharded data parallelism parameters are `DTensor`s; functions of tensors leave others as
+they are.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.distributed import ProcessGroup
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import FSDPModule
+from torch.distributed.tensor import DTensor, Replicate
+
+T = TypeVar("T")
+
+
+def is_sharded(tensor: Tensor) -> bool:
+    """Whether every process holds only a part of a tensor."""
+    return isinstance(tensor, DTensor)
+
+
+def local_part(tensor: Tensor) -> Tensor:
+    """The part of a tensor that this process holds."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def held(tensor: Tensor) -> tuple[slice, ...]:
+    """The positions along each dimension that this process holds."""
+    if not isinstance(tensor, DTensor):
+        return (slice(None),) * tensor.ndim
+    from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
+
+    shape, offset = compute_local_shape_and_global_offset(
+        tensor.shape, tensor.device_mesh, tensor.placements
+    )
+    return tuple(slice(start, start + size) for start, size in zip(offset, shape, strict=True))
+
+
+def mesh_of(tensor: Tensor) -> DeviceMesh | None:
+    """The processes that share a tensor."""
+    return tensor.device_mesh if isinstance(tensor, DTensor) else None
+
+
+def replicas(tensor: Tensor) -> int:
+    """How many of the processes that share a tensor hold each of its elements."""
+    count = 1
+    if isinstance(tensor, DTensor):
+        for dim, placement in enumerate(tensor.placements):
+            if isinstance(placement, Replicate):
+                count *= tensor.device_mesh.size(dim)
+    return count
+
+
+def whole_tensor(tensor: Tensor) -> Tensor:
+    """A tensor's values; if it is sharded, all processes have to ask for them together."""
+    values = tensor.detach()
+    return values.full_tensor() if isinstance(values, DTensor) else values
+
+
+def whole_of(part: Tensor, like: Tensor) -> Tensor:
+    """The whole of a tensor that is sharded as another one; all processes ask for it together.
+
+    Args:
+        part: what this process holds of it.
+        like: the other tensor.
+    """
+    if not isinstance(like, DTensor):
+        return part
+    sharded = DTensor.from_local(
+        part, like.device_mesh, like.placements, shape=like.shape, stride=like.stride()
+    )
+    return sharded.full_tensor()
+
+
+def reshard(model: nn.Module) -> None:
+    """Make a model forget the whole weights that a forward pass without a backward pass left.
+
+    They would not follow a change of the parts, and stand in the place of the sharded parameters.
+    """
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
+
+
+def first_of(value: T, group: ProcessGroup | None, device: torch.device) -> T:
+    """A value, which can be pickled, of the first process of a group, in all of them."""
+    values = [value]
+    if torch.distributed.is_initialized():
+        torch.distributed.broadcast_object_list(values, group=group, group_src=0, device=device)
+    return values[0]
+
+
+def sum_over(meshes: dict[DeviceMesh, Tensor]) -> None:
+    """Add up tensors, each over the processes of its mesh, in place."""
+    for mesh, partial in meshes.items():
+        for group in mesh.get_all_groups():
+            torch.distributed.all_reduce(partial, group=group)

@@ -1,0 +1,1 @@
+"""Real training for benchmarks/train_once.py: data, networks, one loop, and the methods."""
