@@ -2,7 +2,7 @@
 
     accelerate launch examples/train_once_accelerate.py
 
-or `python examples/train_once_accelerate.py` for one process. A residual network learns the
+or with `torchrun --nproc-per-node 2`, or `python` for one process. A residual network learns the
 handwritten digits of scikit-learn and loses 70 % of its FLOPs on the way.
 """
 
@@ -21,7 +21,8 @@ from autoprune.demo import DigitNet, Digits, accuracy, load_digits
 
 def train(accelerator: Accelerator, digits: Digits, epochs: int) -> ap.Result:
     model = DigitNet()
-    pruner = ap.Pruner(model, digits.train_x[:2])  # before the model is prepared
+    # Before the model is prepared; the ONNX file will take any number of images.
+    pruner = ap.Pruner(model, digits.train_x[:2], options=ap.Options(dynamic_shapes="batch"))
 
     images = TensorDataset(digits.train_x, digits.train_y)
     loader = DataLoader(images, batch_size=32, shuffle=True, drop_last=True)

@@ -38,7 +38,8 @@ class Classifier(lightning.LightningModule):
     def __init__(self, network: nn.Module, example: Tensor) -> None:
         super().__init__()
         self.network = network
-        self.pruner = ap.Pruner(network, example)
+        # The ONNX file will take any number of inputs.
+        self.pruner = ap.Pruner(network, example, options=ap.Options(dynamic_shapes="batch"))
 
     def training_step(self, batch: tuple[Tensor, Tensor]) -> Tensor:
         x, y = batch

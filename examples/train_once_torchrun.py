@@ -23,7 +23,8 @@ from autoprune.demo import DigitNet, Digits, accuracy, load_digits
 
 def train(digits: Digits, epochs: int, device: torch.device) -> ap.Result:
     model = DigitNet()
-    pruner = ap.Pruner(model, digits.train_x[:2])  # before the model is wrapped
+    # Before the model is wrapped; the ONNX file will take any number of images.
+    pruner = ap.Pruner(model, digits.train_x[:2], options=ap.Options(dynamic_shapes="batch"))
     wrapped = DistributedDataParallel(model.to(device))
 
     images = TensorDataset(digits.train_x, digits.train_y)

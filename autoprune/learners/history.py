@@ -127,7 +127,8 @@ def plot(records: Sequence[Record], path: str | Path) -> None:
         path: an image file, such as .png or .svg.
 
     Raises:
-        AutopruneError: if there is nothing to draw, or matplotlib is not installed.
+        AutopruneError: if there is nothing to draw, the file cannot be written, or matplotlib is
+            not installed.
     """
     if not records:
         raise AutopruneError("there is nothing to draw yet", hint="train for some steps first")
@@ -155,5 +156,20 @@ def plot(records: Sequence[Record], path: str | Path) -> None:
         axes.plot(*zip(*points, strict=True), marker=marker, color="tab:gray")
         axes.set(ylabel=name)
     rows[-1].set(xlabel="step")
-    with mpl.rc_context({"savefig.dpi": 120}), replacing(Path(path)) as temporary:
-        figure.savefig(temporary, format=Path(path).suffix.lstrip(".") or "png")
+    suffix = Path(path).suffix.lstrip(".")
+    formats = figure.canvas.get_supported_filetypes()
+    if suffix not in formats:
+        raise AutopruneError(
+            f"cannot draw into {suffix or 'a file without suffix'!r}",
+            where=str(path),
+            hint=f"use one of {', '.join(sorted(formats))}",
+        )
+    try:
+        with mpl.rc_context({"savefig.dpi": 120}), replacing(path) as temporary:
+            figure.savefig(temporary, format=suffix)
+    except OSError as error:
+        raise AutopruneError(
+            f"the file cannot be written: {error.strerror or error}",
+            where=str(path),
+            hint="check that the folder exists and may be written to",
+        ) from error

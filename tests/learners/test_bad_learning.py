@@ -267,6 +267,22 @@ def test_a_plot_of_nothing(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("curves.xyz", "cannot draw into 'xyz'"),
+        ("curves", "cannot draw into 'a file without suffix'"),
+        ("missing/curves.png", "cannot be written"),
+    ],
+)
+def test_a_plot_that_cannot_be_written(tmp_path, name, message):
+    model, pruner, optimizer = started()
+    train(model, optimizer, steps=[0])
+    with pytest.raises(ap.AutopruneError, match=message):
+        pruner.plot(tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
 def test_too_short_a_warm_up_for_trials():
     model, pruner = made()
     base, too_many = SGD(model.parameters(), lr=0.1), HESSOCRIC(samples=START + 1)

@@ -13,9 +13,10 @@ from autoprune.demo import load_digits, onnx_accuracy
 from tests.tolerance import BUDGET
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+TORCHRUN = ["-m", "torch.distributed.run", "--nproc-per-node", "2"]
 RUNS = {
-    "train_once_torchrun": ["-m", "torch.distributed.run", "--nproc-per-node", "2"],
-    "train_once_accelerate": [],
+    "train_once_torchrun": TORCHRUN,
+    "train_once_accelerate": TORCHRUN,
     "train_once_lightning": [],
 }
 LEARNED = 0.9
@@ -31,7 +32,7 @@ def test_example(name, tmp_path):
     onnx = tmp_path / "small.onnx"
     script = [*RUNS[name], str(EXAMPLES / f"{name}.py")]
     done = subprocess.run(
-        [sys.executable, *script, "--epochs", "3", "--output", str(onnx)],
+        [sys.executable, *script, "--epochs", "2", "--output", str(onnx)],
         cwd=tmp_path,
         env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
         capture_output=True,
