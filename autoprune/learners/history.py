@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +58,6 @@ class Monitor:
         self.records: list[Record] = []
         self._callback = callback
         self._writer = None if log_dir is None else _tensorboard(Path(log_dir))
-        self._latest: Record | None = None
 
     def observe(self, course: Course) -> None:
         """Record the state now and then, and when a period ends."""
@@ -111,12 +109,6 @@ def _tensorboard(folder: Path) -> Any:
             hint="pip install tensorboard, or leave log_dir out and use pruner.plot",
         ) from error
     return SummaryWriter(str(folder))
-
-
-def save(records: Sequence[Record], path: str | Path) -> None:
-    """Write records as JSON lines."""
-    with replacing(Path(path)) as temporary:
-        temporary.write_text("".join(json.dumps(asdict(entry)) + "\n" for entry in records))
 
 
 def plot(records: Sequence[Record], path: str | Path) -> None:

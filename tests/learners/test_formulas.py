@@ -187,9 +187,7 @@ def test_a_step_of_dhspg():
                     trial = torch.zeros_like(a)
             elif target[u]:
                 trial = torch.zeros_like(a)
-            torch.testing.assert_close(
-                unit(flat(model), u), trial, rtol=ROUNDING_SINGLE, atol=1e-6
-            )
+            torch.testing.assert_close(unit(flat(model), u), trial, rtol=ROUNDING_SINGLE, atol=1e-6)
     assert grew
 
 

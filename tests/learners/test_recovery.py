@@ -34,7 +34,7 @@ def test_the_support_is_recovered(method, seed, make):
     base = make(model.parameters(), lr=0.3 if make is torch.optim.SGD else 0.05)
     # DHSPG judges by the direction in which weights move, which at the optimum is noise.
     early = isinstance(method, learners.DHSPG)
-    timing = learners.Timing(start=0.05 if early else 0.4, stop=0.8)
+    timing = learners.Timing(start=0.1 if early else 0.4, stop=0.8)
     optimizer = pruner.learn(base, method, channels=6 / 16, steps=STEPS, timing=timing)
     train(model, optimizer, x, y, STEPS)
     assert (model.weight.detach().norm(dim=1) > 0).tolist() == support.tolist()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import nn
@@ -152,6 +154,6 @@ def test_what_is_chosen_stays_chosen():
         (model(x) * torch.randn(4, 5)).sum().backward()
         optimizer.step()
         seen.append(optimizer.course.chosen.clone())
-    for earlier, later in zip(seen, seen[1:], strict=False):
+    for earlier, later in pairwise(seen):
         assert not (earlier & ~later).any()
     assert abs(pruner.finish().report.after.flops / pruner.analysis.costs.flops({}) - 0.3) <= BUDGET

@@ -10,6 +10,7 @@ SUBCLASSES = [
     errors.ArtifactError,
     errors.BudgetError,
     errors.GraphError,
+    errors.LearnerError,
     errors.NotEqualError,
     errors.PlanError,
     errors.RuleError,
