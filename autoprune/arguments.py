@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from autoprune import __version__
+from autoprune.runtime.commands import add_commands
 
 SUFFIXES = (".onnx", ".pt2", ".safetensors", ".json")
 ONNX_SUFFIXES = (".onnx", ".json")
@@ -42,6 +43,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     _inspect_parser(_command(commands, "inspect", "show what can be pruned, what not, and why"))
     _prune_parser(_command(commands, "prune", "write a smaller network"))
+    add_commands(commands)
     _demo_parser(
         _command(commands, "demo", "train, prune and fine-tune a small network on real data")
     )

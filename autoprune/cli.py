@@ -1,4 +1,4 @@
-"""The command line: `autoprune inspect`, `autoprune prune`, `autoprune demo`."""
+"""The command line: `autoprune inspect`, `prune`, `run`, `bench`, `verify`, `demo`."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from autoprune.arguments import ONNX_SUFFIXES, SUFFIXES, parser
 from autoprune.errors import AutopruneError
 from autoprune.ir.files import write_atomically
+from autoprune.runtime.commands import COMMANDS as RUNTIME_COMMANDS
+from autoprune.runtime.errors import AutopruneRuntimeError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -63,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _explain(error: Exception) -> str:
-    if isinstance(error, AutopruneError):
+    if isinstance(error, AutopruneError | AutopruneRuntimeError):
         return str(error)
     if isinstance(error, ModuleNotFoundError) and error.name in EXTRAS:
         extra = EXTRAS[error.name]
@@ -254,7 +256,7 @@ def _demo(options: argparse.Namespace) -> None:
     demo(options.output, options.epochs or EPOCHS)
 
 
-COMMANDS = {"inspect": _inspect, "prune": _prune, "demo": _demo}
+COMMANDS = {"inspect": _inspect, "prune": _prune, "demo": _demo, **RUNTIME_COMMANDS}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -60,6 +60,10 @@ class RuleError(AutopruneError):
     """A rule for an operator is malformed, taken, or refuted by its check."""
 
 
+class FormatError(AutopruneError):
+    """A sparse format is unknown, taken, refuted by its check, or does not fit the weights."""
+
+
 class TargetError(AutopruneError):
     """A compilation target is unknown, or its tools are missing."""
 

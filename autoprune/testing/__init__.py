@@ -1,6 +1,14 @@
-"""Checks for authors of rules, and for networks: claims against numbers."""
+"""Checks for authors of rules and formats, and for networks: claims against numbers."""
 
+from autoprune.testing.formats import check_format
 from autoprune.testing.networks import check_network
 from autoprune.testing.rules import AxisRow, RuleReport, check_rule, examine_rule
 
-__all__ = ["AxisRow", "RuleReport", "check_network", "check_rule", "examine_rule"]
+__all__ = [
+    "AxisRow",
+    "RuleReport",
+    "check_format",
+    "check_network",
+    "check_rule",
+    "examine_rule",
+]

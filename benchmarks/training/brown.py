@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tarfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -21,6 +22,9 @@ LENGTH = 64
 
 UNKNOWN, END = "<unk>", "<eos>"
 """Any other word; the end of a sentence."""
+
+TEXT = re.compile(r"/c[a-r][0-9]{2}$")
+"""Names of the 500 files that are texts: ca01 to cr09."""
 
 HELD_OUT = 10
 """One file of so many is for testing."""
@@ -45,10 +49,8 @@ def _texts(archive: Path) -> Iterator[list[str]]:
     """The words of each file in lower case, without their tags."""
     with tarfile.open(archive) as files:
         for member in sorted(files.getmembers(), key=lambda member: member.name):
-            if member.name.endswith(".json"):
-                continue
             content = files.extractfile(member)
-            if content is not None:
+            if content is not None and TEXT.search(member.name):
                 lines = content.read().decode("latin-1").lower().splitlines()
                 yield [word for line in lines if line.strip() for word in _sentence(line)]
 

@@ -1,0 +1,165 @@
+"""Kernels -> a shared library of operators for ONNX Runtime, for one kind of processor."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import tvm
+
+from autoprune.errors import TargetError
+from autoprune.ir.files import replacing
+from autoprune.kernels.templates import Kernel, Rowwise, Spatial, primitive
+
+VARIANTS = 3
+"""Tile sizes of one operator at most, as in operators.c."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A kind of processor.
+
+    Attributes:
+        name: as users give it.
+        machine: as `platform.machine()` says.
+        cpu: what LLVM calls the processor.
+        lanes: float32 numbers of a vector.
+        features: instruction sets that the code uses, as the runtime checks them.
+        compiler: the C compiler.
+        triple: what LLVM calls the platform.
+    """
+
+    name: str
+    machine: str
+    cpu: str
+    lanes: int
+    features: tuple[str, ...]
+    compiler: str
+    triple: str
+
+
+TARGETS = {
+    target.name: target
+    for target in (
+        Target(
+            "x86-64-v4", "x86_64", "x86-64-v4", 16,
+            ("avx512f", "avx512bw", "avx512dq", "avx512vl"), "gcc", "x86_64-linux-gnu",
+        ),
+        Target("x86-64-v3", "x86_64", "x86-64-v3", 8, ("avx2", "fma"), "gcc", "x86_64-linux-gnu"),
+        Target(
+            "arm64", "aarch64", "generic", 4, ("asimd",),
+            "aarch64-linux-gnu-gcc", "aarch64-linux-gnu",
+        ),
+    )
+}  # fmt: skip
+
+
+def find_target(name: str) -> Target:
+    """A target by name.
+
+    Raises:
+        TargetError: if there is none.
+    """
+    if name not in TARGETS:
+        raise TargetError(
+            f"there is no target {name!r}", hint=f"use one of {', '.join(sorted(TARGETS))}"
+        )
+    return TARGETS[name]
+
+
+@dataclass(frozen=True)
+class Family:
+    """The functions of one operator: the same product for tiles of falling size, the last of 1."""
+
+    kernels: tuple[Kernel, ...]
+
+    @property
+    def rows(self) -> int:
+        """Outputs of a block."""
+        return self.kernels[0].rows
+
+
+def spatial_family(
+    target: Target, rows: int, activation: str = "", *, residual: bool = False
+) -> Family:
+    """Tiles of as many vectors as there are registers for, of one vector, and of one position."""
+    # Half of 32 registers (16 of AVX2) for accumulators, and less than 1024 bytes of them.
+    registers, lanes = 8 if target.lanes == 8 else 16, target.lanes
+    while rows * lanes >= 256:
+        lanes //= 2
+    vectors = max(1, min(registers // rows, 255 // (rows * lanes), 3))
+    shapes = dict.fromkeys(((lanes, vectors), (lanes, 1), (1, 1)))
+    return Family(
+        tuple(Spatial(rows, lanes, count, activation, residual) for lanes, count in shapes)
+    )
+
+
+def rowwise_family(
+    target: Target, rows: int, activation: str = "", *, residual: bool = False
+) -> Family:
+    """Tiles of as many positions as there are registers for, and of one."""
+    registers = 12 if target.lanes == 8 else 24
+    tile = max(1, min(registers * target.lanes // rows, 255 // rows))
+    return Family(
+        tuple(Rowwise(rows, size, activation, residual) for size in dict.fromkeys((tile, 1)))
+    )
+
+
+def build_library(families: Sequence[Family], target: Target, path: Path) -> None:
+    """Write a shared library; operators name a family by its place in `families`.
+
+    Raises:
+        TargetError: if the compiler is missing or fails.
+    """
+    kernels = {kernel.name: kernel for family in families for kernel in family.kernels}
+    kind = {"kind": "llvm", "mcpu": target.cpu, "mtriple": target.triple}
+    module = tvm.IRModule({name: primitive(kernel) for name, kernel in kernels.items()})
+    compiled = tvm.compile(module, target=tvm.target.Target(kind))
+    here = Path(__file__).parent
+    with tempfile.TemporaryDirectory() as folder, replacing(path) as made:
+        code, table = Path(folder, "kernels.o"), Path(folder, "kernels.h")
+        compiled.mod.write_to_file(str(code), "o")
+        table.write_text(_table(families))
+        _run(
+            target.compiler, "-std=c11", "-O2", "-Wall", "-Wextra", "-fPIC", "-shared",
+            "-fvisibility=hidden", f"-I{folder}", str(here / "operators.c"), str(code),
+            "-Wl,--exclude-libs,ALL", "-lm", "-s", "-o", str(made),
+        )  # fmt: skip
+
+
+def _table(families: Sequence[Family]) -> str:
+    """The C table of all families."""
+    names = dict.fromkeys(kernel.name for family in families for kernel in family.kernels)
+    lines = [
+        f"int32_t __tvm_ffi_{name}(void *, const Argument *, int32_t, Argument *);"
+        for name in names
+    ]
+    lines.append("static const Kernel kernels[] = {")
+    for family in families:
+        tiles = [str(kernel.tile) for kernel in family.kernels]
+        functions = [f"__tvm_ffi_{kernel.name}" for kernel in family.kernels]
+        missing = VARIANTS - len(tiles)
+        lines.append(
+            f"    {{{family.rows}, {{{', '.join(tiles + ['0'] * missing)}}}, "
+            f"{{{', '.join(functions + ['0'] * missing)}}}}},"
+        )
+    lines += ["};", f"static const int kernel_count = {len(families)};", ""]
+    return "\n".join(lines)
+
+
+def _run(*command: str) -> None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError as error:
+        raise TargetError(
+            f"the C compiler {command[0]} is not installed",
+            hint="install gcc, or gcc-aarch64-linux-gnu for arm64 (Debian's names)",
+        ) from error
+    if done.returncode:
+        raise TargetError(
+            f"{command[0]} failed: {done.stderr.strip().splitlines()[0]}",
+            hint="this is a mistake in autoprune; report it with the compiler's version",
+        )

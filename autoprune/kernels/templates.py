@@ -1,0 +1,245 @@
+"""Sparse matrix products as TVM functions, with bias, residual and activation inside.
+
+Weights [outputs, inputs] are stored by blocks of `rows` outputs at one input each: for every block
+row the inputs that occur in it (`index`, from `offsets[o]` to `offsets[o + 1]`) and for each of
+these `rows` values. All sizes are symbolic and weights are arguments, so that one function serves
+every layer of a network.
+
+Two loop orders, after what runs along the vectors of the processor:
+
+* `spatial`: activations are [inputs, positions], as in a 1x1 convolution of an NCHW tensor. A tile
+  of positions is a vector, and every weight is used for a whole tile.
+* `rowwise`: activations are [positions, inputs], as in a linear layer. A block of outputs is a
+  vector, and every activation is used for a whole block.
+
+A tile is accumulated in registers; its accumulators take less than 1024 bytes, or TVM would put
+them into memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from tvm.script import tirx as T
+
+from autoprune.kernels.functions import erf, exp
+
+ACCUMULATORS = 1024
+"""Bytes; from here on they are not kept in registers."""
+
+
+def _relu(x: Any) -> Any:
+    return T.max(x, T.float32(0))
+
+
+def _relu6(x: Any) -> Any:
+    return T.min(T.max(x, T.float32(0)), T.float32(6))
+
+
+def _silu(x: Any) -> Any:
+    return x / (T.float32(1) + exp(-x))
+
+
+def _gelu(x: Any) -> Any:
+    return x * T.float32(0.5) * (T.float32(1) + erf(x * T.float32(0.5**0.5)))
+
+
+ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
+    "": lambda x: x, "relu": _relu, "relu6": _relu6, "silu": _silu, "gelu": _gelu,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Spatial:
+    """A product with positions along the vectors: Y[o, m] = sum over k of W[o, k] X[k, m].
+
+    Attributes:
+        rows: outputs of a block.
+        lanes: elements of a vector.
+        vectors: vectors of a tile.
+        activation: name of what is applied last.
+        residual: whether a tensor in the shape of the output is added before that.
+    """
+
+    rows: int
+    lanes: int
+    vectors: int
+    activation: str = ""
+    residual: bool = False
+
+    def __post_init__(self) -> None:
+        _check_size(self, self.rows * self.tile)
+
+    @property
+    def tile(self) -> int:
+        """Positions of a tile."""
+        return self.lanes * self.vectors
+
+    @property
+    def name(self) -> str:
+        """Of the function."""
+        return f"spatial_{self.rows}x{self.vectors}x{self.lanes}{_suffix(self)}"
+
+
+@dataclass(frozen=True)
+class Rowwise:
+    """A product with outputs along the vectors: Y[m, o] = sum over k of W[o, k] X[m, k].
+
+    Attributes:
+        rows: outputs of a block, a multiple of the processor's vectors.
+        tile: positions that are computed at once.
+        activation: name of what is applied last.
+        residual: whether a tensor in the shape of the output is added before that.
+    """
+
+    rows: int
+    tile: int
+    activation: str = ""
+    residual: bool = False
+
+    def __post_init__(self) -> None:
+        _check_size(self, self.rows * self.tile)
+
+    @property
+    def name(self) -> str:
+        """Of the function."""
+        return f"rowwise_{self.rows}x{self.tile}{_suffix(self)}"
+
+
+Kernel = Spatial | Rowwise
+
+
+def _suffix(kernel: Kernel) -> str:
+    return f"{'_' + kernel.activation if kernel.activation else ''}{'_add' * kernel.residual}"
+
+
+def _check_size(kernel: Kernel, elements: int) -> None:
+    if kernel.activation not in ACTIVATIONS:
+        raise ValueError(
+            f"there is no activation {kernel.activation!r}; known: {', '.join(ACTIVATIONS)}"
+        )
+    if 4 * elements >= ACCUMULATORS:
+        raise ValueError(f"{kernel} needs {4 * elements} bytes of accumulators")
+
+
+def primitive(kernel: Kernel) -> Any:
+    """The kernel as a TVM function.
+
+    Its arguments are activations, values [blocks, rows], index [blocks], offsets [block rows + 1],
+    bias [block rows, rows], a tensor to add (the output itself where there is none), the output,
+    the first position and the number of tiles from there on, the first block row, and the one after
+    the last.
+    """
+    return _spatial(kernel) if isinstance(kernel, Spatial) else _rowwise(kernel)
+
+
+def _spatial(kernel: Spatial) -> Any:
+    rows, lanes, vectors, tile = kernel.rows, kernel.lanes, kernel.vectors, kernel.tile
+    activation, residual = ACTIVATIONS[kernel.activation], kernel.residual
+
+    @T.prim_func
+    def product(
+        x: T.handle, values: T.handle, index: T.handle, offsets: T.handle, bias: T.handle,
+        added: T.handle, y: T.handle,
+        start: T.int32, tiles: T.int32, first: T.int32, last: T.int32,
+    ):  # fmt: skip
+        T.func_attr({"global_symbol": kernel.name, "tir.noalias": True})
+        inputs = T.int32()
+        positions = T.int32()
+        outputs = T.int32()
+        blocks = T.int32()
+        block_rows = T.int32()
+        ends = T.int32()
+        X = T.match_buffer(x, (inputs, positions), "float32", align=4)
+        V = T.match_buffer(values, (blocks, rows), "float32", align=4)
+        I = T.match_buffer(index, (blocks,), "int32", align=4)  # noqa: E741
+        P = T.match_buffer(offsets, (ends,), "int32", align=4)
+        B = T.match_buffer(bias, (block_rows, rows), "float32", align=4)
+        R = T.match_buffer(added, (outputs, positions), "float32", align=4)
+        Y = T.match_buffer(y, (outputs, positions), "float32", align=4)
+        for t in T.serial(tiles):
+            for o in T.serial(last - first):
+                acc = T.alloc_buffer((rows * tile,), "float32")
+                for r in T.unroll(rows):
+                    for v in T.unroll(vectors):
+                        for lane in T.vectorized(lanes):
+                            acc[r * tile + v * lanes + lane] = B[first + o, r]
+                for b in T.serial(P[first + o + 1] - P[first + o]):
+                    for v in T.unroll(vectors):
+                        for r in T.unroll(rows):
+                            for lane in T.vectorized(lanes):
+                                acc[r * tile + v * lanes + lane] += (
+                                    V[P[first + o] + b, r]
+                                    * X[I[P[first + o] + b], start + t * tile + v * lanes + lane]
+                                )
+                for r in T.unroll(rows):
+                    for v in T.unroll(vectors):
+                        for lane in T.vectorized(lanes):
+                            Y[(first + o) * rows + r, start + t * tile + v * lanes + lane] = (
+                                activation(
+                                    acc[r * tile + v * lanes + lane]
+                                    + (
+                                        R[
+                                            (first + o) * rows + r,
+                                            start + t * tile + v * lanes + lane,
+                                        ]
+                                        if residual
+                                        else T.float32(0)
+                                    )
+                                )
+                            )
+
+    return product
+
+
+def _rowwise(kernel: Rowwise) -> Any:
+    rows, tile = kernel.rows, kernel.tile
+    activation, residual = ACTIVATIONS[kernel.activation], kernel.residual
+
+    @T.prim_func
+    def product(
+        x: T.handle, values: T.handle, index: T.handle, offsets: T.handle, bias: T.handle,
+        added: T.handle, y: T.handle,
+        start: T.int32, tiles: T.int32, first: T.int32, last: T.int32,
+    ):  # fmt: skip
+        T.func_attr({"global_symbol": kernel.name, "tir.noalias": True})
+        inputs = T.int32()
+        positions = T.int32()
+        outputs = T.int32()
+        blocks = T.int32()
+        block_rows = T.int32()
+        ends = T.int32()
+        X = T.match_buffer(x, (positions, inputs), "float32", align=4)
+        V = T.match_buffer(values, (blocks, rows), "float32", align=4)
+        I = T.match_buffer(index, (blocks,), "int32", align=4)  # noqa: E741
+        P = T.match_buffer(offsets, (ends,), "int32", align=4)
+        B = T.match_buffer(bias, (block_rows, rows), "float32", align=4)
+        R = T.match_buffer(added, (positions, outputs), "float32", align=4)
+        Y = T.match_buffer(y, (positions, outputs), "float32", align=4)
+        for t in T.serial(tiles):
+            for o in T.serial(last - first):
+                acc = T.alloc_buffer((tile * rows,), "float32")
+                for m in T.unroll(tile):
+                    for r in T.vectorized(rows):
+                        acc[m * rows + r] = B[first + o, r]
+                for b in T.serial(P[first + o + 1] - P[first + o]):
+                    for m in T.unroll(tile):
+                        for r in T.vectorized(rows):
+                            acc[m * rows + r] += (
+                                V[P[first + o] + b, r]
+                                * X[start + t * tile + m, I[P[first + o] + b]]
+                            )
+                for m in T.unroll(tile):
+                    for r in T.vectorized(rows):
+                        Y[start + t * tile + m, (first + o) * rows + r] = activation(
+                            acc[m * rows + r]
+                            + (
+                                R[start + t * tile + m, (first + o) * rows + r]
+                                if residual
+                                else T.float32(0)
+                            )
+                        )
+
+    return product

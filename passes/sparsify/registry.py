@@ -1,0 +1,80 @@
+"""Sparse formats by name: `block 32x1`, `2:4`, `1:4 shared 8`, `fan-in 64`, `csr`, `bitmask`.
+
+A format prints as its name, so that `parse_format(str(format)) == format`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from autoprune.errors import FormatError
+from autoprune.passes.sparsify.blocks import CSR, Bitmask, Block
+from autoprune.passes.sparsify.layout import Format
+from autoprune.passes.sparsify.patterns import NM, ConstantFanIn
+
+
+@dataclass(frozen=True)
+class Family:
+    """Formats that differ in whole numbers only.
+
+    Attributes:
+        syntax: how names are written, for messages: `block ROWSxCOLS`.
+        pattern: regular expression of the names; its groups are the numbers.
+        build: makes the format of the numbers; those that a name leaves out are not passed.
+    """
+
+    syntax: str
+    pattern: str
+    build: Callable[..., Format]
+
+
+FAMILIES: dict[str, Family] = {
+    "block": Family("block ROWSxCOLS", r"block (\d+)x(\d+)", Block),
+    "n:m": Family("N:M [shared OUTPUTS]", r"(\d+):(\d+)(?: shared (\d+))?", NM),
+    "fan-in": Family("fan-in [K]", r"fan-in(?: (\d+))?", ConstantFanIn),
+    "csr": Family("csr", "csr", CSR),
+    "bitmask": Family("bitmask", "bitmask", Bitmask),
+}
+
+
+def parse_format(text: str) -> Format:
+    """The format of a name.
+
+    Raises:
+        FormatError: if no family has such a name, or its numbers make no format.
+    """
+    for family in FAMILIES.values():
+        match = re.fullmatch(family.pattern, text.strip())
+        if match is not None:
+            return family.build(*(int(number) for number in match.groups() if number is not None))
+    known = ", ".join(family.syntax for family in FAMILIES.values())
+    raise FormatError(f"there is no sparse format {text!r}", hint=f"known formats: {known}")
+
+
+def define(name: str, family: Family) -> None:
+    """Make a family of formats known by name.
+
+    Raises:
+        FormatError: if the name is taken.
+    """
+    if name in FAMILIES:
+        raise FormatError(
+            f"there are sparse formats called {name!r} already",
+            hint=f"taken names: {', '.join(FAMILIES)}",
+        )
+    FAMILIES[name] = family
+
+
+def forget(name: str) -> None:
+    """Undo `define`.
+
+    Raises:
+        FormatError: if there is no such family.
+    """
+    if FAMILIES.pop(name, None) is None:
+        raise FormatError(
+            f"there are no sparse formats called {name!r}",
+            hint=f"known names: {', '.join(FAMILIES)}",
+        )

@@ -1,0 +1,168 @@
+"""The commands that need nothing but the runtime: `run`, `bench` and `verify`.
+
+They belong to `python -m autoprune_runtime`, and to `autoprune` where that is installed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import sys
+import warnings
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import DenseNotice, InputError
+from .session import Session
+
+EPILOG = """\
+An artifact's native code is loaded only with --digest, as printed when it was compiled, or with
+--trust-native; otherwise the standard model in it runs.
+
+examples:
+  %(prog)s model.apz --digest 3f1c...
+"""
+
+
+def add_commands(commands: Any) -> None:
+    """Add the commands to those of a parser, as `argparse` calls what `add_subparsers` gives."""
+    run = _command(commands, "run", "compute the outputs of an artifact on given inputs")
+    bench = _command(commands, "bench", "measure how long an artifact takes")
+    for parser in (run, bench):
+        parser.add_argument(
+            "inputs", nargs="*", metavar="INPUT",
+            help="name=array.npy, or an .npz of all inputs; without any, the first test vector",
+        )  # fmt: skip
+    run.add_argument("-o", "--output", type=Path, metavar="NPZ", help="write the outputs here")
+    bench.add_argument(
+        "--seconds", type=_positive, default=2.0, help="how long to measure (default: 2)"
+    )
+    _command(commands, "verify", "check an artifact, and run its test vectors")
+
+
+def _command(commands: Any, name: str, text: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=text,
+        description=text[0].upper() + text[1:] + ".",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(command=name)
+    add = parser.add_argument
+    add("artifact", metavar="ARTIFACT", type=Path, help="the .apz file")
+    add("--digest", metavar="HEX", help="the digest the artifact must have")
+    add("--trust-native", action="store_true", help="load native code without knowing the digest")
+    add("--dense", action="store_false", dest="native", help="run the standard model")
+    add("--fallback", action="store_true", help="run it where the native code does not run")
+    add("--threads", type=_count, metavar="N", help="threads that may compute")
+    add("--provider", action="append", dest="providers", metavar="NAME",
+        help="an execution provider of ONNX Runtime; repeat it for several")  # fmt: skip
+    add("--debug", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+def _session(options: argparse.Namespace) -> Session:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DenseNotice)
+        session = Session(
+            options.artifact,
+            digest=options.digest,
+            trust_native=options.trust_native,
+            native=options.native,
+            fallback=options.fallback,
+            threads=options.threads,
+            providers=options.providers,
+        )
+    if session.notice:
+        print(f"note: {session.notice}", file=sys.stderr)
+    return session
+
+
+def _run(options: argparse.Namespace) -> None:
+    session = _session(options)
+    outputs = session.run(_arrays(options.inputs) or _first_example(session))
+    if options.output:
+        _save(options.output, outputs)
+    for name, array in outputs.items():
+        sizes = "x".join(map(str, array.shape)) or "scalar"
+        print(f"{name}: {array.dtype} {sizes}{_range(array)}")
+
+
+def _bench(options: argparse.Namespace) -> None:
+    session = _session(options)
+    print(session.benchmark(_arrays(options.inputs) or None, seconds=options.seconds))
+
+
+def _verify(options: argparse.Namespace) -> None:
+    session = _session(options)
+    print(f"digest {session.digest}")
+    print(session.verify())
+
+
+COMMANDS = {"run": _run, "bench": _bench, "verify": _verify}
+"""What each command does with its parsed arguments."""
+
+
+def _first_example(session: Session) -> dict[str, NDArray[Any]]:
+    if not session.manifest.examples:
+        raise InputError("the artifact holds no test vectors to run", hint="name inputs")
+    return session.example_inputs()
+
+
+def _arrays(inputs: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """The arrays of inputs as they are typed."""
+    arrays: dict[str, NDArray[Any]] = {}
+    for text in inputs:
+        name, equals, file = text.rpartition("=")
+        try:
+            loaded = np.load(file, allow_pickle=False)
+        except (ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise InputError(f"the file holds no arrays: {error}", where=file) from error
+        if isinstance(loaded, np.ndarray) != bool(equals):
+            raise InputError(
+                "an .npy file needs the name of its input, an .npz file has the names inside",
+                where=text,
+                hint="write name=array.npy, or arrays.npz",
+            )
+        arrays |= {name: loaded} if equals else dict(loaded)
+    return arrays
+
+
+def _save(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **arrays)
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.write_bytes(buffer.getvalue())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _range(array: NDArray[Any]) -> str:
+    if not array.size:
+        return ""
+    if array.size == 1:
+        return f" {float(array.item()):.6g}"
+    return f" from {float(array.min()):.6g} to {float(array.max()):.6g}"
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is no time above 0")
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is less than 1")
+    return value

@@ -1,0 +1,209 @@
+"""Sparse operators in ONNX Runtime against float64 products, on every tail and thread split."""
+
+from __future__ import annotations
+
+import ctypes
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tvm", reason="needs apache-tvm")
+
+import onnxruntime
+from onnx import TensorProto, helper, numpy_helper
+
+from autoprune import TargetError
+from autoprune.kernels.build import (
+    TARGETS,
+    build_library,
+    find_target,
+    rowwise_family,
+    spatial_family,
+)
+from autoprune.kernels.templates import ACTIVATIONS, Rowwise, Spatial
+from tests.kernels.blocks import draw, reference
+from tests.tolerance import ROUNDING_SINGLE
+
+
+def host():
+    """The best target that this processor runs."""
+    with open("/proc/cpuinfo") as file:
+        flags = next((line for line in file if line.startswith("flags")), "").split()
+    found = [t for t in TARGETS.values() if set(t.features) <= set(flags)]
+    if not found:
+        pytest.skip("this processor runs none of the targets")
+    return found[0]
+
+
+SPATIAL = [(4, ""), (4, "relu6"), (4, "gelu"), (8, "relu"), (8, "silu"), (16, "")]
+ROWWISE = [(16, ""), (32, "gelu"), (64, "")]
+
+
+def families(target):
+    made = []
+    for residual in (False, True):
+        made += [spatial_family(target, r, a, residual=residual) for r, a in SPATIAL]
+        made += [rowwise_family(target, r, a, residual=residual) for r, a in ROWWISE]
+    return made
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    """All families in one library, and its path."""
+    target = host()
+    path = tmp_path_factory.mktemp("kernels") / "operators.so"
+    made = families(target)
+    build_library(made, target, path)
+    return made, path
+
+
+CASES = range(2 * (len(SPATIAL) + len(ROWWISE)))
+
+
+def session(path, number, weights, ndim, *, rowwise, residual, threads=1):
+    """A session of a model with one operator."""
+    tensors = {
+        "values": weights.values, "index": weights.index, "offsets": weights.offsets,
+        "bias": weights.bias,
+    }  # fmt: skip
+    inputs = ["x", *tensors, *(["added"] if residual else [])]
+    kind = "SparseLinear" if rowwise else "SparseConv"
+    node = helper.make_node(kind, inputs, ["y"], domain="autoprune", kernel=number)
+    values = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * ndim)
+        for name in (["x", "added"] if residual else ["x"])
+    ]
+    graph = helper.make_graph(
+        [node], "one", values, [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(array, name) for name, array in tensors.items()],
+    )  # fmt: skip
+    domains = [helper.make_opsetid("", 17), helper.make_opsetid("autoprune", 1)]
+    model = helper.make_model(graph, opset_imports=domains, ir_version=9)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    options.register_custom_ops_library(str(path))
+    return onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+
+
+def check(run, rng, weights, family, batch, positions):
+    rowwise = isinstance(family.kernels[0], Rowwise)
+    inputs, outputs = weights.dense.shape[1], len(weights.dense)
+    shape = (batch, positions, inputs) if rowwise else (batch, inputs, positions, 1)
+    after = (batch, positions, outputs) if rowwise else (batch, outputs, positions, 1)
+    feed = {"x": rng.standard_normal(shape).astype(np.float32)}
+    added = None
+    if family.kernels[0].residual:
+        feed["added"] = added = rng.standard_normal(after).astype(np.float32)
+    expected = reference(weights, feed["x"], family.kernels[0].activation, added, rowwise=rowwise)
+    (got,) = run.run(None, feed)
+    scale = max(1.0, float(np.abs(expected).max()))
+    np.testing.assert_allclose(got, expected, rtol=0, atol=ROUNDING_SINGLE * scale / 10)
+
+
+@pytest.mark.parametrize("number", CASES)
+def test_every_kernel_on_every_tail(number, library):
+    made, path = library
+    family, rng = made[number], np.random.default_rng(number)
+    rowwise = isinstance(family.kernels[0], Rowwise)
+    weights = draw(rng, family.rows, 5, 13, 0.4)
+    run = session(
+        path, number, weights, 3 if rowwise else 4,
+        rowwise=rowwise, residual=family.kernels[0].residual,
+    )  # fmt: skip
+    largest = family.kernels[0].tile
+    for positions in {*range(1, 18), largest - 1, largest, largest + 1, 2 * largest + 3, 196}:
+        check(run, rng, weights, family, 1, max(1, positions))
+    check(run, rng, weights, family, 3, 7)
+    check(run, rng, weights, family, 2, 49)
+
+
+@pytest.mark.parametrize("rowwise", [False, True])
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_every_number_of_positions(threads, rowwise, library):
+    """A decomposition into tiles can be wrong for one size and one number of threads only."""
+    made, path = library
+    kind = Rowwise if rowwise else Spatial
+    number = next(i for i, f in enumerate(made) if isinstance(f.kernels[0], kind))
+    family, rng = made[number], np.random.default_rng(threads)
+    # Enough work for several threads from a few positions on.
+    weights = draw(rng, family.rows, 6, 300, 0.5)
+    run = session(
+        path, number, weights, 3 if rowwise else 4,
+        rowwise=rowwise, residual=False, threads=threads,
+    )  # fmt: skip
+    for positions in (*range(16, 120, 1 if threads == 2 else 7), 199, 256, 420):
+        for batch in (1, 3):
+            check(run, rng, weights, family, batch, positions)
+
+
+@pytest.mark.parametrize("density", [0.0, 1.0])
+def test_empty_and_full_weights(density, library):
+    made, path = library
+    rng = np.random.default_rng(0)
+    weights = draw(rng, made[0].rows, 3, 11, density)
+    run = session(path, 0, weights, 4, rowwise=False, residual=False)
+    check(run, rng, weights, made[0], 2, 21)
+
+
+def test_no_positions(library):
+    _, path = library
+    weights = draw(np.random.default_rng(0), 4, 3, 11, 0.5)
+    run = session(path, 0, weights, 4, rowwise=False, residual=False)
+    (got,) = run.run(None, {"x": np.zeros((0, 11, 3, 3), np.float32)})
+    assert got.shape == (0, 12, 3, 3)
+
+
+def test_weights_for_another_kernel_are_refused(library):
+    made, path = library
+    number = next(i for i, f in enumerate(made) if f.rows == 8)
+    weights = draw(np.random.default_rng(0), 4, 3, 11, 0.5)
+    run = session(path, number, weights, 4, rowwise=False, residual=False)
+    with pytest.raises(Exception, match="weights and kernel do not match"):
+        run.run(None, {"x": np.zeros((1, 11, 3, 3), np.float32)})
+
+
+def test_a_kernel_that_the_library_lacks(library):
+    made, path = library
+    weights = draw(np.random.default_rng(0), 4, 3, 11, 0.5)
+    with pytest.raises(Exception, match="no such kernel"):
+        session(path, len(made), weights, 4, rowwise=False, residual=False)
+
+
+def test_an_old_runtime_is_told_to_upgrade(library):
+    """`GetApi` of a release that does not have the version returns NULL."""
+    _, path = library
+    said = []
+    create = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p)(
+        lambda code, message: said.append(message.decode()) or 1
+    )
+    oldest = (ctypes.c_void_p * 1)(ctypes.cast(create, ctypes.c_void_p))
+    get = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_uint32)(
+        lambda version: ctypes.addressof(oldest) if version == 1 else None
+    )
+    base = (ctypes.c_void_p * 2)(ctypes.cast(get, ctypes.c_void_p), None)
+    register = ctypes.CDLL(str(path)).RegisterCustomOps
+    register.argtypes, register.restype = [ctypes.c_void_p] * 2, ctypes.c_void_p
+    assert register(None, ctypes.addressof(base))
+    assert "1.18 or newer" in said[0]
+
+
+def test_unknown_targets_activations_and_sizes():
+    with pytest.raises(TargetError, match=r"there is no target 'sparc'(.|\n)*x86-64-v4"):
+        find_target("sparc")
+    with pytest.raises(ValueError, match="no activation 'swish'"):
+        Spatial(4, 16, 1, "swish")
+    with pytest.raises(ValueError, match="bytes of accumulators"):
+        Rowwise(64, 4)
+    assert set(ACTIVATIONS) == {"", "relu", "relu6", "silu", "gelu"}
+
+
+def test_a_missing_compiler_is_named(tmp_path):
+    import dataclasses
+
+    target = dataclasses.replace(host(), compiler="no-such-cc")
+    with pytest.raises(TargetError, match="no-such-cc is not installed"):
+        build_library([spatial_family(target, 4)], target, tmp_path / "a.so")
+    assert not list(tmp_path.iterdir())
