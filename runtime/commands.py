@@ -6,8 +6,6 @@ They belong to `python -m autoprune_runtime`, and to `autoprune` where that is i
 from __future__ import annotations
 
 import argparse
-import io
-import os
 import sys
 import warnings
 import zipfile
@@ -36,7 +34,7 @@ def add_commands(commands: Any) -> None:
     bench = _command(commands, "bench", "measure how long an artifact takes")
     for parser in (run, bench):
         parser.add_argument(
-            "inputs", nargs="*", metavar="INPUT",
+            "inputs", nargs="*", metavar="ARRAYS",
             help="name=array.npy, or an .npz of all inputs; without any, the first test vector",
         )  # fmt: skip
     run.add_argument("-o", "--output", type=Path, metavar="NPZ", help="write the outputs here")
@@ -136,12 +134,14 @@ def _arrays(inputs: Sequence[str]) -> dict[str, NDArray[Any]]:
 
 
 def _save(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
-    buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **arrays)
     part = path.with_name(f".{path.name}.part")
     try:
-        part.write_bytes(buffer.getvalue())
-        os.replace(part, path)
+        # np.savez takes names as keywords, and has some of its own.
+        with zipfile.ZipFile(part, "w") as archive:
+            for name, array in arrays.items():
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                    np.lib.format.write_array(file, array, allow_pickle=False)
+        part.replace(path)
     finally:
         part.unlink(missing_ok=True)
 

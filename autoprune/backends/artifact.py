@@ -88,9 +88,8 @@ def write_artifact(path: str | Path, contents: Contents) -> str:
         check_self_contained(contents.dense, "the standard model")
         if contents.model is not None:
             check_self_contained(contents.model, "the model with custom operators")
-        members = dict(contents.sources)
-        manifest = _manifest(contents, members)
-        data = manifest.to_json()
+        members: dict[str, bytes] = {}
+        data = _manifest(contents, members).to_json()
         digest = hashlib.sha256(data).hexdigest()
         with replacing(path) as temporary:
             with temporary.open("wb") as file:
@@ -132,14 +131,16 @@ def _as_ours(path: str | Path) -> Iterator[None]:
 
 
 def _manifest(contents: Contents, members: dict[str, bytes]) -> Manifest:
-    """The manifest of the contents, whose own members are added to `members`."""
+    """The manifest of the contents, whose members are added to `members`."""
 
     def add(name: str, data: bytes) -> str:
-        if name in members:
+        if name in members or name == MANIFEST_NAME:
             raise ArtifactError("a source has the name of another member", where=name)
         members[name] = data
         return name
 
+    for name, source in contents.sources.items():
+        add(name, source)
     dense = add("dense.onnx", contents.dense)
     model = None if contents.model is None else add("model.onnx", contents.model)
     libraries = tuple(

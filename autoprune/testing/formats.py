@@ -49,8 +49,8 @@ def check_format(format: Format, *, seed: int = 0) -> int:
 
 
 def _sizes(tile: int) -> list[int]:
-    """Sizes around a tile, with and without a part of a tile at the end."""
-    return sorted({1, max(tile - 1, 1), tile, tile + 1, 3 * tile, 3 * tile + tile // 2 + 1})
+    """Sizes around a tile, with and without a part of a tile at the end, and one beyond words."""
+    return sorted({1, max(tile - 1, 1), tile, tile + 1, 3 * tile + tile // 2, 67})
 
 
 def _chosen(format: Format, shape: tuple[int, int], rng: np.random.Generator) -> Iterator[Mask]:

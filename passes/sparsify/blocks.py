@@ -16,7 +16,7 @@ from autoprune.passes.sparsify.layout import (
     offsets,
     require_fit,
 )
-from autoprune.passes.sparsify.tiles import highest, span, spread, tile_sums, tiled
+from autoprune.passes.sparsify.tiles import highest, kept_tiles, span, spread, tile_sums, tiled
 
 WORD = 16
 """Weights that a word of a bitmask tells of."""
@@ -33,7 +33,7 @@ class Blocks:
     def fits(self, mask: Mask) -> str | None:
         """Name the first block that is kept in part."""
         rows, cols = self.tile
-        kept = tiled(mask, rows, cols).any(axis=(2, 3))
+        kept = kept_tiles(mask, rows, cols)
         torn = np.argwhere(spread(kept, rows, cols, _shape(mask)) != mask)
         if not len(torn):
             return None
@@ -91,7 +91,7 @@ class Block(Blocks):
         """Store the kept blocks."""
         require_fit(self, weight, mask)
         inputs = weight.shape[1]
-        kept = tiled(mask, *self.tile).any(axis=(2, 3))
+        kept = kept_tiles(mask, *self.tile)
         blocks = tiled(np.where(mask, weight, weight.dtype.type(0)), *self.tile)
         values = blocks.transpose(0, 1, 3, 2)[kept]
         columns = np.nonzero(kept)[1] * self.cols

@@ -51,7 +51,8 @@ class Layer:
 
 
 Distribution = Callable[[Mapping[str, Layer], float], dict[str, float]]
-"""From layers and a total of weights to the number of levels that each layer would keep."""
+"""From layers and a total of weights to the levels, and fractions of one, that each layer would
+keep to make that total."""
 
 
 def uniform(layers: Mapping[str, Layer], weights: float) -> dict[str, float]:
@@ -113,8 +114,8 @@ def find_masks(
     """Masks of several matrices that together have a sparsity.
 
     Levels are weighted by the weights of a layer over its levels, so a block that sticks out of a
-    matrix counts as much as the others. The total is met to one level, except that every layer
-    keeps one at least.
+    matrix counts as much as the others. The total is met to half of the largest level, except that
+    every layer keeps one at least.
 
     Args:
         layers: the matrices by name.
@@ -153,14 +154,20 @@ def find_masks(
 def _whole(
     layers: Mapping[str, Layer], wanted: Mapping[str, float], weights: float
 ) -> dict[str, int]:
-    """Round numbers of levels, those with the largest remainders up, to meet the total."""
+    """Round numbers of levels down, then move those furthest from theirs to meet the total."""
     counts = {
         name: min(max(int(wanted[name] + 1e-9), 1), layer.levels) for name, layer in layers.items()
     }
     missing = weights - sum(counts[name] * layer.step for name, layer in layers.items())
-    for name in sorted(layers, key=lambda name: counts[name] - wanted[name]):
-        layer = layers[name]
-        if counts[name] < layer.levels and abs(missing - layer.step) < abs(missing):
-            counts[name] += 1
-            missing -= layer.step
-    return counts
+    while True:
+        sign = 1 if missing > 0 else -1
+        nearer = [
+            name
+            for name, layer in layers.items()
+            if 1 <= counts[name] + sign <= layer.levels and layer.step < 2 * abs(missing)
+        ]
+        if not nearer:
+            return counts
+        chosen = max(nearer, key=lambda name: sign * (wanted[name] - counts[name]))
+        counts[chosen] += sign
+        missing -= sign * layers[chosen].step

@@ -8,7 +8,7 @@ import numpy as np
 
 from autoprune.errors import FormatError
 from autoprune.passes.sparsify.layout import Array, Encoded, Mask, Scores, as_index, require_fit
-from autoprune.passes.sparsify.tiles import highest, span, spread, tiled
+from autoprune.passes.sparsify.tiles import highest, kept_tiles, span, spread, tile_sums, tiled
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class NM:
     def fits(self, mask: Mask) -> str | None:
         """Name the first group that differs between outputs, or keeps too much."""
         outputs, inputs = mask.shape
-        kept = tiled(mask, self.shared, 1).any(axis=(2, 3))
+        kept = kept_tiles(mask, self.shared, 1)
         torn = np.argwhere(spread(kept, self.shared, 1, (outputs, inputs)) != mask)
         if len(torn):
             first = torn[0][0] // self.shared * self.shared
@@ -58,7 +58,7 @@ class NM:
         row, group = full[0]
         where = span("output", row * self.shared, self.shared, outputs)
         among = span("input", group * self.m, self.m, inputs)
-        return f"{where} keep {counts[row, group]} of {among}, not {self.n}"
+        return f"{counts[row, group]} of {among} are kept for {where}, not {self.n}"
 
     def encode(self, weight: Array, mask: Mask) -> Encoded:
         """Store the kept weights of every group."""
@@ -96,7 +96,7 @@ class NM:
         if keep is not None:
             raise FormatError(f"the format {self} says itself how much is kept")
         outputs, inputs = scores.shape
-        sums = tiled(scores, self.shared, 1).sum(axis=(2, 3))
+        sums = tile_sums(scores, self.shared, 1)
         # Columns that fill up the last group must not be chosen before real ones.
         beyond = ((0, 0), (0, -inputs % self.m))
         padded = np.pad(sums, beyond, constant_values=-np.inf)

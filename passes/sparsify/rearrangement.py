@@ -157,8 +157,8 @@ class _Use:
     @property
     def group(self) -> int:
         """Units of a tile, where one unit does not fill it."""
-        outputs, inputs = self.matrix.format.tile
-        return max(outputs // max(self.rows.shape[1], 1), inputs // max(self.cols.shape[1], 1), 1)
+        sides = zip(self.matrix.format.tile, (self.rows, self.cols), strict=True)
+        return max(1, *(tile // int(units.shape[1]) for tile, units in sides if units.size))
 
     def indices(self, order: Order) -> tuple[Order, Order]:
         """Outputs and inputs in the order that one of the axis means."""

@@ -22,8 +22,12 @@ def spread(tiles: Array, rows: int, cols: int, shape: tuple[int, int]) -> Array:
 
 def tile_sums(scores: Scores, rows: int, cols: int) -> Scores:
     """Sums over tiles; shape [tile rows, tile columns]."""
-    sums: Scores = tiled(scores, rows, cols).sum(axis=(2, 3))
-    return sums
+    return np.asarray(tiled(scores, rows, cols).sum(axis=(2, 3)))
+
+
+def kept_tiles(mask: Mask, rows: int, cols: int) -> Mask:
+    """Tiles of which anything is kept; shape [tile rows, tile columns]."""
+    return np.asarray(tiled(mask, rows, cols).any(axis=(2, 3)))
 
 
 def highest(scores: Scores, keep: int) -> Mask:

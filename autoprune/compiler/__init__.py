@@ -1,0 +1,1 @@
+"""From a network with sparse weights to one whose products are sparse operators."""

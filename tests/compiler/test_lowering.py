@@ -1,0 +1,202 @@
+"""Networks whose products became sparse operators compute what they computed before."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tvm", reason="needs apache-tvm")
+
+import onnx
+import onnxruntime
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch import nn
+
+from autoprune.compiler.emit import Replacement, encode, stored_share, with_sparse_operators
+from autoprune.compiler.products import find_products
+from autoprune.kernels.build import build_library, rowwise_family, spatial_family
+from tests.kernels.test_operators import host
+from tests.tolerance import ROUNDING_SINGLE
+
+
+class Inverted(nn.Module):
+    """An inverted residual block with other activations around it."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 16, 3, 2, 1), nn.SiLU())
+        self.expand = nn.Sequential(nn.Conv2d(16, 48, 1), nn.BatchNorm2d(48), nn.ReLU6())
+        self.depth = nn.Sequential(nn.Conv2d(48, 48, 3, padding=1, groups=48), nn.ReLU())
+        self.project = nn.Conv2d(48, 16, 1)
+        self.last = nn.Sequential(nn.Conv2d(16, 32, 1), nn.SiLU())
+        self.stride = nn.Conv2d(32, 32, 1, stride=2)
+        self.head = nn.Linear(32, 16)
+
+    def forward(self, x):
+        x = self.stem(x)
+        x = x + self.project(self.depth(self.expand(x)))
+        return self.head(self.stride(self.last(x)).mean((2, 3)))
+
+
+class Encoder(nn.Module):
+    """Linear layers with residual connections, norms and two kinds of gelu."""
+
+    def __init__(self):
+        super().__init__()
+        self.qkv, self.out = nn.Linear(32, 96), nn.Linear(32, 32)
+        self.up, self.down = nn.Linear(32, 64), nn.Linear(64, 32)
+        self.norm, self.again = nn.LayerNorm(32), nn.LayerNorm(32)
+
+    def forward(self, x):
+        q, k, v = self.qkv(self.norm(x)).chunk(3, dim=-1)
+        x = x + self.out(torch.softmax(q @ k.transpose(1, 2), -1) @ v)
+        h = self.up(self.again(x))
+        h = h * 0.5 * (1 + torch.erf(h / 2**0.5)) + nn.functional.gelu(h)
+        return x + self.down(nn.functional.gelu(self.up(h[..., :32])))
+
+
+NETWORKS = {
+    "inverted": (Inverted, (2, 3, 18, 18), ["SparseConv"] * 3 + ["SparseLinear"]),
+    "encoder": (Encoder, (2, 7, 32), ["SparseLinear"] * 5),
+}
+
+
+def session(model, library=None, optimized=None):
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    if library is not None:
+        options.register_custom_ops_library(str(library))
+    if optimized is not None:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        options.optimized_model_filepath = str(optimized)
+    return onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+
+
+def exported(name, folder, *, dynamic):
+    """A network with statistics and half of its weights zero, as ONNX with folded norms."""
+    make, shape, _ = NETWORKS[name]
+    torch.manual_seed(0)
+    model, x = make(), torch.randn(shape)
+    model(x)
+    model.eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_((torch.rand_like(parameter) < 0.5).float())
+    program = torch.onnx.export(
+        model, (x,), dynamo=True, verbose=False,
+        dynamic_shapes=({0: torch.export.Dim.DYNAMIC},) if dynamic else None,
+    )  # fmt: skip
+    session(program.model_proto, optimized=folder / "basic.onnx")
+    return onnx.load(folder / "basic.onnx"), x.numpy()
+
+
+def lowered(model, folder):
+    """The model with all its products as sparse operators, and their library."""
+    target, made, replacements = host(), [], []
+    for product in find_products(model):
+        residual = product.added is not None
+        family = rowwise_family if product.rowwise else spatial_family
+        rows = 16 if product.rowwise else 4
+        made.append(family(target, rows, product.activation, residual=residual))
+        replacements.append(Replacement(product, rows, len(made) - 1))
+    build_library(made, target, folder / "operators.so")
+    return with_sparse_operators(model, replacements), folder / "operators.so"
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_lowered_network_computes_the_same(name, dynamic, tmp_path):
+    model, x = exported(name, tmp_path, dynamic=dynamic)
+    sparse, library = lowered(model, tmp_path)
+    kinds = [n.op_type for n in sparse.graph.node if n.domain == "autoprune"]
+    assert sorted(kinds) == sorted(NETWORKS[name][2])
+    run = session(sparse, library)
+    for batch in (2, 1, 5) if dynamic else (2,):
+        feed = {run.get_inputs()[0].name: np.repeat(x[:1], batch, 0) * np.float32(1.3)}
+        (expected,) = session(model).run(None, feed)
+        (got,) = run.run(None, feed)
+        scale = float(np.abs(expected).max())
+        np.testing.assert_allclose(got, expected, rtol=0, atol=ROUNDING_SINGLE * scale)
+    # The model that was lowered is as it was.
+    assert not any(n.domain == "autoprune" for n in model.graph.node)
+
+
+def epilogues(model):
+    return [(p.activation, p.added is not None, len(p.nodes)) for p in find_products(model)]
+
+
+def graph(nodes, constants, shapes, output="y"):
+    """A model of some nodes; `x` and what `shapes` names are its inputs."""
+    inputs = [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in shapes.items()]
+    result = helper.make_tensor_value_info(output, TensorProto.FLOAT, None)
+    tensors = [numpy_helper.from_array(np.asarray(a, np.float32), n) for n, a in constants.items()]
+    made = helper.make_graph([helper.make_node(*n) for n in nodes], "g", inputs, [result], tensors)
+    return helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)])
+
+
+WEIGHT = np.ones((8, 16))
+
+
+@pytest.mark.parametrize(
+    ("nodes", "constants", "found"),
+    [
+        ([("Add", ["p", "b"], ["y"])], {"b": np.ones(16)}, ("", False, 2)),
+        ([("Add", ["b", "p"], ["y"])], {"b": np.ones((1, 16))}, ("", False, 2)),
+        ([("Add", ["p", "b"], ["y"])], {"b": np.ones((4, 16))}, ("", False, 1)),
+        ([("Add", ["p", "b"], ["y"])], {"b": np.ones((4, 1))}, ("", False, 1)),
+        ([("Add", ["p", "r"], ["y"])], {}, ("", True, 2)),
+        ([("Add", ["p", "row"], ["y"])], {}, ("", False, 1)),
+        ([("Add", ["p", "p"], ["y"])], {}, ("", False, 1)),
+        ([("Relu", ["p"], ["q"]), ("Add", ["q", "r"], ["y"])], {}, ("relu", False, 2)),
+        ([("Clip", ["p", "zero", "six"], ["y"])], {"zero": 0, "six": 6}, ("relu6", False, 2)),
+        ([("Clip", ["p", "zero", "six"], ["y"])], {"zero": 0, "six": 5}, ("", False, 1)),
+        ([("Sigmoid", ["p"], ["s"]), ("Mul", ["s", "p"], ["y"])], {}, ("silu", False, 3)),
+        ([("Sigmoid", ["p"], ["s"]), ("Mul", ["s", "r"], ["y"])], {}, ("", False, 1)),
+        (
+            [("Sigmoid", ["p"], ["s"]), ("Mul", ["s", "p"], ["t"]), ("Add", ["t", "p"], ["y"])],
+            {}, ("", False, 1),
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_taken_along(nodes, constants, found):
+    """Only what reads the product alone, and computes the same whatever the sizes are."""
+    model = graph(
+        [("MatMul", ["x", "w"], ["p"]), *nodes],
+        {"w": WEIGHT, **constants},
+        {"x": [4, 8], "r": [4, 16], "row": [1, 16]},
+    )
+    assert epilogues(model) == [found]
+
+
+def test_a_product_that_is_an_output_stays_visible():
+    model = graph(
+        [("MatMul", ["x", "w"], ["y"]), ("Relu", ["y"], ["z"])], {"w": WEIGHT}, {"x": [4, 8]}
+    )
+    assert epilogues(model) == [("", False, 1)]
+
+
+def test_sizes_that_may_be_broadcast_are_not_added():
+    """Two unknown sizes need not be equal."""
+    nodes = [("MatMul", ["x", "w"], ["p"]), ("Add", ["p", "r"], ["y"])]
+    other = graph(nodes, {"w": WEIGHT}, {"x": ["n", 8], "r": ["m", 16]})
+    same = graph(nodes, {"w": WEIGHT}, {"x": ["n", 8], "r": ["n", 16]})
+    assert epilogues(other) == [("", False, 1)]
+    assert epilogues(same) == [("", True, 2)]
+
+
+@pytest.mark.parametrize("rows", [1, 2, 4, 8])
+def test_encoding(rows):
+    rng = np.random.default_rng(0)
+    weight = rng.standard_normal((16, 5)) * (rng.random((16, 5)) < 0.3)
+    blocks = encode(weight, rows)
+    again = np.zeros_like(weight)
+    for o in range(16 // rows):
+        for b in range(blocks.offsets[o], blocks.offsets[o + 1]):
+            again[o * rows : (o + 1) * rows, blocks.index[b]] = blocks.values[b]
+    np.testing.assert_array_equal(again, weight.astype(np.float32))
+    assert stored_share(weight, rows) == blocks.values.size / weight.size
+    assert stored_share(weight, 3) == 1.0
