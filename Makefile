@@ -66,7 +66,8 @@ zoo: .venv/test.stamp
 FUZZ ?= 2000
 fuzz: .venv/test.stamp
 	AUTOPRUNE_FUZZ=$(FUZZ) OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 tests/random_graphs \
-		tests/nesting/test_random_heads.py tests/operators tests/rules/test_probing_known.py
+		tests/nesting/test_random_heads.py tests/operators tests/rules/test_probing_known.py \
+		tests/runtime/test_fuzz.py
 
 clean:
 	rm -rf build dist runtime/build runtime/dist *.egg-info runtime/*.egg-info

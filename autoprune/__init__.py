@@ -44,6 +44,7 @@ __all__ = [
     "TargetError",
     "TraceError",
     "apply_plan",
+    "compile",
     "forget_rule",
     "inspect",
     "load",
@@ -60,6 +61,7 @@ _MODULE_OF = {
     "Result": "autoprune.result",
     "State": "autoprune.ops.rule",
     "apply_plan": "autoprune.api",
+    "compile": "autoprune.api",
     "forget_rule": "autoprune.ops.custom",
     "inspect": "autoprune.api",
     "load": "autoprune.api",
@@ -69,7 +71,7 @@ _MODULE_OF = {
 }
 
 if TYPE_CHECKING:
-    from autoprune.api import apply_plan, inspect, load, prune, to_torch
+    from autoprune.api import apply_plan, compile, inspect, load, prune, to_torch
     from autoprune.ir.plan import Plan
     from autoprune.ops.custom import forget_rule, rule
     from autoprune.ops.rule import State

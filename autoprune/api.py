@@ -1,8 +1,9 @@
-"""The functions people call: prune, inspect, apply_plan, load, to_torch."""
+"""The functions people call: prune, inspect, apply_plan, load, to_torch, compile."""
 
 from __future__ import annotations
 
 import sys
+import tempfile
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
     from torch.fx import GraphModule
     from typing_extensions import TypeIs
 
+    from autoprune.compiler.compile import Compiled
     from autoprune.onnx_result import OnnxResult
+    from autoprune.result import Result
     from autoprune.torch_result import TorchResult
 
 # Each framework is imported by the branch that needs it: neither has to be installed for the other.
@@ -224,6 +227,46 @@ def load(
             where=str(path),
         )
     return small
+
+
+def compile(
+    model: Result[Any] | str | Path | onnx.ModelProto,
+    example_inputs: Any = None,
+    *,
+    target: str | Sequence[str] = "x86-64",
+) -> Compiled:
+    """Compile a network whose weights have zeros in blocks, to be run without torch.
+
+    Linear layers and 1x1 convolutions of which at most half of the weights is stored run on
+    sparse kernels, with what follows them elementwise; everything else runs on ONNX Runtime as it
+    is. Blocks are 16, 32 or 64 outputs of a linear layer, or 4, 8 or 16 of a convolution, at one
+    input.
+
+    Args:
+        model: a result of `prune` or of a `Pruner`, or an ONNX model as a path or a ModelProto.
+        example_inputs: for ONNX: arrays as for `prune`, or None to make some up. They and their
+            outputs go into the artifact as test vectors.
+        target: the processors to compile for: `x86-64`, `arm64`, or one of their instruction sets.
+
+    Returns:
+        What `save("model.apz")` writes, and `autoprune.runtime.Session` runs.
+
+    Raises:
+        TargetError: if a target is unknown or its C compiler is not installed.
+        TraceError: if the model does not run.
+        NotEqualError: if the compiled network does not compute what the model does.
+    """
+    from autoprune.compiler.compile import compile_onnx
+    from autoprune.frontends.onnx_file import read_onnx
+    from autoprune.result import Result
+
+    targets = (target,) if isinstance(target, str) else tuple(target)
+    if not isinstance(model, Result):
+        return compile_onnx(read_onnx(model).model, targets, example_inputs)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "model.onnx")
+        model.save(path)
+        return compile_onnx(read_onnx(path).model, targets, example_inputs, model.plan.graph)
 
 
 def to_torch(model: str | Path | onnx.ModelProto, example_inputs: Any = None) -> GraphModule:

@@ -63,6 +63,12 @@ def start(
             f"ONNX Runtime {onnxruntime.__version__} cannot load the model: {first_line(error)}",
             where=name,
         ) from error
+    for provider in map(_name, chosen):
+        if provider not in session.get_providers():
+            raise TargetError(
+                f"the execution provider {provider} does not start, and ONNX Runtime left it out",
+                hint="install what it needs, or leave it out of the providers",
+            )
     _check_signature(session, archive.manifest, name)
     return session, {member: members[member] for member in stored}
 
@@ -93,14 +99,17 @@ def _checked_providers(
     providers: Sequence[Provider] | None, onnxruntime: Any
 ) -> Sequence[Provider]:
     available = onnxruntime.get_available_providers()
-    for provider in providers or ():
-        name = provider if isinstance(provider, str) else provider[0]
+    for name in map(_name, providers or ()):
         if name not in available:
             raise TargetError(
                 f"ONNX Runtime has no execution provider {name!r} here",
                 hint=f"use one of {', '.join(available)}",
             )
     return providers or ["CPUExecutionProvider"]
+
+
+def _name(provider: Provider) -> str:
+    return provider if isinstance(provider, str) else provider[0]
 
 
 def _check_signature(session: Any, manifest: Manifest, member: str) -> None:

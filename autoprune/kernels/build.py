@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,15 @@ import tvm
 
 from autoprune.errors import TargetError
 from autoprune.ir.files import replacing
-from autoprune.kernels.templates import Kernel, Rowwise, Spatial, primitive
+from autoprune.kernels.templates import (
+    Dot,
+    Kernel,
+    Quantize,
+    Rowwise,
+    RowwiseInt8,
+    Spatial,
+    primitive,
+)
 
 VARIANTS = 3
 """Tile sizes of one operator at most, as in operators.c."""
@@ -24,12 +32,14 @@ class Target:
 
     Attributes:
         name: as users give it.
-        machine: as `platform.machine()` says.
+        machine: as manifests of artifacts say.
         cpu: what LLVM calls the processor.
         lanes: float32 numbers of a vector.
-        features: instruction sets that the code uses, as the runtime checks them.
+        features: instruction sets that the code uses, as manifests of artifacts say.
         compiler: the C compiler.
         triple: what LLVM calls the platform.
+        attributes: further features, as LLVM calls them.
+        dot: the instruction for products of 8-bit integers, if there is one.
     """
 
     name: str
@@ -39,19 +49,32 @@ class Target:
     features: tuple[str, ...]
     compiler: str
     triple: str
+    attributes: tuple[str, ...] = ()
+    dot: Dot | None = None
 
 
 TARGETS = {
     target.name: target
     for target in (
         Target(
-            "x86-64-v4", "x86_64", "x86-64-v4", 16,
+            "x86-64-v4-vnni", "x86-64", "x86-64-v4", 16,
+            ("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni"),
+            "gcc", "x86_64-linux-gnu", ("+avx512vnni",),
+            Dot("llvm.x86.avx512.vpdpbusd.512", 16, 128),
+        ),
+        Target(
+            "x86-64-v4", "x86-64", "x86-64-v4", 16,
             ("avx512f", "avx512bw", "avx512dq", "avx512vl"), "gcc", "x86_64-linux-gnu",
         ),
-        Target("x86-64-v3", "x86_64", "x86-64-v3", 8, ("avx2", "fma"), "gcc", "x86_64-linux-gnu"),
+        Target("x86-64-v3", "x86-64", "x86-64-v3", 8, ("avx2", "fma"), "gcc", "x86_64-linux-gnu"),
         Target(
-            "arm64", "aarch64", "generic", 4, ("asimd",),
-            "aarch64-linux-gnu-gcc", "aarch64-linux-gnu",
+            "arm64-dotprod", "arm64", "generic", 4, ("neon", "asimddp"),
+            "aarch64-linux-gnu-gcc", "aarch64-linux-gnu", ("+neon", "+dotprod"),
+            Dot("llvm.aarch64.neon.sdot.v4i32.v16i8", 4, 0),
+        ),
+        Target(
+            "arm64", "arm64", "generic", 4, ("neon",),
+            "aarch64-linux-gnu-gcc", "aarch64-linux-gnu", ("+neon",),
         ),
     )
 }  # fmt: skip
@@ -72,9 +95,15 @@ def find_target(name: str) -> Target:
 
 @dataclass(frozen=True)
 class Family:
-    """The functions of one operator: the same product for tiles of falling size, the last of 1."""
+    """The functions of one operator: the same product for tiles of falling size, the last of 1.
+
+    Attributes:
+        kernels: the products.
+        quantize: what rounds their activations to 8 bits, if they take such.
+    """
 
     kernels: tuple[Kernel, ...]
+    quantize: Quantize | None = None
 
     @property
     def rows(self) -> int:
@@ -108,14 +137,37 @@ def rowwise_family(
     )
 
 
+def int8_family(
+    target: Target, rows: int, activation: str = "", *, residual: bool = False
+) -> Family:
+    """As `rowwise_family`, for 8-bit integers.
+
+    Raises:
+        TargetError: if the target has no instruction for them.
+    """
+    if target.dot is None:
+        raise TargetError(
+            f"{target.name} has no dot products of 8-bit integers",
+            hint="use a target that has, such as x86-64-v4-vnni or arm64-dotprod",
+        )
+    tile = max(1, min(24 * target.dot.lanes // rows, 255 // rows))
+    sizes = dict.fromkeys((tile, 1))
+    return Family(
+        tuple(RowwiseInt8(rows, size, target.dot, activation, residual) for size in sizes),
+        Quantize(target.lanes, target.dot.offset),
+    )
+
+
 def build_library(families: Sequence[Family], target: Target, path: Path) -> None:
     """Write a shared library; operators name a family by its place in `families`.
 
     Raises:
         TargetError: if the compiler is missing or fails.
     """
-    kernels = {kernel.name: kernel for family in families for kernel in family.kernels}
-    kind = {"kind": "llvm", "mcpu": target.cpu, "mtriple": target.triple}
+    kernels = {kernel.name: kernel for kernel in _functions(families)}
+    kind: dict[str, object] = {"kind": "llvm", "mcpu": target.cpu, "mtriple": target.triple}
+    if target.attributes:
+        kind["mattr"] = list(target.attributes)
     module = tvm.IRModule({name: primitive(kernel) for name, kernel in kernels.items()})
     compiled = tvm.compile(module, target=tvm.target.Target(kind))
     here = Path(__file__).parent
@@ -130,21 +182,28 @@ def build_library(families: Sequence[Family], target: Target, path: Path) -> Non
         )  # fmt: skip
 
 
+def _functions(families: Sequence[Family]) -> Iterator[Kernel | Quantize]:
+    for family in families:
+        yield from family.kernels
+        if family.quantize is not None:
+            yield family.quantize
+
+
 def _table(families: Sequence[Family]) -> str:
     """The C table of all families."""
-    names = dict.fromkeys(kernel.name for family in families for kernel in family.kernels)
     lines = [
         f"int32_t __tvm_ffi_{name}(void *, const Argument *, int32_t, Argument *);"
-        for name in names
+        for name in dict.fromkeys(function.name for function in _functions(families))
     ]
     lines.append("static const Kernel kernels[] = {")
     for family in families:
         tiles = [str(kernel.tile) for kernel in family.kernels]
         functions = [f"__tvm_ffi_{kernel.name}" for kernel in family.kernels]
-        missing = VARIANTS - len(tiles)
+        missing = ["0"] * (VARIANTS - len(tiles))
+        quantize = f"__tvm_ffi_{family.quantize.name}" if family.quantize else "0"
         lines.append(
-            f"    {{{family.rows}, {{{', '.join(tiles + ['0'] * missing)}}}, "
-            f"{{{', '.join(functions + ['0'] * missing)}}}}},"
+            f"    {{{family.rows}, {{{', '.join(tiles + missing)}}}, "
+            f"{{{', '.join(functions + missing)}}}, {quantize}}},"
         )
     lines += ["};", f"static const int kernel_count = {len(families)};", ""]
     return "\n".join(lines)

@@ -12,6 +12,9 @@ Two loop orders, after what runs along the vectors of the processor:
 * `rowwise`: activations are [positions, inputs], as in a linear layer. A block of outputs is a
   vector, and every activation is used for a whole block.
 
+The same for 8-bit integers: `RowwiseInt8` multiplies four inputs at a time, by the processor's dot
+product instruction, with activations that `Quantize` has rounded, row by row.
+
 A tile is accumulated in registers; its accumulators take less than 1024 bytes, or TVM would put
 them into memory.
 """
@@ -108,7 +111,67 @@ class Rowwise:
         return f"rowwise_{self.rows}x{self.tile}{_suffix(self)}"
 
 
-Kernel = Spatial | Rowwise
+@dataclass(frozen=True)
+class Dot:
+    """An instruction for dot products of four 8-bit integers at a time.
+
+    Attributes:
+        intrinsic: LLVM's name.
+        lanes: 32-bit sums of a vector.
+        offset: what is added to activations, whose bytes the instruction reads without a sign.
+    """
+
+    intrinsic: str
+    lanes: int
+    offset: int
+
+
+@dataclass(frozen=True)
+class RowwiseInt8:
+    """`Rowwise` for 8-bit weights and activations; a block has four inputs.
+
+    Attributes:
+        rows: outputs of a block, a multiple of the instruction's lanes.
+        tile: positions that are computed at once.
+        dot: the instruction.
+        activation: name of what is applied last.
+        residual: whether a tensor in the shape of the output is added before that.
+    """
+
+    rows: int
+    tile: int
+    dot: Dot
+    activation: str = ""
+    residual: bool = False
+
+    def __post_init__(self) -> None:
+        _check_size(self, self.rows * self.tile)
+
+    @property
+    def name(self) -> str:
+        """Of the function."""
+        return f"rowwise8_{self.rows}x{self.tile}{_suffix(self)}"
+
+
+@dataclass(frozen=True)
+class Quantize:
+    """Rounding of every row of activations to 8 bits, by a scale of its own.
+
+    Attributes:
+        lanes: float32 numbers of a vector.
+        offset: added to the integers.
+    """
+
+    lanes: int
+    offset: int
+
+    @property
+    def name(self) -> str:
+        """Of the function."""
+        return f"quantize_{self.lanes}_{self.offset}"
+
+
+Kernel = Spatial | Rowwise | RowwiseInt8
 
 
 def _suffix(kernel: Kernel) -> str:
@@ -124,14 +187,22 @@ def _check_size(kernel: Kernel, elements: int) -> None:
         raise ValueError(f"{kernel} needs {4 * elements} bytes of accumulators")
 
 
-def primitive(kernel: Kernel) -> Any:
+def primitive(kernel: Kernel | Quantize) -> Any:
     """The kernel as a TVM function.
 
-    Its arguments are activations, values [blocks, rows], index [blocks], offsets [block rows + 1],
-    bias [block rows, rows], a tensor to add (the output itself where there is none), the output,
-    the first position and the number of tiles from there on, the first block row, and the one after
-    the last.
+    The arguments of products are activations, values [blocks, rows], index [blocks],
+    offsets [block rows + 1], bias [block rows, rows], a tensor to add (the output itself where
+    there is none), the output, the first position and the number of tiles from there on, the first
+    block row, and the one after the last. For 8-bit integers, activations [positions, inputs / 4]
+    and values hold four bytes in an int32, and before the first position come the scales of
+    activations [positions] and of weights [block rows, rows], and what the offset of activations
+    adds [block rows, rows].
+    `Quantize` takes activations [positions, inputs], the bytes and the scales to be made.
     """
+    if isinstance(kernel, Quantize):
+        return _quantize(kernel)
+    if isinstance(kernel, RowwiseInt8):
+        return _rowwise_int8(kernel)
     return _spatial(kernel) if isinstance(kernel, Spatial) else _rowwise(kernel)
 
 
@@ -243,3 +314,111 @@ def _rowwise(kernel: Rowwise) -> Any:
                         )
 
     return product
+
+
+def _rowwise_int8(kernel: RowwiseInt8) -> Any:
+    rows, tile, lanes = kernel.rows, kernel.tile, kernel.dot.lanes
+    activation, residual = ACTIVATIONS[kernel.activation], kernel.residual
+    intrinsic, sums, bytes_ = kernel.dot.intrinsic, f"int32x{lanes}", f"int8x{4 * lanes}"
+
+    @T.prim_func
+    def product(
+        x: T.handle, values: T.handle, index: T.handle, offsets: T.handle, bias: T.handle,
+        added: T.handle, y: T.handle, x_scales: T.handle, scales: T.handle, shifts: T.handle,
+        start: T.int32, tiles: T.int32, first: T.int32, last: T.int32,
+    ):  # fmt: skip
+        T.func_attr({"global_symbol": kernel.name, "tir.noalias": True})
+        inputs = T.int32()
+        positions = T.int32()
+        outputs = T.int32()
+        blocks = T.int32()
+        block_rows = T.int32()
+        ends = T.int32()
+        X = T.match_buffer(x, (positions, inputs), "int32", align=4)
+        V = T.match_buffer(values, (blocks, rows), "int32", align=4)
+        I = T.match_buffer(index, (blocks,), "int32", align=4)  # noqa: E741
+        P = T.match_buffer(offsets, (ends,), "int32", align=4)
+        B = T.match_buffer(bias, (block_rows, rows), "float32", align=4)
+        R = T.match_buffer(added, (positions, outputs), "float32", align=4)
+        Y = T.match_buffer(y, (positions, outputs), "float32", align=4)
+        XS = T.match_buffer(x_scales, (positions,), "float32", align=4)
+        S = T.match_buffer(scales, (block_rows, rows), "float32", align=4)
+        Z = T.match_buffer(shifts, (block_rows, rows), "int32", align=4)
+        for t in T.serial(tiles):
+            for o in T.serial(last - first):
+                acc = T.alloc_buffer((tile * rows,), "int32")
+                for m in T.unroll(tile):
+                    for r in T.vectorized(rows):
+                        acc[m * rows + r] = -Z[first + o, r]
+                for b in T.serial(P[first + o + 1] - P[first + o]):
+                    for v in T.unroll(rows // lanes):
+                        for m in T.unroll(tile):
+                            acc[T.ramp(m * rows + v * lanes, 1, lanes)] = T.call_llvm_pure_intrin(
+                                sums,
+                                intrinsic,
+                                acc[T.ramp(m * rows + v * lanes, 1, lanes)],
+                                T.reinterpret(
+                                    bytes_,
+                                    T.broadcast(
+                                        X[start + t * tile + m, I[P[first + o] + b]], lanes
+                                    ),
+                                ),
+                                T.reinterpret(
+                                    bytes_, V[P[first + o] + b, T.ramp(v * lanes, 1, lanes)]
+                                ),
+                            )
+                for m in T.unroll(tile):
+                    for r in T.vectorized(rows):
+                        Y[start + t * tile + m, (first + o) * rows + r] = activation(
+                            T.Cast("float32", acc[m * rows + r])
+                            * (S[first + o, r] * XS[start + t * tile + m])
+                            + B[first + o, r]
+                            + (
+                                R[start + t * tile + m, (first + o) * rows + r]
+                                if residual
+                                else T.float32(0)
+                            )
+                        )
+
+    return product
+
+
+def _quantize(kernel: Quantize) -> Any:
+    lanes, offset = kernel.lanes, kernel.offset
+
+    @T.prim_func
+    def quantize(x: T.handle, q: T.handle, scales: T.handle):
+        T.func_attr({"global_symbol": kernel.name, "tir.noalias": True})
+        inputs = T.int32()
+        positions = T.int32()
+        X = T.match_buffer(x, (positions, inputs), "float32", align=4)
+        # Bytes, with or without a sign.
+        Q = T.match_buffer(q, (positions, inputs), "uint8", align=1)
+        S = T.match_buffer(scales, (positions,), "float32", align=4)
+        for m in T.serial(positions):
+            most = T.alloc_buffer((lanes,), "float32")
+            for lane in T.vectorized(lanes):
+                most[lane] = T.float32(1e-30)
+            for k in T.serial(inputs // lanes):
+                for lane in T.vectorized(lanes):
+                    most[lane] = T.max(
+                        most[lane],
+                        T.max(X[m, k * lanes + lane], -X[m, k * lanes + lane]),
+                    )
+            for lane in T.unroll(lanes - 1):
+                most[0] = T.max(most[0], most[lane + 1])
+            S[m] = most[0] * T.float32(1 / 127)
+            for k in T.serial(inputs // lanes):
+                for lane in T.vectorized(lanes):
+                    Q[m, k * lanes + lane] = T.Cast(
+                        "uint8",
+                        T.Cast(
+                            "int32",
+                            T.floor(
+                                X[m, k * lanes + lane] * (T.float32(127) / most[0])
+                                + T.float32(offset + 0.5)
+                            ),
+                        ),
+                    )
+
+    return quantize

@@ -41,6 +41,7 @@ def check_format(format: Format, *, seed: int = 0) -> int:
         for mask in [*_chosen(format, shape, rng), *_fitting(format, shape, rng)]:
             _check_round_trip(format, mask, rng)
             tried += int(mask.any())
+        _check_tile(format, shape, rng)
         _check_refusals(format, shape, rng)
     if not tried:
         raise FormatError(f"no mask that keeps anything fits the format {format}")
@@ -154,6 +155,17 @@ def _check_refusals(format: Format, shape: tuple[int, int], rng: np.random.Gener
     for mask in _awkward(format.tile, shape, rng):
         if format.fits(mask) is not None and _accepts(format, np.ones(shape), mask):
             raise _refuted(format, shape, "encode takes a mask that does not fit")
+
+
+def _check_tile(format: Format, shape: tuple[int, int], rng: np.random.Generator) -> None:
+    """Exchange outputs, or inputs, within tiles, or at will where nothing is tied."""
+    scores = rng.random(shape)
+    for dim, tile in enumerate(format.tile):
+        mixed = rng.permutation(shape[dim])
+        order = mixed if tile == 1 else mixed[np.argsort(mixed // tile, kind="stable")]
+        if not np.allclose(format.gains(scores.take(order, axis=dim)), format.gains(scores)):
+            what = "inputs" if dim else "outputs"
+            raise _refuted(format, shape, f"the order of {what} within tiles of {tile} matters")
 
 
 def _check_name(format: Format) -> None:

@@ -31,7 +31,7 @@ class Encoded:
     Attributes:
         format: what the arrays mean.
         shape: outputs and inputs of the matrix.
-        arrays: the arguments of a kernel by name, in their order, `values` first.
+        arrays: the arguments of a kernel by name, in their order, `values` first; contiguous.
     """
 
     format: Format
@@ -39,7 +39,8 @@ class Encoded:
     arrays: Mapping[str, Array]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "arrays", MappingProxyType(dict(self.arrays)))
+        arrays = {name: np.ascontiguousarray(array) for name, array in self.arrays.items()}
+        object.__setattr__(self, "arrays", MappingProxyType(arrays))
 
     @property
     def nbytes(self) -> int:

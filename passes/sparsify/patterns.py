@@ -71,7 +71,7 @@ class NM:
         first = np.arange(groups.shape[1])[:, None] * self.m
         # A place that pads the last group may lie beyond the inputs.
         columns = np.minimum(first + places, inputs - 1)
-        arrays = {"values": np.ascontiguousarray(values), "columns": as_index(columns)}
+        arrays = {"values": values, "columns": as_index(columns)}
         return Encoded(self, (outputs, inputs), arrays)
 
     def decode(self, encoded: Encoded) -> Array:

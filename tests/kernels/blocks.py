@@ -53,3 +53,45 @@ def reference(weights, x, activation, added=None, *, rowwise):
         flat = x.reshape(*x.shape[:2], -1)
         y = (w @ flat + bias[:, None]).reshape(x.shape[0], -1, *x.shape[2:])
     return ACTIVATIONS[activation](y if added is None else y + added)
+
+
+@dataclass(frozen=True)
+class Integers:
+    """A matrix of 8-bit integers in blocks of `rows` outputs at four inputs, with scales.
+
+    `dense` is the matrix that they stand for.
+    """
+
+    dense: np.ndarray
+    values: np.ndarray
+    index: np.ndarray
+    offsets: np.ndarray
+    bias: np.ndarray
+    scales: np.ndarray
+    shifts: np.ndarray
+
+
+def draw_integers(rng, rows, block_rows, inputs, density, offset):
+    """Random integers; one block row is empty, one is full."""
+    mask = rng.random((block_rows, inputs // 4)) < density
+    mask[0], mask[-1] = False, True
+    whole = rng.integers(-127, 128, (block_rows * rows, inputs), dtype=np.int8)
+    whole = whole * np.repeat(np.repeat(mask, rows, 0), 4, 1).astype(np.int8)
+    scales = rng.uniform(0.5, 2, (block_rows, rows)).astype(np.float32) / 127
+    where = [(o, k) for o in range(block_rows) for k in np.flatnonzero(mask[o])]
+    blocks = np.array([whole[o * rows : (o + 1) * rows, 4 * k : 4 * k + 4] for o, k in where])
+    return Integers(
+        whole * scales.reshape(-1, 1),
+        np.ascontiguousarray(blocks.reshape(len(where), -1)).view(np.int32),
+        np.array([k for _, k in where], np.int32),
+        np.concatenate([[0], np.cumsum(mask.sum(1))]).astype(np.int32),
+        rng.standard_normal((block_rows, rows)).astype(np.float32),
+        scales,
+        (offset * whole.astype(np.int32).sum(1)).astype(np.int32).reshape(block_rows, rows),
+    )
+
+
+def rounded_rows(x):
+    """Activations rounded to 8 bits by a scale for each row, and the scales."""
+    scale = np.abs(x).max(-1, keepdims=True) / 127
+    return np.round(x / scale) * scale, scale

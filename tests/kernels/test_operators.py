@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 
 import numpy as np
 import pytest
@@ -17,11 +18,12 @@ from autoprune.kernels.build import (
     TARGETS,
     build_library,
     find_target,
+    int8_family,
     rowwise_family,
     spatial_family,
 )
 from autoprune.kernels.templates import ACTIVATIONS, Rowwise, Spatial
-from tests.kernels.blocks import draw, reference
+from tests.kernels.blocks import draw, draw_integers, reference, rounded_rows
 from tests.tolerance import ROUNDING_SINGLE
 
 
@@ -57,17 +59,36 @@ def library(tmp_path_factory):
     return made, path
 
 
+def with_dot_products():
+    """The best target of this processor if it multiplies 8-bit integers."""
+    target = host()
+    if target.dot is None:
+        pytest.skip("this processor has no dot products of 8-bit integers")
+    return target
+
+
+INT8 = [(rows, activation) for rows in (16, 32, 64) for activation in ("", "gelu")]
+
+
+@pytest.fixture(scope="module")
+def int8_library(tmp_path_factory):
+    """All families for 8-bit integers in one library, its path, and the offset of activations."""
+    target = with_dot_products()
+    path = tmp_path_factory.mktemp("int8") / "operators.so"
+    made = [int8_family(target, r, a, residual=res) for res in (False, True) for r, a in INT8]
+    build_library(made, target, path)
+    return made, path, target.dot.offset
+
+
 CASES = range(2 * (len(SPATIAL) + len(ROWWISE)))
 
 
 def session(path, number, weights, ndim, *, rowwise, residual, threads=1):
     """A session of a model with one operator."""
-    tensors = {
-        "values": weights.values, "index": weights.index, "offsets": weights.offsets,
-        "bias": weights.bias,
-    }  # fmt: skip
+    tensors = {k: v for k, v in dataclasses.asdict(weights).items() if k != "dense"}
     inputs = ["x", *tensors, *(["added"] if residual else [])]
     kind = "SparseLinear" if rowwise else "SparseConv"
+    kind += "Int8" * ("scales" in tensors)
     node = helper.make_node(kind, inputs, ["y"], domain="autoprune", kernel=number)
     values = [
         helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * ndim)
@@ -139,6 +160,45 @@ def test_every_number_of_positions(threads, rowwise, library):
             check(run, rng, weights, family, batch, positions)
 
 
+@pytest.mark.parametrize("number", range(2 * len(INT8)))
+@pytest.mark.parametrize("threads", [1, 2])
+def test_products_of_integers(threads, number, int8_library):
+    """Equal to float64 products of what was rounded: rounding itself is the only difference."""
+    made, path, offset = int8_library
+    family, rng = made[number], np.random.default_rng(number)
+    weights = draw_integers(rng, family.rows, 5, 64, 0.4, offset)
+    residual = family.kernels[0].residual
+    run = session(path, number, weights, 2, rowwise=True, residual=residual, threads=threads)
+    largest = family.kernels[0].tile
+    for positions in (1, 2, largest - 1, largest, largest + 1, 33, 420):
+        x = rng.standard_normal((max(1, positions), 64)).astype(np.float32)
+        feed, added = {"x": x}, None
+        if residual:
+            added = rng.standard_normal((len(x), len(weights.dense))).astype(np.float32)
+            feed["added"] = added
+        (got,) = run.run(None, feed)
+        activations, scale = rounded_rows(x.astype(np.float64))
+        activation = family.kernels[0].activation
+        expected = reference(weights, activations, activation, added, rowwise=True)
+        # A tie may be rounded the other way, by one step of one activation.
+        step = float(scale.max() * np.abs(weights.dense).max())
+        np.testing.assert_allclose(got, expected, rtol=0, atol=1.2 * step)
+        assert np.mean(np.abs(got - expected) > ROUNDING_SINGLE) < 0.01
+
+
+def test_inputs_that_do_not_come_in_sixteens_are_refused(int8_library):
+    _, path, offset = int8_library
+    weights = draw_integers(np.random.default_rng(0), 16, 3, 24, 0.4, offset)
+    run = session(path, 0, weights, 2, rowwise=True, residual=False)
+    with pytest.raises(Exception, match="not prepared for 8 bits"):
+        run.run(None, {"x": np.zeros((2, 24), np.float32)})
+
+
+def test_a_target_without_dot_products_is_refused():
+    with pytest.raises(TargetError, match="no dot products"):
+        int8_family(find_target("x86-64-v3"), 32)
+
+
 @pytest.mark.parametrize("density", [0.0, 1.0])
 def test_empty_and_full_weights(density, library):
     made, path = library
@@ -201,8 +261,6 @@ def test_unknown_targets_activations_and_sizes():
 
 
 def test_a_missing_compiler_is_named(tmp_path):
-    import dataclasses
-
     target = dataclasses.replace(host(), compiler="no-such-cc")
     with pytest.raises(TargetError, match="no-such-cc is not installed"):
         build_library([spatial_family(target, 4)], target, tmp_path / "a.so")

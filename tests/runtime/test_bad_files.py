@@ -6,13 +6,14 @@ import json
 import stat
 import zipfile
 import zlib
+from random import Random
 
 import pytest
 
 from autoprune.backends.artifact import Contents, write_artifact
 from autoprune.runtime import ArtifactError, Session
 from autoprune.runtime.archive import open_archive
-from autoprune.runtime.container import DEFLATED, STORED, Entry, end_record
+from autoprune.runtime.container import DEFLATED, STORED, Entry, chunks, end_record, read_directory
 from autoprune.runtime.manifest import MAX_MANIFEST_SIZE, TensorSpec
 from tests.runtime.artifacts import dense_contents, native_library, network
 
@@ -27,12 +28,13 @@ def read(path):
         return archive.digest, archive.read(archive.manifest.members)
 
 
-def container(*members, method=STORED, **fields) -> bytes:
-    """A container of any members, with any fields of their entries."""
+def container(*members, method=STORED, junk=b"", **fields) -> bytes:
+    """A container of any members, with any fields of their entries, and junk after their bytes."""
     file, entries = io.BytesIO(), []
     for name, data in members:
         inflate = zlib.compressobj(wbits=-15)
         packed = inflate.compress(data) + inflate.flush() if method == DEFLATED else data
+        packed += junk
         known = {"crc": zlib.crc32(data), "packed": len(packed), "size": len(data)}
         entry = Entry(name, method, **{**known, "offset": file.tell(), **fields})
         file.write(entry.header() + packed)
@@ -173,6 +175,23 @@ def test_zip_bomb(refused):
     refused(container(bomb, method=DEFLATED), "too tightly")
     refused(container(bomb, method=DEFLATED, size=100), "damaged")
     refused(container(("manifest.json", bytes(MAX_MANIFEST_SIZE + 1))), "too large")
+
+
+def test_no_more_is_unpacked_than_stated(tmp_path):
+    path = tmp_path / "bomb.apz"
+    member = "manifest.json", Random(0).randbytes(2**22)
+    path.write_bytes(container(member, method=DEFLATED, size=2**20))
+    handed_out = []
+    with path.open("rb") as file:
+        [entry] = read_directory(file)
+        with pytest.raises(ArtifactError, match="damaged"):
+            handed_out.extend(map(len, chunks(file, entry)))
+    assert sum(handed_out) <= 2**20
+
+
+def test_bytes_after_a_compressed_stream(refused):
+    members = ("manifest.json", manifest()), ("dense.onnx", b"")
+    refused(container(*members, method=DEFLATED, junk=b"junk"), "damaged")
 
 
 def test_overlapping_members(refused):

@@ -202,6 +202,16 @@ def test_model_that_needs_native_code_does_not_run_without(save):
         Session(path)
 
 
+@pytest.mark.filterwarnings("ignore:Specified provider")
+def test_provider_that_does_not_start(dense, monkeypatch):
+    available = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    if available[0] in onnxruntime.get_available_providers():
+        pytest.skip("it does start here")
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: available)
+    with pytest.raises(TargetError, match="CUDAExecutionProvider does not start"):
+        Session(dense, providers=available)
+
+
 def test_unavailable_provider_and_threads(dense):
     with pytest.raises(TargetError, match="no execution provider 'Abacus'"):
         Session(dense, providers=["Abacus"])

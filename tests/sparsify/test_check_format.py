@@ -8,6 +8,7 @@ import pytest
 from autoprune.errors import FormatError
 from autoprune.passes.sparsify.blocks import Block
 from autoprune.passes.sparsify.layout import Encoded
+from autoprune.passes.sparsify.patterns import NM
 from autoprune.testing import check_format
 
 
@@ -115,6 +116,13 @@ class NamedLikeAnother(Own):
         return "csr"
 
 
+class LiesAboutItsTile(NM):
+    tile = (1, 1)
+
+    def __init__(self):
+        super().__init__(2, 4)
+
+
 def test_a_right_format_passes():
     assert check_format(Own()) > 100
 
@@ -133,6 +141,7 @@ def test_a_right_format_passes():
         (CountsWrong, "levels and"),
         (FitsNothing, "no mask that keeps anything"),
         (Draws, "something else the second time"),
+        (LiesAboutItsTile, "order of inputs within tiles of 1 matters"),
         (NamedLikeAnother, "is that of CSR"),
     ],
 )

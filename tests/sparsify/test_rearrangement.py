@@ -128,5 +128,7 @@ def test_axes_that_do_not_fit_are_refused():
     scores = np.ones((4, 4))
     with pytest.raises(FormatError, match="4 units in one place and 3 in another"):
         rearrange([Matrix(scores, CSR(), 0.5, whole("a", 4), whole("a", 3))])
-    with pytest.raises(FormatError, match="beyond the end"):
+    with pytest.raises(FormatError, match="overlap in scores"):
         rearrange([Matrix(scores, CSR(), 0.5, whole("a", 5))])
+    with pytest.raises(FormatError, match="axes a, b overlap"):
+        rearrange([Matrix(scores, CSR(), 0.5, whole("a", 2) + whole("b", 2))])

@@ -1,0 +1,91 @@
+"""From a pruned network to a file that the runtime runs."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tvm", reason="needs apache-tvm")
+
+import torch
+from torch import nn
+
+import autoprune as ap
+from autoprune.runtime import DenseNotice, Session
+from tests.tolerance import ROUNDING_SINGLE
+
+
+def sparse_network():
+    """Linear layers of which one weight in five is there, in blocks of 32 outputs."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Linear(64, 256), nn.GELU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 10)
+    )
+    with torch.no_grad():
+        for layer in (model[0], model[2]):
+            blocks = torch.rand(layer.out_features // 32, layer.in_features) < 0.2
+            layer.weight.mul_(blocks.repeat_interleave(32, dim=0).float())
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def pruned():
+    """The network with some units less, which keeps the blocks of those that stay."""
+    return ap.prune(sparse_network(), torch.randn(4, 64), channels=0.9, multiple_of=64)
+
+
+@pytest.fixture(scope="module")
+def compiled(pruned):
+    return ap.compile(pruned)
+
+
+def test_a_result_becomes_an_artifact(pruned, compiled, tmp_path):
+    assert "2 of 3 products run on sparse kernels" in str(compiled)
+    digest = compiled.save(tmp_path / "model.apz")
+    session = Session(tmp_path / "model.apz", digest=digest)
+    assert session.backend.startswith("native x86-64")
+    session.verify()
+    x = torch.randn(4, 64)
+    (name,) = (spec.name for spec in session.inputs)
+    (got,) = session.run({name: x.numpy()}).values()
+    expected = pruned.model(x).detach().numpy()
+    np.testing.assert_allclose(got, expected, rtol=0, atol=ROUNDING_SINGLE)
+    # Without trust the dense network runs.
+    with pytest.warns(DenseNotice):
+        dense = Session(tmp_path / "model.apz")
+    (again,) = dense.run({name: x.numpy()}).values()
+    np.testing.assert_allclose(again, expected, rtol=0, atol=ROUNDING_SINGLE)
+
+
+def test_equal_networks_give_equal_files(pruned, compiled, tmp_path):
+    compiled.save(tmp_path / "one.apz")
+    ap.compile(pruned).save(tmp_path / "two.apz")
+    assert (tmp_path / "one.apz").read_bytes() == (tmp_path / "two.apz").read_bytes()
+
+
+def test_a_network_without_zeros_stays_dense(tmp_path):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 10)).eval()
+    result = ap.prune(model, torch.randn(2, 64), channels=0.5)
+    result.save(tmp_path / "dense.onnx")
+    compiled = ap.compile(tmp_path / "dense.onnx")
+    assert "0 of 2 products" in str(compiled)
+    assert compiled.contents.model is None
+    digest = compiled.save(tmp_path / "model.apz")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Session(tmp_path / "model.apz", digest=digest).verify()
+
+
+def test_unknown_targets(pruned):
+    with pytest.raises(ap.TargetError, match="there is no target 'z80'"):
+        ap.compile(pruned, target="z80")
+
+
+def test_a_single_instruction_set(pruned, tmp_path):
+    compiled = ap.compile(pruned, target="x86-64-v3")
+    assert [library.label for library in compiled.contents.libraries] == ["x86-64-v3"]
+    digest = compiled.save(tmp_path / "model.apz")
+    assert Session(tmp_path / "model.apz", digest=digest).backend == "native x86-64-v3"
