@@ -27,6 +27,7 @@ examples:
   autoprune prune net.pt2 --params 0.3 --multiple-of 16 -o small.pt2
   autoprune prune encoder:build --input input_ids=1x128:int64:30522 --flops 0.7 -o small.onnx
   autoprune prune net.onnx --flops 0.5 -o small.onnx
+  autoprune compile small.onnx --target x86-64 -o small.apz
   autoprune demo
 """
 
@@ -43,11 +44,25 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     _inspect_parser(_command(commands, "inspect", "show what can be pruned, what not, and why"))
     _prune_parser(_command(commands, "prune", "write a smaller network"))
+    _compile_parser(_command(commands, "compile", "write an artifact with sparse kernels"))
     add_commands(commands)
     _demo_parser(
         _command(commands, "demo", "train, prune and fine-tune a small network on real data")
     )
     return top
+
+
+def _compile_parser(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", type=Path, metavar="MODEL", help="file.onnx, with zeros in blocks")
+    parser.add_argument(
+        "--target", action="append", metavar="NAME", dest="targets",
+        help="processors to compile for, such as x86-64 (the default), arm64 or x86-64-v3; repeat "
+        "it for several",
+    )  # fmt: skip
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="FILE", help="the artifact: small.apz"
+    )
+    parser.set_defaults(command="compile")
 
 
 def _command(commands: Any, name: str, text: str) -> argparse.ArgumentParser:

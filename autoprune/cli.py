@@ -31,7 +31,7 @@ Say = Callable[[str], None]
 
 EXTRAS = {
     "torch": "torch", "safetensors": "torch", "onnx": "onnx", "onnxscript": "onnx",
-    "onnxruntime": "onnx", "sklearn": "demo", "matplotlib": "demo",
+    "onnxruntime": "onnx", "sklearn": "demo", "matplotlib": "demo", "tvm": "compile",
 }  # fmt: skip
 """Which extra of autoprune installs a module."""
 
@@ -256,7 +256,26 @@ def _demo(options: argparse.Namespace) -> None:
     demo(options.output, options.epochs or EPOCHS)
 
 
-COMMANDS = {"inspect": _inspect, "prune": _prune, "demo": _demo, **RUNTIME_COMMANDS}
+def _compile(options: argparse.Namespace) -> None:
+    if options.output.suffix != ".apz":
+        raise AutopruneError(
+            "artifacts end in .apz", where=str(options.output), hint="-o small.apz"
+        )
+    _check_writable([options.output])
+    with _progress() as say:
+        say("compiling")
+        import autoprune
+
+        compiled = autoprune.compile(options.model, target=options.targets or "x86-64")
+        digest = compiled.save(options.output)
+    print(compiled)
+    print(f"\n{options.output}, whose digest is {digest}")
+    print(f"autoprune verify {options.output} --digest {digest}")
+
+
+COMMANDS = {
+    "inspect": _inspect, "prune": _prune, "compile": _compile, "demo": _demo, **RUNTIME_COMMANDS
+}  # fmt: skip
 
 if __name__ == "__main__":
     sys.exit(main())

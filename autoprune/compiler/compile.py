@@ -167,7 +167,26 @@ def _simplified(model: onnx.ModelProto) -> onnx.ModelProto:
         onnxruntime.InferenceSession(
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
-        return onnx.load(path)
+        return _bare(onnx.load(path))
+
+
+def _bare(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model without notes of its exporter, and without domains that it does not use.
+
+    Source lines and other operators loaded into this process would make it another one every time.
+    """
+    for part in (model, model.graph, *model.graph.node, *model.graph.initializer):
+        part.ClearField("doc_string")
+        part.ClearField("metadata_props")
+    for value in (*model.graph.input, *model.graph.output):
+        value.ClearField("doc_string")
+        value.ClearField("metadata_props")
+    del model.graph.value_info[:]
+    used = {node.domain or "ai.onnx" for node in model.graph.node} | {"ai.onnx"}
+    imports = [entry for entry in model.opset_import if (entry.domain or "ai.onnx") in used]
+    del model.opset_import[:]
+    model.opset_import.extend(imports)
+    return model
 
 
 @dataclass(frozen=True, slots=True)

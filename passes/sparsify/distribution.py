@@ -85,16 +85,14 @@ def erk(layers: Mapping[str, Layer], weights: float) -> dict[str, float]:
 
 
 def by_scores(layers: Mapping[str, Layer], weights: float) -> dict[str, float]:
-    """The weights with the highest scores, wherever they are, and one level of every layer.
+    """The weights with the highest scores, wherever they are.
 
     Scores are divided by their mean in the layer, so that layers of different scale compare.
     """
     gains, owners = [], []
     for i, layer in enumerate(layers.values()):
         mean = max(float(layer.scores.mean()), 1e-30)
-        gain = layer.format.gains(layer.scores) / (layer.step * mean)
-        gain[0] = np.inf
-        gains.append(gain)
+        gains.append(layer.format.gains(layer.scores) / (layer.step * mean))
         owners.append(np.full(layer.levels, i))
     owner = np.concatenate(owners)[np.argsort(-np.concatenate(gains), kind="stable")]
     steps = np.array([layer.step for layer in layers.values()])

@@ -97,11 +97,8 @@ class NM:
             raise FormatError(f"the format {self} says itself how much is kept")
         outputs, inputs = scores.shape
         sums = tile_sums(scores, self.shared, 1)
-        # Columns that fill up the last group must not be chosen before real ones.
-        beyond = ((0, 0), (0, -inputs % self.m))
-        padded = np.pad(sums, beyond, constant_values=-np.inf)
-        chosen = highest(padded.reshape(len(sums), -1, self.m), self.n)
-        return spread(chosen.reshape(padded.shape), self.shared, 1, (outputs, inputs))
+        chosen = highest(tiled(sums, 1, self.m), self.n)
+        return spread(chosen.reshape(len(sums), -1), self.shared, 1, (outputs, inputs))
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 import autoprune as ap
+from autoprune.cli import main
 from autoprune.runtime import DenseNotice, Session
 from tests.tolerance import ROUNDING_SINGLE
 
@@ -89,3 +90,16 @@ def test_a_single_instruction_set(pruned, tmp_path):
     assert [library.label for library in compiled.contents.libraries] == ["x86-64-v3"]
     digest = compiled.save(tmp_path / "model.apz")
     assert Session(tmp_path / "model.apz", digest=digest).backend == "native x86-64-v3"
+
+
+def test_on_the_command_line(pruned, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pruned.save("small.onnx")
+    assert main(["compile", "small.onnx", "-o", "small.apz", "--target", "x86-64-v3"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "2 of 3 products run on sparse kernels"
+    assert main(said[-1].split()[1:]) == 0
+    assert main(["compile", "small.onnx", "-o", "small.zip"]) == 1
+    assert "artifacts end in .apz" in capsys.readouterr().err
+    assert main(["compile", "small.onnx", "-o", "small.apz", "--target", "z80"]) == 1
+    assert "there is no target 'z80'" in capsys.readouterr().err

@@ -79,7 +79,10 @@ def test_blocks_go_by_their_norm():
 
 
 def test_equal_scores_keep_the_first():
-    assert find_mask(CSR(), np.ones((2, 2)), 0.5).tolist() == [[True, True], [False, False]]
+    assert find_mask(CSR(), np.ones((20, 20)), 0.5).ravel().tolist() == [True] * 200 + [False] * 200
+    assert find_mask(NM(2, 4), np.zeros((1, 6))).tolist() == [
+        [True, True, False, False, True, True]
+    ]
 
 
 def test_random_scores_depend_on_the_seed_alone():

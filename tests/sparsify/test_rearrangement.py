@@ -84,6 +84,24 @@ def test_exchanges_find_what_no_start_has():
     assert rearrange([matrix], tries=30).after > rearrange([matrix], tries=0).after
 
 
+@given(seeds)
+@settings(max_examples=examples(40))
+def test_exchanges_lose_nothing_of_the_start(seed):
+    scores = np.random.default_rng(seed).random((6, 5)) ** 3
+    matrix = Matrix(scores, Block(2, 1), 0.6, whole("o", 6))
+    start = rearrange([matrix], rounds=1, tries=0).after
+    assert rearrange([matrix], rounds=1, seed=seed).after >= start - ROUNDING_DOUBLE
+
+
+def test_exchanges_find_a_perfect_matching():
+    # Each input is large where one other is small.
+    halves = np.random.default_rng(0).random((30, 8)) < 0.5
+    scores = np.hstack([halves, ~halves]).astype(float)
+    matrix = Matrix(scores, NM(1, 2), None, (), whole("i", 16))
+    assert rearrange([matrix], tries=0).after < 240
+    assert rearrange([matrix], tries=60).after == 240
+
+
 def test_an_axis_on_both_sides_of_a_matrix_has_one_order():
     rng = np.random.default_rng(1)
     w, x = rng.standard_normal((10, 10)), rng.standard_normal(10)

@@ -79,6 +79,17 @@ def test_an_input_that_another_makes_up_for_goes():
     assert found.error < DIFFERENT
 
 
+def test_inputs_that_take_over_count_for_what_they_took():
+    # Three inputs nearly the same, and one of its own; two of the three are decided first.
+    rng = np.random.default_rng(8)
+    signals = np.linalg.qr(rng.standard_normal((50, 5)))[0]
+    same, other, noise = signals[:, :1], signals[:, 1:2], signals[:, 2:]
+    x = np.hstack([same + 1e-3 * noise, other])
+    found = reconstruct(np.array([[0.5, 0.5, 0.6, 1.5]]), x.T @ x, CSR(), 0.75, chunk=2, damping=0)
+    assert found.mask.tolist() == [[False, False, True, False]]
+    assert found.weight[0, 2] == pytest.approx(1.6, rel=1e-3)
+
+
 def test_chunks_change_the_choice_at_most():
     rng = np.random.default_rng(4)
     weight, x = rng.standard_normal((8, 20)), calibration(rng, 60, 20)
