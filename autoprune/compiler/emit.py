@@ -11,48 +11,26 @@ from onnx import helper, numpy_helper
 
 from autoprune.compiler.onnx_graph import Array
 from autoprune.compiler.products import Product
+from autoprune.passes.sparsify.blocks import Block
+from autoprune.passes.sparsify.layout import Mask
 
 DOMAIN = "autoprune"
 
 
-@dataclass(frozen=True, eq=False)
-class Blocks:
-    """A sparse matrix as kernels read it.
-
-    Attributes:
-        values: shape [blocks, rows].
-        index: the input of every block; shape [blocks].
-        offsets: the first block of every block row, and their number; shape [block rows + 1].
-    """
-
-    values: Array
-    index: Array
-    offsets: Array
-
-
-def encode(weight: Array, rows: int) -> Blocks:
-    """Blocks of `rows` outputs at one input, those of them that are not zero.
+def blocks_with_weights(weight: Array, rows: int) -> Mask:
+    """The weights in blocks of `rows` outputs at one input of which one at least is not zero.
 
     Args:
         weight: shape [outputs, inputs], where `rows` divides the outputs.
         rows: outputs of a block.
     """
-    tiles = weight.reshape(-1, rows, weight.shape[1]).transpose(0, 2, 1)
-    there = (tiles != 0).any(axis=2)
-    counts = there.sum(axis=1)
-    return Blocks(
-        np.ascontiguousarray(tiles[there], np.float32),
-        np.nonzero(there)[1].astype(np.int32),
-        np.concatenate([[0], np.cumsum(counts)]).astype(np.int32),
-    )
+    there = (weight.reshape(-1, rows, weight.shape[1]) != 0).any(axis=1)
+    return np.repeat(there, rows, axis=0)
 
 
 def stored_share(weight: Array, rows: int) -> float:
     """Share of the weights that blocks of `rows` outputs store; 1 if they do not fit."""
-    if len(weight) % rows:
-        return 1.0
-    tiles = weight.reshape(-1, rows, weight.shape[1])
-    return float((tiles != 0).any(axis=1).mean())
+    return 1.0 if len(weight) % rows else float(blocks_with_weights(weight, rows).mean())
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,12 +77,13 @@ def with_sparse_operators(
 
 def _operator(replacement: Replacement) -> tuple[onnx.NodeProto, Mapping[str, Array]]:
     product = replacement.product
-    blocks = encode(product.weight, replacement.rows)
+    mask = blocks_with_weights(product.weight, replacement.rows)
+    arrays = Block(replacement.rows, 1).encode(product.weight, mask).arrays
     bias = np.ascontiguousarray(product.bias.reshape(-1, replacement.rows), np.float32)
     tensors = {
-        f"{product.name}.values": blocks.values,
-        f"{product.name}.index": blocks.index,
-        f"{product.name}.offsets": blocks.offsets,
+        f"{product.name}.values": arrays["values"].reshape(-1, replacement.rows),
+        f"{product.name}.index": arrays["columns"],
+        f"{product.name}.offsets": arrays["offsets"],
         f"{product.name}.bias": bias,
     }
     node = helper.make_node(

@@ -63,8 +63,8 @@ def reconstruct(
         chunk: inputs that are chosen at once.
 
     Raises:
-        FormatError: if shapes do not agree, numbers are not finite, or inputs are linearly
-            dependent and not damped.
+        FormatError: if shapes do not agree, weights are integers, numbers are not finite, or inputs
+            are linearly dependent and not damped.
         BudgetError: as for `find_mask`.
     """
     hessian = _damped(weight, gram, damping)
@@ -112,6 +112,10 @@ def _damped(weight: Array, gram: Array, damping: float) -> Array:
             f"a Gram matrix of shape {list(gram.shape)} is given for weights of shape "
             f"{list(weight.shape)}",
             hint="its two sizes are the inputs of the weights",
+        )
+    if not np.issubdtype(weight.dtype, np.floating):
+        raise FormatError(
+            f"{weight.dtype} weights cannot be corrected", hint="make them sparse, then quantize"
         )
     if not (np.isfinite(weight).all() and np.isfinite(gram).all()):
         raise FormatError("weights or calibration data are not finite")

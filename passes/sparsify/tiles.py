@@ -39,7 +39,8 @@ def highest(scores: Scores, keep: int) -> Mask:
     least = np.partition(scores, size - keep, axis=-1)[..., size - keep, None]
     above, equal = scores > least, scores == least
     room = keep - above.sum(axis=-1, keepdims=True)
-    return np.logical_or(above, equal & (np.cumsum(equal, axis=-1) <= room))
+    mask: Mask = above | (equal & (np.cumsum(equal, axis=-1) <= room))
+    return mask
 
 
 def span(what: str, first: int, count: int, size: int) -> str:

@@ -13,7 +13,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from autoprune.compiler.emit import Replacement, encode, stored_share, with_sparse_operators
+from autoprune.compiler.emit import Replacement, stored_share, with_sparse_operators
 from autoprune.compiler.products import find_products
 from autoprune.kernels.build import build_library, rowwise_family, spatial_family
 from tests.kernels.test_operators import host
@@ -188,15 +188,10 @@ def test_sizes_that_may_be_broadcast_are_not_added():
     assert epilogues(same) == [("", True, 2)]
 
 
-@pytest.mark.parametrize("rows", [1, 2, 4, 8])
-def test_encoding(rows):
-    rng = np.random.default_rng(0)
-    weight = rng.standard_normal((16, 5)) * (rng.random((16, 5)) < 0.3)
-    blocks = encode(weight, rows)
-    again = np.zeros_like(weight)
-    for o in range(16 // rows):
-        for b in range(blocks.offsets[o], blocks.offsets[o + 1]):
-            again[o * rows : (o + 1) * rows, blocks.index[b]] = blocks.values[b]
-    np.testing.assert_array_equal(again, weight.astype(np.float32))
-    assert stored_share(weight, rows) == blocks.values.size / weight.size
+def test_what_blocks_store():
+    weight = np.zeros((8, 3))
+    weight[[0, 5], [0, 2]] = 1
+    assert stored_share(weight, 1) == 2 / 24
+    assert stored_share(weight, 4) == 8 / 24
+    assert stored_share(weight, 8) == 16 / 24
     assert stored_share(weight, 3) == 1.0

@@ -9,6 +9,7 @@ from autoprune import errors
 SUBCLASSES = [
     errors.ArtifactError,
     errors.BudgetError,
+    errors.FormatError,
     errors.GraphError,
     errors.LearnerError,
     errors.NotEqualError,

@@ -53,7 +53,7 @@ def test_uniform_rounds_so_that_the_total_is_right():
 
 def test_erk_keeps_more_of_small_layers():
     layers = {"small": Layer(np.ones((4, 4)), CSR()), "large": Layer(np.ones((16, 16)), CSR())}
-    # Shares of 8/16 and 32/256 of scale 1.6: 12.8 and 51.2 make half of 128 weights.
+    # 1.6 * 8/16 of 16 and 1.6 * 32/256 of 256 are 12.8 and 51.2, together the 64 asked for.
     counts = kept(find_masks(layers, 1 - 64 / 272, "erk"))
     assert counts == {"small": 13, "large": 51}
 

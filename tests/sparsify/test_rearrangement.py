@@ -78,9 +78,10 @@ def test_large_inputs_are_spread_over_groups():
     assert found.after == 12
 
 
-def test_exchanges_find_what_no_start_has():
-    rng = np.random.default_rng(0)
-    matrix = Matrix(rng.random((12, 24)), NM(1, 4, 4), None, whole("o", 12), whole("i", 24))
+@pytest.mark.parametrize(("format", "sparsity"), [(NM(1, 4, 4), None), (Block(4, 1), 0.7)])
+def test_exchanges_find_what_no_start_has(format, sparsity):
+    scores = np.random.default_rng(0).random((12, 24))
+    matrix = Matrix(scores, format, sparsity, whole("o", 12), whole("i", 24))
     assert rearrange([matrix], tries=30).after > rearrange([matrix], tries=0).after
 
 

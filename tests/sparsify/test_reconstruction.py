@@ -122,10 +122,21 @@ def test_inputs_that_never_vary_are_no_obstacle():
     assert found.mask.sum(axis=0).tolist() == [3, 3, 0, 3, 3, 3]
 
 
+def test_more_calibration_data_of_the_same_kind_changes_nothing():
+    rng = np.random.default_rng(9)
+    weight, x = rng.standard_normal((4, 8)), calibration(rng, 20, 8)
+    once = reconstruct(weight, x.T @ x, CSR(), 0.5)
+    often = reconstruct(weight, 1000 * x.T @ x, CSR(), 0.5)
+    np.testing.assert_allclose(often.weight, once.weight, atol=ROUNDING_DOUBLE)
+    assert often.error == pytest.approx(once.error)
+
+
 def test_bad_calibration():
     weight = np.ones((2, 3))
     with pytest.raises(FormatError, match="Gram matrix"):
         reconstruct(weight, np.eye(2), CSR(), 0.5)
+    with pytest.raises(FormatError, match="int8 weights"):
+        reconstruct(weight.astype(np.int8), np.eye(3), CSR(), 0.5)
     with pytest.raises(FormatError, match="not finite"):
         reconstruct(weight, np.full((3, 3), np.nan), CSR(), 0.5)
     with pytest.raises(FormatError, match="linearly dependent"):
