@@ -101,7 +101,9 @@ class HeadNetwork(nn.Module):
         return F.layer_norm(x.transpose(1, 3), (x.shape[1],)).transpose(1, 3)
 
     def normalize_width(self, name, x, number):
-        return F.rms_norm(x, (x.shape[3],)) if number % 2 else F.layer_norm(x, (x.shape[3],))
+        # Sums that are zero but for rounding, such as those of normalized heads, are not blown up.
+        norm = F.rms_norm if number % 2 else F.layer_norm
+        return norm(x, (x.shape[3],), eps=1e-5)
 
     def normalize_all(self, name, x, number):
         n, heads, length, width = x.shape
