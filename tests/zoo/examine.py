@@ -189,7 +189,9 @@ def _cause(error: BaseException) -> str:
     """What went wrong first: exporters wrap it, and say in several lines where to report it."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+    line = str(error).strip().splitlines()[0]
+    # Results are kept: no folders of the machine they were found on.
+    return f"{type(error).__name__}: {re.sub(r'(/[^/ ]+)+/', '', line)}"
 
 
 def _largest_kept(report: Report, state: Mapping[str, torch.Tensor]) -> str:
