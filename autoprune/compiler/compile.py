@@ -22,7 +22,6 @@ from autoprune.frontends.onnx_inputs import declared_shape, graph_inputs
 from autoprune.frontends.onnx_run import run_once
 from autoprune.frontends.sessions import Feed
 from autoprune.kernels.build import (
-    TARGETS,
     Family,
     Target,
     build_library,
@@ -37,7 +36,7 @@ GROUPS = {"x86-64": ("x86-64-v4", "x86-64-v3")}
 """Targets that stand for several, the best first."""
 
 DENSEST = 0.5
-"""Stored share of the weights from which on ONNX Runtime's dense product is as fast."""
+"""Share of the weights stored at most: with more, dense products may be as fast."""
 
 SMALLEST = 4096
 """Weights of a layer from which on its time shows."""
@@ -149,11 +148,6 @@ def compile_onnx(
         },
     )
     return Compiled(contents, layers)
-
-
-def known_targets() -> list[str]:
-    """Names that `compile_onnx` takes."""
-    return [*GROUPS, *TARGETS]
 
 
 def _simplified(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -15,17 +15,15 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, eq=False)
 class Wiring:
-    """Who makes and who reads what in a graph without subgraphs.
+    """Who reads what in a graph without subgraphs.
 
     Attributes:
         constants: tensors in initializers, by name.
-        producer: the node that makes a value.
         readers: the nodes that read a value; a graph output counts as one more, None.
         shapes: of values; a size is a number, the name of one that varies, or None if unknown.
     """
 
     constants: dict[str, onnx.TensorProto]
-    producer: dict[str, onnx.NodeProto]
     readers: dict[str, list[onnx.NodeProto | None]]
     shapes: dict[str, tuple[int | str | None, ...]]
 
@@ -64,7 +62,6 @@ def wiring(model: onnx.ModelProto) -> Wiring:
     }
     return Wiring(
         {tensor.name: tensor for tensor in graph.initializer},
-        {name: node for node in graph.node for name in node.output},
         readers,
         shapes,
     )

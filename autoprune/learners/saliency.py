@@ -99,7 +99,7 @@ def hesso_saliency(moments: Moments, units: Units) -> Tensor:
     cosine term is 1 - cos(x, d), so that a unit which training itself moves towards zero matters
     less, as in DHSPG. And each metric is divided by its root mean square over the units of the
     group, not over all units: otherwise layers with many units, all small, lose nearly all of
-    them (docs/learners.md has the numbers).
+    them.
 
     Returns shape [units].
     """

@@ -71,7 +71,7 @@ def test_dense_training_learns_and_cuts_nothing():
 )
 def test_methods_learn_and_meet_the_budget_in_as_many_epochs(method):
     if method == "torch-pruning":
-        pytest.importorskip("torch_pruning")
+        pytest.importorskip("torch_pruning", reason="the peer is not installed")
     small = outcome(method, 50)
     assert abs(small.flops - 0.5) <= BUDGET
     assert small.params < 1
@@ -213,7 +213,7 @@ def test_seeds_are_averaged_and_compared_with_the_dense_network_of_the_same_seed
 
 
 def test_the_page_shows_results_and_failures(tmp_path):
-    pytest.importorskip("matplotlib")
+    pytest.importorskip("matplotlib", reason="plots need matplotlib")
     write_page(
         tmp_path,
         {

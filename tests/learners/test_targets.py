@@ -111,6 +111,24 @@ def test_every_group_keeps_its_share(method):
     assert {(g.units, g.kept) for g in report.groups} == {(24, 12), (40, 20)}
 
 
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [
+        ("hspg", learners.HSPG()),
+        ("dhspg", learners.DHSPG()),
+        ("hesso", learners.HESSO()),
+        ("hesso_cric", learners.HESSOCRIC()),
+    ],
+)
+def test_learners_by_name(name, method):
+    model, x = Residual(), torch.randn(4, 1, 8, 8)
+    pruner = ap.Pruner(model, x)
+    base = torch.optim.SGD(model.parameters(), lr=0.01)
+    optimizer = getattr(pruner, name)(base, flops=0.5, steps=STEPS)
+    assert optimizer.method == method
+    assert optimizer.base is base
+
+
 @pytest.mark.parametrize("multiple", [1, 4, 8])
 @pytest.mark.parametrize("allocation", ["uniform", "global"])
 def test_multiples_are_kept(multiple, allocation):
