@@ -22,8 +22,10 @@ from autoprune.kernels.templates import (
     primitive,
 )
 
-VARIANTS = 3
-"""Tile sizes of one operator at most, as in operators.c."""
+VARIANTS = 4
+"""Tile sizes of one operator at most, as in tvm.h."""
+
+SOURCES = ("operators.c", "convolution.c", "linear.c", "tvm.c")
 
 
 @dataclass(frozen=True)
@@ -114,13 +116,14 @@ class Family:
 def spatial_family(
     target: Target, rows: int, activation: str = "", *, residual: bool = False
 ) -> Family:
-    """Tiles of as many vectors as there are registers for, of one vector, and of one position."""
+    """Tiles of as many vectors as there are registers for, of fewer, and of one position."""
     # Half of 32 registers (16 of AVX2) for accumulators, and less than 1024 bytes of them.
     registers, lanes = 8 if target.lanes == 8 else 16, target.lanes
     while rows * lanes >= 256:
         lanes //= 2
-    vectors = max(1, min(registers // rows, 255 // (rows * lanes), 3))
-    shapes = dict.fromkeys(((lanes, vectors), (lanes, 1), (1, 1)))
+    vectors = max(1, min(registers // rows, 255 // (rows * lanes), 12))
+    counts = (vectors, max(1, vectors // 3), 1)
+    shapes = dict.fromkeys((*((lanes, count) for count in counts), (1, 1)))
     return Family(
         tuple(Spatial(rows, lanes, count, activation, residual) for lanes, count in shapes)
     )
@@ -176,9 +179,9 @@ def build_library(families: Sequence[Family], target: Target, path: Path) -> Non
         compiled.mod.write_to_file(str(code), "o")
         table.write_text(_table(families))
         _run(
-            target.compiler, "-std=c11", "-O2", "-Wall", "-Wextra", "-fPIC", "-shared",
-            "-fvisibility=hidden", f"-I{folder}", str(here / "operators.c"), str(code),
-            "-Wl,--exclude-libs,ALL", "-lm", "-s", "-o", str(made),
+            target.compiler, "-std=c11", "-O3", "-Wall", "-Wextra", "-fPIC", "-shared",
+            "-fvisibility=hidden", f"-I{folder}", *(str(here / name) for name in SOURCES),
+            str(code), "-Wl,--exclude-libs,ALL", "-lm", "-s", "-o", str(made),
         )  # fmt: skip
 
 

@@ -7,8 +7,10 @@ every layer of a network.
 
 Two loop orders, after what runs along the vectors of the processor:
 
-* `spatial`: activations are [inputs, positions], as in a 1x1 convolution of an NCHW tensor. A tile
-  of positions is a vector, and every weight is used for a whole tile.
+* `spatial`: activations are [inputs, positions], as in a convolution of an NCHW tensor. A tile of
+  positions is a vector, and every weight is used for a whole tile. An input is given by where its
+  positions begin, so that the taps of a larger convolution are inputs like any other: the same
+  padded plane, begun elsewhere. A depthwise convolution is one in blocks of a single output.
 * `rowwise`: activations are [positions, inputs], as in a linear layer. A block of outputs is a
   vector, and every activation is used for a whole block.
 
@@ -56,7 +58,7 @@ ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
 
 @dataclass(frozen=True)
 class Spatial:
-    """A product with positions along the vectors: Y[o, m] = sum over k of W[o, k] X[k, m].
+    """A product with positions along the vectors: Y[o, m] = sum over k of W[o, k] X[I[k] + m].
 
     Attributes:
         rows: outputs of a block.
@@ -193,7 +195,8 @@ def primitive(kernel: Kernel | Quantize) -> Any:
     The arguments of products are activations, values [blocks, rows], index [blocks],
     offsets [block rows + 1], bias [block rows, rows], a tensor to add (the output itself where
     there is none), the output, the first position and the number of tiles from there on, the first
-    block row, and the one after the last. For 8-bit integers, activations [positions, inputs / 4]
+    block row, and the one after the last. Activations of `Spatial` are flat, and its index says
+    where the positions of an input begin. For 8-bit integers, activations [positions, inputs / 4]
     and values hold four bytes in an int32, and before the first position come the scales of
     activations [positions] and of weights [block rows, rows], and what the offset of activations
     adds [block rows, rows].
@@ -217,13 +220,13 @@ def _spatial(kernel: Spatial) -> Any:
         start: T.int32, tiles: T.int32, first: T.int32, last: T.int32,
     ):  # fmt: skip
         T.func_attr({"global_symbol": kernel.name, "tir.noalias": True})
-        inputs = T.int32()
+        extent = T.int32()
         positions = T.int32()
         outputs = T.int32()
         blocks = T.int32()
         block_rows = T.int32()
         ends = T.int32()
-        X = T.match_buffer(x, (inputs, positions), "float32", align=4)
+        X = T.match_buffer(x, (extent,), "float32", align=4)
         V = T.match_buffer(values, (blocks, rows), "float32", align=4)
         I = T.match_buffer(index, (blocks,), "int32", align=4)  # noqa: E741
         P = T.match_buffer(offsets, (ends,), "int32", align=4)
@@ -243,7 +246,7 @@ def _spatial(kernel: Spatial) -> Any:
                             for lane in T.vectorized(lanes):
                                 acc[r * tile + v * lanes + lane] += (
                                     V[P[first + o] + b, r]
-                                    * X[I[P[first + o] + b], start + t * tile + v * lanes + lane]
+                                    * X[I[P[first + o] + b] + start + t * tile + v * lanes + lane]
                                 )
                 for r in T.unroll(rows):
                     for v in T.unroll(vectors):

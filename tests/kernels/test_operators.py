@@ -23,6 +23,7 @@ from autoprune.kernels.build import (
     rowwise_family,
     spatial_family,
 )
+from autoprune.kernels.geometry import Geometry
 from autoprune.kernels.templates import ACTIVATIONS, Rowwise, Spatial
 from autoprune.runtime.cpu import this_cpu
 from tests.kernels.blocks import draw, draw_integers, reference, rounded_rows
@@ -90,21 +91,8 @@ def int8_library(tmp_path_factory):
 CASES = range(2 * (len(SPATIAL) + len(ROWWISE)))
 
 
-def session(path, number, weights, ndim, *, rowwise, residual, threads=1):
-    """A session of a model with one operator."""
-    tensors = {k: v for k, v in dataclasses.asdict(weights).items() if k != "dense"}
-    inputs = ["x", *tensors, *(["added"] if residual else [])]
-    kind = "SparseLinear" if rowwise else "SparseConv"
-    kind += "Int8" * ("scales" in tensors)
-    node = helper.make_node(kind, inputs, ["y"], domain="autoprune", kernel=number)
-    values = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * ndim)
-        for name in (["x", "added"] if residual else ["x"])
-    ]
-    graph = helper.make_graph(
-        [node], "one", values, [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
-        [numpy_helper.from_array(array, name) for name, array in tensors.items()],
-    )  # fmt: skip
+def open_session(graph, path, threads=1):
+    """A session of a graph with the operators of a library."""
     domains = [helper.make_opsetid("", 17), helper.make_opsetid("autoprune", 1)]
     model = helper.make_model(graph, opset_imports=domains, ir_version=9)
     options = onnxruntime.SessionOptions()
@@ -114,6 +102,25 @@ def session(path, number, weights, ndim, *, rowwise, residual, threads=1):
     return onnxruntime.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
+
+
+def session(path, number, weights, ndim, *, rowwise, residual, threads=1):
+    """A session of a model with one operator."""
+    tensors = {k: v for k, v in dataclasses.asdict(weights).items() if k != "dense"}
+    inputs = ["x", *tensors, *(["added"] if residual else [])]
+    kind = "SparseLinear" if rowwise else "SparseConv"
+    kind += "Int8" * ("scales" in tensors)
+    settings = {} if rowwise else Geometry().attributes()
+    node = helper.make_node(kind, inputs, ["y"], domain="autoprune", kernel=number, **settings)
+    values = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * ndim)
+        for name in (["x", "added"] if residual else ["x"])
+    ]
+    graph = helper.make_graph(
+        [node], "one", values, [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(array, name) for name, array in tensors.items()],
+    )  # fmt: skip
+    return open_session(graph, path, threads)
 
 
 def check(run, rng, weights, family, batch, positions):

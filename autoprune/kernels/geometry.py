@@ -1,0 +1,46 @@
+"""Kernel size, stride, dilation and padding of a convolution in two dimensions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+Pair = tuple[int, int]
+"""Along the height and along the width."""
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Where the taps of a convolution are.
+
+    Attributes:
+        kernel: taps.
+        stride: positions from one output to the next.
+        dilation: positions from one tap to the next.
+        begin: zeros before the first position.
+        end: zeros after the last one.
+    """
+
+    kernel: Pair = (1, 1)
+    stride: Pair = (1, 1)
+    dilation: Pair = (1, 1)
+    begin: Pair = (0, 0)
+    end: Pair = (0, 0)
+
+    @property
+    def taps(self) -> int:
+        """Of one channel."""
+        return prod(self.kernel)
+
+    @property
+    def pointwise(self) -> bool:
+        """Whether every output position needs the input at that position alone."""
+        return self.kernel == self.stride == (1, 1) and self.begin == self.end == (0, 0)
+
+    def attributes(self) -> dict[str, int]:
+        """As the operators take it."""
+        return {
+            f"{name}_{axis}": getattr(self, name)[place]
+            for name in ("kernel", "stride", "dilation", "begin", "end")
+            for place, axis in enumerate("hw")
+        }

@@ -1,0 +1,59 @@
+/* What the operators share: their inputs, and how work goes to the threads of a session. */
+#ifndef AUTOPRUNE_OPERATORS_H
+#define AUTOPRUNE_OPERATORS_H
+
+#include "ort.h"
+#include "tvm.h"
+
+/* What inputs are. TAPS are the weights of a depthwise convolution, one row for each channel, and
+ * SHIFT is its bias. */
+enum { X, VALUES, INDEX, OFFSETS, BIAS, ADDED, SCALES, SHIFTS, TAPS, SHIFT, ROLES };
+
+/* Of a convolution in two dimensions; of size 1 for a single one. */
+typedef struct {
+  int64_t kernel[2], stride[2], dilation[2], begin[2], end[2];
+} Geometry;
+
+enum { RANK = 8 };
+
+/* The inputs of one call. */
+typedef struct {
+  OrtApi api;
+  OrtKernelContext *context;
+  const Kernel *kernel;    /* of the sparse product, */
+  const Kernel *depthwise; /* and of the depthwise convolution */
+  Geometry geometry;
+  void *data[ROLES];
+  int64_t size[ROLES]; /* in elements */
+  int64_t dims[RANK];  /* of x */
+  size_t rank;
+} Inputs;
+
+OrtStatus *run_linear(const Inputs *inputs);
+OrtStatus *run_linear_int8(const Inputs *inputs);
+OrtStatus *run_convolution(const Inputs *inputs);
+OrtStatus *run_depthwise(const Inputs *inputs);
+
+OrtStatus *refuse(OrtApi api, const char *message);
+OrtStatus *out_of_memory(OrtApi api);
+OrtStatus *kernel_failed(OrtApi api);
+
+/* The output of an operator, of dimensions `dims`. */
+OrtStatus *output(const Inputs *inputs, const int64_t *dims, size_t rank, float **y);
+
+/* Runs jobs, in several threads if `work` multiply-adds are worth waking them. */
+OrtStatus *for_each(const Inputs *inputs, int64_t work, void (*job)(void *, size_t), int64_t jobs,
+                    void *data);
+
+/* Jobs to make out of something that can be divided: enough to occupy all threads evenly. */
+enum { JOBS = 16 };
+
+/* Weights of a sparse product as its functions take them. */
+typedef struct {
+  const void *values;
+  const int32_t *index, *offsets;
+  const float *bias;
+  int64_t blocks, block_rows;
+} Weights;
+
+#endif

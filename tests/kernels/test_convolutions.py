@@ -1,0 +1,188 @@
+"""Convolutions of every geometry against float64, alone and fused with a depthwise one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tvm", reason="needs apache-tvm")
+
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch.nn import functional as F
+
+from autoprune.kernels.build import build_library, spatial_family
+from autoprune.kernels.geometry import Geometry
+from tests.kernels.blocks import ACTIVATIONS, draw
+from tests.kernels.test_operators import host, open_session
+from tests.tolerance import ROUNDING_SINGLE
+
+GEOMETRIES = [
+    Geometry((3, 3), begin=(1, 1), end=(1, 1)),
+    Geometry((3, 3), (2, 2), begin=(1, 1), end=(1, 1)),
+    Geometry((3, 3), (2, 2), begin=(0, 0), end=(1, 1)),
+    Geometry((5, 5), begin=(2, 2), end=(2, 2)),
+    Geometry((1, 3), begin=(0, 1), end=(0, 1)),
+    Geometry((3, 2), (1, 3), begin=(2, 0), end=(0, 1)),
+    Geometry((3, 3), dilation=(2, 2), begin=(2, 2), end=(2, 2)),
+    Geometry((3, 3), (2, 2), (2, 3), begin=(1, 2), end=(3, 1)),
+    Geometry((2, 2), (2, 2)),
+    Geometry((1, 1), (2, 2)),
+    Geometry((1, 1), begin=(1, 1), end=(1, 1)),
+]
+SIZES = [(1, 1), (3, 5), (7, 7), (14, 15), (33, 20)]
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    """Spatial products in blocks of 1, 4 and 8, with and without a residual and an activation."""
+    target = host()
+    path = tmp_path_factory.mktemp("convolutions") / "operators.so"
+    made = {
+        (rows, activation, residual): spatial_family(target, rows, activation, residual=residual)
+        for rows in (1, 4, 8)
+        for activation, residual in (("", False), ("relu6", False), ("silu", True))
+    }
+    build_library(list(made.values()), target, path)
+    return {kind: place for place, kind in enumerate(made)}, path
+
+
+def convolved(x, weight, bias, geometry, groups=1):
+    (top, left), (bottom, right) = geometry.begin, geometry.end
+    padded = F.pad(torch.from_numpy(x).double(), (left, right, top, bottom))
+    return F.conv2d(
+        padded, torch.from_numpy(weight).double(), torch.from_numpy(bias).double(),
+        geometry.stride, 0, geometry.dilation, groups,
+    ).numpy()  # fmt: skip
+
+
+def fits(geometry, size):
+    return all(
+        size[d] + geometry.begin[d] + geometry.end[d]
+        >= geometry.dilation[d] * (geometry.kernel[d] - 1) + 1
+        for d in (0, 1)
+    )
+
+
+def run(path, kind, tensors, activations, settings, threads=1):
+    inputs = [*activations, *tensors]
+    if "added" in activations:
+        inputs = ["x", *tensors, "added"]
+    node = helper.make_node(kind, inputs, ["y"], domain="autoprune", **settings)
+    values = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, array.shape)
+        for name, array in activations.items()
+    ]
+    graph = helper.make_graph(
+        [node], "one", values, [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(np.ascontiguousarray(a), n) for n, a in tensors.items()],
+    )  # fmt: skip
+    (got,) = open_session(graph, path, threads).run(None, activations)
+    return got
+
+
+def sparse_tensors(weights):
+    return {name: getattr(weights, name) for name in ("values", "index", "offsets", "bias")}
+
+
+def agree(got, expected):
+    scale = max(1.0, float(np.abs(expected).max(initial=0)))
+    assert got.shape == expected.shape
+    np.testing.assert_allclose(got, expected, rtol=0, atol=ROUNDING_SINGLE * scale / 10)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
+def test_sparse_convolutions(geometry, threads, library):
+    kinds, path = library
+    rng = np.random.default_rng(threads)
+    for number, size in enumerate(s for s in SIZES if fits(geometry, s)):
+        rows = (1, 4, 8)[number % 3]
+        activation, residual = (("", False), ("relu6", False), ("silu", True))[(number + 1) % 3]
+        weights = draw(rng, rows, 5, 6 * geometry.taps, 0.4)
+        x = rng.standard_normal((2, 6, *size)).astype(np.float32)
+        dense = weights.dense.reshape(-1, 6, *geometry.kernel)
+        expected = convolved(x, dense, weights.bias.reshape(-1), geometry)
+        feed = {"x": x}
+        if residual:
+            feed["added"] = rng.standard_normal(expected.shape).astype(np.float32)
+            expected = expected + feed["added"]
+        settings = {"kernel": kinds[rows, activation, residual], **geometry.attributes()}
+        got = run(path, "SparseConv", sparse_tensors(weights), feed, settings, threads)
+        agree(got, ACTIVATIONS[activation](expected))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
+def test_depthwise_convolutions(geometry, threads, library):
+    """Alone, and fused with the sparse product before it."""
+    kinds, path = library
+    rng = np.random.default_rng(threads)
+    for size in (s for s in SIZES if fits(geometry, s)):
+        rows, channels = 4, 20
+        weights = draw(rng, rows, channels // rows, 7, 0.4)
+        taps = rng.standard_normal((channels, geometry.taps)).astype(np.float32)
+        shift = rng.standard_normal(channels).astype(np.float32)
+        depthwise = {"taps": taps, "shift": shift}
+        settings = {"depthwise": kinds[1, "relu6", False], **geometry.attributes()}
+        kernel = taps.reshape(channels, 1, *geometry.kernel)
+
+        x = rng.standard_normal((3, channels, *size)).astype(np.float32)
+        expected = np.clip(convolved(x, kernel, shift, geometry, channels), 0, 6)
+        agree(run(path, "DepthwiseConv", depthwise, {"x": x}, settings, threads), expected)
+
+        x = rng.standard_normal((2, 7, *size)).astype(np.float32)
+        wide = convolved(x, weights.dense[..., None, None], weights.bias.reshape(-1), Geometry())
+        wide = np.clip(wide, 0, 6).astype(np.float32)
+        expected = np.clip(convolved(wide, kernel, shift, geometry, channels), 0, 6)
+        tensors = {**sparse_tensors(weights), **depthwise}
+        settings["kernel"] = kinds[rows, "relu6", False]
+        agree(run(path, "SparseConvDepthwise", tensors, {"x": x}, settings, threads), expected)
+
+
+def test_a_wide_convolution_in_many_jobs(library):
+    """Channels of a job are limited by the cache, and the last job may have fewer."""
+    kinds, path = library
+    rng, geometry = np.random.default_rng(0), GEOMETRIES[1]
+    weights = draw(rng, 8, 13, 5, 0.5)
+    taps = rng.standard_normal((104, 9)).astype(np.float32)
+    tensors = {**sparse_tensors(weights), "taps": taps, "shift": np.zeros(104, np.float32)}
+    settings = {
+        "kernel": kinds[8, "", False], "depthwise": kinds[1, "", False], **geometry.attributes()
+    }  # fmt: skip
+    x = rng.standard_normal((1, 5, 90, 91)).astype(np.float32)
+    wide = convolved(x, weights.dense[..., None, None], weights.bias.reshape(-1), Geometry())
+    expected = convolved(wide.astype(np.float32), taps.reshape(104, 1, 3, 3), tensors["shift"],
+                         geometry, 104)  # fmt: skip
+    agree(run(path, "SparseConvDepthwise", tensors, {"x": x}, settings, 2), expected)
+
+
+def test_an_output_without_positions(library):
+    kinds, path = library
+    weights = draw(np.random.default_rng(0), 4, 2, 2 * 9, 0.5)
+    settings = {"kernel": kinds[4, "", False], **Geometry((3, 3)).attributes()}
+    feed = {"x": np.zeros((1, 2, 2, 9), np.float32)}
+    assert run(path, "SparseConv", sparse_tensors(weights), feed, settings).size == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"taps": np.zeros((8, 4), np.float32)}, "weights and kernel do not match"),
+        ({"stride_w": 0}, "out of range"),
+        ({"begin_h": -1}, "out of range"),
+        ({"depthwise": 99}, "no such kernel"),
+        ({"x": np.zeros((1, 7, 5, 5), np.float32)}, "another number of channels"),
+        ({"x": np.zeros((1, 8, 5), np.float32)}, "needs 4 dimensions"),
+    ],
+)
+def test_what_does_not_fit_is_refused(change, message, library):
+    kinds, path = library
+    geometry = GEOMETRIES[0]
+    tensors = {"taps": np.zeros((8, 9), np.float32), "shift": np.zeros(8, np.float32)}
+    settings = {"depthwise": kinds[1, "", False], **geometry.attributes()}
+    feed = {"x": np.zeros((1, 8, 5, 5), np.float32)}
+    for part in (tensors, settings, feed):
+        part.update({name: value for name, value in change.items() if name in part})
+    with pytest.raises(Exception, match=message):
+        run(path, "DepthwiseConv", tensors, feed, settings)
