@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from autoprune.compiler.compile import Compiled
     from autoprune.onnx_result import OnnxResult
-    from autoprune.result import Result
+    from autoprune.result import Saving
     from autoprune.torch_result import TorchResult
 
 # Each framework is imported by the branch that needs it: neither has to be installed for the other.
@@ -230,43 +230,65 @@ def load(
 
 
 def compile(
-    model: Result[Any] | str | Path | onnx.ModelProto,
+    model: Saving | nn.Module | str | Path | onnx.ModelProto,
     example_inputs: Any = None,
     *,
     target: str | Sequence[str] = "x86-64",
+    int8: bool = False,
+    measure: bool = True,
 ) -> Compiled:
     """Compile a network whose weights have zeros in blocks, to be run without torch.
 
-    Linear layers and 1x1 convolutions of which at most half of the weights is stored run on
-    sparse kernels, with what follows them elementwise; everything else runs on ONNX Runtime as it
-    is. Blocks are 16, 32 or 64 outputs of a linear layer, or 4, 8 or 16 of a convolution, at one
-    input.
+    Linear layers and convolutions of which at most half of the weights is stored run on sparse
+    kernels, with what follows them elementwise, and so do depthwise convolutions beside them;
+    everything else runs on ONNX Runtime as it is. Blocks are 8, 16, 32 or 64 outputs of a linear
+    layer, or 4, 8 or 16 of a convolution, at one input.
 
     Args:
-        model: a result of `prune` or of a `Pruner`, or an ONNX model as a path or a ModelProto.
-        example_inputs: for ONNX: arrays as for `prune`, or None to make some up. They and their
-            outputs go into the artifact as test vectors.
+        model: a result of `prune`, `sparsify`, a `Pruner` or a `Sparsifier`, a module, or an ONNX
+            model as a path or a ModelProto.
+        example_inputs: for a module as for `prune`; for ONNX arrays as for `prune`, or None to
+            make some up. They and their outputs go into the artifact as test vectors.
         target: the processors to compile for: `x86-64`, `arm64`, or one of their instruction sets.
+        int8: round linear layers to 8 bits where zeros come in blocks of four inputs. Weights have
+            a scale for each output, activations one for each position, taken when it is computed.
+            The outputs differ from those of float32; how much is reported.
+        measure: run layers that belong together on this processor, if it is one of the targets,
+            and leave those dense that are not at least 1.2 times faster. What is near that limit
+            may be decided otherwise the next time; without, equal models give equal artifacts.
 
     Returns:
         What `save("model.apz")` writes, and `autoprune.runtime.Session` runs.
 
     Raises:
-        TargetError: if a target is unknown or its C compiler is not installed.
-        TraceError: if the model does not run.
+        TargetError: if a target is unknown, has no products of 8-bit integers where they are asked
+            for, or its C compiler is not installed.
+        TraceError: if the model does not run, or a module comes without example inputs.
         NotEqualError: if the compiled network does not compute what the model does.
     """
-    from autoprune.compiler.compile import compile_onnx
+    from autoprune.compiler.compile import Choice, compile_onnx
     from autoprune.frontends.onnx_file import read_onnx
-    from autoprune.result import Result
+    from autoprune.frontends.sessions import open_session
+    from autoprune.result import Saving
 
     targets = (target,) if isinstance(target, str) else tuple(target)
-    if not isinstance(model, Result):
-        return compile_onnx(read_onnx(model).model, targets, example_inputs)
+    choice = Choice(targets, int8, measure)
+    if _is_onnx(model):
+        return compile_onnx(read_onnx(model).model, choice, example_inputs)
+    plan = model.origin if isinstance(model, Saving) else ""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "model.onnx")
-        model.save(path)
-        return compile_onnx(read_onnx(path).model, targets, example_inputs, model.plan.graph)
+        if isinstance(model, Saving):
+            model.save(path)
+            feed = model.feed(open_session(path, 1))
+        else:
+            from autoprune.backends.onnx import export_onnx, feed_of
+            from autoprune.frontends.torch import as_inputs
+
+            inputs = as_inputs(_given(example_inputs))
+            export_onnx(model, inputs, path)
+            feed = feed_of(open_session(path, 1), inputs)
+        return compile_onnx(read_onnx(path).model, choice, feed, plan)
 
 
 def to_torch(model: str | Path | onnx.ModelProto, example_inputs: Any = None) -> GraphModule:

@@ -60,6 +60,14 @@ def _compile_parser(parser: argparse.ArgumentParser) -> None:
         "it for several",
     )  # fmt: skip
     parser.add_argument(
+        "--int8", action="store_true",
+        help="round linear layers to 8 bits where zeros come in blocks of four inputs",
+    )  # fmt: skip
+    parser.add_argument(
+        "--no-measure", action="store_false", dest="measure",
+        help="do not measure here which layers gain; all that are sparse run on sparse kernels",
+    )  # fmt: skip
+    parser.add_argument(
         "-o", "--output", type=Path, required=True, metavar="FILE", help="the artifact: small.apz"
     )
     parser.set_defaults(command="compile")

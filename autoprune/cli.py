@@ -266,7 +266,10 @@ def _compile(options: argparse.Namespace) -> None:
         say("compiling")
         import autoprune
 
-        compiled = autoprune.compile(options.model, target=options.targets or "x86-64")
+        compiled = autoprune.compile(
+            options.model, target=options.targets or "x86-64",
+            int8=options.int8, measure=options.measure,
+        )  # fmt: skip
         digest = compiled.save(options.output)
     print(compiled)
     print(f"\n{options.output}, whose digest is {digest}")

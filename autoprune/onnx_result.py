@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import onnx
 
@@ -31,6 +32,10 @@ class OnnxResult(Result[onnx.ModelProto]):
 
     def _save_onnx(self, path: Path) -> None:
         write_onnx(self.model, path, external=self._file.external)
+
+    def feed(self, session: Any) -> Feed:
+        """The example inputs by name."""
+        return self._feed
 
     def _latency(self, threads: int, seconds: float, progress: Callable[[str], None]) -> Latency:
         progress("measuring latency")

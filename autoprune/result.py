@@ -7,32 +7,22 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from autoprune.backends.latency import Latency
 from autoprune.errors import AutopruneError
+from autoprune.frontends.sessions import Feed
 from autoprune.ir.plan import Plan
 from autoprune.report import Report
 
 Model = TypeVar("Model")
 
 
-@dataclass
-class Result(ABC, Generic[Model]):
-    """What `prune` returns.
-
-    Attributes:
-        model: the pruned network, in the framework that the model came in.
-        plan: which units of which groups stay.
-        report: costs, groups, pinned axes; prints as a table.
-    """
-
-    model: Model
-    plan: Plan
-    report: Report
+class Saving(ABC):
+    """Something that files of several formats can be made of."""
 
     def save(self, path: str | Path) -> Path:
-        """Write the pruned network; the suffix chooses the format.
+        """Write the network; the suffix chooses the format.
 
         Returns:
             The path written.
@@ -59,6 +49,39 @@ class Result(ABC, Generic[Model]):
             ) from error
         return target
 
+    @abstractmethod
+    def _writers(self) -> Mapping[str, Callable[[Path], object]]:
+        """What writes each format, by suffix."""
+
+    @abstractmethod
+    def feed(self, session: Any) -> Feed:
+        """The example inputs, by the names of the inputs of a session of the saved model."""
+
+    @property
+    @abstractmethod
+    def origin(self) -> str:
+        """Digest of the graph that the network was pruned from, or nothing."""
+
+
+@dataclass
+class Result(Saving, Generic[Model]):
+    """What `prune` returns.
+
+    Attributes:
+        model: the pruned network, in the framework that the model came in.
+        plan: which units of which groups stay.
+        report: costs, groups, pinned axes; prints as a table.
+    """
+
+    model: Model
+    plan: Plan
+    report: Report
+
+    @property
+    def origin(self) -> str:
+        """Digest of the graph that the network was pruned from."""
+        return self.plan.graph
+
     def measure(
         self,
         *,
@@ -76,10 +99,6 @@ class Result(ABC, Generic[Model]):
         latency = self._latency(threads, seconds, progress)
         self.report = dataclasses.replace(self.report, latency=latency)
         return self.report
-
-    @abstractmethod
-    def _writers(self) -> Mapping[str, Callable[[Path], object]]:
-        """What writes each format, by suffix."""
 
     @abstractmethod
     def _latency(self, threads: int, seconds: float, progress: Callable[[str], None]) -> Latency:

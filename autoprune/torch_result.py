@@ -13,8 +13,9 @@ from torch import nn
 
 from autoprune.backends.equality import evaluating
 from autoprune.backends.latency import Latency
-from autoprune.backends.onnx import export_onnx, measure_latency
+from autoprune.backends.onnx import export_onnx, feed_of, measure_latency
 from autoprune.errors import AutopruneError, PlanError
+from autoprune.frontends.sessions import Feed
 from autoprune.frontends.torch import Inputs
 from autoprune.ir.files import replacing
 from autoprune.ir.plan import Plan
@@ -48,43 +49,65 @@ class TorchResult(Result[nn.Module]):
             threads=threads, seconds=seconds, progress=progress,
         )  # fmt: skip
 
+    def feed(self, session: Any) -> Feed:
+        """The example inputs by the names that an exported model has for them."""
+        return feed_of(session, self._inputs)
+
     def _save_onnx(self, path: Path) -> None:
         export_onnx(self.model, self._inputs, path, dynamic_shapes=self._dynamic_shapes)
 
     def _save_pt2(self, path: Path) -> None:
-        args, kwargs = self._inputs
-        try:
-            with evaluating(self.model):
-                program = torch.export.export(
-                    self.model, args, kwargs, dynamic_shapes=self._dynamic_shapes, strict=False
-                )
-        except Exception as error:
-            raise AutopruneError(
-                f"torch.export failed: {str(error).splitlines()[0]}",
-                where=str(path),
-                hint="save as .safetensors, which holds the weights and the plan",
-            ) from error
-        with replacing(path) as temporary:
-            torch.export.save(program, temporary)
+        write_pt2(self.model, self._inputs, path, self._dynamic_shapes)
 
     def _save_safetensors(self, path: Path) -> None:
-        from safetensors import SafetensorError
-        from safetensors.torch import save_file
+        write_safetensors(self.model, path, self.plan)
 
-        tensors: dict[str, torch.Tensor] = {}
-        seen: set[tuple[int, tuple[int, ...], int]] = set()
-        for name, tensor in self.model.state_dict().items():
-            key = (tensor.data_ptr(), tuple(tensor.shape), tensor.storage_offset())
-            if tensor.numel() and key in seen:
-                continue  # a tied name; loading the first one loads it too
-            seen.add(key)
-            tensors[name] = tensor.detach().contiguous()
-        metadata = {"autoprune.plan": self.plan.to_json()}
-        with replacing(path) as temporary:
-            try:
-                save_file(tensors, temporary, metadata=metadata)
-            except SafetensorError as error:
-                raise AutopruneError(f"safetensors failed: {error}", where=str(path)) from error
+
+def write_pt2(model: nn.Module, inputs: Inputs, path: Path, dynamic_shapes: Any) -> None:
+    """Write a model as a `torch.export` program.
+
+    Raises:
+        AutopruneError: if it cannot be exported; nothing is written then.
+    """
+    args, kwargs = inputs
+    try:
+        with evaluating(model):
+            program = torch.export.export(
+                model, args, kwargs, dynamic_shapes=dynamic_shapes, strict=False
+            )
+    except Exception as error:
+        raise AutopruneError(
+            f"torch.export failed: {str(error).splitlines()[0]}",
+            where=str(path),
+            hint="save as .safetensors, which holds the weights",
+        ) from error
+    with replacing(path) as temporary:
+        torch.export.save(program, temporary)
+
+
+def write_safetensors(model: nn.Module, path: Path, plan: Plan | None) -> None:
+    """Write the weights of a model, and the plan that it was pruned by.
+
+    Raises:
+        AutopruneError: if that fails; nothing is written then.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    tensors: dict[str, torch.Tensor] = {}
+    seen: set[tuple[int, tuple[int, ...], int]] = set()
+    for name, tensor in model.state_dict().items():
+        key = (tensor.data_ptr(), tuple(tensor.shape), tensor.storage_offset())
+        if tensor.numel() and key in seen:
+            continue  # a tied name; loading the first one loads it too
+        seen.add(key)
+        tensors[name] = tensor.detach().contiguous()
+    metadata = {} if plan is None else {"autoprune.plan": plan.to_json()}
+    with replacing(path) as temporary:
+        try:
+            save_file(tensors, temporary, metadata=metadata)
+        except SafetensorError as error:
+            raise AutopruneError(f"safetensors failed: {error}", where=str(path)) from error
 
 
 def read_safetensors(path: str | Path) -> tuple[Plan, dict[str, torch.Tensor]]:

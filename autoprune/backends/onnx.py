@@ -76,7 +76,7 @@ def export_onnx(
     return gap
 
 
-def _feed(session: Any, inputs: Inputs) -> dict[str, Any]:
+def feed_of(session: Any, inputs: Inputs) -> dict[str, Any]:
     """Example inputs by the names the exported graph gave them."""
     args, kwargs = inputs
     tensors = [v for v in pytree.tree_leaves((args, kwargs)) if isinstance(v, torch.Tensor)]
@@ -94,7 +94,7 @@ def _feed(session: Any, inputs: Inputs) -> dict[str, Any]:
 
 def session_outputs(session: Any, inputs: Inputs) -> list[Any]:
     """Outputs of an ONNX Runtime session on example inputs, in order."""
-    outputs: list[Any] = session.run(None, _feed(session, inputs))
+    outputs: list[Any] = session.run(None, feed_of(session, inputs))
     return outputs
 
 
@@ -125,5 +125,5 @@ def measure_latency(
             export_onnx(model, inputs, path)
             sessions.append(open_session(path, threads))
         progress("measuring latency")
-        before_run, after_run = ((session, _feed(session, inputs)) for session in sessions)
+        before_run, after_run = ((session, feed_of(session, inputs)) for session in sessions)
         return time_in_turns(before_run, after_run, threads=threads, seconds=seconds)

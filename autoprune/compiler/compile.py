@@ -15,37 +15,37 @@ import onnxruntime
 from onnx import helper
 
 from autoprune.backends.artifact import Contents, NativeLibrary, write_artifact
-from autoprune.compiler.emit import Replacement, stored_share, with_sparse_operators
+from autoprune.compiler.emit import with_sparse_operators
+from autoprune.compiler.kinds import Kinds, library_file, native_library
+from autoprune.compiler.measure import border, speedup, values_at
+from autoprune.compiler.onnx_graph import wiring
 from autoprune.compiler.products import Product, find_products
-from autoprune.errors import NotEqualError
+from autoprune.compiler.units import INT8_COLUMNS, Unit, find_islands, find_units, stored_share
+from autoprune.errors import NotEqualError, TargetError
 from autoprune.frontends.onnx_inputs import declared_shape, graph_inputs
 from autoprune.frontends.onnx_run import run_once
-from autoprune.frontends.sessions import Feed
-from autoprune.kernels.build import (
-    Family,
-    Target,
-    build_library,
-    find_target,
-    rowwise_family,
-    spatial_family,
-)
+from autoprune.frontends.sessions import Feed, open_session
+from autoprune.kernels.build import Target, find_target
 from autoprune.runtime.cpu import this_cpu
 from autoprune.runtime.manifest import TensorSpec, Tolerance
 
-GROUPS = {"x86-64": ("x86-64-v4", "x86-64-v3")}
+GROUPS = {"x86-64": ("x86-64-v4", "x86-64-v3"), "arm64": ("arm64",)}
 """Targets that stand for several, the best first."""
 
-DENSEST = 0.5
-"""Share of the weights stored at most: with more, dense products may be as fast."""
+INT8_GROUPS = {"x86-64": ("x86-64-v4-vnni",), "arm64": ("arm64-dotprod",)}
+"""The same for networks with products of 8-bit integers."""
 
 SMALLEST = 4096
-"""Weights of a layer from which on its time shows."""
+"""Weights of an island from which on it is worth a kernel where nothing can be measured."""
 
-ROWS = {True: (64, 32, 16), False: (16, 8, 4)}
-"""Outputs of a block that are tried, for linear layers and for convolutions."""
+LEAST_SPEEDUP = 1.2
+"""Of an island, to run on sparse kernels."""
 
 TOLERANCE = Tolerance(absolute=1e-5, relative=1e-4)
 """Sums in another order, through a whole network in float32."""
+
+INT8_LIMIT = 0.1
+"""Difference of a network of 8-bit integers from float32, relative to the largest output."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +55,11 @@ class Layer:
     Attributes:
         name: of its node.
         outputs: number of outputs.
-        inputs: number of inputs.
+        inputs: number of inputs, times the taps of a convolution.
         rows: outputs of a block; 0 if it stays dense.
         stored: share of the weights that is stored.
+        int8: whether it is a product of 8-bit integers.
+        speedup: of the island it belongs to, on sparse kernels; None if that was not measured.
     """
 
     name: str
@@ -65,6 +67,8 @@ class Layer:
     inputs: int
     rows: int
     stored: float
+    int8: bool = False
+    speedup: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,10 +78,13 @@ class Compiled:
     Attributes:
         contents: what goes into the artifact.
         layers: what became of the products.
+        error: largest difference from float32, relative to the largest output, if products are of
+            8-bit integers and this processor runs them.
     """
 
     contents: Contents
     layers: tuple[Layer, ...]
+    error: float | None = None
 
     def save(self, path: str | Path) -> str:
         """Write an artifact (`.apz`).
@@ -94,22 +101,63 @@ class Compiled:
     def __str__(self) -> str:
         sparse = [layer for layer in self.layers if layer.rows]
         lines = [f"{len(sparse)} of {len(self.layers)} products run on sparse kernels"]
-        lines += [
-            f"  {layer.name}: {layer.outputs} x {layer.inputs}, blocks of {layer.rows} outputs, "
-            f"{layer.stored:.0%} of the weights stored"
-            for layer in sparse
-        ]
+        for layer in self.layers:
+            share = f"{layer.stored:.0%} of the weights stored"
+            faster = "" if layer.speedup is None else f", {layer.speedup:.2f}x"
+            if layer.rows:
+                kind = "8-bit blocks" if layer.int8 else "blocks"
+                what = f"{kind} of {layer.rows} outputs, {share}{faster}"
+            elif layer.speedup is not None:
+                what = f"dense: sparse kernels would be {layer.speedup:.2f}x as fast"
+            else:
+                continue
+            lines.append(f"  {layer.name}: {layer.outputs} x {layer.inputs}, {what}")
+        if self.error is not None:
+            lines.append(f"outputs differ from float32 by {self.error:.1%} of the largest")
         return "\n".join(lines)
 
 
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """How to compile.
+
+    Attributes:
+        targets: names of processors, or of groups of them.
+        int8: round linear layers to 8 bits where their blocks have four inputs.
+        measure: run islands on this processor, if it is one of the targets, and keep those dense
+            that gain less than `LEAST_SPEEDUP`.
+    """
+
+    targets: tuple[str, ...]
+    int8: bool = False
+    measure: bool = True
+
+    def processors(self) -> list[Target]:
+        """What the targets stand for.
+
+        Raises:
+            TargetError: if one is unknown, or has no products of 8-bit integers though they are
+                asked for.
+        """
+        groups = INT8_GROUPS if self.int8 else GROUPS
+        found = [find_target(n) for name in self.targets for n in groups.get(name, (name,))]
+        lacking = [target.name for target in found if self.int8 and target.dot is None]
+        if lacking:
+            raise TargetError(
+                f"{lacking[0]} has no dot products of 8-bit integers",
+                hint="use a target that has, such as x86-64-v4-vnni or arm64-dotprod",
+            )
+        return found
+
+
 def compile_onnx(
-    model: onnx.ModelProto, targets: Sequence[str], example_inputs: Any = None, plan: str = ""
+    model: onnx.ModelProto, choice: Choice, example_inputs: Any = None, plan: str = ""
 ) -> Compiled:
     """Compile an ONNX model.
 
     Args:
         model: the model; it is not changed.
-        targets: names of processors, or of groups of them.
+        choice: for what, and how.
         example_inputs: as for `autoprune.prune`; they and their outputs become test vectors.
         plan: digest of the plan the model was pruned by, for the record.
 
@@ -118,36 +166,95 @@ def compile_onnx(
         TraceError: if the model does not run.
         NotEqualError: if the sparse network does not compute what the dense one does.
     """
-    chosen = [find_target(n) for name in targets for n in GROUPS.get(name, (name,))]
+    processors = choice.processors()
     feed, _ = run_once(model, example_inputs)
     dense = _simplified(model)
-    products = find_products(dense)
-    replacements, kinds = _replacements(products)
-    layers = _layers(products, replacements)
-    specs = [_spec(value) for value in graph_inputs(model)]
-    outputs = [_spec(value) for value in model.graph.output]
+    graph = wiring(dense)
+    products = find_products(dense, graph)
+    islands = find_islands(find_units(products, graph, int8=choice.int8))
+    here = _runs_here(processors) if choice.measure else None
+    measured = _measured(dense, islands, here, feed)
+    pairs = zip(islands, measured, strict=True)
+    kept = [island for island, gain in pairs if _worthwhile(island, gain)]
     expected = _run(dense.SerializeToString(), feed, None)
     sparse: bytes | None = None
     libraries: tuple[NativeLibrary, ...] = ()
-    if replacements:
-        made = with_sparse_operators(dense, replacements)
-        sparse = made.SerializeToString(deterministic=True)
-        libraries = tuple(_library(kinds, target) for target in chosen)
-        _check(sparse, libraries, feed, expected)
+    if kept:
+        kinds = Kinds([unit for island in kept for unit in island])
+        sparse = with_sparse_operators(dense, kept, kinds.place).SerializeToString(
+            deterministic=True
+        )
+        libraries = tuple(native_library(kinds, target) for target in processors)
+    int8 = any(unit.int8 for island in kept for unit in island)
+    error = _check(sparse, libraries, feed, expected, int8=int8) if sparse else None
     contents = Contents(
-        inputs=specs,
-        outputs=outputs,
+        inputs=[_spec(value) for value in graph_inputs(model)],
+        outputs=[_spec(value) for value in model.graph.output],
         dense=dense.SerializeToString(deterministic=True),
         model=sparse,
         libraries=libraries,
         examples=[(feed, expected)],
-        tolerance=TOLERANCE,
+        tolerance=Tolerance(1e-5, INT8_LIMIT) if int8 else TOLERANCE,
         provenance={
             **{tool: version(tool) for tool in ("autoprune", "apache-tvm", "onnxruntime")},
             **({"plan": plan} if plan else {}),
         },
     )
-    return Compiled(contents, layers)
+    return Compiled(contents, _layers(products, islands, measured), error if int8 else None)
+
+
+def _worthwhile(island: Sequence[Unit], gain: float | None) -> bool:
+    if gain is not None:
+        return gain >= LEAST_SPEEDUP
+    return sum(part.weight.size for unit in island for part in unit.parts) >= SMALLEST
+
+
+def _runs_here(processors: Sequence[Target]) -> Target | None:
+    """The first of the targets that this processor is."""
+    cpu = this_cpu()
+    found = (
+        target
+        for target in processors
+        if cpu.system == "linux"
+        and target.machine == cpu.machine
+        and set(target.features) <= cpu.features
+    )
+    return next(found, None)
+
+
+def _measured(
+    dense: onnx.ModelProto, islands: Sequence[list[Unit]], target: Target | None, feed: Feed
+) -> list[float | None]:
+    """The speedup of each island; islands that are alike are measured once."""
+    if target is None or not islands:
+        return [None] * len(islands)
+    kinds = Kinds([unit for island in islands for unit in island])
+    values = values_at(dense, feed, [n for island in islands for n in border(dense, island)[0]])
+    known: dict[object, float] = {}
+    with library_file(native_library(kinds, target).data) as library:
+        for island in islands:
+            alike = _signature(island, values)
+            if alike not in known:
+                known[alike] = speedup(dense, island, kinds.place, library, values)
+        return [known[_signature(island, values)] for island in islands]
+
+
+def _signature(island: Sequence[Unit], values: Feed) -> object:
+    """What the time of an island depends on."""
+    return tuple(
+        (
+            unit.rows, unit.int8, tuple(values[n].shape for n in unit.inputs if n in values),
+            tuple((p.weight.shape, p.geometry, p.activation, p.added is None) for p in unit.parts),
+            unit.product and round(_stored(unit), 1),
+        )
+        for unit in island
+    )  # fmt: skip
+
+
+def _stored(unit: Unit) -> float:
+    if unit.product is None:
+        return 1.0
+    return stored_share(unit.product.weight, unit.rows, INT8_COLUMNS if unit.int8 else 1)
 
 
 def _simplified(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -183,95 +290,78 @@ def _bare(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """What tells the kernels of products apart, whatever the processor."""
-
-    rowwise: bool
-    rows: int
-    activation: str
-    residual: bool
-
-    def family(self, target: Target) -> Family:
-        """The kernels for a processor."""
-        make = rowwise_family if self.rowwise else spatial_family
-        return make(target, self.rows, self.activation, residual=self.residual)
-
-
-def _replacements(products: Sequence[Product]) -> tuple[list[Replacement], list[Kind]]:
-    """The products that are sparse enough, and the kernels they need."""
-    kinds: dict[Kind, int] = {}
-    found = []
-    for product in products:
-        rows, stored = _blocks(product)
-        if stored <= DENSEST and product.weight.size >= SMALLEST:
-            kind = Kind(product.rowwise, rows, product.activation, product.added is not None)
-            found.append(Replacement(product, rows, kinds.setdefault(kind, len(kinds))))
-    return found, list(kinds)
-
-
-def _blocks(product: Product) -> tuple[int, float]:
-    """The largest blocks that store hardly more than the smallest, and what they store."""
-    shares = {rows: stored_share(product.weight, rows) for rows in ROWS[product.rowwise]}
-    least = min(shares.values())
-    return next((rows, share) for rows, share in shares.items() if share <= 1.1 * least)
-
-
-def _layers(products: Sequence[Product], replacements: Sequence[Replacement]) -> tuple[Layer, ...]:
-    rows = {id(r.product): r.rows for r in replacements}
+def _layers(
+    products: Sequence[Product], islands: Sequence[list[Unit]], measured: Sequence[float | None]
+) -> tuple[Layer, ...]:
+    found = {
+        id(unit.product): (unit, gain, _worthwhile(island, gain))
+        for island, gain in zip(islands, measured, strict=True)
+        for unit in island
+        if unit.product is not None
+    }
     layers = []
     for product in products:
         outputs, inputs = product.weight.shape
-        chosen = rows.get(id(product), 0)
-        stored = stored_share(product.weight, chosen) if chosen else 1.0
-        layers.append(Layer(product.name, outputs, inputs, chosen, stored))
+        unit, gain, kept = found.get(id(product), (None, None, False))
+        if product.depthwise:
+            continue
+        if unit is None or not kept:
+            layers.append(Layer(product.name, outputs, inputs, 0, 1.0, speedup=gain))
+        else:
+            layers.append(
+                Layer(product.name, outputs, inputs, unit.rows, _stored(unit), unit.int8, gain)
+            )
     return tuple(layers)
 
 
-def _library(kinds: Sequence[Kind], target: Target) -> NativeLibrary:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "operators.so")
-        build_library([kind.family(target) for kind in kinds], target, path)
-        data = path.read_bytes()
-    return NativeLibrary(data, "linux", target.machine, target.features, target.name)
-
-
 def _check(
-    sparse: bytes, libraries: Sequence[NativeLibrary], feed: Feed, expected: dict[str, Any]
-) -> None:
-    """Compare sparse and dense outputs, with every library that this processor can run."""
-    cpu = this_cpu()
+    sparse: bytes,
+    libraries: Sequence[NativeLibrary],
+    feed: Feed,
+    expected: dict[str, Any],
+    *,
+    int8: bool,
+) -> float:
+    """Compare sparse and dense outputs, with every library that this processor can run.
+
+    Returns:
+        The largest difference, relative to the largest number of the output.
+    """
+    cpu, most = this_cpu(), 0.0
     for library in libraries:
-        here = (library.system, library.machine) == (cpu.system, cpu.machine)
-        if here and set(library.features) <= cpu.features:
-            got = _run(sparse, feed, library.data)
-            for name, wanted in expected.items():
-                if wanted.dtype.kind != "f":
-                    continue
-                room = TOLERANCE.absolute + TOLERANCE.relative * float(
-                    np.abs(wanted).max(initial=0)
+        same = (library.system, library.machine) == (cpu.system, cpu.machine)
+        if not same or not set(library.features) <= cpu.features:
+            continue
+        got = _run(sparse, feed, library.data)
+        for name, wanted in expected.items():
+            if wanted.dtype.kind != "f":
+                continue
+            scale = float(np.abs(wanted).max(initial=0))
+            gap = float(np.abs(got[name] - wanted).max(initial=0))
+            limit = INT8_LIMIT if int8 else TOLERANCE.relative
+            if not gap <= TOLERANCE.absolute + limit * scale:
+                raise NotEqualError(
+                    f"the sparse network differs from the dense one by {gap:.2g}, where the "
+                    f"largest number is {scale:.2g}",
+                    where=f"output {name}, on {library.label}",
+                    hint="8-bit integers are too coarse for it: compile with int8=False"
+                    if int8
+                    else "this is a mistake in autoprune; report it with the model",
                 )
-                gap = float(np.abs(got[name] - wanted).max(initial=0))
-                if not gap <= room:
-                    raise NotEqualError(
-                        f"the sparse network differs from the dense one by {gap:.2g}",
-                        where=f"output {name}, on {library.label}",
-                        hint="this is a mistake in autoprune; report it with the model",
-                    )
+            most = max(most, gap / max(scale, TOLERANCE.absolute))
+    return most
 
 
 def _run(model: bytes, feed: Feed, library: bytes | None) -> dict[str, Any]:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = 1
-    with tempfile.TemporaryDirectory() as folder:
-        if library is not None:
-            path = Path(folder, "operators.so")
-            path.write_bytes(library)
-            options.register_custom_ops_library(str(path))
-        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        names = [output.name for output in session.get_outputs()]
-        return dict(zip(names, session.run(names, dict(feed)), strict=True))
+    if library is None:
+        return _outputs(open_session(model, 1), feed)
+    with library_file(library) as path:
+        return _outputs(open_session(model, 1, library=path), feed)
+
+
+def _outputs(session: Any, feed: Feed) -> dict[str, Any]:
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, dict(feed)), strict=True))
 
 
 def _spec(value: onnx.ValueInfoProto) -> TensorSpec:

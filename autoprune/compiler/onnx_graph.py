@@ -19,11 +19,13 @@ class Wiring:
 
     Attributes:
         constants: tensors in initializers, by name.
+        producers: the node that makes a value.
         readers: the nodes that read a value; a graph output counts as one more, None.
         shapes: of values; a size is a number, the name of one that varies, or None if unknown.
     """
 
     constants: dict[str, onnx.TensorProto]
+    producers: dict[str, onnx.NodeProto]
     readers: dict[str, list[onnx.NodeProto | None]]
     shapes: dict[str, tuple[int | str | None, ...]]
 
@@ -62,6 +64,7 @@ def wiring(model: onnx.ModelProto) -> Wiring:
     }
     return Wiring(
         {tensor.name: tensor for tensor in graph.initializer},
+        {name: node for node in graph.node for name in node.output},
         readers,
         shapes,
     )

@@ -1,15 +1,21 @@
-"""Products with constant weights in an ONNX graph, together with what follows them elementwise."""
+"""Products with constant weights in an ONNX graph, with what follows them elementwise."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from math import isclose, sqrt
+from typing import Any
 
 import numpy as np
 import onnx
 
-from autoprune.compiler.onnx_graph import Array, Wiring, attributes, is_vector, wiring
+from autoprune.compiler.onnx_graph import Array, Wiring, attributes, is_vector
+from autoprune.kernels.geometry import Geometry
+
+
+POINT = Geometry()
+"""One tap, as linear layers have."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,10 +26,13 @@ class Product:
         nodes: the nodes, in order; the last one makes the output.
         rowwise: whether the inputs run along the last axis of x, rather than the second.
         x: name of the activations.
-        weight: shape [outputs, inputs].
+        weight: shape [outputs, inputs * taps], or [channels, taps] if depthwise.
         bias: shape [outputs].
         added: name of a value of the output's shape that is added, if any.
         activation: name of what is applied last, or empty.
+        geometry: of a convolution.
+        depthwise: whether it is a convolution of every channel by itself.
+        before: a node that only gives x another shape, which the product does not need.
     """
 
     nodes: tuple[onnx.NodeProto, ...]
@@ -33,6 +42,9 @@ class Product:
     bias: Array
     added: str | None = None
     activation: str = ""
+    geometry: Geometry = POINT
+    depthwise: bool = False
+    before: onnx.NodeProto | None = None
 
     @property
     def name(self) -> str:
@@ -45,17 +57,23 @@ class Product:
         return str(self.nodes[-1].output[0])
 
 
-def find_products(model: onnx.ModelProto) -> list[Product]:
-    """All products with constant float32 weights: 1x1 convolutions and linear layers.
+def find_products(model: onnx.ModelProto, graph: Wiring) -> list[Product]:
+    """All products with constant float32 weights: linear layers and convolutions.
 
     Batch normalization should have been folded before, which ONNX Runtime does.
+
+    Args:
+        model: the model.
+        graph: its wiring.
     """
-    graph = wiring(model)
-    return [
-        _with_epilogue(product, graph)
-        for node in model.graph.node
-        if (product := _product(node, graph)) is not None
-    ]
+    products, taken = [], set[int]()
+    for node in model.graph.node:
+        product = _product(node, graph)
+        if product is not None:
+            longer = _with_epilogue(product, graph, taken)
+            taken |= {id(part) for part in longer.nodes}
+            products.append(longer)
+    return products
 
 
 def _product(node: onnx.NodeProto, graph: Wiring) -> Product | None:
@@ -70,7 +88,7 @@ def _product(node: onnx.NodeProto, graph: Wiring) -> Product | None:
             return None
         bias = np.zeros(weight.shape[1], np.float32)
         return Product((node,), True, node.input[0], weight.T, bias)
-    return (_pointwise if node.op_type == "Conv" else _gemm)(node, weight, graph)
+    return (_convolution if node.op_type == "Conv" else _gemm)(node, weight, graph)
 
 
 def _bias(node: onnx.NodeProto, outputs: int, graph: Wiring) -> Array | None:
@@ -81,19 +99,38 @@ def _bias(node: onnx.NodeProto, outputs: int, graph: Wiring) -> Array | None:
     return found.reshape(-1) if found is not None and is_vector(found, outputs) else None
 
 
-def _pointwise(node: onnx.NodeProto, weight: Array, graph: Wiring) -> Product | None:
+def _convolution(node: onnx.NodeProto, weight: Array, graph: Wiring) -> Product | None:
     settings = attributes(node)
-    plain = (
-        all(size == 1 for size in weight.shape[2:])
-        and settings.get("group", 1) == 1
-        and all(stride == 1 for stride in settings.get("strides", ()))
-        and not any(settings.get("pads", ()))
-        and settings.get("auto_pad", b"NOTSET") in (b"NOTSET", b"VALID")
-    )
-    bias = _bias(node, len(weight), graph)
-    if not plain or bias is None:
+    groups, outputs = settings.get("group", 1), len(weight)
+    geometry = _geometry(weight.shape[2:], settings)
+    bias = _bias(node, outputs, graph)
+    depthwise = groups == outputs and weight.shape[1] == 1
+    # One channel for each group, and as many outputs: what is left is not worth a kernel.
+    if geometry is None or bias is None or not (groups == 1 or depthwise):
         return None
-    return Product((node,), False, node.input[0], weight.reshape(weight.shape[:2]), bias)
+    return Product(
+        (node,), False, node.input[0], weight.reshape(outputs, -1), bias,
+        geometry=geometry, depthwise=depthwise and groups > 1,
+    )  # fmt: skip
+
+
+def _geometry(kernel: tuple[int, ...], settings: dict[str, Any]) -> Geometry | None:
+    """Where the taps are; None if that depends on the input, or there are other dimensions."""
+    if settings.get("auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID"):
+        return None
+    ndim = len(kernel)
+    pads = settings.get("pads") or [0] * (2 * ndim)
+    found = {
+        "kernel": kernel,
+        "stride": settings.get("strides") or (1,) * ndim,
+        "dilation": settings.get("dilations") or (1,) * ndim,
+        "begin": pads[:ndim],
+        "end": pads[ndim:],
+    }
+    if ndim == 2 and min(pads) >= 0:
+        return Geometry(**{name: (int(pair[0]), int(pair[1])) for name, pair in found.items()})
+    plain = {*found["kernel"], *found["stride"]} == {1} and not any(pads)
+    return Geometry() if plain else None
 
 
 def _gemm(node: onnx.NodeProto, weight: Array, graph: Wiring) -> Product | None:
@@ -103,16 +140,38 @@ def _gemm(node: onnx.NodeProto, weight: Array, graph: Wiring) -> Product | None:
         return None
     weight = weight if settings.get("transB", 0) else weight.T
     bias = _bias(node, len(weight), graph)
-    return None if bias is None else Product((node,), True, node.input[0], weight, bias)
+    if bias is None:
+        return None
+    return _unflattened(Product((node,), True, node.input[0], weight, bias), graph)
 
 
-def _with_epilogue(product: Product, graph: Wiring) -> Product:
-    """The product with the additions and the activation that follow it alone."""
+def _unflattened(product: Product, graph: Wiring) -> Product:
+    """The product without the reshapes by which exporters make a matrix of more dimensions."""
+    before, after = graph.producers.get(product.x), graph.only_reader(product.output)
+    if before is None or after is None or {before.op_type, after.op_type} != {"Reshape"}:
+        return product
+    given, made = graph.shapes.get(before.input[0], ()), graph.shapes.get(after.output[0], ())
+    outputs, inputs = product.weight.shape
+    known = None not in given and given[-1:] == (inputs,) and made == (*given[:-1], outputs)
+    if not known or after.input[0] != product.output:
+        return product
+    nodes = (*product.nodes, after)
+    return replace(product, nodes=nodes, x=before.input[0], before=before)
+
+
+def _with_epilogue(product: Product, graph: Wiring, taken: set[int]) -> Product:
+    """The product with the additions and the activation that follow it alone.
+
+    Args:
+        product: so far.
+        graph: the wiring.
+        taken: nodes of other products: of two that are added up, the first adds the second.
+    """
     while not product.activation:
         longer = next(
             (found for step in _STEPS if (found := step(product, graph)) is not None), None
         )
-        if longer is None:
+        if longer is None or taken.intersection(map(id, longer.nodes)):
             return product
         product = longer
     return product
@@ -138,7 +197,7 @@ def _add(product: Product, graph: Wiring) -> Product | None:
     shape = graph.shapes.get(product.output)
     # A size that is not known may be one that is broadcast.
     same = shape is not None and None not in shape and graph.shapes.get(other) == shape
-    if product.added or not same:
+    if product.added or product.depthwise or not same:
         return None
     return replace(product, nodes=nodes, added=other)
 
@@ -147,7 +206,7 @@ def _unary(product: Product, graph: Wiring) -> Product | None:
     node = graph.only_reader(product.output)
     if node is None:
         return None
-    kind = {"Relu": "relu", "Gelu": "gelu"}.get(node.op_type, "")
+    kind = {"Relu": "relu", "Gelu": "gelu", "HardSwish": "hardswish"}.get(node.op_type, "")
     if node.op_type == "Gelu" and attributes(node).get("approximate", b"none") != b"none":
         return None
     if node.op_type == "Clip":
@@ -161,17 +220,27 @@ def _unary(product: Product, graph: Wiring) -> Product | None:
 
 
 def _gated(product: Product, graph: Wiring) -> Product | None:
-    """The product times its sigmoid, and times 1 + erf written out."""
+    """The product times its sigmoid, hard or soft, and times 1 + erf written out."""
     readers = [node for node in graph.readers.get(product.output, []) if node is not None]
     if len(readers) != 2 or len(graph.readers[product.output]) != 2:
         return None
-    gate = next((n for n in readers if n.op_type in ("Sigmoid", "Div", "Mul")), None)
+    kinds = ("Sigmoid", "HardSigmoid", "Div", "Mul")
+    gate = next((n for n in readers if n.op_type in kinds), None)
     rest = next((n for n in readers if n is not gate), None)
     if gate is None or rest is None or rest.op_type != "Mul":
         return None
-    if gate.op_type == "Sigmoid" and _other(rest, product.output) == gate.output[0]:
+    if gate.op_type in ("Sigmoid", "HardSigmoid"):
+        if _other(rest, product.output) != gate.output[0]:
+            return None
+        settings = attributes(gate)
+        slope = settings.get("alpha", 0.2), settings.get("beta", 0.5)
+        hard = gate.op_type == "HardSigmoid"
+        if len(graph.readers[gate.output[0]]) != 1 or (
+            hard and not np.allclose(slope, (1 / 6, 0.5))
+        ):
+            return None
         nodes = (*product.nodes, gate, rest)
-        return replace(product, nodes=nodes, activation="silu")
+        return replace(product, nodes=nodes, activation="hardswish" if hard else "silu")
     return _erf(product, gate, rest, graph)
 
 

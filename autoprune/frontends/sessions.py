@@ -13,13 +13,20 @@ Feed = Mapping[str, NDArray[Any]]
 """Arrays by the name of the graph input they are for."""
 
 
-def open_session(model: str | Path | bytes, threads: int, *, optimize: bool = True) -> Any:
+def open_session(
+    model: str | Path | bytes,
+    threads: int,
+    *,
+    optimize: bool = True,
+    library: str | Path | None = None,
+) -> Any:
     """An ONNX Runtime session.
 
     Args:
         model: a path, or a serialized model.
         threads: threads it may use; 0 for as many as there are cores.
         optimize: whether ONNX Runtime may fuse and reorder operators.
+        library: of operators that the model uses.
     """
     # Telemetry files are written when the package is imported.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -30,5 +37,7 @@ def open_session(model: str | Path | bytes, threads: int, *, optimize: bool = Tr
     options.log_severity_level = 4
     if not optimize:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    if library is not None:
+        options.register_custom_ops_library(str(library))
     source = model if isinstance(model, bytes) else str(model)
     return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])

@@ -12,6 +12,8 @@ import tvm
 
 from autoprune.errors import TargetError
 from autoprune.ir.files import replacing
+from autoprune.kernels.depthwise import Depthwise, depthwise
+from autoprune.kernels.geometry import Geometry
 from autoprune.kernels.templates import (
     Dot,
     Kernel,
@@ -25,7 +27,7 @@ from autoprune.kernels.templates import (
 VARIANTS = 4
 """Tile sizes of one operator at most, as in tvm.h."""
 
-SOURCES = ("operators.c", "convolution.c", "linear.c", "tvm.c")
+SOURCES = ("operators.c", "linear.c", "convolution.c", "depthwise.c", "spatial.c", "tvm.c")
 
 
 @dataclass(frozen=True)
@@ -104,13 +106,19 @@ class Family:
         quantize: what rounds their activations to 8 bits, if they take such.
     """
 
-    kernels: tuple[Kernel, ...]
+    kernels: tuple[Kernel | Depthwise, ...]
     quantize: Quantize | None = None
 
     @property
     def rows(self) -> int:
         """Outputs of a block."""
-        return self.kernels[0].rows
+        first = self.kernels[0]
+        return 1 if isinstance(first, Depthwise) else first.rows
+
+    @property
+    def heights(self) -> tuple[int, ...]:
+        """Rows of a tile; 1 if it has none."""
+        return tuple(k.height if isinstance(k, Depthwise) else 1 for k in self.kernels)
 
 
 def spatial_family(
@@ -127,6 +135,15 @@ def spatial_family(
     return Family(
         tuple(Spatial(rows, lanes, count, activation, residual) for lanes, count in shapes)
     )
+
+
+def depthwise_family(target: Target, geometry: Geometry, activation: str = "") -> Family:
+    """Tiles of several rows by one vector, of shorter vectors, and of one position."""
+    height = 2 if target.lanes == 8 else 4
+    lanes = [count for count in (16, 8, 4) if count <= target.lanes]
+    taps = Geometry(geometry.kernel, geometry.stride, geometry.dilation)
+    shapes = [*((count, height) for count in lanes), (1, 1)]
+    return Family(tuple(Depthwise(taps, count, rows, activation) for count, rows in shapes))
 
 
 def rowwise_family(
@@ -171,7 +188,12 @@ def build_library(families: Sequence[Family], target: Target, path: Path) -> Non
     kind: dict[str, object] = {"kind": "llvm", "mcpu": target.cpu, "mtriple": target.triple}
     if target.attributes:
         kind["mattr"] = list(target.attributes)
-    module = tvm.IRModule({name: primitive(kernel) for name, kernel in kernels.items()})
+    module = tvm.IRModule(
+        {
+            name: depthwise(kernel) if isinstance(kernel, Depthwise) else primitive(kernel)
+            for name, kernel in kernels.items()
+        }
+    )
     compiled = tvm.compile(module, target=tvm.target.Target(kind))
     here = Path(__file__).parent
     with tempfile.TemporaryDirectory() as folder, replacing(path) as made:
@@ -180,12 +202,12 @@ def build_library(families: Sequence[Family], target: Target, path: Path) -> Non
         table.write_text(_table(families))
         _run(
             target.compiler, "-std=c11", "-O3", "-Wall", "-Wextra", "-fPIC", "-shared",
-            "-fvisibility=hidden", f"-I{folder}", *(str(here / name) for name in SOURCES),
-            str(code), "-Wl,--exclude-libs,ALL", "-lm", "-s", "-o", str(made),
+            "-fvisibility=hidden", "-fno-tree-loop-distribute-patterns", f"-I{folder}",
+            *(str(here / name) for name in SOURCES), str(code), "-Wl,--exclude-libs,ALL", "-lm", "-s", "-o", str(made),
         )  # fmt: skip
 
 
-def _functions(families: Sequence[Family]) -> Iterator[Kernel | Quantize]:
+def _functions(families: Sequence[Family]) -> Iterator[Kernel | Depthwise | Quantize]:
     for family in families:
         yield from family.kernels
         if family.quantize is not None:
@@ -202,10 +224,12 @@ def _table(families: Sequence[Family]) -> str:
     for family in families:
         tiles = [str(kernel.tile) for kernel in family.kernels]
         functions = [f"__tvm_ffi_{kernel.name}" for kernel in family.kernels]
+        heights = [str(height) for height in family.heights]
         missing = ["0"] * (VARIANTS - len(tiles))
         quantize = f"__tvm_ffi_{family.quantize.name}" if family.quantize else "0"
         lines.append(
             f"    {{{family.rows}, {{{', '.join(tiles + missing)}}}, "
+            f"{{{', '.join(heights + missing)}}}, "
             f"{{{', '.join(functions + missing)}}}, {quantize}}},"
         )
     lines += ["};", f"static const int kernel_count = {len(families)};", ""]

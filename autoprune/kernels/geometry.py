@@ -37,6 +37,19 @@ class Geometry:
         """Whether every output position needs the input at that position alone."""
         return self.kernel == self.stride == (1, 1) and self.begin == self.end == (0, 0)
 
+    @property
+    def gap(self) -> int | None:
+        """Elements between rows that a depthwise convolution of this kind needs.
+
+        None if it has no operator: without a stride, the width has to stay.
+        """
+        reach = self.dilation[1] * (self.kernel[1] - 1)
+        if self.stride != (1, 1):
+            return reach // self.stride[1]
+        if self.begin[1] + self.end[1] != reach:
+            return None
+        return max(self.begin[1], self.end[1])
+
     def attributes(self) -> dict[str, int]:
         """As the operators take it."""
         return {

@@ -39,7 +39,7 @@ static void run_job(void *user, size_t job) {
       tensor(call->y, CODE_FLOAT, 32, 2, out),
       tensor(call->scales, CODE_FLOAT, 32, 1, &call->positions),
       tensor(data[SCALES], CODE_FLOAT, 32, 2, bias),
-      tensor(data[SHIFTS], CODE_INTEGER, 32, 2, bias),
+      tensor(data[SUMS], CODE_INTEGER, 32, 2, bias),
   };
   int64_t numbers[4] = {start, 1, call->block_rows * part / call->parts,
                         call->block_rows * (part + 1) / call->parts};
@@ -73,7 +73,7 @@ static OrtStatus *run(const Inputs *given, int int8) {
   if (given->data[ADDED] && given->size[ADDED] != call.outputs * call.positions)
     return refuse(given->api, "autoprune: the added tensor has another shape");
   if (int8 && (!given->kernel->quantize || call.inputs % QUANTUM ||
-               given->size[SCALES] != call.outputs || given->size[SHIFTS] != call.outputs))
+               given->size[SCALES] != call.outputs || given->size[SUMS] != call.outputs))
     return refuse(given->api, "autoprune: not prepared for 8 bits");
   if ((status = output(given, dims, given->rank, &call.y)) || !call.positions) return status;
   if (int8) {

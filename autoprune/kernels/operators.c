@@ -2,12 +2,13 @@
  *
  *   SparseConv           x [batch, inputs, positions...] -> y [batch, outputs, positions...]
  *   SparseConvDepthwise  SparseConv of one tap, then DepthwiseConv
- *   DepthwiseConv        x [batch, channels, height, width] -> y
+ *   DepthwiseConv        x [batch, channels, height, width + x_gap] -> y [..., width + gap]
+ *   Widen, Narrow        x [batch, channels, height, width] -> y [..., width + gap], and back
  *   SparseLinear         x [positions..., inputs]        -> y [positions..., outputs]
  *   SparseLinearInt8     the same, with x rounded to 8 bits row by row
  *
  * Further inputs are values, index, offsets and bias of the sparse weights, for 8 bits their scales
- * and shifts, taps and bias of a depthwise convolution, and, optionally, a tensor of the output's
+ * and sums, taps and bias of a depthwise convolution, and, optionally, a tensor of the output's
  * shape that is added. The attributes `kernel` and `depthwise` are rows of the table `kernels`, which
  * the compiler writes beside this file together with the functions themselves (kernels.h); others
  * are the geometry of a convolution. The index of a convolution is input * taps + tap. */
@@ -21,7 +22,7 @@ typedef struct {
   OrtCustomOp interface;
   const char *name;
   OrtStatus *(*run)(const Inputs *);
-  int kernel, depthwise, geometry, int8; /* what there is */
+  int kernel, depthwise, geometry, gap, int8; /* what there is */
   size_t count;                          /* of inputs, */
   int roles[ROLES];                      /* and what they are */
 } Operator;
@@ -31,6 +32,7 @@ typedef struct {
   const Operator *op;
   const Kernel *kernel, *depthwise;
   Geometry geometry;
+  int64_t gap, x_gap;
 } State;
 
 OrtStatus *refuse(OrtApi api, const char *message) {
@@ -91,7 +93,8 @@ static OrtStatus *read_input(const Operator *op, Inputs *inputs, size_t place) {
 static OrtStatus *compute(void *self, OrtKernelContext *context) {
   const State *state = self;
   Inputs inputs = {.api = state->api, .context = context, .kernel = state->kernel,
-                   .depthwise = state->depthwise, .geometry = state->geometry};
+                   .depthwise = state->depthwise, .geometry = state->geometry, .gap = state->gap,
+                   .x_gap = state->x_gap};
   size_t given;
   OrtStatus *status = ORT(state->api, GetInputCount)(context, &given);
   for (size_t i = 0; !status && i < given && i < state->op->count; i++)
@@ -143,6 +146,9 @@ static OrtStatus *create(const OrtCustomOp *self, OrtApi api, const OrtKernelInf
   if (op->kernel) status = find_kernel(api, info, "kernel", &state.kernel);
   if (!status && op->depthwise) status = find_kernel(api, info, "depthwise", &state.depthwise);
   if (!status && op->geometry) status = read_geometry(api, info, &state.geometry);
+  if (!status && op->gap) status = ORT(api, GetIntAttribute)(info, "gap", &state.gap);
+  if (!status && op->depthwise) status = ORT(api, GetIntAttribute)(info, "x_gap", &state.x_gap);
+  if (!status && (state.gap < 0 || state.x_gap < 0)) status = refuse(api, "autoprune: a gap is out of range");
   if (status) return status;
   State *kept = malloc(sizeof *kept);
   if (!kept) return out_of_memory(api);
@@ -158,7 +164,7 @@ static size_t output_count(const OrtCustomOp *op) { return (void)op, (size_t)1; 
 static int role(const OrtCustomOp *op, size_t i) { return ((const Operator *)op)->roles[i]; }
 static int input_type(const OrtCustomOp *op, size_t i) {
   int is = role(op, i), int8 = ((const Operator *)op)->int8;
-  return is == INDEX || is == OFFSETS || is == SHIFTS || (is == VALUES && int8) ? INT32 : FLOAT;
+  return is == INDEX || is == OFFSETS || is == SUMS || (is == VALUES && int8) ? INT32 : FLOAT;
 }
 static int output_type(const OrtCustomOp *op, size_t i) { return (void)op, (void)i, FLOAT; }
 static int input_kind(const OrtCustomOp *op, size_t i) {
@@ -179,11 +185,14 @@ static int end_version(const OrtCustomOp *op) { return (void)op, 2147483647; }
 #define SPARSE VALUES, INDEX, OFFSETS, BIAS
 
 static const Operator operators[] = {
-    {INTERFACE, "SparseConv", run_convolution, 1, 0, 1, 0, 6, {X, SPARSE, ADDED}},
-    {INTERFACE, "SparseConvDepthwise", run_depthwise, 1, 1, 1, 0, 7, {X, SPARSE, TAPS, SHIFT}},
-    {INTERFACE, "DepthwiseConv", run_depthwise, 0, 1, 1, 0, 3, {X, TAPS, SHIFT}},
-    {INTERFACE, "SparseLinear", run_linear, 1, 0, 0, 0, 6, {X, SPARSE, ADDED}},
-    {INTERFACE, "SparseLinearInt8", run_linear_int8, 1, 0, 0, 1, 8, {X, SPARSE, SCALES, SHIFTS, ADDED}},
+    {INTERFACE, "SparseConv", run_convolution, 1, 0, 1, 0, 0, 6, {X, SPARSE, ADDED}},
+    {INTERFACE, "SparseConvDepthwise", run_depthwise, 1, 1, 1, 1, 0, 7, {X, SPARSE, TAPS, SHIFT}},
+    {INTERFACE, "DepthwiseConv", run_depthwise, 0, 1, 1, 1, 0, 3, {X, TAPS, SHIFT}},
+    {INTERFACE, "Widen", run_widen, 0, 0, 0, 1, 0, 1, {X}},
+    {INTERFACE, "Narrow", run_narrow, 0, 0, 0, 1, 0, 1, {X}},
+    {INTERFACE, "SparseLinear", run_linear, 1, 0, 0, 0, 0, 6, {X, SPARSE, ADDED}},
+    {INTERFACE, "SparseLinearInt8", run_linear_int8, 1, 0, 0, 0, 1, 8,
+     {X, SPARSE, SCALES, SUMS, ADDED}},
 };
 
 __attribute__((visibility("default"))) OrtStatus *RegisterCustomOps(OrtSessionOptions *options,

@@ -7,7 +7,7 @@
 
 /* What inputs are. TAPS are the weights of a depthwise convolution, one row for each channel, and
  * SHIFT is its bias. */
-enum { X, VALUES, INDEX, OFFSETS, BIAS, ADDED, SCALES, SHIFTS, TAPS, SHIFT, ROLES };
+enum { X, VALUES, INDEX, OFFSETS, BIAS, ADDED, SCALES, SUMS, TAPS, SHIFT, ROLES };
 
 /* Of a convolution in two dimensions; of size 1 for a single one. */
 typedef struct {
@@ -23,6 +23,7 @@ typedef struct {
   const Kernel *kernel;    /* of the sparse product, */
   const Kernel *depthwise; /* and of the depthwise convolution */
   Geometry geometry;
+  int64_t gap, x_gap; /* elements between rows of y and of x */
   void *data[ROLES];
   int64_t size[ROLES]; /* in elements */
   int64_t dims[RANK];  /* of x */
@@ -33,6 +34,8 @@ OrtStatus *run_linear(const Inputs *inputs);
 OrtStatus *run_linear_int8(const Inputs *inputs);
 OrtStatus *run_convolution(const Inputs *inputs);
 OrtStatus *run_depthwise(const Inputs *inputs);
+OrtStatus *run_widen(const Inputs *inputs);
+OrtStatus *run_narrow(const Inputs *inputs);
 
 OrtStatus *refuse(OrtApi api, const char *message);
 OrtStatus *out_of_memory(OrtApi api);

@@ -10,7 +10,7 @@ Two loop orders, after what runs along the vectors of the processor:
 * `spatial`: activations are [inputs, positions], as in a convolution of an NCHW tensor. A tile of
   positions is a vector, and every weight is used for a whole tile. An input is given by where its
   positions begin, so that the taps of a larger convolution are inputs like any other: the same
-  padded plane, begun elsewhere. A depthwise convolution is one in blocks of a single output.
+  padded plane, begun elsewhere.
 * `rowwise`: activations are [positions, inputs], as in a linear layer. A block of outputs is a
   vector, and every activation is used for a whole block.
 
@@ -23,37 +23,15 @@ them into memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from tvm.script import tirx as T
 
-from autoprune.kernels.functions import erf, exp
+from autoprune.kernels.activations import ACTIVATIONS, check_activation
 
 ACCUMULATORS = 1024
 """Bytes; from here on they are not kept in registers."""
-
-
-def _relu(x: Any) -> Any:
-    return T.max(x, T.float32(0))
-
-
-def _relu6(x: Any) -> Any:
-    return T.min(T.max(x, T.float32(0)), T.float32(6))
-
-
-def _silu(x: Any) -> Any:
-    return x / (T.float32(1) + exp(-x))
-
-
-def _gelu(x: Any) -> Any:
-    return x * T.float32(0.5) * (T.float32(1) + erf(x * T.float32(0.5**0.5)))
-
-
-ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
-    "": lambda x: x, "relu": _relu, "relu6": _relu6, "silu": _silu, "gelu": _gelu,
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -181,10 +159,7 @@ def _suffix(kernel: Kernel) -> str:
 
 
 def _check_size(kernel: Kernel, elements: int) -> None:
-    if kernel.activation not in ACTIVATIONS:
-        raise ValueError(
-            f"there is no activation {kernel.activation!r}; known: {', '.join(ACTIVATIONS)}"
-        )
+    check_activation(kernel.activation)
     if 4 * elements >= ACCUMULATORS:
         raise ValueError(f"{kernel} needs {4 * elements} bytes of accumulators")
 
@@ -198,8 +173,8 @@ def primitive(kernel: Kernel | Quantize) -> Any:
     block row, and the one after the last. Activations of `Spatial` are flat, and its index says
     where the positions of an input begin. For 8-bit integers, activations [positions, inputs / 4]
     and values hold four bytes in an int32, and before the first position come the scales of
-    activations [positions] and of weights [block rows, rows], and what the offset of activations
-    adds [block rows, rows].
+    activations [positions] and of weights [block rows, rows], and the sums of each output's weights
+    [block rows, rows], to which the offset of activations adds.
     `Quantize` takes activations [positions, inputs], the bytes and the scales to be made.
     """
     if isinstance(kernel, Quantize):
@@ -322,12 +297,13 @@ def _rowwise(kernel: Rowwise) -> Any:
 def _rowwise_int8(kernel: RowwiseInt8) -> Any:
     rows, tile, lanes = kernel.rows, kernel.tile, kernel.dot.lanes
     activation, residual = ACTIVATIONS[kernel.activation], kernel.residual
-    intrinsic, sums, bytes_ = kernel.dot.intrinsic, f"int32x{lanes}", f"int8x{4 * lanes}"
+    offset = kernel.dot.offset
+    intrinsic, integers, bytes_ = kernel.dot.intrinsic, f"int32x{lanes}", f"int8x{4 * lanes}"
 
     @T.prim_func
     def product(
         x: T.handle, values: T.handle, index: T.handle, offsets: T.handle, bias: T.handle,
-        added: T.handle, y: T.handle, x_scales: T.handle, scales: T.handle, shifts: T.handle,
+        added: T.handle, y: T.handle, x_scales: T.handle, scales: T.handle, sums: T.handle,
         start: T.int32, tiles: T.int32, first: T.int32, last: T.int32,
     ):  # fmt: skip
         T.func_attr({"global_symbol": kernel.name, "tir.noalias": True})
@@ -346,18 +322,18 @@ def _rowwise_int8(kernel: RowwiseInt8) -> Any:
         Y = T.match_buffer(y, (positions, outputs), "float32", align=4)
         XS = T.match_buffer(x_scales, (positions,), "float32", align=4)
         S = T.match_buffer(scales, (block_rows, rows), "float32", align=4)
-        Z = T.match_buffer(shifts, (block_rows, rows), "int32", align=4)
+        Z = T.match_buffer(sums, (block_rows, rows), "int32", align=4)
         for t in T.serial(tiles):
             for o in T.serial(last - first):
                 acc = T.alloc_buffer((tile * rows,), "int32")
                 for m in T.unroll(tile):
                     for r in T.vectorized(rows):
-                        acc[m * rows + r] = -Z[first + o, r]
+                        acc[m * rows + r] = Z[first + o, r] * (-offset)
                 for b in T.serial(P[first + o + 1] - P[first + o]):
                     for v in T.unroll(rows // lanes):
                         for m in T.unroll(tile):
                             acc[T.ramp(m * rows + v * lanes, 1, lanes)] = T.call_llvm_pure_intrin(
-                                sums,
+                                integers,
                                 intrinsic,
                                 acc[T.ramp(m * rows + v * lanes, 1, lanes)],
                                 T.reinterpret(

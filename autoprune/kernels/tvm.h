@@ -38,6 +38,7 @@ enum { VARIANTS = 4 };
 typedef struct {
   int64_t rows; /* outputs of a block */
   int64_t tiles[VARIANTS];
+  int64_t heights[VARIANTS]; /* rows of a tile, for depthwise convolutions; otherwise 1 */
   Packed functions[VARIANTS];
   Packed quantize; /* of activations, for 8 bits; otherwise NULL */
 } Kernel;

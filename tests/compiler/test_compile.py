@@ -15,6 +15,7 @@ from torch import nn
 import autoprune as ap
 from autoprune.cli import main
 from autoprune.runtime import DenseNotice, Session
+from autoprune.runtime.cpu import this_cpu
 from tests.tolerance import ROUNDING_SINGLE
 
 
@@ -39,7 +40,7 @@ def pruned():
 
 @pytest.fixture(scope="module")
 def compiled(pruned):
-    return ap.compile(pruned)
+    return ap.compile(pruned, measure=False)
 
 
 def test_a_result_becomes_an_artifact(pruned, compiled, tmp_path):
@@ -62,7 +63,7 @@ def test_a_result_becomes_an_artifact(pruned, compiled, tmp_path):
 
 def test_equal_networks_give_equal_files(pruned, compiled, tmp_path):
     compiled.save(tmp_path / "one.apz")
-    ap.compile(pruned).save(tmp_path / "two.apz")
+    ap.compile(pruned, measure=False).save(tmp_path / "two.apz")
     assert (tmp_path / "one.apz").read_bytes() == (tmp_path / "two.apz").read_bytes()
 
 
@@ -80,13 +81,75 @@ def test_a_network_without_zeros_stays_dense(tmp_path):
         Session(tmp_path / "model.apz", digest=digest).verify()
 
 
+def large_network(columns=1):
+    """Linear layers of which one weight in ten is there, in blocks of 32 outputs."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(512, 1024), nn.ReLU(), nn.Linear(1024, 512)).eval()
+    with torch.no_grad():
+        for layer in (model[0], model[2]):
+            blocks = torch.rand(layer.out_features // 32, layer.in_features // columns) < 0.1
+            kept = blocks.repeat_interleave(32, dim=0).repeat_interleave(columns, dim=1)
+            layer.weight.mul_(kept.float())
+    return model
+
+
+def test_a_module_is_measured():
+    """Nine of ten weights less is faster on any processor, even a busy one."""
+    compiled = ap.compile(large_network(), torch.randn(8, 512))
+    gains = [layer.speedup for layer in compiled.layers]
+    assert all(gain is not None and gain > 1.2 for gain in gains)
+    assert "10% of the weights stored" in str(compiled)
+
+
+@pytest.mark.parametrize("gain", [1.1, 1.3])
+def test_what_gains_too_little_stays_dense(gain, pruned, monkeypatch):
+    monkeypatch.setattr("autoprune.compiler.compile.speedup", lambda *_: gain)
+    compiled = ap.compile(pruned)
+    assert [bool(layer.rows) for layer in compiled.layers] == [gain > 1.2] * 2 + [False]
+    assert (compiled.contents.model is None) == (gain < 1.2)
+    assert ("would be 1.10x as fast" in str(compiled)) == (gain < 1.2)
+
+
+def test_products_of_integers(tmp_path):
+    if "avx512_vnni" not in this_cpu().features:
+        pytest.skip("this processor has no dot products of 8-bit integers")
+    model, x = large_network(columns=4), torch.randn(8, 512)
+    compiled = ap.compile(model, x, int8=True, measure=False)
+    assert [layer.int8 for layer in compiled.layers] == [True, True]
+    assert 0 < compiled.error < 0.02
+    assert f"differ from float32 by {compiled.error:.1%}" in str(compiled)
+    session = Session(tmp_path / "model.apz", digest=compiled.save(tmp_path / "model.apz"))
+    session.verify()
+    ((got,),) = [session.run({spec.name: x.numpy() for spec in session.inputs}).values()]
+    expected = model(x).detach().numpy()
+    assert np.abs(got - expected).max() <= 1.01 * compiled.error * np.abs(expected).max()
+
+
+def test_integers_that_are_too_coarse(monkeypatch):
+    if "avx512_vnni" not in this_cpu().features:
+        pytest.skip("this processor has no dot products of 8-bit integers")
+    monkeypatch.setattr("autoprune.compiler.compile.INT8_LIMIT", 1e-4)
+    with pytest.raises(ap.NotEqualError, match="too coarse for it"):
+        ap.compile(large_network(columns=4), torch.randn(8, 512), int8=True, measure=False)
+
+
+def test_integers_need_a_processor_for_them(pruned):
+    with pytest.raises(ap.TargetError, match="x86-64-v3 has no dot products"):
+        ap.compile(pruned, target="x86-64-v3", int8=True)
+
+
+def test_a_module_needs_example_inputs():
+    with pytest.raises(ap.TraceError, match="example inputs"):
+        ap.compile(large_network())
+
+
 def test_unknown_targets(pruned):
     with pytest.raises(ap.TargetError, match="there is no target 'z80'"):
         ap.compile(pruned, target="z80")
 
 
 def test_a_single_instruction_set(pruned, tmp_path):
-    compiled = ap.compile(pruned, target="x86-64-v3")
+    compiled = ap.compile(pruned, target="x86-64-v3", measure=False)
     assert [library.label for library in compiled.contents.libraries] == ["x86-64-v3"]
     digest = compiled.save(tmp_path / "model.apz")
     assert Session(tmp_path / "model.apz", digest=digest).backend == "native x86-64-v3"
@@ -95,7 +158,8 @@ def test_a_single_instruction_set(pruned, tmp_path):
 def test_on_the_command_line(pruned, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     pruned.save("small.onnx")
-    assert main(["compile", "small.onnx", "-o", "small.apz", "--target", "x86-64-v3"]) == 0
+    command = ["compile", "small.onnx", "-o", "small.apz", "--target", "x86-64-v3", "--no-measure"]
+    assert main(command) == 0
     said = capsys.readouterr().out.splitlines()
     assert said[0] == "2 of 3 products run on sparse kernels"
     assert main(said[-1].split()[1:]) == 0

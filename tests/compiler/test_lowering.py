@@ -13,30 +13,53 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from autoprune.compiler.emit import Replacement, stored_share, with_sparse_operators
+from autoprune.compiler.emit import with_sparse_operators
+from autoprune.compiler.kinds import Kinds
+from autoprune.compiler.onnx_graph import wiring
 from autoprune.compiler.products import find_products
-from autoprune.kernels.build import build_library, rowwise_family, spatial_family
+from autoprune.compiler.units import find_islands, find_units, stored_share
+from autoprune.kernels.build import build_library
 from tests.kernels.test_operators import host
 from tests.tolerance import ROUNDING_SINGLE
 
 
 class Inverted(nn.Module):
-    """An inverted residual block with other activations around it."""
+    """Inverted residual blocks, with strides, and other activations around them."""
 
     def __init__(self):
         super().__init__()
         self.stem = nn.Sequential(nn.Conv2d(3, 16, 3, 2, 1), nn.SiLU())
+        self.first = nn.Sequential(nn.Conv2d(16, 16, 3, padding=1, groups=16), nn.ReLU())
         self.expand = nn.Sequential(nn.Conv2d(16, 48, 1), nn.BatchNorm2d(48), nn.ReLU6())
         self.depth = nn.Sequential(nn.Conv2d(48, 48, 3, padding=1, groups=48), nn.ReLU())
         self.project = nn.Conv2d(48, 16, 1)
-        self.last = nn.Sequential(nn.Conv2d(16, 32, 1), nn.SiLU())
-        self.stride = nn.Conv2d(32, 32, 1, stride=2)
+        self.wide = nn.Sequential(nn.Conv2d(16, 32, 1), nn.Hardswish())
+        self.down = nn.Conv2d(32, 32, 5, 2, 2, groups=32)
+        self.last = nn.Sequential(nn.Conv2d(32, 32, 1), nn.SiLU())
+        self.stride = nn.Conv2d(32, 32, 3, stride=2, padding=1)
         self.head = nn.Linear(32, 16)
 
     def forward(self, x):
-        x = self.stem(x)
+        x = self.first(self.stem(x))
         x = x + self.project(self.depth(self.expand(x)))
-        return self.head(self.stride(self.last(x)).mean((2, 3)))
+        x = self.last(self.down(self.wide(x)))
+        return self.head(self.stride(x).mean((2, 3))) + x.amax((2, 3)).sum()
+
+
+class Residual(nn.Module):
+    """Two convolutions whose outputs are added up, as in a block with a projection."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 1)
+        self.left = nn.Conv2d(8, 16, 3, 2, 1)
+        self.right = nn.Conv2d(8, 16, 1, 2)
+        self.next = nn.Conv2d(16, 16, 3, padding=1)
+
+    def forward(self, x):
+        x = self.stem(x)
+        x = torch.relu(self.left(x) + self.right(x))
+        return torch.relu(self.next(x) + x)
 
 
 class Encoder(nn.Module):
@@ -57,9 +80,14 @@ class Encoder(nn.Module):
 
 
 NETWORKS = {
-    "inverted": (Inverted, (2, 3, 18, 18), ["SparseConv"] * 3 + ["SparseLinear"]),
+    "inverted": (
+        Inverted, (2, 3, 34, 36),
+        ["DepthwiseConv"] + ["SparseConvDepthwise"] * 2 + ["SparseConv"] * 4 + ["SparseLinear"]
+        + ["Narrow"],
+    ),
+    "residual": (Residual, (2, 3, 9, 12), ["SparseConv"] * 4),
     "encoder": (Encoder, (2, 7, 32), ["SparseLinear"] * 5),
-}
+}  # fmt: skip
 
 
 def session(model, library=None, optimized=None):
@@ -85,7 +113,9 @@ def exported(name, folder, *, dynamic):
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim > 1:
-                parameter.mul_((torch.rand_like(parameter) < 0.5).float())
+                blocks = torch.rand(-(-len(parameter) // 16), parameter[0].numel()) < 0.4
+                kept = blocks.repeat_interleave(16, 0)[: len(parameter)]
+                parameter.mul_(kept.reshape(parameter.shape).float())
     program = torch.onnx.export(
         model, (x,), dynamo=True, verbose=False,
         dynamic_shapes=({0: torch.export.Dim.DYNAMIC},) if dynamic else None,
@@ -94,17 +124,13 @@ def exported(name, folder, *, dynamic):
     return onnx.load(folder / "basic.onnx"), x.numpy()
 
 
-def lowered(model, folder):
+def lowered(model, folder, *, int8=False):
     """The model with all its products as sparse operators, and their library."""
-    target, made, replacements = host(), [], []
-    for product in find_products(model):
-        residual = product.added is not None
-        family = rowwise_family if product.rowwise else spatial_family
-        rows = 16 if product.rowwise else 4
-        made.append(family(target, rows, product.activation, residual=residual))
-        replacements.append(Replacement(product, rows, len(made) - 1))
-    build_library(made, target, folder / "operators.so")
-    return with_sparse_operators(model, replacements), folder / "operators.so"
+    target, graph = host(), wiring(model)
+    islands = find_islands(find_units(find_products(model, graph), graph, int8=int8))
+    kinds = Kinds([unit for island in islands for unit in island])
+    build_library([kind.family(target) for kind in kinds.kinds], target, folder / "operators.so")
+    return with_sparse_operators(model, islands, kinds.place), folder / "operators.so"
 
 
 @pytest.mark.parametrize("dynamic", [False, True])
@@ -126,7 +152,10 @@ def test_a_lowered_network_computes_the_same(name, dynamic, tmp_path):
 
 
 def epilogues(model):
-    return [(p.activation, p.added is not None, len(p.nodes)) for p in find_products(model)]
+    return [
+        (p.activation, p.added is not None, len(p.nodes))
+        for p in find_products(model, wiring(model))
+    ]
 
 
 def graph(nodes, constants, shapes, output="y"):

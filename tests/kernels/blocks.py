@@ -11,6 +11,7 @@ ACTIVATIONS = {
     "": lambda x: x,
     "relu": lambda x: np.maximum(x, 0),
     "relu6": lambda x: np.clip(x, 0, 6),
+    "hardswish": lambda x: x * np.clip(x + 3, 0, 6) / 6,
     "silu": lambda x: x / (1 + np.exp(-x)),
     "gelu": lambda x: x * 0.5 * (1 + np.vectorize(math.erf)(x / math.sqrt(2))),
 }
@@ -68,10 +69,10 @@ class Integers:
     offsets: np.ndarray
     bias: np.ndarray
     scales: np.ndarray
-    shifts: np.ndarray
+    sums: np.ndarray
 
 
-def draw_integers(rng, rows, block_rows, inputs, density, offset):
+def draw_integers(rng, rows, block_rows, inputs, density):
     """Random integers; one block row is empty, one is full."""
     mask = rng.random((block_rows, inputs // 4)) < density
     mask[0], mask[-1] = False, True
@@ -87,7 +88,7 @@ def draw_integers(rng, rows, block_rows, inputs, density, offset):
         np.concatenate([[0], np.cumsum(mask.sum(1))]).astype(np.int32),
         rng.standard_normal((block_rows, rows)).astype(np.float32),
         scales,
-        (offset * whole.astype(np.int32).sum(1)).astype(np.int32).reshape(block_rows, rows),
+        whole.sum(1, dtype=np.int32).reshape(block_rows, rows),
     )
 
 

@@ -11,7 +11,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch.nn import functional as F
 
-from autoprune.kernels.build import build_library, spatial_family
+from autoprune.kernels.build import build_library, depthwise_family, spatial_family
 from autoprune.kernels.geometry import Geometry
 from tests.kernels.blocks import ACTIVATIONS, draw
 from tests.kernels.test_operators import host, open_session
@@ -42,6 +42,11 @@ def library(tmp_path_factory):
         (rows, activation, residual): spatial_family(target, rows, activation, residual=residual)
         for rows in (1, 4, 8)
         for activation, residual in (("", False), ("relu6", False), ("silu", True))
+    }
+    made |= {
+        geometry: depthwise_family(target, geometry, "relu6")
+        for geometry in GEOMETRIES
+        if geometry.gap is not None
     }
     build_library(list(made.values()), target, path)
     return {kind: place for place, kind in enumerate(made)}, path
@@ -112,24 +117,37 @@ def test_sparse_convolutions(geometry, threads, library):
         agree(got, ACTIVATIONS[activation](expected))
 
 
+def widened(x, gap):
+    """With anything between the rows."""
+    return np.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, gap)], constant_values=7.0)
+
+
+def narrowed(y, gap):
+    return y[..., : y.shape[-1] - gap]
+
+
+@pytest.mark.parametrize("more", [0, 2])
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
-def test_depthwise_convolutions(geometry, threads, library):
-    """Alone, and fused with the sparse product before it."""
+@pytest.mark.parametrize("geometry", [g for g in GEOMETRIES if g.gap is not None], ids=str)
+def test_depthwise_convolutions(geometry, threads, more, library):
+    """Alone, and fused with the sparse product before it; with the least gap and a larger one."""
     kinds, path = library
-    rng = np.random.default_rng(threads)
+    rng, gap = np.random.default_rng(threads), geometry.gap + more
     for size in (s for s in SIZES if fits(geometry, s)):
         rows, channels = 4, 20
         weights = draw(rng, rows, channels // rows, 7, 0.4)
         taps = rng.standard_normal((channels, geometry.taps)).astype(np.float32)
         shift = rng.standard_normal(channels).astype(np.float32)
         depthwise = {"taps": taps, "shift": shift}
-        settings = {"depthwise": kinds[1, "relu6", False], **geometry.attributes()}
+        settings = {"depthwise": kinds[geometry], "gap": gap, "x_gap": gap, **geometry.attributes()}
         kernel = taps.reshape(channels, 1, *geometry.kernel)
 
         x = rng.standard_normal((3, channels, *size)).astype(np.float32)
         expected = np.clip(convolved(x, kernel, shift, geometry, channels), 0, 6)
-        agree(run(path, "DepthwiseConv", depthwise, {"x": x}, settings, threads), expected)
+        got = run(path, "DepthwiseConv", depthwise, {"x": widened(x, gap)}, settings, threads)
+        agree(narrowed(got, gap), expected)
+        got = run(path, "DepthwiseConv", depthwise, {"x": x}, {**settings, "x_gap": 0}, threads)
+        agree(narrowed(got, gap), expected)
 
         x = rng.standard_normal((2, 7, *size)).astype(np.float32)
         wide = convolved(x, weights.dense[..., None, None], weights.bias.reshape(-1), Geometry())
@@ -137,7 +155,9 @@ def test_depthwise_convolutions(geometry, threads, library):
         expected = np.clip(convolved(wide, kernel, shift, geometry, channels), 0, 6)
         tensors = {**sparse_tensors(weights), **depthwise}
         settings["kernel"] = kinds[rows, "relu6", False]
-        agree(run(path, "SparseConvDepthwise", tensors, {"x": x}, settings, threads), expected)
+        feed = {"x": widened(x, gap)}
+        got = run(path, "SparseConvDepthwise", tensors, feed, settings, threads)
+        agree(narrowed(got, gap), expected)
 
 
 def test_a_wide_convolution_in_many_jobs(library):
@@ -148,13 +168,24 @@ def test_a_wide_convolution_in_many_jobs(library):
     taps = rng.standard_normal((104, 9)).astype(np.float32)
     tensors = {**sparse_tensors(weights), "taps": taps, "shift": np.zeros(104, np.float32)}
     settings = {
-        "kernel": kinds[8, "", False], "depthwise": kinds[1, "", False], **geometry.attributes()
+        "kernel": kinds[8, "", False], "depthwise": kinds[geometry], "gap": 1,
+        "x_gap": 1, **geometry.attributes(),
     }  # fmt: skip
     x = rng.standard_normal((1, 5, 90, 91)).astype(np.float32)
     wide = convolved(x, weights.dense[..., None, None], weights.bias.reshape(-1), Geometry())
     expected = convolved(wide.astype(np.float32), taps.reshape(104, 1, 3, 3), tensors["shift"],
                          geometry, 104)  # fmt: skip
-    agree(run(path, "SparseConvDepthwise", tensors, {"x": x}, settings, 2), expected)
+    expected = np.clip(expected, 0, 6)
+    got = run(path, "SparseConvDepthwise", tensors, {"x": widened(x, 1)}, settings, 2)
+    agree(narrowed(got, 1), expected)
+
+
+def test_rows_move_apart_and_together(library):
+    _, path = library
+    x = np.random.default_rng(0).standard_normal((2, 3, 5, 9)).astype(np.float32)
+    apart = run(path, "Widen", {}, {"x": x}, {"gap": 2})
+    np.testing.assert_array_equal(apart, np.pad(x, [(0, 0)] * 3 + [(0, 2)]))
+    np.testing.assert_array_equal(run(path, "Narrow", {}, {"x": apart}, {"gap": 2}), x)
 
 
 def test_an_output_without_positions(library):
@@ -171,6 +202,9 @@ def test_an_output_without_positions(library):
         ({"taps": np.zeros((8, 4), np.float32)}, "weights and kernel do not match"),
         ({"stride_w": 0}, "out of range"),
         ({"begin_h": -1}, "out of range"),
+        ({"gap": -1}, "out of range"),
+        ({"gap": 0}, "gap is too small"),
+        ({"end_w": 0}, "the width changes"),
         ({"depthwise": 99}, "no such kernel"),
         ({"x": np.zeros((1, 7, 5, 5), np.float32)}, "another number of channels"),
         ({"x": np.zeros((1, 8, 5), np.float32)}, "needs 4 dimensions"),
@@ -180,7 +214,7 @@ def test_what_does_not_fit_is_refused(change, message, library):
     kinds, path = library
     geometry = GEOMETRIES[0]
     tensors = {"taps": np.zeros((8, 9), np.float32), "shift": np.zeros(8, np.float32)}
-    settings = {"depthwise": kinds[1, "", False], **geometry.attributes()}
+    settings = {"depthwise": kinds[geometry], "gap": 1, "x_gap": 0, **geometry.attributes()}
     feed = {"x": np.zeros((1, 8, 5, 5), np.float32)}
     for part in (tensors, settings, feed):
         part.update({name: value for name, value in change.items() if name in part})

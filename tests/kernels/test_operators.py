@@ -15,6 +15,7 @@ import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 from autoprune import TargetError
+from autoprune.kernels.activations import ACTIVATIONS
 from autoprune.kernels.build import (
     TARGETS,
     build_library,
@@ -24,7 +25,7 @@ from autoprune.kernels.build import (
     spatial_family,
 )
 from autoprune.kernels.geometry import Geometry
-from autoprune.kernels.templates import ACTIVATIONS, Rowwise, Spatial
+from autoprune.kernels.templates import Rowwise, Spatial
 from autoprune.runtime.cpu import this_cpu
 from tests.kernels.blocks import draw, draw_integers, reference, rounded_rows
 from tests.tolerance import ROUNDING_SINGLE
@@ -45,7 +46,7 @@ def host():
     return found[0]
 
 
-SPATIAL = [(4, ""), (4, "relu6"), (4, "gelu"), (8, "relu"), (8, "silu"), (16, "")]
+SPATIAL = [(4, ""), (4, "relu6"), (4, "gelu"), (8, "relu"), (8, "silu"), (8, "hardswish"), (16, "")]
 ROWWISE = [(16, ""), (32, "gelu"), (64, "")]
 
 
@@ -80,12 +81,12 @@ INT8 = [(rows, activation) for rows in (16, 32, 64) for activation in ("", "gelu
 
 @pytest.fixture(scope="module")
 def int8_library(tmp_path_factory):
-    """All families for 8-bit integers in one library, its path, and the offset of activations."""
+    """All families for 8-bit integers in one library, and its path."""
     target = with_dot_products()
     path = tmp_path_factory.mktemp("int8") / "operators.so"
     made = [int8_family(target, r, a, residual=res) for res in (False, True) for r, a in INT8]
     build_library(made, target, path)
-    return made, path, target.dot.offset
+    return made, path
 
 
 CASES = range(2 * (len(SPATIAL) + len(ROWWISE)))
@@ -178,9 +179,9 @@ def test_every_number_of_positions(threads, rowwise, library):
 @pytest.mark.parametrize("threads", [1, 2])
 def test_products_of_integers(threads, number, int8_library):
     """Equal to float64 products of what was rounded: rounding itself is the only difference."""
-    made, path, offset = int8_library
+    made, path = int8_library
     family, rng = made[number], np.random.default_rng(number)
-    weights = draw_integers(rng, family.rows, 5, 64, 0.4, offset)
+    weights = draw_integers(rng, family.rows, 5, 64, 0.4)
     residual = family.kernels[0].residual
     run = session(path, number, weights, 2, rowwise=True, residual=residual, threads=threads)
     largest = family.kernels[0].tile
@@ -201,8 +202,8 @@ def test_products_of_integers(threads, number, int8_library):
 
 
 def test_inputs_that_do_not_come_in_sixteens_are_refused(int8_library):
-    _, path, offset = int8_library
-    weights = draw_integers(np.random.default_rng(0), 16, 3, 24, 0.4, offset)
+    _, path = int8_library
+    weights = draw_integers(np.random.default_rng(0), 16, 3, 24, 0.4)
     run = session(path, 0, weights, 2, rowwise=True, residual=False)
     with pytest.raises(Exception, match="not prepared for 8 bits"):
         run.run(None, {"x": np.zeros((2, 24), np.float32)})
@@ -271,7 +272,7 @@ def test_unknown_targets_activations_and_sizes():
         Spatial(4, 16, 1, "swish")
     with pytest.raises(ValueError, match="bytes of accumulators"):
         Rowwise(64, 4)
-    assert set(ACTIVATIONS) == {"", "relu", "relu6", "silu", "gelu"}
+    assert set(ACTIVATIONS) == {"", "relu", "relu6", "silu", "hardswish", "gelu"}
 
 
 def test_a_missing_compiler_is_named(tmp_path):

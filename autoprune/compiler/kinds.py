@@ -1,0 +1,87 @@
+"""The kernels that operators need, and the library of them."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from autoprune.backends.artifact import NativeLibrary
+from autoprune.compiler.products import Product
+from autoprune.compiler.units import Unit
+from autoprune.kernels.build import (
+    Family,
+    Target,
+    build_library,
+    depthwise_family,
+    int8_family,
+    rowwise_family,
+    spatial_family,
+)
+from autoprune.kernels.geometry import Geometry
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What tells the kernels of products apart, whatever the processor."""
+
+    rowwise: bool
+    rows: int
+    int8: bool
+    activation: str
+    residual: bool
+    depthwise: Geometry | None
+
+    def family(self, target: Target) -> Family:
+        """The kernels for a processor."""
+        if self.depthwise is not None:
+            return depthwise_family(target, self.depthwise, self.activation)
+        make = spatial_family
+        if self.rowwise:
+            make = int8_family if self.int8 else rowwise_family
+        return make(target, self.rows, self.activation, residual=self.residual)
+
+
+class Kinds:
+    """All kernels that some units need, in their order in the library."""
+
+    def __init__(self, units: Sequence[Unit]) -> None:
+        kinds = (self._kind(unit, part) for unit in units for part in unit.parts)
+        self.kinds = list(dict.fromkeys(kinds))
+
+    def place(self, unit: Unit, part: Product) -> int:
+        """Where the kernels for a part of a unit are."""
+        return self.kinds.index(self._kind(unit, part))
+
+    @staticmethod
+    def _kind(unit: Unit, part: Product) -> Kind:
+        taps = part.geometry
+        return Kind(
+            part.rowwise, unit.rows if part is unit.product else 1, unit.int8, part.activation,
+            part.added is not None,
+            Geometry(taps.kernel, taps.stride, taps.dilation) if part.depthwise else None,
+        )  # fmt: skip
+
+
+def native_library(kinds: Kinds, target: Target) -> NativeLibrary:
+    """A library of the kernels for a processor.
+
+    Raises:
+        TargetError: if the compiler is missing or fails.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "operators.so")
+        build_library([kind.family(target) for kind in kinds.kinds], target, path)
+        data = path.read_bytes()
+    return NativeLibrary(data, "linux", target.machine, target.features, target.name)
+
+
+@contextmanager
+def library_file(data: bytes) -> Iterator[Path]:
+    """A file to load a library from, for a while."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "operators.so")
+        path.write_bytes(data)
+        yield path

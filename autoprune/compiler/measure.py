@@ -1,0 +1,99 @@
+"""How much faster an island is on sparse kernels, on this processor."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from autoprune.compiler.emit import FamilyOf, drop_unread, with_sparse_operators
+from autoprune.compiler.units import Unit
+from autoprune.frontends.onnx_run import with_outputs
+from autoprune.frontends.sessions import Feed, open_session
+
+ROUNDS = 7
+"""Runs of each that are timed, in turns; the shortest counts."""
+
+FLUSHED = 1 << 25
+"""Bytes that are written between runs: a network finds the weights of a layer out of the cache."""
+
+
+def border(model: onnx.ModelProto, island: Sequence[Unit]) -> tuple[list[str], list[str]]:
+    """Values that an island reads, and those of its own that others read."""
+    inside = {unit.output for unit in island}
+    own = {node.output[0] for unit in island for node in unit.nodes}
+    others = [node for node in model.graph.node if node.output and node.output[0] not in own]
+    outside = {name for node in others for name in node.input}
+    outside |= {value.name for value in model.graph.output}
+    reads = dict.fromkeys(name for unit in island for name in unit.inputs)
+    return [n for n in reads if n not in inside], [u.output for u in island if u.output in outside]
+
+
+def values_at(model: onnx.ModelProto, feed: Feed, names: Sequence[str]) -> Feed:
+    """Some values that a model computes, or is given."""
+    wanted = [name for name in dict.fromkeys(names) if name not in feed]
+    if not wanted:
+        return feed
+    session = open_session(with_outputs(model, wanted).SerializeToString(), 1)
+    return {**feed, **dict(zip(wanted, session.run(wanted, dict(feed)), strict=True))}
+
+
+def speedup(
+    model: onnx.ModelProto, island: Sequence[Unit], family_of: FamilyOf, library: Path, feed: Feed
+) -> float:
+    """Time of the dense nodes of an island by that of its sparse operators, in one thread.
+
+    Args:
+        model: the dense model.
+        island: some of its units.
+        family_of: as for `with_sparse_operators`.
+        library: their kernels, for this processor.
+        feed: the values that the island reads.
+    """
+    reads, makes = border(model, island)
+    part = _extracted(model, island, reads, makes, feed)
+    sparse = with_sparse_operators(part, [island], family_of)
+    sessions = [
+        open_session(part.SerializeToString(), 1),
+        open_session(sparse.SerializeToString(), 1, library=library),
+    ]
+    given = {name: feed[name] for name in reads}
+    best = [float("inf")] * 2
+    buffer = np.zeros(FLUSHED // 4, np.float32)
+    for session in sessions:
+        session.run(None, given)
+    for _ in range(ROUNDS):
+        for place, session in enumerate(sessions):
+            buffer += 1
+            start = time.perf_counter()
+            session.run(None, given)
+            best[place] = min(best[place], time.perf_counter() - start)
+    return best[0] / best[1]
+
+
+def _extracted(
+    model: onnx.ModelProto,
+    island: Sequence[Unit],
+    reads: Sequence[str],
+    makes: Sequence[str],
+    feed: Feed,
+) -> onnx.ModelProto:
+    """The nodes of an island as a model of its own."""
+    part = onnx.ModelProto()
+    part.CopyFrom(model)
+    own = {node.output[0] for unit in island for node in unit.nodes}
+    own |= {p.before.output[0] for unit in island for p in unit.parts if p.before is not None}
+    nodes = [node for node in model.graph.node if node.output and node.output[0] in own]
+    for field in (part.graph.node, part.graph.input, part.graph.output, part.graph.value_info):
+        del field[:]
+    part.graph.node.extend(nodes)
+    part.graph.input.extend(
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, feed[name].shape)
+        for name in reads
+    )
+    part.graph.output.extend(onnx.ValueInfoProto(name=name) for name in makes)
+    drop_unread(part.graph)
+    return part

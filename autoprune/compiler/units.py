@@ -1,0 +1,158 @@
+"""What becomes one operator: a product, a depthwise convolution, or the one and then the other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+
+from autoprune.compiler.onnx_graph import Array, Wiring
+from autoprune.compiler.products import Product
+from autoprune.passes.sparsify.layout import Mask
+
+DENSEST = 0.5
+"""Share of the weights stored at most: with more, dense products are as fast."""
+
+INT8_COLUMNS, QUANTUM = 4, 16
+"""Inputs of a block of 8-bit integers; what the inputs of such a layer are a multiple of."""
+
+ROWS = {True: (64, 32, 16, 8), False: (16, 8, 4)}
+"""Outputs of a block that are tried, for linear layers and for convolutions."""
+
+
+@dataclass(frozen=True, eq=False)
+class Unit:
+    """Nodes that become one operator.
+
+    Attributes:
+        product: a sparse product, or None.
+        rows: outputs of its blocks.
+        depthwise: a depthwise convolution, of the product's outputs if there is one, or None.
+        int8: whether the product is one of 8-bit integers; its blocks have four inputs then.
+    """
+
+    product: Product | None
+    rows: int = 0
+    depthwise: Product | None = None
+    int8: bool = False
+
+    @property
+    def parts(self) -> tuple[Product, ...]:
+        """What it computes, in order."""
+        return tuple(part for part in (self.product, self.depthwise) if part is not None)
+
+    @property
+    def nodes(self) -> tuple[onnx.NodeProto, ...]:
+        """The nodes it stands for; the last one makes the output."""
+        return tuple(node for part in self.parts for node in part.nodes)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Activations that it reads."""
+        return tuple(name for name in (self.parts[0].x, self.parts[0].added) if name)
+
+    @property
+    def spatial(self) -> bool:
+        """Whether it takes and makes activations with a gap between rows."""
+        last = self.parts[-1]
+        return last.depthwise or (not last.rowwise and last.geometry.pointwise)
+
+    @property
+    def output(self) -> str:
+        """Name of its result."""
+        return self.parts[-1].output
+
+
+def find_units(products: Sequence[Product], graph: Wiring, *, int8: bool) -> list[Unit]:
+    """What can run on sparse kernels: products with few weights, and depthwise ones beside them.
+
+    Args:
+        products: of the graph.
+        graph: the wiring.
+        int8: round linear layers to 8 bits where their blocks have four inputs.
+    """
+    sparse = {id(p): unit for p in products if (unit := _sparse(p, int8=int8)) is not None}
+    producers = {product.output: product for product in products}
+    units = dict(sparse)
+    for product in products:
+        if not product.depthwise or product.geometry.gap is None:
+            continue
+        before = producers.get(product.x)
+        alone = before is not None and len(graph.readers[before.output]) == 1
+        unit = sparse.get(id(before)) if alone else None
+        if before is not None and unit is not None and _fusible(before):
+            del units[id(before)]
+            units[id(product)] = Unit(before, unit.rows, product)
+        elif unit is not None or _read_by(product.output, units, graph):
+            units[id(product)] = Unit(None, depthwise=product)
+    order = {id(product): place for place, product in enumerate(products)}
+    return sorted(units.values(), key=lambda unit: order[id(unit.parts[-1])])
+
+
+def _sparse(product: Product, *, int8: bool) -> Unit | None:
+    """The product alone, if few of its weights are stored."""
+    if product.depthwise:
+        return None
+    if int8 and product.rowwise and product.weight.shape[1] % QUANTUM == 0:
+        rows, stored = blocks_of(product, INT8_COLUMNS)
+        if stored <= DENSEST:
+            return Unit(product, rows, int8=True)
+    rows, stored = blocks_of(product)
+    return Unit(product, rows) if stored <= DENSEST else None
+
+
+def _fusible(product: Product) -> bool:
+    """Whether a depthwise convolution may follow in the same operator."""
+    return not product.rowwise and product.geometry.pointwise and product.added is None
+
+
+def _read_by(name: str, units: dict[int, Unit], graph: Wiring) -> bool:
+    """Whether one of the units reads a value."""
+    readers = {id(node) for node in graph.readers.get(name, ())}
+    return any(id(unit.nodes[0]) in readers for unit in units.values())
+
+
+def find_islands(units: Sequence[Unit]) -> list[list[Unit]]:
+    """Units that hand their results to each other, together; they are decided on as one."""
+    islands: list[list[Unit]] = []
+    for unit in units:
+        before = [i for i in islands if any(member.output in unit.inputs for member in i)]
+        rest = [island for island in islands if island not in before]
+        islands = [*rest, [*(member for island in before for member in island), unit]]
+    return islands
+
+
+def gap_of(island: Sequence[Unit]) -> int:
+    """Elements between rows, so that its depthwise convolutions find their padding there."""
+    depthwise = (unit.depthwise for unit in island)
+    return max((part.geometry.gap or 0 for part in depthwise if part is not None), default=0)
+
+
+def blocks_of(product: Product, columns: int = 1) -> tuple[int, float]:
+    """The largest blocks that store hardly more than the smallest, and what they store."""
+    sizes = ROWS[product.rowwise]
+    shares = {rows: stored_share(product.weight, rows, columns) for rows in sizes}
+    least = min(shares.values())
+    return next((rows, share) for rows, share in shares.items() if share <= 1.1 * least)
+
+
+def blocks_with_weights(weight: Array, rows: int, columns: int = 1) -> Mask:
+    """The weights in blocks of which one at least is not zero.
+
+    Args:
+        weight: shape [outputs, inputs], which `rows` and `columns` divide.
+        rows: outputs of a block.
+        columns: inputs of a block.
+    """
+    blocks = weight.reshape(-1, rows, weight.shape[1] // columns, columns)
+    there = (blocks != 0).any(axis=(1, 3))
+    return np.repeat(np.repeat(there, rows, axis=0), columns, axis=1)
+
+
+def stored_share(weight: Array, rows: int, columns: int = 1) -> float:
+    """Share of the weights that blocks store; 1 if they do not fit."""
+    if len(weight) % rows or weight.shape[1] % columns:
+        return 1.0
+    return float(blocks_with_weights(weight, rows, columns).mean())
