@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint demo zoo fuzz clean
+.PHONY: help setup test test-arm lint demo zoo fuzz clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 TORCH ?= torch==2.13.0
@@ -20,6 +20,8 @@ export ORT_DISABLE_TELEMETRY := 1
 help:
 	@echo "make setup   create .venv with everything the tests need"
 	@echo "make test    lint, type check and run the tests"
+	@echo "make test-arm"
+	@echo "             run sparse kernels and artifacts on emulated arm64 processors (Debian)"
 	@echo "make lint    ruff, mypy and the import contracts only"
 	@echo "make demo    train a small network, prune it, show the result"
 	@echo "make zoo     examine the model zoo and write docs/zoo.md (an hour or more)"
@@ -56,6 +58,11 @@ lint: .venv/test.stamp
 
 test: lint
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2
+
+# One file of tests to a worker: what its tests share is built once.
+test-arm: .venv/test.stamp
+	$(PY) -m tests.arm.userland
+	REQUIRE_ARM=1 OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile tests/arm
 
 demo: .venv/demo.stamp
 	$(BIN)/autoprune demo

@@ -140,7 +140,8 @@ class Choice:
                 asked for.
         """
         groups = INT8_GROUPS if self.int8 else GROUPS
-        found = [find_target(n) for name in self.targets for n in groups.get(name, (name,))]
+        names = dict.fromkeys(n for name in self.targets for n in groups.get(name, (name,)))
+        found = [find_target(name) for name in names]
         lacking = [target.name for target in found if self.int8 and target.dot is None]
         if lacking:
             raise TargetError(

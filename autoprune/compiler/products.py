@@ -13,7 +13,6 @@ import onnx
 from autoprune.compiler.onnx_graph import Array, Wiring, attributes, is_vector
 from autoprune.kernels.geometry import Geometry
 
-
 POINT = Geometry()
 """One tap, as linear layers have."""
 

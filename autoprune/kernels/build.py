@@ -203,7 +203,8 @@ def build_library(families: Sequence[Family], target: Target, path: Path) -> Non
         _run(
             target.compiler, "-std=c11", "-O3", "-Wall", "-Wextra", "-fPIC", "-shared",
             "-fvisibility=hidden", "-fno-tree-loop-distribute-patterns", f"-I{folder}",
-            *(str(here / name) for name in SOURCES), str(code), "-Wl,--exclude-libs,ALL", "-lm", "-s", "-o", str(made),
+            *(str(here / name) for name in SOURCES), str(code),
+            "-Wl,--exclude-libs,ALL", "-lm", "-s", "-o", str(made),
         )  # fmt: skip
 
 
