@@ -40,6 +40,7 @@ __all__ = [
     "Pruner",
     "Result",
     "RuleError",
+    "Sparsifier",
     "State",
     "TargetError",
     "TraceError",
@@ -50,6 +51,7 @@ __all__ = [
     "load",
     "prune",
     "rule",
+    "sparsify",
     "to_torch",
 ]
 
@@ -59,6 +61,7 @@ _MODULE_OF = {
     "Plan": "autoprune.ir.plan",
     "Pruner": "autoprune.pruner",
     "Result": "autoprune.result",
+    "Sparsifier": "autoprune.sparsity",
     "State": "autoprune.ops.rule",
     "apply_plan": "autoprune.api",
     "compile": "autoprune.api",
@@ -67,6 +70,7 @@ _MODULE_OF = {
     "load": "autoprune.api",
     "prune": "autoprune.api",
     "rule": "autoprune.ops.custom",
+    "sparsify": "autoprune.sparsity",
     "to_torch": "autoprune.api",
 }
 
@@ -78,6 +82,7 @@ if TYPE_CHECKING:
     from autoprune.pipeline import Options
     from autoprune.pruner import Pruner
     from autoprune.result import Result
+    from autoprune.sparsity import Sparsifier, sparsify
 else:
     # Hidden from type checkers, for which it would make every misspelt name valid.
     def __getattr__(name):

@@ -213,18 +213,13 @@ def allowed_groups(
         AutopruneError: if a name to ignore matches nothing.
     """
     names = [n for p in analysis.graph.parameters for n in p.names]
-    for pattern in patterns:
-        if not any(_matches(name, pattern) for name in names):
-            raise AutopruneError(
-                f"ignore={pattern!r} matches no module or parameter",
-                hint="names look like " + ", ".join(f"{n!r}" for n in names[:3]),
-            )
+    check_patterns(patterns, names, "ignore")
     aliases = {p.value.name: p.names for p in analysis.graph.parameters}
     allowed: list[Group] = []
     reasons: dict[int, str] = {}
     for group in analysis.found.groups:
         owned = {n for o in group.occurrences for n in aliases[o.parameter]}
-        ignored = next((p for p in patterns for n in owned if _matches(n, p)), None)
+        ignored = next((p for p in patterns for n in owned if matches(n, p)), None)
         if ignored is not None:
             reasons[group.leaf.uid] = f"left alone: ignore={ignored!r}"
         elif not group.guarantee.exact and not options.approximate:
@@ -254,7 +249,21 @@ def _with_their_roles(
     return shrinking
 
 
-def _matches(name: str, pattern: str) -> bool:
+def check_patterns(patterns: Iterable[str], names: Sequence[str], keyword: str) -> None:
+    """Refuse names of parameters or modules that there are not.
+
+    Raises:
+        AutopruneError: naming the first of the patterns that matches nothing.
+    """
+    for pattern in patterns:
+        if not any(matches(name, pattern) for name in names):
+            raise AutopruneError(
+                f"{keyword}={pattern!r} matches no module or parameter",
+                hint="names look like " + ", ".join(f"{n!r}" for n in names[:3]),
+            )
+
+
+def matches(name: str, pattern: str) -> bool:
     """Whether a parameter is, or lies in a module, called `pattern`."""
     parts = name.split(".")
     prefixes = (".".join(parts[: i + 1]) for i in range(len(parts)))

@@ -26,6 +26,7 @@ from autoprune.learners.schedule import Timing
 from autoprune.learners.selection import Selection
 from autoprune.learners.sharding import first_of, is_sharded, local_part, reshard, whole_tensor
 from autoprune.learners.units import find_units
+from autoprune.learners.wrapper import check_base
 from autoprune.pipeline import DEFAULTS, Options, Request, one_budget
 from autoprune.torch_network import Attempt, analysed, best_attempt, cut_trained
 from autoprune.torch_result import TorchResult
@@ -170,7 +171,7 @@ class Pruner:
         reshard(self.model)
         ignore = (self.ignore,) if isinstance(self.ignore, str) else tuple(self.ignore)
         request = Request(budget, ignore=ignore, multiple_of=self.multiple_of, options=self.options)
-        self._check_parameters(base)
+        check_base(base, self.model)
         attempt = best_attempt(self._whole, self._traced, self.analysis, request, self._why_frozen)
         groups, ties, self._reasons = self._agreed(attempt)
         units = find_units(self.analysis, groups, self.model)
@@ -254,32 +255,6 @@ class Pruner:
     def plot(self, path: str | Path) -> None:
         """Draw the history into an image file."""
         plot(self.history, path)
-
-    def _check_parameters(self, base: torch.optim.Optimizer) -> None:
-        """An optimizer that lacks parameters would train a part, and the learner prune the rest."""
-        if not isinstance(base, torch.optim.Optimizer):
-            raise LearnerError(
-                f"a torch.optim.Optimizer is needed, got {type(base).__name__}",
-                hint="pass the optimizer that you would train with",
-            )
-        if isinstance(base, SparseOptimizer):
-            raise LearnerError(
-                "the optimizer has a learner already",
-                hint="pass optimizer.base, once the other learner is finished",
-            )
-        held = {id(p) for group in base.param_groups for p in group["params"]}
-        lacking = [
-            name
-            for name, p in self.model.named_parameters()
-            if p.requires_grad and id(p) not in held
-        ]
-        if lacking:
-            raise LearnerError(
-                f"the optimizer lacks {len(lacking)} of the model's parameters, "
-                f"such as {lacking[0]}",
-                hint="make it of model.parameters(), after the model was moved or sharded; freeze "
-                "with requires_grad_(False) what is not to be trained",
-            )
 
     def _check_trained(self, course: Course) -> None:
         """What the learner brought to zero has to be what the model computes with."""

@@ -81,9 +81,8 @@ def trace(model: nn.Module, example_inputs: Any, *, dynamic_shapes: Any = None) 
     # In the forward's own order, which is the order of the exported graph's inputs.
     order = [name for name in inspect.signature(model.forward).parameters if name in kwargs]
     kwargs = {name: kwargs[name] for name in dict.fromkeys([*order, *kwargs])}
-    work = _copy(model).eval()
-    if isinstance(dynamic_shapes, str):
-        dynamic_shapes = _dynamic_batch(work, args, kwargs, dynamic_shapes)
+    work = copy_of(model).eval()
+    dynamic_shapes = as_dynamic_shapes(work, Inputs(args, kwargs), dynamic_shapes)
     _check_names(work)
     exported = _export(work, args, kwargs, dynamic_shapes)
     module = exported.module(check_guards=False)
@@ -108,7 +107,12 @@ def _check_names(model: nn.Module) -> None:
             )
 
 
-def _copy(model: nn.Module) -> nn.Module:
+def copy_of(model: nn.Module) -> nn.Module:
+    """A copy of a model, which shares nothing with it.
+
+    Raises:
+        TraceError: if it cannot be copied.
+    """
     try:
         return copy.deepcopy(model)
     except Exception as error:
@@ -119,11 +123,17 @@ def _copy(model: nn.Module) -> nn.Module:
         ) from error
 
 
-def _dynamic_batch(model: nn.Module, args: Any, kwargs: Any, what: str) -> Any:
-    """`"batch"` as torch.export wants it: dimension 0 of every tensor input is dynamic."""
-    if what != "batch":
+def as_dynamic_shapes(model: nn.Module, inputs: Inputs, dynamic_shapes: Any) -> Any:
+    """What torch.export takes: of `"batch"`, that dimension 0 of every tensor input is dynamic.
+
+    Raises:
+        TraceError: if it is another word, or the model does not take the inputs.
+    """
+    if not isinstance(dynamic_shapes, str):
+        return dynamic_shapes
+    if dynamic_shapes != "batch":
         raise TraceError(
-            f"dynamic_shapes={what!r} is not known",
+            f"dynamic_shapes={dynamic_shapes!r} is not known",
             hint='pass "batch", or the structure torch.export.export takes',
         )
 
@@ -132,7 +142,7 @@ def _dynamic_batch(model: nn.Module, args: Any, kwargs: Any, what: str) -> Any:
         return {0: torch.export.Dim.DYNAMIC} if has_batch else None
 
     try:
-        bound = inspect.signature(model.forward).bind(*args, **kwargs)
+        bound = inspect.signature(model.forward).bind(*inputs.args, **inputs.kwargs)
     except TypeError as error:
         raise _does_not_run(error) from error
     return {name: pytree.tree_map(dynamic, value) for name, value in bound.arguments.items()}

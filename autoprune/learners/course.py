@@ -10,7 +10,7 @@ from torch.distributed import ProcessGroup
 
 from autoprune.learners.schedule import Schedule
 from autoprune.learners.selection import Selection, lowest
-from autoprune.learners.sharding import held, whole_of
+from autoprune.learners.sharding import agreed, anywhere, held, whole_of
 from autoprune.learners.units import Units, Zeros
 
 
@@ -71,17 +71,11 @@ class Course:
 
     def agreed(self, values: Tensor) -> Tensor:
         """Values of the first process, so that all processes decide alike."""
-        if torch.distributed.is_initialized():
-            torch.distributed.broadcast(values, group=self.process_group, group_src=0)
-        return values
+        return agreed(values, self.process_group)
 
     def anywhere(self, flags: Tensor) -> Tensor:
         """Which flags are set in some process, so that all processes fail alike."""
-        if torch.distributed.is_initialized():
-            counts = flags.int()
-            torch.distributed.all_reduce(counts, group=self.process_group)
-            return counts > 0
-        return flags
+        return anywhere(flags, self.process_group)
 
     def choose(self, target: Tensor, scores: Tensor) -> None:
         """At the beginning of a period: let its share of the target begin to shrink.

@@ -77,6 +77,14 @@ class Schedule:
         """Of `total` units that will go, how many are chosen when a period has begun."""
         return round(self.ramp((period + 1) / self.periods) * total)
 
+    def reached(self, done: int) -> float:
+        """The share of what is wanted in the end that is wanted once so many steps are done.
+
+        It rises when a period ends, as in equation 1 of Zhu and Gupta (2017).
+        """
+        ended = min(max((done - self.start) // self.length, 0), self.periods)
+        return self.ramp(ended / self.periods)
+
 
 @dataclass(frozen=True)
 class Timing:

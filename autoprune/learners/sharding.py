@@ -94,6 +94,22 @@ def first_of(value: T, group: ProcessGroup | None, device: torch.device) -> T:
     return values[0]
 
 
+def agreed(values: Tensor, group: ProcessGroup | None = None) -> Tensor:
+    """Values of the first process of a group, so that all of them decide alike; in place."""
+    if torch.distributed.is_initialized():
+        torch.distributed.broadcast(values, group=group, group_src=0)
+    return values
+
+
+def anywhere(flags: Tensor, group: ProcessGroup | None = None) -> Tensor:
+    """Which flags are set in some process of a group, so that all of them fail alike."""
+    if torch.distributed.is_initialized():
+        counts = flags.int()
+        torch.distributed.all_reduce(counts, group=group)
+        return counts > 0
+    return flags
+
+
 def sum_over(meshes: dict[DeviceMesh, Tensor]) -> None:
     """Add up tensors, each over the processes of its mesh, in place."""
     for mesh, partial in meshes.items():

@@ -128,6 +128,14 @@ def find_masks(
             itself how much is kept.
         FormatError: if scores are not numbers from 0, or `dims` of another size.
     """
+    counts = find_levels(layers, sparsity, distribution)
+    return {name: layer.format.choose(layer.scores, counts[name]) for name, layer in layers.items()}
+
+
+def find_levels(
+    layers: Mapping[str, Layer], sparsity: float, distribution: str | Distribution = "uniform"
+) -> dict[str, int]:
+    """How many levels of each matrix `find_masks` keeps; arguments and errors as there."""
     check_sparsity(sparsity)
     for layer in layers.values():
         check_scores(layer.scores)
@@ -145,8 +153,7 @@ def find_masks(
             )
         distribution = DISTRIBUTIONS[distribution]
     weights = (1 - sparsity) * sum(layer.scores.size for layer in layers.values())
-    counts = _whole(layers, distribution(layers, weights), weights)
-    return {name: layer.format.choose(layer.scores, counts[name]) for name, layer in layers.items()}
+    return _whole(layers, distribution(layers, weights), weights)
 
 
 def _whole(

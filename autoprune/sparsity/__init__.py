@@ -1,0 +1,35 @@
+"""Zeros within the weights that stay, in patterns that sparse kernels use.
+
+`sparsify` makes a trained network sparse at once, a `Sparsifier` while it trains. Formats, masks
+and corrections are those of `autoprune.passes.sparsify`.
+"""
+
+from autoprune.learners.schedule import Cosine, Polynomial, Timing
+from autoprune.sparsity.gmp import GMP
+from autoprune.sparsity.learnable import Learnable
+from autoprune.sparsity.method import MaskMethod
+from autoprune.sparsity.one_shot import sparsify
+from autoprune.sparsity.optimizer import MaskedOptimizer
+from autoprune.sparsity.result import SparseResult, SparseRow, SparsityReport
+from autoprune.sparsity.sparsifier import Sparsifier
+from autoprune.sparsity.srigl import SRigL
+from autoprune.sparsity.straight_through import SRSTE
+from autoprune.sparsity.training import Training
+
+__all__ = [
+    "GMP",
+    "SRSTE",
+    "Cosine",
+    "Learnable",
+    "MaskMethod",
+    "MaskedOptimizer",
+    "Polynomial",
+    "SRigL",
+    "SparseResult",
+    "SparseRow",
+    "Sparsifier",
+    "SparsityReport",
+    "Timing",
+    "Training",
+    "sparsify",
+]

@@ -1,0 +1,134 @@
+"""Sparse formats in torch: what they keep or remove together, and how they choose among it.
+
+The formats of `passes.sparsify` choose in numpy. Training chooses in every step, on the device, and
+some of it by derivatives; so the formats known there are seen here as rows of choices, of each of
+which as many are kept: all blocks of a matrix are one row, every M inputs are one for N:M, and all
+inputs of an output are one for constant fan-in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from autoprune.passes.sparsify.blocks import Blocks
+from autoprune.passes.sparsify.layout import Format
+from autoprune.passes.sparsify.patterns import NM, ConstantFanIn
+
+
+@dataclass(frozen=True)
+class Choices:
+    """The choices that a format has on a matrix.
+
+    Attributes:
+        shape: outputs and inputs of the matrix.
+        tile: outputs and inputs that are kept or removed together.
+        width: choices of a row, along the inputs; None for a single row of all choices.
+    """
+
+    shape: tuple[int, int]
+    tile: tuple[int, int]
+    width: int | None
+
+    def rows(self, values: Tensor) -> Tensor:
+        """Sums of the values of each choice; shape [rows, choices of a row], padded with zeros.
+
+        Args:
+            values: shape [outputs, inputs].
+        """
+        (outputs, inputs), (high, wide) = self.shape, self.tile
+        values = pad(values, (0, -inputs % wide, 0, -outputs % high))
+        tiles = values.reshape(values.shape[0] // high, high, values.shape[1] // wide, wide)
+        sums = tiles.sum(dim=(1, 3)) if high * wide > 1 else tiles[:, 0, :, 0]
+        if self.width is None:
+            return sums.reshape(1, -1)
+        return pad(sums, (0, -sums.shape[1] % self.width)).reshape(-1, self.width)
+
+    def spread(self, rows: Tensor) -> Tensor:
+        """The matrix in which every weight has the value of its choice."""
+        (outputs, inputs), (high, wide) = self.shape, self.tile
+        tiles = rows.reshape(-(-outputs // high), -1)[:, : -(-inputs // wide)]
+        if high > 1:
+            tiles = tiles.repeat_interleave(high, dim=0)[:outputs]
+        if wide > 1:
+            tiles = tiles.repeat_interleave(wide, dim=1)[:, :inputs]
+        return tiles
+
+
+def choices_of(format: Format, shape: tuple[int, int]) -> Choices | None:
+    """The choices of a format on a matrix; None for a format that is not one of ours."""
+    if isinstance(format, Blocks):
+        return Choices(shape, format.tile, None)
+    if isinstance(format, NM):
+        return Choices(shape, (format.shared, 1), format.m)
+    if isinstance(format, ConstantFanIn):
+        return Choices(shape, (1, 1), shape[1])
+    return None
+
+
+def highest(rows: Tensor, keep: int) -> Tensor:
+    """Mask of the `keep` highest of each row; among equals, the first.
+
+    Args:
+        rows: shape [rows, choices].
+        keep: how many; all, if there are fewer.
+    """
+    size = rows.shape[1]
+    if not 0 < keep < size:
+        return torch.full_like(rows, keep > 0, dtype=torch.bool)
+    least = rows.topk(keep, dim=1, sorted=True).values[:, -1:]
+    above, equal = rows > least, rows == least
+    room = keep - above.sum(dim=1, keepdim=True)
+    return above | (equal & (equal.cumsum(dim=1) <= room))
+
+
+def dense_levels(format: Format, shape: tuple[int, int]) -> int:
+    """Levels at which a matrix is dense, also of formats that say how much is kept.
+
+    Those of N:M are the inputs of a group that are kept, those of constant fan-in the inputs. Of a
+    format of another kind that says how much is kept, it is one more than what it says.
+    """
+    levels = format.levels(shape)
+    if levels is not None:
+        return levels
+    if isinstance(format, NM):
+        return format.m
+    return shape[1] if isinstance(format, ConstantFanIn) else 1
+
+
+def final_levels(format: Format, shape: tuple[int, int]) -> int | None:
+    """Levels at which a format that says how much is kept is reached; None for the others."""
+    if format.levels(shape) is not None:
+        return None
+    if isinstance(format, NM):
+        return format.n
+    if isinstance(format, ConstantFanIn) and format.k is not None:
+        return min(format.k, shape[1])
+    return 0
+
+
+def choose(format: Format, scores: Tensor, keep: int) -> Tensor:
+    """The mask that keeps so many levels with the highest summed scores.
+
+    As `Format.choose`, and where that has no levels, denser masks on the way to the format.
+
+    Args:
+        format: which masks are allowed.
+        scores: importance of each weight, 0 or more; shape [outputs, inputs].
+        keep: a number from `final_levels` to `dense_levels`.
+    """
+    outputs, inputs = scores.shape
+    choices = choices_of(format, (outputs, inputs))
+    if choices is not None:
+        return choices.spread(highest(choices.rows(scores), keep))
+    if format.levels((outputs, inputs)) is None:
+        if keep:
+            return torch.ones_like(scores, dtype=torch.bool)
+        mask = format.choose(scores.double().numpy(force=True))
+    else:
+        mask = format.choose(scores.double().numpy(force=True), keep)
+    return torch.from_numpy(np.ascontiguousarray(mask)).to(scores.device)
