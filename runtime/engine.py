@@ -16,6 +16,10 @@ from .self_contained import check_self_contained
 Provider = str | tuple[str, dict[str, Any]]
 """An execution provider of ONNX Runtime by name, or with its options."""
 
+SLOW_FUSIONS = ["SkipLayerNormFusion"]
+"""Optimizers of ONNX Runtime that make networks slower on CPUs: its fused addition and layer
+normalization takes longer than the two operators."""
+
 # How ONNX Runtime calls the dtypes it does not call as numpy does.
 _DTYPES = {"float": "float32", "double": "float64"}
 
@@ -57,7 +61,9 @@ def start(
     if library:
         register_library(options, members[library.member], library)
     try:
-        session = onnxruntime.InferenceSession(members[name], options, providers=chosen)
+        session = onnxruntime.InferenceSession(
+            members[name], options, providers=chosen, disabled_optimizers=SLOW_FUSIONS
+        )
     except Exception as error:
         raise TargetError(
             f"ONNX Runtime {onnxruntime.__version__} cannot load the model: {first_line(error)}",

@@ -6,6 +6,7 @@ import torch
 import autoprune as ap
 from autoprune import demo
 from autoprune.cli import main
+from autoprune.demo import show, story
 
 
 @pytest.fixture(scope="module")
@@ -32,21 +33,36 @@ def test_training_is_repeatable_and_learns(digits):
 
 @pytest.mark.slow
 def test_the_whole_story(tmp_path, capsys):
-    story = demo.demo(tmp_path / "out", epochs=1, widths=(16, 16, 32))
+    told = demo.demo(tmp_path / "out", epochs=1, widths=(16, 16, 32))
     out = capsys.readouterr().out
-    assert [path.name for path in story.files] == list(demo._WHAT)
-    assert all(path.stat().st_size > 500 for path in story.files)
-    assert story.onnx == (story.trained[-1], story.tuned[-1])
-    assert story.report.after.flops / story.report.before.flops == pytest.approx(0.3, abs=0.01)
+    compiled = isinstance(told.artifact, story.Artifact)
+    written = [path.name for path in told.files]
+    assert written == [name for name in show.FILES if compiled or "digits" not in name]
+    assert all(path.stat().st_size > 50 for path in told.files)
+    assert told.onnx == (told.trained[-1], told.tuned[-1])
+    assert told.report.after.flops / told.report.before.flops == pytest.approx(0.3, abs=0.01)
     assert "test accuracy" in out
     assert "pruned.onnx" in out
     again = ap.load(demo.DigitNet((16, 16, 32)), tmp_path / "out" / "pruned.safetensors")
-    assert demo.accuracy(again, demo.load_digits()) == story.tuned[-1]
+    assert demo.accuracy(again, demo.load_digits()) == told.tuned[-1]
+    if compiled:
+        assert told.artifact.accuracy == told.sparsified[-1]
+        digest = (tmp_path / "out" / "digits.digest").read_text()
+        assert main(["verify", str(tmp_path / "out" / "digits.apz"), "--digest", digest]) == 0
+
+
+def test_without_a_compiler(monkeypatch):
+    """The demo says what is missing, and shows the rest."""
+    monkeypatch.setattr(story.shutil, "which", lambda name: None)
+    monkeypatch.setattr(story, "find_spec", lambda name: name)
+    assert story._missing() == "gcc is not installed"
+    monkeypatch.setattr(story, "find_spec", lambda name: None)
+    assert "autoprune[compile]" in story._missing()
 
 
 def test_the_command(monkeypatch, tmp_path):
     calls = []
-    monkeypatch.setattr(demo, "demo", lambda *args: calls.append(args))
+    monkeypatch.setattr("autoprune.demo.demo", lambda *args: calls.append(args))
     assert main(["demo", "--output", str(tmp_path), "--epochs", "3"]) == 0
     assert main(["demo", "-o", str(tmp_path)]) == 0
     assert calls == [(tmp_path, 3), (tmp_path, demo.EPOCHS)]
