@@ -51,6 +51,7 @@ $(PY):
 .venv/device.stamp: runtime/pyproject.toml $(wildcard runtime/*.py) | $(PY)
 	$(PYTHON) -m venv .venv/device
 	$(DEVICE) -m pip --disable-pip-version-check install --quiet ./runtime
+	@rm -rf runtime/build runtime/*.egg-info
 	@touch $@
 
 .venv/test.stamp: pyproject.toml .venv/torch.stamp

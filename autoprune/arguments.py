@@ -70,6 +70,10 @@ def _compile_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", type=Path, required=True, metavar="FILE", help="the artifact: small.apz"
     )
+    parser.add_argument(
+        "--source", type=Path, metavar="FOLDER",
+        help="also write the model with the portable C source of its operators here",
+    )  # fmt: skip
     parser.set_defaults(command="compile")
 
 

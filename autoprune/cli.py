@@ -1,4 +1,4 @@
-"""The command line: `autoprune inspect`, `prune`, `run`, `bench`, `verify`, `demo`."""
+"""The command line: `autoprune inspect`, `prune`, `compile`, `run`, `bench`, `verify`, `demo`."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from autoprune.errors import AutopruneError
 from autoprune.ir.files import write_atomically
 from autoprune.runtime.commands import COMMANDS as RUNTIME_COMMANDS
 from autoprune.runtime.errors import AutopruneRuntimeError
+from autoprune.runtime.folders import check_free
 
 if TYPE_CHECKING:
     from torch import nn
@@ -262,6 +263,8 @@ def _compile(options: argparse.Namespace) -> None:
             "artifacts end in .apz", where=str(options.output), hint="-o small.apz"
         )
     _check_writable([options.output])
+    if options.source:
+        check_free(options.source)
     with _progress() as say:
         say("compiling")
         import autoprune
@@ -271,6 +274,8 @@ def _compile(options: argparse.Namespace) -> None:
             int8=options.int8, measure=options.measure,
         )  # fmt: skip
         digest = compiled.save(options.output)
+        if options.source:
+            compiled.save_source(options.source)
     print(compiled)
     print(f"\n{options.output}, whose digest is {digest}")
     print(f"autoprune verify {options.output} --digest {digest}")

@@ -18,6 +18,7 @@ from .errors import (
     NotEqualError,
     TargetError,
 )
+from .extraction import Extracted, extract
 from .latency import Latency
 from .manifest import TensorSpec
 from .session import Session
@@ -29,6 +30,7 @@ __all__ = [
     "ArtifactError",
     "AutopruneRuntimeError",
     "DenseNotice",
+    "Extracted",
     "InputError",
     "Latency",
     "NotEqualError",
@@ -36,4 +38,5 @@ __all__ = [
     "TargetError",
     "TensorSpec",
     "Verification",
+    "extract",
 ]

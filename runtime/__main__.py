@@ -1,4 +1,4 @@
-"""`python -m autoprune_runtime run|bench|verify`."""
+"""`python -m autoprune_runtime run|bench|verify|extract`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands that need nothing but the runtime: `run`, `bench` and `verify`.
+"""The commands that need nothing but the runtime: `run`, `bench`, `verify` and `extract`.
 
 They belong to `python -m autoprune_runtime`, and to `autoprune` where that is installed.
 """
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import DenseNotice, InputError
+from .extraction import extract
 from .session import Session
 
 EPILOG = """\
@@ -42,9 +43,17 @@ def add_commands(commands: Any) -> None:
         "--seconds", type=_positive, default=2.0, help="how long to measure (default: 2)"
     )
     _command(commands, "verify", "check an artifact, and run its test vectors")
+    extracting = _command(
+        commands, "extract", "write the files of an artifact for other programs", running=False
+    )
+    extracting.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="FOLDER", help="a folder to be made"
+    )
 
 
-def _command(commands: Any, name: str, text: str) -> argparse.ArgumentParser:
+def _command(
+    commands: Any, name: str, text: str, *, running: bool = True
+) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(
         name,
         help=text,
@@ -57,11 +66,12 @@ def _command(commands: Any, name: str, text: str) -> argparse.ArgumentParser:
     add("artifact", metavar="ARTIFACT", type=Path, help="the .apz file")
     add("--digest", metavar="HEX", help="the digest the artifact must have")
     add("--trust-native", action="store_true", help="load native code without knowing the digest")
-    add("--dense", action="store_false", dest="native", help="run the standard model")
-    add("--fallback", action="store_true", help="run it where the native code does not run")
-    add("--threads", type=_count, metavar="N", help="threads that may compute")
-    add("--provider", action="append", dest="providers", metavar="NAME",
-        help="an execution provider of ONNX Runtime; repeat it for several")  # fmt: skip
+    add("--dense", action="store_false", dest="native", help="take the standard model")
+    add("--fallback", action="store_true", help="take it where the native code does not run")
+    if running:
+        add("--threads", type=_count, metavar="N", help="threads that may compute")
+        add("--provider", action="append", dest="providers", metavar="NAME",
+            help="an execution provider of ONNX Runtime; repeat it for several")  # fmt: skip
     add("--debug", action="store_true", help="show the traceback of an error")
     return parser
 
@@ -104,7 +114,22 @@ def _verify(options: argparse.Namespace) -> None:
     print(session.verify())
 
 
-COMMANDS = {"run": _run, "bench": _bench, "verify": _verify}
+def _extract(options: argparse.Namespace) -> None:
+    made = extract(
+        options.artifact,
+        options.output,
+        digest=options.digest,
+        trust_native=options.trust_native,
+        native=options.native,
+        fallback=options.fallback,
+    )
+    if made.notice:
+        print(f"note: {made.notice}", file=sys.stderr)
+    print(f"digest {made.digest}")
+    print(f"{made.folder}: {made.backend}")
+
+
+COMMANDS = {"run": _run, "bench": _bench, "verify": _verify, "extract": _extract}
 """What each command does with its parsed arguments."""
 
 

@@ -12,7 +12,8 @@ from .cpu import Cpu
 from .errors import TargetError
 from .manifest import Library
 
-_SUFFIXES = {"darwin": ".dylib", "windows": ".dll"}
+SUFFIXES = {"darwin": ".dylib", "windows": ".dll"}
+"""Of shared libraries, where it is not `.so`."""
 
 
 def choose_library(libraries: Sequence[Library], cpu: Cpu) -> Library:
@@ -55,7 +56,7 @@ def register_library(options: Any, data: bytes, library: Library) -> None:
     """
     # Windows keeps the file of a loaded library locked, so there the folder may stay.
     with tempfile.TemporaryDirectory(prefix="autoprune-", ignore_cleanup_errors=True) as folder:
-        path = Path(folder, f"kernels{_SUFFIXES.get(library.system, '.so')}")
+        path = Path(folder, f"kernels{SUFFIXES.get(library.system, '.so')}")
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(handle, "wb") as file:
             file.write(data)

@@ -15,19 +15,13 @@ from numpy.typing import NDArray
 
 from .archive import open_archive
 from .arrays import Arrays, check_inputs, load_arrays
-from .cpu import this_cpu
-from .engine import Provider, start
-from .errors import ArtifactError, DenseNotice, InputError, NotEqualError, TargetError
+from .choice import start_chosen
+from .engine import Provider
+from .errors import ArtifactError, DenseNotice, InputError, NotEqualError
 from .latency import Latency, measure
-from .manifest import Library, Manifest, TensorSpec
-from .native import choose_library, first_line
+from .manifest import Manifest, TensorSpec
+from .native import first_line
 from .verification import Difference, Verification, largest_difference
-
-_UNTRUSTED = (
-    "the artifact's native code is not loaded, because nothing says that it can be trusted, and "
-    "the standard model runs; pass digest= (--digest) as printed when it was compiled, or "
-    "trust_native=True (--trust-native)"
-)
 
 
 class Session:
@@ -69,25 +63,20 @@ class Session:
         threads: int | None = None,
         providers: Sequence[Provider] | None = None,
     ) -> None:
-        trusted = trust_native or digest is not None
-        self.notice: str | None = None
-        library: Library | None = None
         with open_archive(path, digest) as archive:
             self.manifest: Manifest = archive.manifest
             self.digest: str = archive.digest
-            if native and self.manifest.libraries and not trusted:
-                self.notice = _UNTRUSTED
-            elif native and self.manifest.libraries:
-                try:
-                    library = choose_library(self.manifest.libraries, this_cpu())
-                    self._session, self._stored = start(archive, library, threads, providers)
-                except TargetError as error:
-                    if not fallback:
-                        raise
-                    library, self.notice = None, f"{error.what}; the standard model runs"
-            if library is None:
-                self._session, self._stored = start(archive, None, threads, providers)
-        self.backend: str = f"native {library.label}" if library else "dense"
+            started = start_chosen(
+                archive,
+                trusted=trust_native or digest is not None,
+                native=native,
+                fallback=fallback,
+                threads=threads,
+                providers=providers,
+            )
+        self._session, self._stored = started.session, started.stored
+        self.backend: str = started.backend
+        self.notice: str | None = started.notice
         if self.notice:
             warnings.warn(self.notice, DenseNotice, stacklevel=2)
 

@@ -15,3 +15,6 @@ BUDGET = 0.01
 CUT = 1e-5
 """Cut against zeroed outputs of whole float32 networks, relative to the largest output: up to a
 thousand layers of rounding, each of some 1e-7; a wrong slice is of order one."""
+
+ROUNDING_HALF = 1e-3
+"""The same for outputs in float16, which has 11 bits; sums are in float32."""

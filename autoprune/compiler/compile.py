@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -16,18 +16,22 @@ from onnx import helper
 
 from autoprune.backends.artifact import Contents, NativeLibrary, write_artifact
 from autoprune.compiler.emit import with_sparse_operators
-from autoprune.compiler.kinds import Kinds, library_file, native_library
+from autoprune.compiler.kinds import Kind, Kinds, library_file, native_library
 from autoprune.compiler.measure import border, speedup, values_at
 from autoprune.compiler.onnx_graph import wiring
 from autoprune.compiler.products import Product, find_products
+from autoprune.compiler.source import write_source
 from autoprune.compiler.units import INT8_COLUMNS, Unit, find_islands, find_units, stored_share
 from autoprune.errors import NotEqualError, TargetError
 from autoprune.frontends.onnx_inputs import declared_shape, graph_inputs
 from autoprune.frontends.onnx_run import run_once
 from autoprune.frontends.sessions import Feed, open_session
-from autoprune.kernels.build import Target, find_target
+from autoprune.kernels.build import TARGETS, Target, find_target
 from autoprune.runtime.cpu import this_cpu
 from autoprune.runtime.manifest import TensorSpec, Tolerance
+
+if TYPE_CHECKING:
+    from autoprune.compiler.relax import RelaxNetwork
 
 GROUPS = {"x86-64": ("x86-64-v4", "x86-64-v3"), "arm64": ("arm64",)}
 """Targets that stand for several, the best first."""
@@ -80,11 +84,15 @@ class Compiled:
         layers: what became of the products.
         error: largest difference from float32, relative to the largest output, if products are of
             8-bit integers and this processor runs them.
+        kinds: the kernels that sparse layers need, in their order in a library.
+        targets: the processors it was compiled for, the best first.
     """
 
     contents: Contents
     layers: tuple[Layer, ...]
     error: float | None = None
+    kinds: tuple[Kind, ...] = ()
+    targets: tuple[Target, ...] = ()
 
     def save(self, path: str | Path) -> str:
         """Write an artifact (`.apz`).
@@ -97,6 +105,41 @@ class Compiled:
             OSError: if the folder does not exist or cannot be written to.
         """
         return write_artifact(path, self.contents)
+
+    def save_source(self, folder: str | Path) -> None:
+        """Write the model and the portable C source of its operators.
+
+        Any C compiler builds the library from it, for any processor with ONNX Runtime; tiles have
+        the sizes that suit the first of the targets. A README in the folder has the command.
+
+        Args:
+            folder: a path at which there is nothing, or an empty folder.
+
+        Raises:
+            TargetError: if no layer is sparse.
+            OSError: if there is something at `folder`, or it cannot be written to.
+        """
+        target = self.targets[0]
+        write_source(folder, self.contents, [kind.family(target) for kind in self.kinds], target)
+
+    def relax(self, target: Mapping[str, Any] | None = None) -> RelaxNetwork:
+        """The same network compiled whole by TVM, to be run where ONNX Runtime is not.
+
+        This is for portability: TVM's dense kernels are not tuned, and no times are taken of it.
+
+        Args:
+            target: the processor as TVM describes it, such as `{"kind": "llvm", "mtriple":
+                "aarch64-linux-gnu", "mcpu": "cortex-a72"}`; None for this one.
+
+        Raises:
+            TargetError: if TVM does not know the target, or an operator of the network.
+        """
+        from autoprune.compiler.relax import compile_relax
+
+        if target is None:
+            here = _runs_here(list(TARGETS.values()))
+            target = {"kind": "llvm", "mcpu": here.cpu if here else "generic"}
+        return compile_relax(onnx.load_from_string(self.contents.dense), target)
 
     def __str__(self) -> str:
         sparse = [layer for layer in self.layers if layer.rows]
@@ -180,12 +223,14 @@ def compile_onnx(
     expected = _run(dense.SerializeToString(), feed, None)
     sparse: bytes | None = None
     libraries: tuple[NativeLibrary, ...] = ()
+    needed: tuple[Kind, ...] = ()
     if kept:
         kinds = Kinds([unit for island in kept for unit in island])
         sparse = with_sparse_operators(dense, kept, kinds.place).SerializeToString(
             deterministic=True
         )
         libraries = tuple(native_library(kinds, target) for target in processors)
+        needed = tuple(kinds.kinds)
     int8 = any(unit.int8 for island in kept for unit in island)
     error = _check(sparse, libraries, feed, expected, int8=int8) if sparse else None
     contents = Contents(
@@ -201,7 +246,10 @@ def compile_onnx(
             **({"plan": plan} if plan else {}),
         },
     )
-    return Compiled(contents, _layers(products, islands, measured), error if int8 else None)
+    return Compiled(
+        contents, _layers(products, islands, measured), error if int8 else None,
+        kinds=needed, targets=tuple(processors),
+    )  # fmt: skip
 
 
 def _worthwhile(island: Sequence[Unit], gain: float | None) -> bool:

@@ -128,11 +128,8 @@ def _weights(unit: Unit, family_of: FamilyOf) -> tuple[dict[str, Array], dict[st
 def _kind(unit: Unit) -> str:
     if unit.product is None:
         return "DepthwiseConv"
-    if unit.depthwise is not None:
-        return "SparseConvDepthwise"
-    if unit.product.rowwise:
-        return "SparseLinearInt8" if unit.int8 else "SparseLinear"
-    return "SparseConv"
+    kind = "SparseLinear" if unit.product.rowwise else "SparseConv"
+    return kind + "Depthwise" * (unit.depthwise is not None) + "Int8" * unit.int8
 
 
 def _floats(product: Product, rows: int) -> dict[str, Array]:

@@ -19,6 +19,7 @@ from autoprune.kernels.build import (
     int8_family,
     rowwise_family,
     spatial_family,
+    spatial_int8_family,
 )
 from autoprune.kernels.geometry import Geometry
 
@@ -38,9 +39,10 @@ class Kind:
         """The kernels for a processor."""
         if self.depthwise is not None:
             return depthwise_family(target, self.depthwise, self.activation)
-        make = spatial_family
         if self.rowwise:
             make = int8_family if self.int8 else rowwise_family
+        else:
+            make = spatial_int8_family if self.int8 else spatial_family
         return make(target, self.rows, self.activation, residual=self.residual)
 
 
@@ -59,8 +61,8 @@ class Kinds:
     def _kind(unit: Unit, part: Product) -> Kind:
         taps = part.geometry
         return Kind(
-            part.rowwise, unit.rows if part is unit.product else 1, unit.int8, part.activation,
-            part.added is not None,
+            part.rowwise, unit.rows if part is unit.product else 1,
+            unit.int8 and part is unit.product, part.activation, part.added is not None,
             Geometry(taps.kernel, taps.stride, taps.dilation) if part.depthwise else None,
         )  # fmt: skip
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
@@ -16,10 +16,13 @@ DENSEST = 0.5
 """Share of the weights stored at most: with more, dense products are as fast."""
 
 INT8_COLUMNS, QUANTUM = 4, 16
-"""Inputs of a block of 8-bit integers; what the inputs of such a layer are a multiple of."""
+"""Inputs of a block of 8-bit integers; what the inputs of a linear layer are a multiple of."""
 
 ROWS = {True: (64, 32, 16, 8), False: (16, 8, 4)}
 """Outputs of a block that are tried, for linear layers and for convolutions."""
+
+INT8_ROWS = {True: (64, 32, 16), False: (8, 4)}
+"""The same for 8-bit integers."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +74,8 @@ def find_units(products: Sequence[Product], graph: Wiring, *, int8: bool) -> lis
     Args:
         products: of the graph.
         graph: the wiring.
-        int8: round linear layers to 8 bits where their blocks have four inputs.
+        int8: round linear layers and convolutions of one tap to 8 bits where their blocks have four
+            inputs.
     """
     sparse = {id(p): unit for p in products if (unit := _sparse(p, int8=int8)) is not None}
     producers = {product.output: product for product in products}
@@ -84,7 +88,7 @@ def find_units(products: Sequence[Product], graph: Wiring, *, int8: bool) -> lis
         unit = sparse.get(id(before)) if alone else None
         if before is not None and unit is not None and _fusible(before):
             del units[id(before)]
-            units[id(product)] = Unit(before, unit.rows, product)
+            units[id(product)] = replace(unit, depthwise=product)
         elif unit is not None or _read_by(product.output, units, graph):
             units[id(product)] = Unit(None, depthwise=product)
     order = {id(product): place for place, product in enumerate(products)}
@@ -95,7 +99,8 @@ def _sparse(product: Product, *, int8: bool) -> Unit | None:
     """The product alone, if few of its weights are stored."""
     if product.depthwise:
         return None
-    if int8 and product.rowwise and product.weight.shape[1] % QUANTUM == 0:
+    quantum = QUANTUM if product.rowwise else INT8_COLUMNS
+    if int8 and product.geometry.pointwise and product.weight.shape[1] % quantum == 0:
         rows, stored = blocks_of(product, INT8_COLUMNS)
         if stored <= DENSEST:
             return Unit(product, rows, int8=True)
@@ -132,7 +137,7 @@ def gap_of(island: Sequence[Unit]) -> int:
 
 def blocks_of(product: Product, columns: int = 1) -> tuple[int, float]:
     """The largest blocks that store hardly more than the smallest, and what they store."""
-    sizes = ROWS[product.rowwise]
+    sizes = (ROWS if columns == 1 else INT8_ROWS)[product.rowwise]
     shares = {rows: stored_share(product.weight, rows, columns) for rows in sizes}
     least = min(shares.values())
     return next((rows, share) for rows, share in shares.items() if share <= 1.1 * least)

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import tvm
 
@@ -14,6 +15,14 @@ from autoprune.errors import TargetError
 from autoprune.ir.files import replacing
 from autoprune.kernels.depthwise import Depthwise, depthwise
 from autoprune.kernels.geometry import Geometry
+from autoprune.kernels.spatial_int8 import (
+    Largest,
+    Pack,
+    SpatialInt8,
+    largest,
+    pack,
+    spatial_int8,
+)
 from autoprune.kernels.templates import (
     Dot,
     Kernel,
@@ -26,6 +35,8 @@ from autoprune.kernels.templates import (
 
 VARIANTS = 4
 """Tile sizes of one operator at most, as in tvm.h."""
+
+Function = Kernel | Depthwise | SpatialInt8 | Quantize | Pack | Largest
 
 SOURCES = ("operators.c", "linear.c", "convolution.c", "depthwise.c", "spatial.c", "tvm.c")
 
@@ -83,6 +94,13 @@ TARGETS = {
     )
 }  # fmt: skip
 
+ELSEWHERE = {
+    "cuda": "artifacts are for processors; autoprune.kernels.cuda.models.sparse_linears makes a "
+    "torch model run on sparse kernels for GPUs",
+    "relax": "compile for a processor, then call .relax() on what comes back",
+}
+"""What to do instead of taking these as targets."""
+
 
 def find_target(name: str) -> Target:
     """A target by name.
@@ -91,9 +109,8 @@ def find_target(name: str) -> Target:
         TargetError: if there is none.
     """
     if name not in TARGETS:
-        raise TargetError(
-            f"there is no target {name!r}", hint=f"use one of {', '.join(sorted(TARGETS))}"
-        )
+        known = f"use one of {', '.join(sorted(TARGETS))}"
+        raise TargetError(f"there is no target {name!r}", hint=ELSEWHERE.get(name, known))
     return TARGETS[name]
 
 
@@ -104,10 +121,12 @@ class Family:
     Attributes:
         kernels: the products.
         quantize: what rounds their activations to 8 bits, if they take such.
+        largest: what finds the scale of an image before that, if it has one.
     """
 
-    kernels: tuple[Kernel | Depthwise, ...]
-    quantize: Quantize | None = None
+    kernels: tuple[Kernel | Depthwise | SpatialInt8, ...]
+    quantize: Quantize | Pack | None = None
+    largest: Largest | None = None
 
     @property
     def rows(self) -> int:
@@ -165,17 +184,40 @@ def int8_family(
     Raises:
         TargetError: if the target has no instruction for them.
     """
+    dot = _dot_of(target)
+    tile = max(1, min(24 * dot.lanes // rows, 255 // rows))
+    sizes = dict.fromkeys((tile, 1))
+    return Family(
+        tuple(RowwiseInt8(rows, size, dot, activation, residual) for size in sizes),
+        Quantize(target.lanes, dot.offset),
+    )
+
+
+def spatial_int8_family(
+    target: Target, rows: int, activation: str = "", *, residual: bool = False
+) -> Family:
+    """As `spatial_family`, for 8-bit integers.
+
+    Raises:
+        TargetError: if the target has no instruction for them.
+    """
+    dot = _dot_of(target)
+    vectors = max(1, min(16 // rows, 255 // (rows * dot.lanes), 12))
+    counts = dict.fromkeys((vectors, 1, 0))
+    return Family(
+        tuple(SpatialInt8(rows, count, dot, activation, residual) for count in counts),
+        Pack(target.lanes, dot.offset),
+        Largest(target.lanes),
+    )
+
+
+def _dot_of(target: Target) -> Dot:
     if target.dot is None:
         raise TargetError(
             f"{target.name} has no dot products of 8-bit integers",
             hint="use a target that has, such as x86-64-v4-vnni or arm64-dotprod",
         )
-    tile = max(1, min(24 * target.dot.lanes // rows, 255 // rows))
-    sizes = dict.fromkeys((tile, 1))
-    return Family(
-        tuple(RowwiseInt8(rows, size, target.dot, activation, residual) for size in sizes),
-        Quantize(target.lanes, target.dot.offset),
-    )
+    return target.dot
 
 
 def build_library(families: Sequence[Family], target: Target, path: Path) -> None:
@@ -184,22 +226,15 @@ def build_library(families: Sequence[Family], target: Target, path: Path) -> Non
     Raises:
         TargetError: if the compiler is missing or fails.
     """
-    kernels = {kernel.name: kernel for kernel in _functions(families)}
     kind: dict[str, object] = {"kind": "llvm", "mcpu": target.cpu, "mtriple": target.triple}
     if target.attributes:
         kind["mattr"] = list(target.attributes)
-    module = tvm.IRModule(
-        {
-            name: depthwise(kernel) if isinstance(kernel, Depthwise) else primitive(kernel)
-            for name, kernel in kernels.items()
-        }
-    )
-    compiled = tvm.compile(module, target=tvm.target.Target(kind))
+    compiled = tvm.compile(tvm_module(families), target=tvm.target.Target(kind))
     here = Path(__file__).parent
     with tempfile.TemporaryDirectory() as folder, replacing(path) as made:
         code, table = Path(folder, "kernels.o"), Path(folder, "kernels.h")
         compiled.mod.write_to_file(str(code), "o")
-        table.write_text(_table(families))
+        table.write_text(kernel_table(families))
         _run(
             target.compiler, "-std=c11", "-O3", "-Wall", "-Wextra", "-fPIC", "-shared",
             "-fvisibility=hidden", "-fno-tree-loop-distribute-patterns", f"-I{folder}",
@@ -208,15 +243,35 @@ def build_library(families: Sequence[Family], target: Target, path: Path) -> Non
         )  # fmt: skip
 
 
-def _functions(families: Sequence[Family]) -> Iterator[Kernel | Depthwise | Quantize]:
+def _functions(families: Sequence[Family]) -> Iterator[Function]:
     for family in families:
         yield from family.kernels
-        if family.quantize is not None:
-            yield family.quantize
+        yield from (f for f in (family.quantize, family.largest) if f is not None)
 
 
-def _table(families: Sequence[Family]) -> str:
-    """The C table of all families."""
+def tvm_module(families: Sequence[Family]) -> tvm.IRModule:
+    """The functions of all families."""
+    functions = {function.name: function for function in _functions(families)}
+    return tvm.IRModule({name: _lowered(function) for name, function in functions.items()})
+
+
+def _lowered(function: Function) -> Any:
+    """The function in TVM's language."""
+    match function:
+        case Depthwise():
+            return depthwise(function)
+        case SpatialInt8():
+            return spatial_int8(function)
+        case Largest():
+            return largest(function)
+        case Pack():
+            return pack(function)
+        case _:
+            return primitive(function)
+
+
+def kernel_table(families: Sequence[Family]) -> str:
+    """The C table of all families, `kernels.h`."""
     lines = [
         f"int32_t __tvm_ffi_{name}(void *, const Argument *, int32_t, Argument *);"
         for name in dict.fromkeys(function.name for function in _functions(families))
@@ -227,11 +282,14 @@ def _table(families: Sequence[Family]) -> str:
         functions = [f"__tvm_ffi_{kernel.name}" for kernel in family.kernels]
         heights = [str(height) for height in family.heights]
         missing = ["0"] * (VARIANTS - len(tiles))
-        quantize = f"__tvm_ffi_{family.quantize.name}" if family.quantize else "0"
+        rounding = ", ".join(
+            f"__tvm_ffi_{function.name}" if function else "0"
+            for function in (family.quantize, family.largest)
+        )
         lines.append(
             f"    {{{family.rows}, {{{', '.join(tiles + missing)}}}, "
             f"{{{', '.join(heights + missing)}}}, "
-            f"{{{', '.join(functions + missing)}}}, {quantize}}},"
+            f"{{{', '.join(functions + missing)}}}, {rounding}}},"
         )
     lines += ["};", f"static const int kernel_count = {len(families)};", ""]
     return "\n".join(lines)

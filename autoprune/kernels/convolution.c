@@ -1,7 +1,7 @@
 /* Products with activations [batch, channels, height, width]: convolutions.
  *
- * A convolution is a product with one input for each channel and tap. All taps of a channel read the
- * same padded plane, from different places on. With strides, every `stride`-th row and column is
+ * A convolution is a product with one input for each channel and tap. All taps of a channel read
+ * the same padded plane, from different places on. With strides, every `stride`-th row and column is
  * a plane of its own, so that neighbouring outputs read neighbours. What is computed between two
  * rows of the output is dropped. */
 #include <stdlib.h>
@@ -45,7 +45,8 @@ static void pad(const Geometry *g, const Layout *l, const float *from, float *to
   clear(to, l->plane);
   for (int64_t h = 0; h < l->in[0]; h++, from += width) {
     int64_t row = h + g->begin[0];
-    float *start = to + row % g->stride[0] * g->stride[1] * l->phase + row / g->stride[0] * l->pitch;
+    int64_t phase = row % g->stride[0] * g->stride[1];
+    float *start = to + phase * l->phase + row / g->stride[0] * l->pitch;
     split_row(start, l->phase, from, width, g->begin[1], g->stride[1]);
   }
 }
@@ -71,6 +72,7 @@ typedef struct {
   Weights weights;
   int32_t *index; /* where the positions of every block begin */
   float *padded;
+  Rounded rounded;
   Layout layout;
   Tiling tiling;
   int64_t channels, outputs, parts;
@@ -87,8 +89,13 @@ static void run_pointwise(void *user, size_t job) {
   int64_t block_rows = call->weights.block_rows;
   int variant;
   int64_t start = find_tile(&call->tiling, kernel, tile % call->tiling.total, &variant);
-  Planes planes = {call->x + x, call->channels * positions, call->added ? call->added + y : NULL,
-                   call->y + y, positions};
+  Planes planes = {call->x + x, NULL, call->channels * positions,
+                   call->added ? call->added + y : NULL, call->y + y, positions};
+  if (call->rounded.bytes) {
+    planes.extent /= 4;
+    planes.x = call->rounded.bytes + batch * planes.extent;
+    planes.x_scale = call->rounded.scales + batch;
+  }
   if (product(kernel, &call->weights, &planes, block_rows * part / call->parts,
               block_rows * (part + 1) / call->parts, variant, start, 1))
     call->failed = 1;
@@ -123,7 +130,7 @@ static void run_spatial(void *user, size_t job) {
   }
   Weights part_of = some_rows(&call->weights, kernel->rows, first, last);
   int64_t extent = call->channels * l->plane;
-  Planes planes = {call->padded + batch * extent, extent, added, y, l->positions};
+  Planes planes = {call->padded + batch * extent, NULL, extent, added, y, l->positions};
   if (whole_product(kernel, &part_of, &planes, l->positions)) call->failed = 1;
   crop(l, y, call->y + place, outputs);
   free(y);
@@ -135,7 +142,7 @@ static int is_pointwise(const Geometry *g) {
   return 1;
 }
 
-/* Height and width of x, where further dimensions are taken together if that makes no difference. */
+/* Height and width of x; other dimensions are taken together if that makes no difference. */
 static OrtStatus *shape_of(const Inputs *given, int64_t *size) {
   size[0] = size[1] = 1;
   if (given->rank < 2) return refuse(given->api, "autoprune: x needs 2 dimensions");
@@ -168,8 +175,7 @@ static OrtStatus *make_output(const Inputs *given, Call *call) {
 
 static Call prepare(const Inputs *given, const int64_t *size) {
   Call call = {.given = given, .x = given->data[X], .added = given->data[ADDED]};
-  call.weights = (Weights){given->data[VALUES], given->data[INDEX], given->data[OFFSETS],
-                           given->data[BIAS],   given->size[INDEX], given->size[OFFSETS] - 1};
+  call.weights = weights_of(given);
   call.layout = lay_out(&given->geometry, size[0], size[1]);
   call.channels = given->dims[1];
   return call;
@@ -202,7 +208,13 @@ OrtStatus *run_convolution(const Inputs *given) {
   }
   call.weights.index = call.index;
   int64_t work = given->size[VALUES] * l->positions * batches, block_rows = call.weights.block_rows;
-  if (pointwise) {
+  if (given->data[SCALES] && !pointwise)
+    status = refuse(given->api, "autoprune: 8 bits are for convolutions of one tap");
+  if (!status)
+    status = round_images(given, call.x, batches, call.channels, l->plane, &call.rounded);
+  if (status) {
+    /* Nothing was computed that could be used. */
+  } else if (pointwise) {
     call.tiling = divide(given->kernel, l->positions);
     int64_t parts = (JOBS + batches * call.tiling.total - 1) / (batches * call.tiling.total);
     call.parts = parts < block_rows ? parts : block_rows;
@@ -213,5 +225,6 @@ OrtStatus *run_convolution(const Inputs *given) {
     if (!status) status = for_each(given, work, run_spatial, batches * call.parts, &call);
   }
   free(call.index);
+  free(call.rounded.bytes);
   return status || !call.failed ? status : kernel_failed(given->api);
 }

@@ -100,7 +100,8 @@ typedef struct {
   float *y;
   Weights weights;      /* of the product, */
   int32_t *index;       /* where the positions of its blocks begin, */
-  float *phases;        /* and its x in phases, with strides */
+  float *phases;        /* its x in phases, with strides, */
+  Rounded rounded;      /* and in 8 bits */
   Layout layout;
   int64_t rows, block_rows, channels, outputs, parts;
   int failed;
@@ -152,7 +153,12 @@ static void run_channels(void *user, size_t job) {
     int64_t plane = l->phase ? l->plane : before, extent = call->channels * plane;
     const float *x = (l->phase ? call->phases : call->x) + batch * extent;
     Weights part_of = some_rows(&call->weights, call->rows, first, last);
-    Planes planes = {x, extent, NULL, padded + l->lead, l->plane};
+    Planes planes = {x, NULL, extent, NULL, padded + l->lead, l->plane};
+    if (call->rounded.bytes) {
+      planes.extent /= 4;
+      planes.x = call->rounded.bytes + batch * planes.extent;
+      planes.x_scale = call->rounded.scales + batch;
+    }
     if (whole_product(given->kernel, &part_of, &planes, plane)) call->failed = 1;
   }
   for (int64_t c = 0; c < outputs; c++) {
@@ -193,8 +199,7 @@ OrtStatus *run_depthwise(const Inputs *given) {
   Call call = {
       .given = given, .x = given->data[X], .channels = given->dims[1],
       .outputs = given->size[SHIFT], .rows = given->kernel ? given->kernel->rows : 1,
-      .weights = {given->data[VALUES], given->data[INDEX], given->data[OFFSETS], given->data[BIAS],
-                  given->size[INDEX], given->size[OFFSETS] - 1},
+      .weights = weights_of(given),
   };
   Layout *l = &call.layout;
   if ((status = lay_out(given, l)) || (status = check(given, &call))) return status;
@@ -220,10 +225,14 @@ OrtStatus *run_depthwise(const Inputs *given) {
     if (l->phase)
       status = for_each(given, batches * call.channels * plane, run_split,
                         batches * call.channels, &call);
+    if (!status)
+      status = round_images(given, l->phase ? call.phases : call.x, batches, call.channels, plane,
+                            &call.rounded);
   }
   int64_t work = batches * (given->size[VALUES] * before + given->size[TAPS] * after);
   if (!status) status = for_each(given, work, run_channels, batches * call.parts, &call);
   free(call.index);
+  free(call.rounded.bytes);
   return status || !call.failed ? status : kernel_failed(given->api);
 }
 

@@ -5,12 +5,13 @@
  *   DepthwiseConv        x [batch, channels, height, width + x_gap] -> y [..., width + gap]
  *   Widen, Narrow        x [batch, channels, height, width] -> y [..., width + gap], and back
  *   SparseLinear         x [positions..., inputs]        -> y [positions..., outputs]
- *   SparseLinearInt8     the same, with x rounded to 8 bits row by row
+ *   SparseLinearInt8     the same, with x rounded to 8 bits row by row; SparseConvInt8 and
+ *                        SparseConvDepthwiseInt8, image by image
  *
  * Further inputs are values, index, offsets and bias of the sparse weights, for 8 bits their scales
  * and sums, taps and bias of a depthwise convolution, and, optionally, a tensor of the output's
- * shape that is added. The attributes `kernel` and `depthwise` are rows of the table `kernels`, which
- * the compiler writes beside this file together with the functions themselves (kernels.h); others
+ * shape that is added. The attributes `kernel` and `depthwise` are rows of the table `kernels`,
+ * which the compiler writes beside this file together with the functions themselves (kernels.h); others
  * are the geometry of a convolution. The index of a convolution is input * taps + tap. */
 #include "operators.h"
 
@@ -46,6 +47,13 @@ OrtStatus *out_of_memory(OrtApi api) {
 OrtStatus *kernel_failed(OrtApi api) {
   return ORT(api, CreateStatus)(RUNTIME_EXCEPTION,
                                 "autoprune: a kernel refused its arguments, or out of memory");
+}
+
+Weights weights_of(const Inputs *given) {
+  Weights made = {given->data[VALUES], given->data[INDEX], given->data[OFFSETS], given->data[BIAS],
+                  given->data[SCALES], given->data[SUMS],  given->size[INDEX],
+                  given->size[OFFSETS] - 1};
+  return made;
 }
 
 OrtStatus *output(const Inputs *inputs, const int64_t *dims, size_t rank, float **y) {
@@ -148,7 +156,8 @@ static OrtStatus *create(const OrtCustomOp *self, OrtApi api, const OrtKernelInf
   if (!status && op->geometry) status = read_geometry(api, info, &state.geometry);
   if (!status && op->gap) status = ORT(api, GetIntAttribute)(info, "gap", &state.gap);
   if (!status && op->depthwise) status = ORT(api, GetIntAttribute)(info, "x_gap", &state.x_gap);
-  if (!status && (state.gap < 0 || state.x_gap < 0)) status = refuse(api, "autoprune: a gap is out of range");
+  if (!status && (state.gap < 0 || state.x_gap < 0))
+    status = refuse(api, "autoprune: a gap is out of range");
   if (status) return status;
   State *kept = malloc(sizeof *kept);
   if (!kept) return out_of_memory(api);
@@ -187,6 +196,10 @@ static int end_version(const OrtCustomOp *op) { return (void)op, 2147483647; }
 static const Operator operators[] = {
     {INTERFACE, "SparseConv", run_convolution, 1, 0, 1, 0, 0, 6, {X, SPARSE, ADDED}},
     {INTERFACE, "SparseConvDepthwise", run_depthwise, 1, 1, 1, 1, 0, 7, {X, SPARSE, TAPS, SHIFT}},
+    {INTERFACE, "SparseConvInt8", run_convolution, 1, 0, 1, 0, 1, 8,
+     {X, SPARSE, SCALES, SUMS, ADDED}},
+    {INTERFACE, "SparseConvDepthwiseInt8", run_depthwise, 1, 1, 1, 1, 1, 9,
+     {X, SPARSE, SCALES, SUMS, TAPS, SHIFT}},
     {INTERFACE, "DepthwiseConv", run_depthwise, 0, 1, 1, 1, 0, 3, {X, TAPS, SHIFT}},
     {INTERFACE, "Widen", run_widen, 0, 0, 0, 1, 0, 1, {X}},
     {INTERFACE, "Narrow", run_narrow, 0, 0, 0, 1, 0, 1, {X}},

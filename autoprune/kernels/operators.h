@@ -56,7 +56,11 @@ typedef struct {
   const void *values;
   const int32_t *index, *offsets;
   const float *bias;
+  const float *scales; /* of 8-bit weights, */
+  const int32_t *sums; /* and their sums; NULL for floats */
   int64_t blocks, block_rows;
 } Weights;
+
+Weights weights_of(const Inputs *inputs);
 
 #endif

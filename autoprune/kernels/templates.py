@@ -53,7 +53,7 @@ class Spatial:
     residual: bool = False
 
     def __post_init__(self) -> None:
-        _check_size(self, self.rows * self.tile)
+        check_size(self, self.rows * self.tile)
 
     @property
     def tile(self) -> int:
@@ -83,7 +83,7 @@ class Rowwise:
     residual: bool = False
 
     def __post_init__(self) -> None:
-        _check_size(self, self.rows * self.tile)
+        check_size(self, self.rows * self.tile)
 
     @property
     def name(self) -> str:
@@ -96,7 +96,7 @@ class Dot:
     """An instruction for dot products of four 8-bit integers at a time.
 
     Attributes:
-        intrinsic: LLVM's name.
+        intrinsic: LLVM's name; empty for multiplications and additions, on any processor.
         lanes: 32-bit sums of a vector.
         offset: what is added to activations, whose bytes the instruction reads without a sign.
     """
@@ -125,7 +125,7 @@ class RowwiseInt8:
     residual: bool = False
 
     def __post_init__(self) -> None:
-        _check_size(self, self.rows * self.tile)
+        check_size(self, self.rows * self.tile)
 
     @property
     def name(self) -> str:
@@ -158,7 +158,12 @@ def _suffix(kernel: Kernel) -> str:
     return f"{'_' + kernel.activation if kernel.activation else ''}{'_add' * kernel.residual}"
 
 
-def _check_size(kernel: Kernel, elements: int) -> None:
+def check_size(kernel: Any, elements: int) -> None:
+    """Check the activation of a kernel, and that its accumulators fit into registers.
+
+    Raises:
+        ValueError: if they do not, or there is no such activation.
+    """
     check_activation(kernel.activation)
     if 4 * elements >= ACCUMULATORS:
         raise ValueError(f"{kernel} needs {4 * elements} bytes of accumulators")
@@ -294,11 +299,30 @@ def _rowwise(kernel: Rowwise) -> Any:
     return product
 
 
+def _dot_vector(dot: Dot, sums: Any, x: Any, values: Any) -> Any:
+    """The sums plus products of the bytes of `x` and of every lane of `values`."""
+    bytes_ = f"int8x{4 * dot.lanes}"
+    return T.call_llvm_pure_intrin(
+        f"int32x{dot.lanes}", dot.intrinsic, sums,
+        T.reinterpret(bytes_, T.broadcast(x, dot.lanes)), T.reinterpret(bytes_, values),
+    )  # fmt: skip
+
+
+def dot_written_out(dot: Dot, x: Any, value: Any) -> Any:
+    """The same for one lane, without the instruction and without the sum."""
+    kind = "uint8" if dot.offset else "int8"
+
+    def byte(whole: Any, kind: str, place: int) -> Any:
+        return T.Cast("int32", T.Cast(kind, T.shift_right(whole, 8 * place)))
+
+    first, *rest = (byte(x, kind, place) * byte(value, "int8", place) for place in range(4))
+    return sum(rest, first)
+
+
 def _rowwise_int8(kernel: RowwiseInt8) -> Any:
     rows, tile, lanes = kernel.rows, kernel.tile, kernel.dot.lanes
     activation, residual = ACTIVATIONS[kernel.activation], kernel.residual
-    offset = kernel.dot.offset
-    intrinsic, integers, bytes_ = kernel.dot.intrinsic, f"int32x{lanes}", f"int8x{4 * lanes}"
+    offset, written_out = kernel.dot.offset, not kernel.dot.intrinsic
 
     @T.prim_func
     def product(
@@ -330,22 +354,23 @@ def _rowwise_int8(kernel: RowwiseInt8) -> Any:
                     for r in T.vectorized(rows):
                         acc[m * rows + r] = Z[first + o, r] * (-offset)
                 for b in T.serial(P[first + o + 1] - P[first + o]):
-                    for v in T.unroll(rows // lanes):
+                    if written_out:
                         for m in T.unroll(tile):
-                            acc[T.ramp(m * rows + v * lanes, 1, lanes)] = T.call_llvm_pure_intrin(
-                                integers,
-                                intrinsic,
-                                acc[T.ramp(m * rows + v * lanes, 1, lanes)],
-                                T.reinterpret(
-                                    bytes_,
-                                    T.broadcast(
-                                        X[start + t * tile + m, I[P[first + o] + b]], lanes
-                                    ),
-                                ),
-                                T.reinterpret(
-                                    bytes_, V[P[first + o] + b, T.ramp(v * lanes, 1, lanes)]
-                                ),
-                            )
+                            for r in T.vectorized(rows):
+                                acc[m * rows + r] += dot_written_out(
+                                    kernel.dot,
+                                    X[start + t * tile + m, I[P[first + o] + b]],
+                                    V[P[first + o] + b, r],
+                                )
+                    else:
+                        for v in T.unroll(rows // lanes):
+                            for m in T.unroll(tile):
+                                acc[T.ramp(m * rows + v * lanes, 1, lanes)] = _dot_vector(
+                                    kernel.dot,
+                                    acc[T.ramp(m * rows + v * lanes, 1, lanes)],
+                                    X[start + t * tile + m, I[P[first + o] + b]],
+                                    V[P[first + o] + b, T.ramp(v * lanes, 1, lanes)],
+                                )
                 for m in T.unroll(tile):
                     for r in T.vectorized(rows):
                         Y[start + t * tile + m, (first + o) * rows + r] = activation(

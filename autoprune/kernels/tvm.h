@@ -41,6 +41,7 @@ typedef struct {
   int64_t heights[VARIANTS]; /* rows of a tile, for depthwise convolutions; otherwise 1 */
   Packed functions[VARIANTS];
   Packed quantize; /* of activations, for 8 bits; otherwise NULL */
+  Packed largest;  /* absolute value of activations, where all positions have one scale */
 } Kernel;
 
 /* Positions divided into tiles: `count` of each size from `start` on. A rest is covered by one more

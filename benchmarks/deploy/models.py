@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -97,18 +98,19 @@ def formats_of(model: nn.Module, *, int8: bool = False) -> dict[str, str]:
 
     Args:
         model: a network.
-        int8: blocks of four inputs for linear layers, which products of 8-bit integers take.
+        int8: blocks of four inputs where there are products of 8-bit integers.
     """
     formats = {}
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear):
-            sizes = (32, 16) if int8 else (64, 32, 16, 8)
+            sizes = (64, 32, 16, 8)
         elif isinstance(module, nn.Conv2d) and module.groups == 1 and module.in_channels > 3:
             sizes = (4,) if module.kernel_size == (1, 1) else (8, 4)
         else:
             continue
         rows = next((size for size in sizes if len(module.weight) % size == 0), None)
-        columns = 4 if int8 and isinstance(module, nn.Linear) else 1
+        rounded = int8 and math.prod(module.weight.shape[2:]) == 1
+        columns = 4 if rounded else 1
         if rows and module.weight.numel() >= 256 and module.weight.shape[1] % columns == 0:
             formats[f"{name}.weight"] = f"block {rows}x{columns}"
     return formats

@@ -58,9 +58,8 @@ def variants(network: Network, folder: Path) -> Iterator[Variant]:
     yield Variant("OpenVINO", "openvino", path)
     for percent in (70, 80, 90):
         yield _blocks(model, x, percent, folder)
-    if network.encoder:
-        for percent in (70, 80, 90):
-            yield _blocks(model, x, percent, folder, int8=True)
+    for percent in (70, 80, 90):
+        yield _blocks(model, x, percent, folder, int8=True)
     pruned = ap.prune(model, x, channels=0.5, multiple_of=None if network.encoder else 16)
     pruned.save(folder / "pruned.onnx")
     costs = pruned.report

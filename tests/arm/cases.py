@@ -64,14 +64,24 @@ def run_cases(
         ChildProcessError: if it dies.
     """
     given, results = folder / "cases", folder / "results"
-    given.write_bytes(struct.pack("<q", len(cases)) + b"".join(map(_packed, cases)))
+    given.write_bytes(pack_cases(cases))
     done = emulate(cpu, LIBRARIES, driver, library, given, results)
     if done.returncode:
         raise ChildProcessError(f"{done.returncode} on {cpu}: {done.stderr}")
-    found = list(_unpacked(results.read_bytes()))
+    found = unpack_results(results.read_bytes())
     if len(found) != len(cases):
         raise ChildProcessError(f"{len(found)} results of {len(cases)} cases")
     return found
+
+
+def pack_cases(cases: Sequence[Case]) -> bytes:
+    """The file of cases that operators.c reads."""
+    return struct.pack("<q", len(cases)) + b"".join(map(_packed, cases))
+
+
+def unpack_results(data: bytes) -> list[np.ndarray | Refused]:
+    """What operators.c wrote."""
+    return list(_unpacked(data))
 
 
 def _packed(case: Case) -> bytes:

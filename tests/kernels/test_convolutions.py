@@ -11,10 +11,15 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch.nn import functional as F
 
-from autoprune.kernels.build import build_library, depthwise_family, spatial_family
+from autoprune.kernels.build import (
+    build_library,
+    depthwise_family,
+    spatial_family,
+    spatial_int8_family,
+)
 from autoprune.kernels.geometry import Geometry
-from tests.kernels.blocks import ACTIVATIONS, draw
-from tests.kernels.test_operators import host, open_session
+from tests.kernels.blocks import ACTIVATIONS, draw, draw_integers
+from tests.kernels.test_operators import host, open_session, with_dot_products
 from tests.tolerance import ROUNDING_SINGLE
 
 GEOMETRIES = [
@@ -87,7 +92,8 @@ def run(path, kind, tensors, activations, settings, threads=1):
 
 
 def sparse_tensors(weights):
-    return {name: getattr(weights, name) for name in ("values", "index", "offsets", "bias")}
+    names = ("values", "index", "offsets", "bias", "scales", "sums")
+    return {name: getattr(weights, name) for name in names if hasattr(weights, name)}
 
 
 def agree(got, expected):
@@ -157,6 +163,90 @@ def test_depthwise_convolutions(geometry, threads, more, library):
         settings["kernel"] = kinds[rows, "relu6", False]
         feed = {"x": widened(x, gap)}
         got = run(path, "SparseConvDepthwise", tensors, feed, settings, threads)
+        agree(narrowed(got, gap), expected)
+
+
+@pytest.fixture(scope="module")
+def int8_library(tmp_path_factory):
+    """Spatial products of 8-bit integers, and depthwise convolutions for after them."""
+    target = with_dot_products()
+    path = tmp_path_factory.mktemp("int8") / "operators.so"
+    made = {
+        (rows, activation, residual): spatial_int8_family(
+            target, rows, activation, residual=residual
+        )
+        for rows in (4, 8)
+        for activation, residual in (("relu6", False), ("", True))
+    }
+    made |= {g: depthwise_family(target, g, "relu6") for g in GEOMETRIES if g.gap is not None}
+    build_library(list(made.values()), target, path)
+    return {kind: place for place, kind in enumerate(made)}, path
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("rows", [4, 8])
+def test_pointwise_convolutions_of_integers(rows, threads, int8_library):
+    """What is rounded is multiplied exactly."""
+    kinds, path = int8_library
+    rng = np.random.default_rng(rows)
+    for size in [*SIZES, (1, 16), (40, 41)]:
+        weights = draw_integers(rng, rows, 5, 24, 0.4)
+        # Integers times a power of two, so that no number is near a tie.
+        x = rng.integers(-127, 128, (3, 24, *size)).astype(np.float32) / 64
+        x[:, 0, 0, 0] = 127 / 64
+        feed = {"x": x, "added": rng.standard_normal((3, 5 * rows, *size)).astype(np.float32)}
+        expected = convolved(
+            x, weights.dense[..., None, None], weights.bias.reshape(-1), Geometry()
+        )
+        for activation, residual in (("relu6", False), ("", True)):
+            settings = {"kernel": kinds[rows, activation, residual], **Geometry().attributes()}
+            given = feed if residual else {"x": x}
+            got = run(path, "SparseConvInt8", sparse_tensors(weights), given, settings, threads)
+            wanted = expected + feed["added"] if residual else np.clip(expected, 0, 6)
+            agree(got, wanted)
+
+
+def test_any_numbers_are_rounded(int8_library):
+    """To within half a step of the largest of the image, also where all are zero."""
+    kinds, path = int8_library
+    rng = np.random.default_rng(0)
+    weights = draw_integers(rng, 8, 5, 24, 0.4)
+    x = rng.standard_normal((2, 24, 7, 9)).astype(np.float32) * np.float32([[[[3]]], [[[0]]]])
+    x[0] *= 1e3
+    settings = {"kernel": kinds[8, "", True], **Geometry().attributes()}
+    feed = {"x": x, "added": np.zeros((2, 40, 7, 9), np.float32)}
+    got = run(path, "SparseConvInt8", sparse_tensors(weights), feed, settings)
+    kernel = weights.dense[..., None, None]
+    expected = convolved(x, kernel, weights.bias.reshape(-1), Geometry())
+    step = np.abs(x[0]).max() / 127
+    most = 0.51 * step * np.abs(weights.dense).sum(axis=1).max()
+    assert np.abs(got - expected)[0].max() <= most
+    agree(got[1], expected[1])
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("geometry", [g for g in GEOMETRIES if g.gap is not None], ids=str)
+def test_depthwise_convolutions_of_integers(geometry, threads, int8_library):
+    kinds, path = int8_library
+    rng, gap = np.random.default_rng(threads), geometry.gap
+    for size in (s for s in SIZES if fits(geometry, s)):
+        channels = 20
+        weights = draw_integers(rng, 4, channels // 4, 8, 0.4)
+        taps = rng.standard_normal((channels, geometry.taps)).astype(np.float32)
+        shift = rng.standard_normal(channels).astype(np.float32)
+        x = rng.integers(-127, 128, (2, 8, *size)).astype(np.float32) / 64
+        x[:, 0, 0, 0] = 127 / 64
+        wide = convolved(x, weights.dense[..., None, None], weights.bias.reshape(-1), Geometry())
+        wide = np.clip(wide, 0, 6).astype(np.float32)
+        kernel = taps.reshape(channels, 1, *geometry.kernel)
+        expected = np.clip(convolved(wide, kernel, shift, geometry, channels), 0, 6)
+        tensors = {**sparse_tensors(weights), "taps": taps, "shift": shift}
+        settings = {
+            "kernel": kinds[4, "relu6", False], "depthwise": kinds[geometry], "gap": gap,
+            "x_gap": gap, **geometry.attributes(),
+        }  # fmt: skip
+        feed = {"x": np.pad(x, [(0, 0)] * 3 + [(0, gap)], constant_values=0.5)}
+        got = run(path, "SparseConvDepthwiseInt8", tensors, feed, settings, threads)
         agree(narrowed(got, gap), expected)
 
 

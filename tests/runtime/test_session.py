@@ -131,7 +131,7 @@ def test_missing_feature(save, library, loads):
 def test_other_processor(native, monkeypatch, loads):
     path, digest = native
     monkeypatch.setattr(
-        "autoprune.runtime.session.this_cpu", lambda: Cpu("linux", "riscv64", frozenset())
+        "autoprune.runtime.choice.this_cpu", lambda: Cpu("linux", "riscv64", frozenset())
     )
     with pytest.raises(TargetError, match=f"linux on {this_cpu().machine}"):
         Session(path, digest=digest)

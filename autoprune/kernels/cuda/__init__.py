@@ -1,0 +1,1 @@
+"""Sparse linear layers on NVIDIA GPUs: functions, the libraries of them, and layers for torch."""

@@ -1,0 +1,153 @@
+"""Kernels as portable C, compiled without optimization and run under sanitizers.
+
+The driver of tests/arm takes the place of ONNX Runtime. Its tensors end where memory ends.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tvm", reason="needs apache-tvm")
+
+from autoprune.kernels.build import (
+    depthwise_family,
+    find_target,
+    int8_family,
+    rowwise_family,
+    spatial_family,
+    spatial_int8_family,
+)
+from autoprune.kernels.geometry import Geometry
+from autoprune.kernels.source import FLAGS, operator_sources
+from tests.arm import test_kernels as arm
+from tests.arm.cases import Case, pack_cases, unpack_results
+from tests.kernels.blocks import ACTIVATIONS, draw, draw_integers
+from tests.kernels.test_convolutions import GEOMETRIES, SIZES, convolved, fits
+
+SANITIZE = ("-O0", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+WARNINGS = ("-Wall", "-Wextra", "-Werror")
+DRIVER = Path(arm.__file__).with_name("operators.c")
+
+
+def write(families, folder):
+    """The sources in a folder."""
+    for name, text in operator_sources(families).items():
+        (folder / name).write_text(text)
+    return sorted(folder.glob("*.c"))
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Run cases by the library of some families, all of it under sanitizers."""
+    if shutil.which("gcc") is None:
+        pytest.skip("gcc is not installed")
+    library, driver = tmp_path / "operators.so", tmp_path / "driver"
+
+    def ran(families, cases):
+        source = tmp_path / "source"
+        source.mkdir()
+        flags = [*FLAGS, *SANITIZE, *WARNINGS]
+        built = subprocess.run(
+            ["gcc", *flags, *write(families, source), "-lm", "-o", library],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        if "cannot find" in built.stderr and "asan" in built.stderr:
+            pytest.skip("gcc's sanitizers are not installed")
+        assert built.returncode == 0, built.stderr
+        command = ["gcc", "-std=c11", *SANITIZE, f"-I{source}", DRIVER, "-ldl", "-o", driver]
+        subprocess.run(command, check=True)
+        (tmp_path / "cases").write_bytes(pack_cases(cases))
+        words = [driver, library, tmp_path / "cases", tmp_path / "results"]
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return unpack_results((tmp_path / "results").read_bytes())
+
+    return ran
+
+
+# Tiles for other processors are C like any other.
+@pytest.mark.parametrize("name", ["x86-64-v4", "x86-64-v3", "arm64"])
+def test_products_of_floats(name, run):
+    target, rng, found = find_target(name), np.random.default_rng(0), []
+    made = [
+        spatial_family(target, 4, "relu6"),
+        spatial_family(target, 8, "silu", residual=True),
+        spatial_family(target, 16, "hardswish"),
+        rowwise_family(target, 16, "relu", residual=True),
+        rowwise_family(target, 32, "gelu"),
+    ]
+    for number, family in enumerate(made):
+        weights = draw(rng, family.rows, 5, 13, 0.4)
+        for positions in arm.tails(family):
+            found.append(arm.product(number, family, weights, 2, positions, rng))
+    cases, expected = zip(*found, strict=True)
+    arm.compare(run(made, cases), cases, expected)
+
+
+@pytest.mark.parametrize("name", ["x86-64-v4-vnni", "arm64-dotprod"])
+def test_products_of_integers(name, run):
+    target, rng, found = find_target(name), np.random.default_rng(0), []
+    made = [int8_family(target, 16), int8_family(target, 32, "gelu", residual=True)]
+    for number, family in enumerate(made):
+        weights = draw_integers(rng, family.rows, 5, 64, 0.4)
+        for positions in (1, 2, 7, 17, 33):
+            found.append(arm.product(number, family, weights, 1, positions, rng))
+    cases, expected = zip(*found, strict=True)
+    arm.compare(run(made, cases), cases, expected)
+
+
+def test_convolutions(run):
+    target, rng, found, gaps = find_target("x86-64-v3"), np.random.default_rng(0), [], []
+    apart = [geometry for geometry in GEOMETRIES if geometry.gap is not None]
+    made = [depthwise_family(target, geometry, "relu6") for geometry in apart]
+    made += [spatial_family(target, 4, "relu6"), spatial_family(target, 4, "silu")]
+    fused, alone = len(apart), len(apart) + 1
+    for number, geometry in enumerate(apart):
+        for size in (size for size in SIZES if fits(geometry, size)):
+            gap = geometry.gap
+            settings = {"depthwise": number, "gap": gap, **geometry.attributes()}
+            found.append(arm.depthwise(rng, geometry, size, {**settings, "x_gap": 0}))
+            settings |= {"x_gap": gap, "kernel": fused}
+            found.append(arm.fused(rng, geometry, size, settings))
+            gaps += [gap] * 2
+    for geometry in GEOMETRIES:
+        size = next(size for size in SIZES if fits(geometry, size))
+        weights, x = draw(rng, 4, 5, 6 * geometry.taps, 0.4), arm.floats(rng, (2, 6, *size))
+        dense = weights.dense.reshape(-1, 6, *geometry.kernel)
+        wanted = convolved(x, dense, weights.bias.reshape(-1), geometry)
+        settings = {"kernel": alone, **geometry.attributes()}
+        case = Case("SparseConv", settings, [x, *arm.sparse_tensors(weights)])
+        found.append((case, ACTIVATIONS["silu"](wanted)))
+        gaps.append(0)
+    cases, expected = zip(*found, strict=True)
+    arm.compare(map(arm.narrowed, run(made, cases), gaps), cases, expected)
+
+
+def test_it_compiles_for_arm64(tmp_path):
+    if shutil.which("aarch64-linux-gnu-gcc") is None:
+        pytest.skip("aarch64-linux-gnu-gcc is not installed")
+    target = find_target("arm64-dotprod")
+    made = [
+        spatial_family(target, 8, "silu", residual=True),
+        rowwise_family(target, 32, "gelu"),
+        int8_family(target, 32),
+        spatial_int8_family(target, 8, "relu6"),
+        depthwise_family(target, Geometry((3, 3), (2, 2)), "relu"),
+    ]
+    command = ["aarch64-linux-gnu-gcc", *FLAGS, *WARNINGS, "-march=armv8.2-a"]
+    command += [*write(made, tmp_path), "-lm", "-o", tmp_path / "operators.so"]
+    subprocess.run(command, check=True)
+
+
+def test_equal_families_give_equal_sources():
+    families = [rowwise_family(find_target("x86-64-v3"), 32, "gelu")]
+    first, second = (operator_sources(families) for _ in range(2))
+    assert first == second
+    # Seven digits, as TVM writes them, would be another float32.
+    assert "2.85320473e-03f" in first["kernels.c"]
+    assert "2.853205e-03" not in first["kernels.c"]
