@@ -317,7 +317,28 @@ def _simplified(model: onnx.ModelProto) -> onnx.ModelProto:
         onnxruntime.InferenceSession(
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
-        return _bare(onnx.load(path))
+        simple = _bare(onnx.load(path))
+    # ONNX Runtime gives constants the names it gave when it folded them the first time, and then
+    # finds them taken.
+    fixed = {value.name for value in (*simple.graph.input, *simple.graph.output)}
+    constants = [tensor for tensor in simple.graph.initializer if tensor.name not in fixed]
+    names = {tensor.name: f"{tensor.name}.constant" for tensor in constants}
+    for tensor in constants:
+        tensor.name = names[tensor.name]
+    _rename_inputs(simple.graph, names)
+    return simple
+
+
+def _rename_inputs(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
+    """Let the nodes of a graph, and of the graphs in them, read values by other names."""
+    for node in graph.node:
+        for place, name in enumerate(node.input):
+            node.input[place] = names.get(name, name)
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                _rename_inputs(attribute.g, names)
+    for value in graph.output:
+        value.name = names.get(value.name, value.name)
 
 
 def _bare(model: onnx.ModelProto) -> onnx.ModelProto:

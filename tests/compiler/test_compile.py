@@ -17,6 +17,7 @@ from autoprune.cli import main
 from autoprune.runtime import DenseNotice, Session
 from autoprune.runtime.cpu import this_cpu
 from tests.tolerance import ROUNDING_SINGLE
+from tests.zoo.shim import ensure_torchvision
 
 
 def sparse_network():
@@ -141,6 +142,24 @@ def test_integers_need_a_processor_for_them(pruned):
 def test_a_module_needs_example_inputs():
     with pytest.raises(ap.TraceError, match="example inputs"):
         ap.compile(large_network())
+
+
+@pytest.mark.zoo
+def test_an_encoder_with_a_mask():
+    """ONNX Runtime folds the constants of its mask, under names that must not be taken."""
+    ensure_torchvision()
+    pytest.importorskip("transformers")
+    from transformers import BertConfig, BertModel
+
+    config = BertConfig(
+        hidden_size=64, num_hidden_layers=1, num_attention_heads=4, intermediate_size=128,
+        vocab_size=50,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    x = {"input_ids": torch.arange(24).reshape(2, 12), "attention_mask": torch.ones(2, 12).long()}
+    sparse = ap.sparsify(BertModel(config).eval(), x, sparsity=0.8)
+    compiled = ap.compile(sparse, measure=False)
+    assert sum(bool(layer.rows) for layer in compiled.layers) >= 6
 
 
 def test_unknown_targets(pruned):
