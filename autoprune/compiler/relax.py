@@ -20,7 +20,7 @@ import tvm
 from tvm import relax, tirx
 from tvm.relax.frontend.onnx import from_onnx
 
-from autoprune.compiler.units import DENSEST, ROWS, blocks_with_weights, stored_share
+from autoprune.compiler.units import blocks_with_weights, sparse_rows
 from autoprune.errors import TargetError
 from autoprune.kernels.templates import ACCUMULATORS, Rowwise, Spatial, primitive
 from autoprune.passes.sparsify.blocks import Block
@@ -193,10 +193,8 @@ def _last_line(error: Exception) -> str:
 
 
 def _rows(weight: Array, *, rowwise: bool) -> int:
-    """Outputs of the blocks that store least; 0 if the product stays dense."""
-    shares = {rows: stored_share(weight, rows) for rows in ROWS[rowwise]}
-    best = min(shares, key=lambda rows: shares[rows])
-    return best if weight.size >= SMALLEST and shares[best] <= DENSEST else 0
+    """Outputs of the blocks it is stored in; 0 if the product stays dense."""
+    return sparse_rows(weight, rowwise=rowwise) if weight.size >= SMALLEST else 0
 
 
 def _arrays(weight: Array, rows: int, step: int) -> list[Array]:

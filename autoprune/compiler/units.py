@@ -15,10 +15,13 @@ from autoprune.passes.sparsify.layout import Mask
 DENSEST = 0.5
 """Share of the weights stored at most: with more, dense products are as fast."""
 
+SINGLE = 1.7
+"""Time for a weight that is stored alone, and loads activations for itself, by that in a block."""
+
 INT8_COLUMNS, QUANTUM = 4, 16
 """Inputs of a block of 8-bit integers; what the inputs of a linear layer are a multiple of."""
 
-ROWS = {True: (64, 32, 16, 8), False: (16, 8, 4)}
+ROWS = {True: (64, 32, 16, 8), False: (16, 8, 4, 1)}
 """Outputs of a block that are tried, for linear layers and for convolutions."""
 
 INT8_ROWS = {True: (64, 32, 16), False: (8, 4)}
@@ -99,13 +102,14 @@ def _sparse(product: Product, *, int8: bool) -> Unit | None:
     """The product alone, if few of its weights are stored."""
     if product.depthwise:
         return None
-    quantum = QUANTUM if product.rowwise else INT8_COLUMNS
-    if int8 and product.geometry.pointwise and product.weight.shape[1] % quantum == 0:
-        rows, stored = blocks_of(product, INT8_COLUMNS)
-        if stored <= DENSEST:
+    weight, rowwise = product.weight, product.rowwise
+    quantum = QUANTUM if rowwise else INT8_COLUMNS
+    if int8 and product.geometry.pointwise and weight.shape[1] % quantum == 0:
+        rows = sparse_rows(weight, rowwise=rowwise, columns=INT8_COLUMNS)
+        if rows:
             return Unit(product, rows, int8=True)
-    rows, stored = blocks_of(product)
-    return Unit(product, rows) if stored <= DENSEST else None
+    rows = sparse_rows(weight, rowwise=rowwise)
+    return Unit(product, rows) if rows else None
 
 
 def _fusible(product: Product) -> bool:
@@ -135,12 +139,24 @@ def gap_of(island: Sequence[Unit]) -> int:
     return max((part.geometry.gap or 0 for part in depthwise if part is not None), default=0)
 
 
-def blocks_of(product: Product, columns: int = 1) -> tuple[int, float]:
-    """The largest blocks that store hardly more than the smallest, and what they store."""
-    sizes = (ROWS if columns == 1 else INT8_ROWS)[product.rowwise]
-    shares = {rows: stored_share(product.weight, rows, columns) for rows in sizes}
-    least = min(shares.values())
-    return next((rows, share) for rows, share in shares.items() if share <= 1.1 * least)
+def sparse_rows(weight: Array, *, rowwise: bool, columns: int = 1) -> int:
+    """Outputs of the blocks that a weight is stored in; 0 if too much is stored.
+
+    These are the largest that store hardly more than the smallest.
+
+    Args:
+        weight: shape [outputs, inputs * taps].
+        rowwise: whether it is that of a linear layer.
+        columns: inputs of a block.
+    """
+    costs = {
+        rows: stored_share(weight, rows, columns) * (SINGLE if rows == 1 else 1)
+        for rows in (ROWS if columns == 1 else INT8_ROWS)[rowwise]
+    }
+    least = min(costs.values())
+    if least > DENSEST:
+        return 0
+    return next(rows for rows, cost in costs.items() if cost <= 1.1 * least)
 
 
 def blocks_with_weights(weight: Array, rows: int, columns: int = 1) -> Mask:

@@ -17,7 +17,7 @@ from autoprune.compiler.emit import with_sparse_operators
 from autoprune.compiler.kinds import Kinds
 from autoprune.compiler.onnx_graph import wiring
 from autoprune.compiler.products import find_products
-from autoprune.compiler.units import find_islands, find_units, stored_share
+from autoprune.compiler.units import find_islands, find_units, sparse_rows, stored_share
 from autoprune.kernels.build import build_library
 from tests.kernels.test_operators import host
 from tests.tolerance import ROUNDING_SINGLE
@@ -224,3 +224,22 @@ def test_what_blocks_store():
     assert stored_share(weight, 4) == 8 / 24
     assert stored_share(weight, 8) == 16 / 24
     assert stored_share(weight, 3) == 1.0
+
+
+def test_which_blocks_are_chosen():
+    """The largest that store little; single weights of convolutions only if few are left."""
+    rng = np.random.default_rng(0)
+
+    def drawn(rows, columns, density):
+        kept = rng.random((64 // rows, 64 // columns)) < density
+        return np.kron(kept, np.ones((rows, columns)))
+
+    assert sparse_rows(drawn(64, 1, 0.3), rowwise=True) == 64
+    assert sparse_rows(drawn(16, 1, 0.3), rowwise=True) == 16
+    assert sparse_rows(drawn(4, 1, 0.3), rowwise=True) == 0
+    assert sparse_rows(drawn(4, 1, 0.3), rowwise=False) == 4
+    assert sparse_rows(drawn(4, 1, 0.3) * drawn(1, 1, 0.9), rowwise=False) == 4
+    assert sparse_rows(drawn(1, 1, 0.2), rowwise=False) == 1
+    assert sparse_rows(drawn(1, 1, 0.4), rowwise=False) == 0
+    assert sparse_rows(drawn(8, 4, 0.3), rowwise=False, columns=4) == 8
+    assert sparse_rows(drawn(8, 1, 0.3), rowwise=False, columns=4) == 0

@@ -61,7 +61,7 @@ class Conv(nn.Module):
         super().__init__()
         self.conv, self.head = nn.Conv2d(24, outputs, 1), nn.Linear(outputs, 16, bias=False)
         for layer in (self.conv, self.head):
-            blocks = torch.rand(-(-len(layer.weight) // 4), layer.weight.shape[1]) < 0.3
+            blocks = torch.rand(-(-len(layer.weight) // 4), layer.weight.shape[1]) < 0.4
             mask = blocks.repeat_interleave(4, 0)[: len(layer.weight)].float()
             layer.weight.data.mul_(mask.reshape(*mask.shape, *layer.weight.shape[2:]))
 

@@ -46,7 +46,9 @@ def host():
     return found[0]
 
 
-SPATIAL = [(4, ""), (4, "relu6"), (4, "gelu"), (8, "relu"), (8, "silu"), (8, "hardswish"), (16, "")]
+SPATIAL = [
+    (4, ""), (4, "relu6"), (4, "gelu"), (8, "relu"), (8, "silu"), (8, "hardswish"), (16, ""), (1, ""),
+]  # fmt: skip
 ROWWISE = [(16, ""), (32, "gelu"), (64, "")]
 
 
