@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +15,7 @@ from autoprune.backends.latency import Latency
 from autoprune.backends.onnx import export_onnx, feed_of, measure_latency
 from autoprune.errors import AutopruneError, PlanError
 from autoprune.frontends.sessions import Feed
-from autoprune.frontends.torch import Inputs
+from autoprune.frontends.torch import Inputs, copy_of
 from autoprune.ir.files import replacing
 from autoprune.ir.plan import Plan
 from autoprune.result import Result
@@ -45,7 +44,7 @@ class TorchResult(Result[nn.Module]):
 
     def _latency(self, threads: int, seconds: float, progress: Callable[[str], None]) -> Latency:
         return measure_latency(
-            copy.deepcopy(self._original), self.model, self._inputs,
+            self._original, self.model, self._inputs,
             threads=threads, seconds=seconds, progress=progress,
         )  # fmt: skip
 
@@ -71,9 +70,11 @@ def write_pt2(model: nn.Module, inputs: Inputs, path: Path, dynamic_shapes: Any)
     """
     args, kwargs = inputs
     try:
-        with evaluating(model):
+        # Tracing may change what a module remembers between calls.
+        work = copy_of(model)
+        with evaluating(work):
             program = torch.export.export(
-                model, args, kwargs, dynamic_shapes=dynamic_shapes, strict=False
+                work, args, kwargs, dynamic_shapes=dynamic_shapes, strict=False
             )
     except Exception as error:
         raise AutopruneError(

@@ -19,7 +19,7 @@ from autoprune.backends.equality import difference, evaluating, probing, run, to
 from autoprune.backends.latency import Latency, time_in_turns
 from autoprune.errors import AutopruneError, NotEqualError
 from autoprune.frontends.sessions import open_session
-from autoprune.frontends.torch import Inputs
+from autoprune.frontends.torch import Inputs, copy_of
 from autoprune.ir.files import replacing
 
 
@@ -50,12 +50,17 @@ def export_onnx(
     Raises:
         NotEqualError: if they differ by more than rounding; nothing is written then.
         AutopruneError: if the exporter fails; nothing is written then.
+        TraceError: if the model cannot be copied.
     """
     args, kwargs = inputs
-    with evaluating(model), replacing(path) as temporary, _quiet(), torch.no_grad():
+    # Of a module that remembers things between calls, tracing may leave half of them changed.
+    work, other = copy_of(model), copy_of(model)
+    with evaluating(other):
+        expected = run(other, inputs)
+    with evaluating(work), replacing(path) as temporary, _quiet(), torch.no_grad():
         try:
             torch.onnx.export(
-                model, args, str(temporary), kwargs=kwargs, dynamo=True,
+                work, args, str(temporary), kwargs=kwargs, dynamo=True,
                 dynamic_shapes=dynamic_shapes, external_data=False, verbose=False,
             )  # fmt: skip
         except Exception as error:
@@ -63,7 +68,6 @@ def export_onnx(
                 f"torch.onnx.export failed: {str(error).splitlines()[0]}",
                 hint="save as .pt2 or .safetensors instead, or report the operator",
             ) from error
-        expected = run(model, inputs)
         got = session_outputs(open_session(temporary, 0), probing(inputs))
         reference = [v for v in pytree.tree_leaves(expected) if isinstance(v, torch.Tensor)]
         gap = difference(reference, [torch.from_numpy(np.asarray(o)) for o in got])

@@ -122,7 +122,7 @@ def deploy(story: Story, digits: Digits, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     inputs = Inputs((digits.test_x[:1],), {})
     before, after = folder / "original.onnx", folder / "pruned.onnx"
-    export_onnx(copy.deepcopy(story.original), inputs, before)
+    export_onnx(story.original, inputs, before)
     story.result.save(after)
     story.onnx = (_onnx_accuracy(before, digits), _onnx_accuracy(after, digits))
     story.result.measure(seconds=3.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 
@@ -268,6 +269,32 @@ def test_saving_keeps_the_training_mode(tmp_path):
         result.save(tmp_path / f"small.{suffix}")
         assert [m.training for m in result.model.modules()] == modes
     assert all(torch.equal(v, state[k]) for k, v in result.model.state_dict().items())
+
+
+class Remembers(nn.Module):
+    """Computes a grid when the size of its input is another than the last time."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 16, 3), nn.Conv2d(16, 4, 3)
+        self.size, self.grid = None, torch.empty(0)
+
+    def forward(self, x):
+        y = self.second(torch.relu(self.first(x)))
+        if self.size != y.shape[2:]:
+            self.size = y.shape[2:]
+            self.grid = torch.arange(y.shape[3]).to(y)
+        return y + self.grid
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
+def test_saving_leaves_what_a_model_remembers(suffix, tmp_path):
+    """An export sets the size, but not the grid, which it restores."""
+    x = torch.randn(1, 3, 8, 8)
+    result = ap.prune(Remembers(), x, channels=0.5)
+    expected = copy.deepcopy(result.model)(x)
+    result.save(tmp_path / f"small{suffix}")
+    assert torch.equal(result.model(x), expected)
 
 
 @pytest.mark.parametrize("name", ["small", "small.pt", "small.pth", "small.ONNX2", ".onnx"])

@@ -47,7 +47,8 @@ def host():
 
 
 SPATIAL = [
-    (4, ""), (4, "relu6"), (4, "gelu"), (8, "relu"), (8, "silu"), (8, "hardswish"), (16, ""), (1, ""),
+    (4, ""), (4, "relu6"), (4, "gelu"), (8, "relu"), (8, "silu"), (8, "hardswish"), (16, ""),
+    (1, ""),
 ]  # fmt: skip
 ROWWISE = [(16, ""), (32, "gelu"), (64, "")]
 
