@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ from autoprune.backends.onnx import export_onnx
 from benchmarks.deploy.models import Network, formats_of
 
 DENSE = "dense"
+
+PERCENTS = (70, 80, 90)
+"""Of the weights that are zero."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +59,11 @@ def variants(network: Network, folder: Path) -> Iterator[Variant]:
     np.savez(folder / "feed.npz", **{name: x.numpy()})
     yield Variant(DENSE, "onnxruntime", path)
     yield Variant("int8 of ONNX Runtime", "onnxruntime", quantized(network, path, name, x))
-    yield Variant("OpenVINO", "openvino", path)
-    for percent in (70, 80, 90):
+    if find_spec("openvino"):
+        yield Variant("OpenVINO", "openvino", path)
+    for percent in PERCENTS:
         yield _blocks(model, x, percent, folder)
-    for percent in (70, 80, 90):
+    for percent in PERCENTS:
         yield _blocks(model, x, percent, folder, int8=True)
     pruned = ap.prune(model, x, channels=0.5, multiple_of=None if network.encoder else 16)
     pruned.save(folder / "pruned.onnx")
