@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch.fx import GraphModule
     from typing_extensions import TypeIs
 
-    from autoprune.compiler.compile import Compiled
+    from autoprune.compiler.compiled import Compiled
     from autoprune.onnx_result import OnnxResult
     from autoprune.result import Saving
     from autoprune.torch_result import TorchResult
@@ -266,7 +266,8 @@ def compile(
         TraceError: if the model does not run, or a module comes without example inputs.
         NotEqualError: if the compiled network does not compute what the model does.
     """
-    from autoprune.compiler.compile import Choice, compile_onnx
+    from autoprune.compiler.choice import Choice
+    from autoprune.compiler.compile import compile_onnx
     from autoprune.frontends.onnx_file import read_onnx
     from autoprune.frontends.sessions import open_session
     from autoprune.result import Saving

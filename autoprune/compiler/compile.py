@@ -2,42 +2,31 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from importlib.metadata import version
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 from onnx import helper
 
-from autoprune.backends.artifact import Contents, NativeLibrary, write_artifact
+from autoprune.backends.artifact import Contents, NativeLibrary
+from autoprune.compiler.choice import Choice, runs_here
+from autoprune.compiler.compiled import Compiled, Layer
 from autoprune.compiler.emit import with_sparse_operators
 from autoprune.compiler.kinds import Kind, Kinds, library_file, native_library
 from autoprune.compiler.measure import border, speedup, values_at
 from autoprune.compiler.onnx_graph import wiring
 from autoprune.compiler.products import Product, find_products
-from autoprune.compiler.source import write_source
+from autoprune.compiler.simplify import simplified
 from autoprune.compiler.units import INT8_COLUMNS, Unit, find_islands, find_units, stored_share
-from autoprune.errors import NotEqualError, TargetError
+from autoprune.errors import NotEqualError
 from autoprune.frontends.onnx_inputs import declared_shape, graph_inputs
 from autoprune.frontends.onnx_run import run_once
 from autoprune.frontends.sessions import Feed, open_session
-from autoprune.kernels.build import TARGETS, Target, find_target
+from autoprune.kernels.build import Target
 from autoprune.runtime.cpu import this_cpu
 from autoprune.runtime.manifest import TensorSpec, Tolerance
-
-if TYPE_CHECKING:
-    from autoprune.compiler.relax import RelaxNetwork
-
-GROUPS = {"x86-64": ("x86-64-v4", "x86-64-v3"), "arm64": ("arm64",)}
-"""Targets that stand for several, the best first."""
-
-INT8_GROUPS = {"x86-64": ("x86-64-v4-vnni",), "arm64": ("arm64-dotprod",)}
-"""The same for networks with products of 8-bit integers."""
 
 SMALLEST = 4096
 """Weights of an island from which on it is worth a kernel where nothing can be measured."""
@@ -50,148 +39,6 @@ TOLERANCE = Tolerance(absolute=1e-5, relative=1e-4)
 
 INT8_LIMIT = 0.1
 """Difference of a network of 8-bit integers from float32, relative to the largest output."""
-
-
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """What became of a product.
-
-    Attributes:
-        name: of its node.
-        outputs: number of outputs.
-        inputs: number of inputs, times the taps of a convolution.
-        rows: outputs of a block; 0 if it stays dense.
-        stored: share of the weights that is stored.
-        int8: whether it is a product of 8-bit integers.
-        speedup: of the island it belongs to, on sparse kernels; None if that was not measured.
-    """
-
-    name: str
-    outputs: int
-    inputs: int
-    rows: int
-    stored: float
-    int8: bool = False
-    speedup: float | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Compiled:
-    """A compiled network, to be written as an artifact.
-
-    Attributes:
-        contents: what goes into the artifact.
-        layers: what became of the products.
-        error: largest difference from float32, relative to the largest output, if products are of
-            8-bit integers and this processor runs them.
-        kinds: the kernels that sparse layers need, in their order in a library.
-        targets: the processors it was compiled for, the best first.
-    """
-
-    contents: Contents
-    layers: tuple[Layer, ...]
-    error: float | None = None
-    kinds: tuple[Kind, ...] = ()
-    targets: tuple[Target, ...] = ()
-
-    def save(self, path: str | Path) -> str:
-        """Write an artifact (`.apz`).
-
-        Returns:
-            Its digest, with which the runtime trusts the native code in it.
-
-        Raises:
-            ArtifactError: if it exceeds the limits of the format.
-            OSError: if the folder does not exist or cannot be written to.
-        """
-        return write_artifact(path, self.contents)
-
-    def save_source(self, folder: str | Path) -> None:
-        """Write the model and the portable C source of its operators.
-
-        Any C compiler builds the library from it, for any processor with ONNX Runtime; tiles have
-        the sizes that suit the first of the targets. A README in the folder has the command.
-
-        Args:
-            folder: a path at which there is nothing, or an empty folder.
-
-        Raises:
-            TargetError: if no layer is sparse.
-            OSError: if there is something at `folder`, or it cannot be written to.
-        """
-        target = self.targets[0]
-        write_source(folder, self.contents, [kind.family(target) for kind in self.kinds], target)
-
-    def relax(self, target: Mapping[str, Any] | None = None) -> RelaxNetwork:
-        """The same network compiled whole by TVM, to be run where ONNX Runtime is not.
-
-        This is for portability: TVM's dense kernels are not tuned, and no times are taken of it.
-
-        Args:
-            target: the processor as TVM describes it, such as `{"kind": "llvm", "mtriple":
-                "aarch64-linux-gnu", "mcpu": "cortex-a72"}`; None for this one.
-
-        Raises:
-            TargetError: if TVM does not know the target, or an operator of the network.
-        """
-        from autoprune.compiler.relax import compile_relax
-
-        if target is None:
-            here = _runs_here(list(TARGETS.values()))
-            target = {"kind": "llvm", "mcpu": here.cpu if here else "generic"}
-        return compile_relax(onnx.load_from_string(self.contents.dense), target)
-
-    def __str__(self) -> str:
-        sparse = [layer for layer in self.layers if layer.rows]
-        lines = [f"{len(sparse)} of {len(self.layers)} products run on sparse kernels"]
-        for layer in self.layers:
-            share = f"{layer.stored:.0%} of the weights stored"
-            faster = "" if layer.speedup is None else f", {layer.speedup:.2f}x"
-            if layer.rows:
-                kind = "8-bit blocks" if layer.int8 else "blocks"
-                what = f"{kind} of {layer.rows} outputs, {share}{faster}"
-            elif layer.speedup is not None:
-                what = f"dense: sparse kernels would be {layer.speedup:.2f}x as fast"
-            else:
-                continue
-            lines.append(f"  {layer.name}: {layer.outputs} x {layer.inputs}, {what}")
-        if self.error is not None:
-            lines.append(f"outputs differ from float32 by {self.error:.1%} of the largest")
-        return "\n".join(lines)
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """How to compile.
-
-    Attributes:
-        targets: names of processors, or of groups of them.
-        int8: round linear layers to 8 bits where their blocks have four inputs.
-        measure: run islands on this processor, if it is one of the targets, and keep those dense
-            that gain less than `LEAST_SPEEDUP`.
-    """
-
-    targets: tuple[str, ...]
-    int8: bool = False
-    measure: bool = True
-
-    def processors(self) -> list[Target]:
-        """What the targets stand for.
-
-        Raises:
-            TargetError: if one is unknown, or has no products of 8-bit integers though they are
-                asked for.
-        """
-        groups = INT8_GROUPS if self.int8 else GROUPS
-        names = dict.fromkeys(n for name in self.targets for n in groups.get(name, (name,)))
-        found = [find_target(name) for name in names]
-        lacking = [target.name for target in found if self.int8 and target.dot is None]
-        if lacking:
-            raise TargetError(
-                f"{lacking[0]} has no dot products of 8-bit integers",
-                hint="use a target that has, such as x86-64-v4-vnni or arm64-dotprod",
-            )
-        return found
 
 
 def compile_onnx(
@@ -212,11 +59,11 @@ def compile_onnx(
     """
     processors = choice.processors()
     feed, _ = run_once(model, example_inputs)
-    dense = _simplified(model)
+    dense = simplified(model)
     graph = wiring(dense)
     products = find_products(dense, graph)
     islands = find_islands(find_units(products, graph, int8=choice.int8))
-    here = _runs_here(processors) if choice.measure else None
+    here = runs_here(processors) if choice.measure else None
     measured = _measured(dense, islands, here, feed)
     pairs = zip(islands, measured, strict=True)
     kept = [island for island, gain in pairs if _worthwhile(island, gain)]
@@ -258,19 +105,6 @@ def _worthwhile(island: Sequence[Unit], gain: float | None) -> bool:
     return sum(part.weight.size for unit in island for part in unit.parts) >= SMALLEST
 
 
-def _runs_here(processors: Sequence[Target]) -> Target | None:
-    """The first of the targets that this processor is."""
-    cpu = this_cpu()
-    found = (
-        target
-        for target in processors
-        if cpu.system == "linux"
-        and target.machine == cpu.machine
-        and set(target.features) <= cpu.features
-    )
-    return next(found, None)
-
-
 def _measured(
     dense: onnx.ModelProto, islands: Sequence[list[Unit]], target: Target | None, feed: Feed
 ) -> list[float | None]:
@@ -304,60 +138,6 @@ def _stored(unit: Unit) -> float:
     if unit.product is None:
         return 1.0
     return stored_share(unit.product.weight, unit.rows, INT8_COLUMNS if unit.int8 else 1)
-
-
-def _simplified(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model after ONNX Runtime folded constants and normalization into it."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "model.onnx")
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-        options.optimized_model_filepath = str(path)
-        onnxruntime.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
-        simple = _bare(onnx.load(path))
-    # ONNX Runtime gives constants the names it gave when it folded them the first time, and then
-    # finds them taken.
-    fixed = {value.name for value in (*simple.graph.input, *simple.graph.output)}
-    constants = [tensor for tensor in simple.graph.initializer if tensor.name not in fixed]
-    names = {tensor.name: f"{tensor.name}.constant" for tensor in constants}
-    for tensor in constants:
-        tensor.name = names[tensor.name]
-    _rename_inputs(simple.graph, names)
-    return simple
-
-
-def _rename_inputs(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
-    """Let the nodes of a graph, and of the graphs in them, read values by other names."""
-    for node in graph.node:
-        for place, name in enumerate(node.input):
-            node.input[place] = names.get(name, name)
-        for attribute in node.attribute:
-            if attribute.type == onnx.AttributeProto.GRAPH:
-                _rename_inputs(attribute.g, names)
-    for value in graph.output:
-        value.name = names.get(value.name, value.name)
-
-
-def _bare(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model without notes of its exporter, and without domains that it does not use.
-
-    Source lines and other operators loaded into this process would make it another one every time.
-    """
-    for part in (model, model.graph, *model.graph.node, *model.graph.initializer):
-        part.ClearField("doc_string")
-        part.ClearField("metadata_props")
-    for value in (*model.graph.input, *model.graph.output):
-        value.ClearField("doc_string")
-        value.ClearField("metadata_props")
-    del model.graph.value_info[:]
-    used = {node.domain or "ai.onnx" for node in model.graph.node} | {"ai.onnx"}
-    imports = [entry for entry in model.opset_import if (entry.domain or "ai.onnx") in used]
-    del model.opset_import[:]
-    model.opset_import.extend(imports)
-    return model
 
 
 def _layers(

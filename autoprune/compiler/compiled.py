@@ -1,0 +1,127 @@
+"""A compiled network, and what became of its products."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import onnx
+
+from autoprune.backends.artifact import Contents, write_artifact
+from autoprune.compiler.choice import runs_here
+from autoprune.compiler.kinds import Kind
+from autoprune.compiler.source import write_source
+from autoprune.kernels.build import TARGETS, Target
+
+if TYPE_CHECKING:
+    from autoprune.compiler.relax import RelaxNetwork
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """What became of a product.
+
+    Attributes:
+        name: of its node.
+        outputs: number of outputs.
+        inputs: number of inputs, times the taps of a convolution.
+        rows: outputs of a block; 0 if it stays dense.
+        stored: share of the weights that is stored.
+        int8: whether it is a product of 8-bit integers.
+        speedup: of the island it belongs to, on sparse kernels; None if that was not measured.
+    """
+
+    name: str
+    outputs: int
+    inputs: int
+    rows: int
+    stored: float
+    int8: bool = False
+    speedup: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Compiled:
+    """A compiled network, to be written as an artifact.
+
+    Attributes:
+        contents: what goes into the artifact.
+        layers: what became of the products.
+        error: largest difference from float32, relative to the largest output, if products are of
+            8-bit integers and this processor runs them.
+        kinds: the kernels that sparse layers need, in their order in a library.
+        targets: the processors it was compiled for, the best first.
+    """
+
+    contents: Contents
+    layers: tuple[Layer, ...]
+    error: float | None = None
+    kinds: tuple[Kind, ...] = ()
+    targets: tuple[Target, ...] = ()
+
+    def save(self, path: str | Path) -> str:
+        """Write an artifact (`.apz`).
+
+        Returns:
+            Its digest, with which the runtime trusts the native code in it.
+
+        Raises:
+            ArtifactError: if it exceeds the limits of the format.
+            OSError: if the folder does not exist or cannot be written to.
+        """
+        return write_artifact(path, self.contents)
+
+    def save_source(self, folder: str | Path) -> None:
+        """Write the model and the portable C source of its operators.
+
+        Any C compiler builds the library from it, for any processor with ONNX Runtime; tiles have
+        the sizes that suit the first of the targets. A README in the folder has the command.
+
+        Args:
+            folder: a path at which there is nothing, or an empty folder.
+
+        Raises:
+            TargetError: if no layer is sparse.
+            OSError: if there is something at `folder`, or it cannot be written to.
+        """
+        target = self.targets[0]
+        write_source(folder, self.contents, [kind.family(target) for kind in self.kinds], target)
+
+    def relax(self, target: Mapping[str, Any] | None = None) -> RelaxNetwork:
+        """The same network compiled whole by TVM, to be run where ONNX Runtime is not.
+
+        This is for portability: TVM's dense kernels are not tuned, and no times are taken of it.
+
+        Args:
+            target: the processor as TVM describes it, such as `{"kind": "llvm", "mtriple":
+                "aarch64-linux-gnu", "mcpu": "cortex-a72"}`; None for this one.
+
+        Raises:
+            TargetError: if TVM does not know the target, or an operator of the network.
+        """
+        from autoprune.compiler.relax import compile_relax
+
+        if target is None:
+            here = runs_here(list(TARGETS.values()))
+            target = {"kind": "llvm", "mcpu": here.cpu if here else "generic"}
+        return compile_relax(onnx.load_from_string(self.contents.dense), target)
+
+    def __str__(self) -> str:
+        sparse = [layer for layer in self.layers if layer.rows]
+        lines = [f"{len(sparse)} of {len(self.layers)} products run on sparse kernels"]
+        for layer in self.layers:
+            share = f"{layer.stored:.0%} of the weights stored"
+            faster = "" if layer.speedup is None else f", {layer.speedup:.2f}x"
+            if layer.rows:
+                kind = "8-bit blocks" if layer.int8 else "blocks"
+                what = f"{kind} of {layer.rows} outputs, {share}{faster}"
+            elif layer.speedup is not None:
+                what = f"dense: sparse kernels would be {layer.speedup:.2f}x as fast"
+            else:
+                continue
+            lines.append(f"  {layer.name}: {layer.outputs} x {layer.inputs}, {what}")
+        if self.error is not None:
+            lines.append(f"outputs differ from float32 by {self.error:.1%} of the largest")
+        return "\n".join(lines)
