@@ -242,7 +242,8 @@ def compile(
     Linear layers and convolutions of which at most half of the weights is stored run on sparse
     kernels, with what follows them elementwise, and so do depthwise convolutions beside them;
     everything else runs on ONNX Runtime as it is. Blocks are 8, 16, 32 or 64 outputs of a linear
-    layer, or 4, 8 or 16 of a convolution, at one input.
+    layer, or 4, 8 or 16 of a convolution, at one input; single weights of convolutions also pay if
+    few of them are left.
 
     Args:
         model: a result of `prune`, `sparsify`, a `Pruner` or a `Sparsifier`, a module, or an ONNX
@@ -250,9 +251,10 @@ def compile(
         example_inputs: for a module as for `prune`; for ONNX arrays as for `prune`, or None to
             make some up. They and their outputs go into the artifact as test vectors.
         target: the processors to compile for: `x86-64`, `arm64`, or one of their instruction sets.
-        int8: round linear layers to 8 bits where zeros come in blocks of four inputs. Weights have
-            a scale for each output, activations one for each position, taken when it is computed.
-            The outputs differ from those of float32; how much is reported.
+        int8: round linear layers and 1x1 convolutions to 8 bits where zeros come in blocks of four
+            inputs. Weights have a scale for each output, activations one for each position of a
+            linear layer, or for each image of a convolution, taken when they are computed. The
+            outputs differ from those of float32; how much is reported.
         measure: run layers that belong together on this processor, if it is one of the targets,
             and leave those dense that are not at least 1.2 times faster. What is near that limit
             may be decided otherwise the next time; without, equal models give equal artifacts.
