@@ -1,6 +1,14 @@
 """`autoprune demo`: train, prune, fine-tune and deploy a small network on real data."""
 
-from autoprune.demo.digits import SIDE, DigitNet, Digits, accuracy, load_digits, train
+from autoprune.demo.digits import (
+    SIDE,
+    DigitNet,
+    Digits,
+    accuracy,
+    load_digits,
+    onnx_accuracy,
+    train,
+)
 from autoprune.demo.show import EPOCHS, demo
 
 __all__ = [
@@ -11,5 +19,6 @@ __all__ = [
     "accuracy",
     "demo",
     "load_digits",
+    "onnx_accuracy",
     "train",
 ]

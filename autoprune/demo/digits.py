@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from autoprune.frontends.sessions import open_session
 
 SIDE = 16
 """The digits are 8x8; enlarged to 16x16, so that there is enough work to measure."""
@@ -151,3 +154,11 @@ def _lay_out(model: nn.Module, layout: torch.memory_format) -> None:
 def batches(digits: Digits) -> int:
     """Batches in an epoch."""
     return -(-len(digits.train_x) // 64)
+
+
+def onnx_accuracy(path: Path, digits: Digits) -> float:
+    """Share of the test images that ONNX Runtime recognizes with a saved network."""
+    session = open_session(path, 1)
+    name = session.get_inputs()[0].name
+    guesses = [session.run(None, {name: x[None].numpy()})[0].argmax() for x in digits.test_x]
+    return float(np.mean(np.array(guesses) == digits.test_y.numpy()))

@@ -19,7 +19,7 @@ from torch import nn
 import autoprune
 from autoprune.backends.latency import time_in_turns
 from autoprune.backends.onnx import export_onnx
-from autoprune.demo.digits import DigitNet, Digits, accuracy, batches, train
+from autoprune.demo.digits import DigitNet, Digits, accuracy, batches, onnx_accuracy, train
 from autoprune.frontends.sessions import open_session
 from autoprune.frontends.torch import Inputs
 from autoprune.ir.files import replacing
@@ -124,7 +124,7 @@ def deploy(story: Story, digits: Digits, folder: Path) -> None:
     before, after = folder / "original.onnx", folder / "pruned.onnx"
     export_onnx(story.original, inputs, before)
     story.result.save(after)
-    story.onnx = (_onnx_accuracy(before, digits), _onnx_accuracy(after, digits))
+    story.onnx = (onnx_accuracy(before, digits), onnx_accuracy(after, digits))
     story.result.measure(seconds=3.0)
     weights, plan = folder / "pruned.safetensors", folder / "plan.json"
     story.result.save(weights)
@@ -171,11 +171,3 @@ def _artifact(story: Story, digits: Digits, folder: Path) -> Artifact:
 def _only(outputs: dict[str, np.ndarray]) -> np.ndarray:
     (value,) = outputs.values()
     return value
-
-
-def _onnx_accuracy(path: Path, digits: Digits) -> float:
-    """Share of the test images that ONNX Runtime recognizes with a saved network."""
-    session = open_session(path, 1)
-    name = session.get_inputs()[0].name
-    guesses = [session.run(None, {name: x[None].numpy()})[0].argmax() for x in digits.test_x]
-    return float(np.mean(np.array(guesses) == digits.test_y.numpy()))
