@@ -22,6 +22,7 @@ import tvm
 import tvm_ffi
 from tvm import tirx
 
+from autoprune.errors import TargetError
 from autoprune.kernels.build import SOURCES, Family, kernel_table, tvm_module
 from autoprune.kernels.spatial_int8 import SpatialInt8
 from autoprune.kernels.templates import RowwiseInt8
@@ -158,7 +159,7 @@ def _with_functions(function: Any) -> Any:
     def bits(call: Any) -> Any:
         name = call.op.name if isinstance(call.op, tvm.ir.Op) else ""
         if name.startswith("tirx.call_llvm"):
-            raise NotImplementedError(f"an instruction of a processor is left in {call}")
+            raise TargetError(f"an instruction of a processor is left in {call}")
         if name == "tirx.reinterpret":
             return tirx.call_pure_extern("float32", "float_of_bits", *call.args)
         return call
@@ -192,7 +193,7 @@ def _function(text: str) -> str:
         body = re.sub(pattern, ours, body, flags=re.MULTILINE)
     body = body.replace(f"{name[2]}_", "")
     if foreign := _FOREIGN.search(body):
-        raise NotImplementedError(f"TVM wrote {foreign[0]}, which is not known here")
+        raise TargetError(f"TVM wrote {foreign[0]}, which is not known here")
     return name.expand(_SIGNATURE) + newline + _without_unused(body)
 
 
@@ -220,7 +221,7 @@ def _with_exact_numbers(text: str, constants: Iterable[float]) -> str:
     def digits(match: re.Match[str]) -> str:
         found = exact.get(match[0], set())
         if len(found) != 1:
-            raise NotImplementedError(f"{match[0]} stands for {len(found)} constants")
+            raise TargetError(f"{match[0]} stands for {len(found)} constants")
         return next(iter(found))
 
     return _NUMBER.sub(digits, text)
