@@ -103,13 +103,13 @@ def _convolution(node: onnx.NodeProto, weight: Array, graph: Wiring) -> Product 
     groups, outputs = settings.get("group", 1), len(weight)
     geometry = _geometry(weight.shape[2:], settings)
     bias = _bias(node, outputs, graph)
-    depthwise = groups == outputs and weight.shape[1] == 1
-    # One channel for each group, and as many outputs: what is left is not worth a kernel.
+    # Of other groups, and of depthwise convolutions in other dimensions, there are no kernels.
+    depthwise = groups == outputs > 1 and weight.shape[1] == 1 and weight.ndim == 4
     if geometry is None or bias is None or not (groups == 1 or depthwise):
         return None
     return Product(
         (node,), False, node.input[0], weight.reshape(outputs, -1), bias,
-        geometry=geometry, depthwise=depthwise and groups > 1,
+        geometry=geometry, depthwise=depthwise,
     )  # fmt: skip
 
 

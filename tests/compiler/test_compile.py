@@ -148,7 +148,7 @@ def test_a_module_needs_example_inputs():
 def test_an_encoder_with_a_mask():
     """ONNX Runtime folds the constants of its mask, under names that must not be taken."""
     ensure_torchvision()
-    pytest.importorskip("transformers")
+    pytest.importorskip("transformers", reason="builds the encoder")
     from transformers import BertConfig, BertModel
 
     config = BertConfig(

@@ -201,6 +201,16 @@ def test_what_is_taken_along(nodes, constants, found):
     assert epilogues(model) == [found]
 
 
+@pytest.mark.parametrize(("kernel", "found"), [((3, 3), [True]), ((1, 1), [True]), ((1,), [])])
+def test_depthwise_convolutions_are_of_two_dimensions(kernel, found):
+    model = graph(
+        [("Conv", ["x", "w"], ["y"])], {"w": np.ones((8, 1, *kernel))},
+        {"x": [1, 8, *(7 for _ in kernel)]},
+    )  # fmt: skip
+    model.graph.node[0].attribute.append(helper.make_attribute("group", 8))
+    assert [p.depthwise for p in find_products(model, wiring(model))] == found
+
+
 def test_a_product_that_is_an_output_stays_visible():
     model = graph(
         [("MatMul", ["x", "w"], ["y"]), ("Relu", ["y"], ["z"])], {"w": WEIGHT}, {"x": [4, 8]}
