@@ -42,14 +42,16 @@ def plot_budgets(path: Path, tasks: Mapping[tuple[str, str], Mapping[str, Curve]
             if name == "dense":
                 line = axes.axhline(points[0][1], label=name, linewidth=1, **STYLES[name])
             else:
-                (line,) = axes.plot(*zip(*sorted(points), strict=True), "o-", markersize=4,
+                (line,) = axes.plot(*zip(*sorted(points), strict=True), marker="o", markersize=4,
                                     label=name, **STYLES[name])  # fmt: skip
             drawn.setdefault(name, line)
         axes.set(title=title, xlabel="FLOPs kept (%)", ylabel=_label(metric))
+        kept = [at for name, points in methods.items() if name != "dense" for at, _ in points]
+        axes.set_xlim(0, 5 + max(kept, default=100))
         axes.grid(alpha=0.3)
     ordered = [name for name in STYLES if name in drawn]
     figure.legend(
-        [drawn[name] for name in ordered], ordered, loc="outside lower center", ncols=6,
+        [drawn[name] for name in ordered], ordered, loc="outside lower center", ncols=min(6, 3 * len(tasks)),
         frameon=False,
     )  # fmt: skip
     _save(pyplot, figure, path)
