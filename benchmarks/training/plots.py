@@ -51,8 +51,8 @@ def plot_budgets(path: Path, tasks: Mapping[tuple[str, str], Mapping[str, Curve]
         axes.grid(alpha=0.3)
     ordered = [name for name in STYLES if name in drawn]
     figure.legend(
-        [drawn[name] for name in ordered], ordered, loc="outside lower center", ncols=min(6, 3 * len(tasks)),
-        frameon=False,
+        [drawn[name] for name in ordered], ordered, loc="outside lower center",
+        ncols=min(6, 3 * len(tasks)), frameon=False,
     )  # fmt: skip
     _save(pyplot, figure, path)
 
