@@ -33,7 +33,7 @@ from autoprune.backends.equality import (
 )
 from autoprune.backends.modules import rebuild
 from autoprune.backends.own_class import Cut, in_own_class, inexpressible
-from autoprune.backends.torch import GraphNetwork, cut_graph, get_tensor, with_tensors
+from autoprune.backends.torch import GraphNetwork, cut_graph, owned_tensors, with_tensors
 from autoprune.errors import BudgetError, PlanError, TraceError
 from autoprune.frontends.torch import Traced, trace
 from autoprune.ir.group import Group, Guarantee
@@ -297,9 +297,10 @@ def _probed(traced: Traced) -> Probing:
 def trained_weights(traced: Traced) -> dict[str, Array]:
     """Trained parameters as arrays, by value name."""
     arrays: dict[str, Array] = {}
+    tensors = owned_tensors(traced)
     for parameter in traced.graph.parameters:
         if parameter.kind == "parameter":
-            tensor = get_tensor(traced.module, parameter.names[0]).detach().cpu()
+            tensor = tensors[parameter.value.name].detach().cpu()
             if tensor.dtype in (torch.bfloat16, torch.float16):
                 tensor = tensor.float()
             arrays[parameter.value.name] = tensor.numpy()

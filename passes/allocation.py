@@ -118,16 +118,12 @@ def _bundles(candidates: Sequence[Candidate], ties: Iterable[frozenset[int]]) ->
 
 def _levels(members: Sequence[Candidate]) -> list[tuple[int, ...]]:
     steps = gcd(*(c.group.units for c in members))
-    levels = []
-    for step in range(steps, 0, -1):
-        counts = tuple(c.group.units * step // steps for c in members)
-        allowed = all(
-            count == c.group.units or (count % c.block == 0 and count >= c.least)
-            for count, c in zip(counts, members, strict=True)
-        )
-        if allowed:
-            levels.append(counts)
-    return levels
+    per_step = [c.group.units // steps for c in members]
+    # Between all units and the least, every member has to be left with whole blocks.
+    block = lcm(*(c.block // gcd(c.block, n) for c, n in zip(members, per_step, strict=True)))
+    least = max(1, *(-(-c.least // n) for c, n in zip(members, per_step, strict=True)))
+    allowed = (steps, *range((steps - 1) // block * block, least - 1, -block))
+    return list(zip(*([n * step for step in allowed] for n in per_step), strict=True))
 
 
 def _order(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,9 @@ from autoprune.errors import AutopruneError
 from autoprune.ir.axes import Axis, Leaf
 from autoprune.ir.group import Group, Occurrence
 from autoprune.ir.positions import Indices, unit_at, unit_positions
+
+CHUNK = 2**20
+"""Elements of a weight that are looked at together."""
 
 Array = npt.NDArray[Any]
 Scores = npt.NDArray[np.float64]
@@ -61,10 +65,12 @@ class GroupWeights:
             weight = self.weights.get(occurrence.parameter)
             if weight is None:
                 continue
-            others = tuple(d for d in range(weight.ndim) if d != occurrence.dim)
-            per_position = function(weight).sum(axis=others, dtype=np.float64)
+            per_position = _sums_along(function, weight, occurrence.dim)
             axis = self.types[occurrence.parameter][occurrence.dim]
-            total += per_position[unit_positions(axis, self.group.leaf.uid)].sum(axis=1)
+            if isinstance(axis, Leaf):
+                total += per_position
+            else:
+                total += per_position[unit_positions(axis, self.group.leaf.uid)].sum(axis=1)
         return total
 
     def _sums_per(self, outer: Leaf, function: Callable[[Array], Array]) -> Scores:
@@ -106,6 +112,27 @@ class GroupWeights:
                 moved = np.moveaxis(weight, occurrence.dim, 0)
                 rows.append(moved[positions].reshape(self.units, -1))
         return rows
+
+
+def _sums_along(function: Callable[[Array], Array], array: Array, dim: int) -> Scores:
+    """Sum of an elementwise function over all dimensions but one.
+
+    Of large arrays a few rows at a time, which then need no memory that is not in the caches.
+    """
+    rows = max(1, CHUNK * len(array) // max(1, array.size))
+    parts = [
+        _summed(function(array[i : i + rows]), dim) for i in range(0, max(1, len(array)), rows)
+    ]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts) if dim == 0 else np.sum(parts, 0)
+
+
+def _summed(array: Array, dim: int) -> Scores:
+    """Sum over all dimensions but one; leading ones go first, as whole rows are added fast."""
+    before, kept, after = prod(array.shape[:dim]), array.shape[dim], prod(array.shape[dim + 1 :])
+    if dim:
+        array = array.reshape(before, kept * after).sum(axis=0, dtype=np.float64)
+    total: Scores = array.reshape(kept, after).sum(axis=1, dtype=np.float64)
+    return total
 
 
 Criterion = Callable[[GroupWeights], Any]

@@ -289,7 +289,7 @@ def _claim(
         node=sample.node,
         types=typed.types,
         uid=leaf.uid,
-        states={(name, leaf.uid): state for name, state in states.items()},
+        states=states,
         constants=sample.constants,
         report=lambda guarantee, reason: reported.append(guarantee),
     )

@@ -11,8 +11,8 @@ import numpy as np
 
 from autoprune.analysis.typing import TypedGraph
 from autoprune.ir import axes as ax
-from autoprune.ir.axes import Axis
-from autoprune.ops.rule import Call, writes_in_place
+from autoprune.ir.axes import Axis, Leaf
+from autoprune.ops.rule import Call, no_cost, writes_in_place
 
 Sizes = Mapping[int, int]
 
@@ -52,9 +52,13 @@ class Monomial:
 
 def _monomial(coefficient: int, axes: tuple[Axis, ...], free: frozenset[int]) -> Monomial:
     """Sizes that no plan changes go into the coefficient."""
-    changing = tuple(a for a in axes if not a.uids.isdisjoint(free))
-    fixed = prod(a.size for a in axes) // max(1, prod(a.size for a in changing))
-    return Monomial(coefficient * fixed, changing)
+    changing = []
+    for axis in axes:
+        if axis.uid in free if isinstance(axis, Leaf) else not axis.uids.isdisjoint(free):
+            changing.append(axis)
+        else:
+            coefficient *= axis.size
+    return Monomial(coefficient, tuple(changing))
 
 
 class CostModel:
@@ -72,34 +76,33 @@ class CostModel:
             for p in graph.parameters
             if p.kind == "parameter"
         ]
-        self._flops = [
-            _monomial(coefficient, axes, free)
-            for node in graph.nodes
-            for coefficient, axes in typed.operator_of(node).cost(Call(node, types))
-        ]
+        self._flops: list[Monomial] = []
         # Memory: every buffer with the interval of nodes during which it is needed.
         owner: dict[str, str] = {}
-        born: dict[str, int] = {v.name: 0 for v in graph.inputs}
-        died: dict[str, int] = {v.name: 0 for v in graph.inputs}
-        self._memory: list[Monomial] = []
-        by_name = {v.name: v for v in graph.inputs}
+        born = {v.name: (v, 0) for v in graph.inputs}
+        died = {v.name: 0 for v in graph.inputs}
         for time, node in enumerate(graph.nodes):
-            shares = typed.operator_of(node).aliases or writes_in_place(node.op)
             for value in node.inputs:
                 died[owner.get(value.name, value.name)] = time
+            operator = typed.operator_of(node)
+            if operator.cost is not no_cost:
+                for coefficient, axes in operator.cost(Call(node, types)):
+                    self._flops.append(_monomial(coefficient, axes, free))
+            shares = operator.aliases or writes_in_place(node.op)
+            source = node.tensors[0].name if shares and node.tensors else None
             for value in node.outputs:
-                by_name[value.name] = value
-                source = next((v for v in node.inputs if v.dtype != "int"), None)
-                if shares and source is not None:
-                    owner[value.name] = owner.get(source.name, source.name)
+                if source is not None:
+                    owner[value.name] = owner.get(source, source)
                 else:
-                    born[value.name] = died[value.name] = time
+                    born[value.name] = value, time
+                    died[value.name] = time
         for value in graph.outputs:
             died[owner.get(value.name, value.name)] = len(graph.nodes)
-        for name in born:
-            value = by_name[name]
-            self._memory.append(_monomial(BYTES.get(value.dtype, 1), types[name], free))
-        self._born = np.array([born[name] for name in born], dtype=np.intp)
+        self._memory = [
+            _monomial(BYTES.get(value.dtype, 1), types[name], free)
+            for name, (value, _) in born.items()
+        ]
+        self._born = np.array([time for _, time in born.values()], dtype=np.intp)
         self._died = np.array([died[name] for name in born], dtype=np.intp)
 
     def params(self, sizes: Sizes) -> int:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from autoprune.analysis.guarantees import guarantees
 from autoprune.analysis.typing import TypedGraph
-from autoprune.ir.axes import Leaf, leaves
+from autoprune.ir.axes import Axis, Leaf, leaves
 from autoprune.ir.group import Group, Occurrence, Pinned
 
 _ONE_BY_ONE = "its positions are told apart one by one"
@@ -29,11 +29,20 @@ def leaf_names(typed: TypedGraph) -> dict[int, str]:
     names: dict[int, str] = {}
     for parameter in typed.graph.parameters:
         for dim, axis in enumerate(typed.types[parameter.value.name]):
-            label = f"{parameter.value.name}:{dim}"
-            distinct = list(dict.fromkeys(leaves(axis)))
+            distinct = _distinct(axis)
             for i, leaf in enumerate(distinct):
-                names.setdefault(leaf.uid, label if len(distinct) == 1 else f"{label}/{i}")
+                if leaf.uid not in names:
+                    names[leaf.uid] = _name(parameter.value.name, dim, i, len(distinct))
     return names
+
+
+def _distinct(axis: Axis) -> Sequence[Leaf]:
+    return (axis,) if isinstance(axis, Leaf) else tuple(dict.fromkeys(leaves(axis)))
+
+
+def _name(parameter: str, dim: int, i: int, leaves: int) -> str:
+    """A name for leaf number `i` of those of a dimension."""
+    return f"{parameter}:{dim}" if leaves == 1 else f"{parameter}:{dim}/{i}"
 
 
 def find_groups(typed: TypedGraph) -> Groups:
@@ -42,26 +51,27 @@ def find_groups(typed: TypedGraph) -> Groups:
     A leaf that is pinned, or that occurs in no trained parameter, is not a group. Groups are
     listed in the order of the graph's parameters, and named after the first one they occur in.
     """
-    names = leaf_names(typed)
-    found: dict[int, tuple[Leaf, list[Occurrence]]] = {}
+    found: dict[int, tuple[str, Leaf, list[Occurrence]]] = {}
     pinned: list[Pinned] = []
     trained: set[int] = set()
     for parameter in typed.graph.parameters:
         name = parameter.value.name
         for dim, axis in enumerate(typed.types[name]):
-            if not axis.uids and axis.size > 1 and parameter.kind == "parameter":
+            distinct = _distinct(axis)
+            if not distinct and axis.size > 1 and parameter.kind == "parameter":
                 label = f"{name}:{dim}"
                 pinned.append(Pinned(label, axis.size, (label,), _ONE_BY_ONE))
-            for leaf in dict.fromkeys(leaves(axis)):
-                _, occurrences = found.setdefault(leaf.uid, (leaf, []))
-                occurrences.append(Occurrence(name, dim))
+            for i, leaf in enumerate(distinct):
+                known = found.get(leaf.uid)
+                if known is None:
+                    known = found[leaf.uid] = (_name(name, dim, i, len(distinct)), leaf, [])
+                known[2].append(Occurrence(name, dim))
                 if parameter.kind == "parameter":
                     trained.add(leaf.uid)
     prunable = [uid for uid in found if uid not in typed.pins and uid in trained]
     verdicts = guarantees(typed, prunable)
     groups: list[Group] = []
-    for uid, (leaf, occurrences) in found.items():
-        name = names[uid]
+    for uid, (name, leaf, occurrences) in found.items():
         if uid in verdicts:
             verdict = verdicts[uid]
             groups.append(

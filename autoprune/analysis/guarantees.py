@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from autoprune.analysis.typing import TypedGraph
 from autoprune.ir.graph import Node, Value
 from autoprune.ir.group import Guarantee
 from autoprune.ops.creation import draws
 from autoprune.ops.rule import State, Zeroing, writes_in_place
+
+_NONE = frozenset[int]()
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,84 +37,95 @@ def guarantees(typed: TypedGraph, uids: Iterable[int]) -> dict[int, Verdict]:
     return _Propagation(typed, frozenset(uids)).run()
 
 
+@dataclass(slots=True)
+class _Removal:
+    """The units of one leaf, removed in thought: what is known so far."""
+
+    node: Node | None = None
+    """The call that is looked at."""
+    verdict: Verdict = Verdict(Guarantee.ZERO_INVARIANT, "")
+    states: dict[str, State] = field(default_factory=dict)
+    """State of each value that carries the leaf, by value name."""
+
+    def report(self, guarantee: Guarantee, reason: str) -> None:
+        """The call loses a guarantee."""
+        assert self.node is not None
+        known = self.verdict
+        if guarantee > known.guarantee:
+            known = Verdict(guarantee, f"{reason} ({self.node.label})", known.spared)
+        if guarantee is known.guarantee is Guarantee.FOLDED:
+            known = replace(known, folds=(*known.folds, self.node.name))
+        self.verdict = known
+
+    def spare(self, value: Value) -> None:
+        """The units need not be zero in a parameter."""
+        self.verdict = replace(self.verdict, spared=(*self.verdict.spared, value.name))
+
+
 class _Propagation:
     def __init__(self, typed: TypedGraph, uids: frozenset[int]) -> None:
         self.typed = typed
-        self.states: dict[tuple[str, int], State] = {}
-        self.verdicts = dict.fromkeys(uids, Verdict(Guarantee.ZERO_INVARIANT, ""))
-        self.carried: dict[str, frozenset[int]] = {
-            name: frozenset[int]().union(*(axis.uids for axis in shape)) & uids
-            for name, shape in typed.types.items()
-        }
+        self.removals = {uid: _Removal() for uid in uids}
         self.constants = _constants(typed)
         self.owned = _owned(typed)
         self.aliases: dict[str, set[str]] = {}
 
     def run(self) -> dict[int, Verdict]:
+        removals, carried = self.removals, self.typed.uids
         for parameter in self.typed.graph.parameters:
             state = State.ZERO if parameter.kind == "parameter" else State.CONSTANT
-            for uid in self.carried[parameter.value.name]:
-                self.states[parameter.value.name, uid] = state
+            for uid in carried[parameter.value.name] & removals.keys():
+                removals[uid].states[parameter.value.name] = state
         for node in self.typed.graph.nodes:
             self._visit(node)
-        return self.verdicts
+        return {uid: removal.verdict for uid, removal in self.removals.items()}
 
     def _visit(self, node: Node) -> None:
-        operator = self.typed.operator_of(node)
-        touched = frozenset[int]().union(
-            *(self.carried[v.name] for v in (*node.inputs, *node.outputs))
-        )
+        carried, operator = self.typed.uids, self.typed.operator_of(node)
+        in_place = writes_in_place(node.op)
         if operator.aliases and node.outputs:
-            source = next(v for v in node.inputs if v.dtype != "int").name
+            source = node.tensors[0].name
             family = self.aliases.setdefault(source, {source})
             for value in node.outputs:
                 family.add(value.name)
                 self.aliases[value.name] = family
-        for uid in touched:
-            state = operator.zero(self._view(node, uid))
+        touched = _NONE.union(*[carried[v.name] for v in (*node.inputs, *node.outputs)])
+        for uid in touched & self.removals.keys():
+            removal = self.removals[uid]
+            removal.node = node
+            state = operator.zero(
+                Zeroing(
+                    node, self.typed.types, uid, removal.states, self.constants,
+                    removal.report, removal.spare, self.owned,
+                )
+            )  # fmt: skip
             if state is State.UNIFORM and not (operator.uniform or operator.aliases):
                 state = State.CONSTANT
             for value in node.outputs:
-                if uid in self.carried[value.name]:
+                if uid in carried[value.name]:
                     is_index = len(node.outputs) > 1 and value.dtype.startswith("int")
-                    self.states[value.name, uid] = State.ANY if is_index else state
-            if writes_in_place(node.op):
+                    removal.states[value.name] = State.ANY if is_index else state
+            if in_place:
                 self._write(node, uid, state)
 
     def _write(self, node: Node, uid: int, state: State) -> None:
         """An in-place operator changes its first argument and everything that shares memory."""
+        states = self.removals[uid].states
         target = node.inputs[0].name
         family = self.aliases.get(target, {target})
         for name in family:
-            if uid in self.carried[name]:
-                old = self.states.get((name, uid), state)
-                self.states[name, uid] = state if len(family) == 1 else max(old, state)
+            if uid in self.typed.uids[name]:
+                old = states.get(name, state)
+                states[name] = state if len(family) == 1 else max(old, state)
         for value in node.outputs:
             family.add(value.name)
             self.aliases[value.name] = family
         self.aliases[target] = family
 
-    def _view(self, node: Node, uid: int) -> Zeroing:
-        def report(guarantee: Guarantee, reason: str) -> None:
-            known = self.verdicts[uid]
-            if guarantee > known.guarantee:
-                known = Verdict(guarantee, f"{reason} ({node.label})", known.spared)
-            if guarantee is known.guarantee is Guarantee.FOLDED:
-                known = replace(known, folds=(*known.folds, node.name))
-            self.verdicts[uid] = known
-
-        def spare(value: Value) -> None:
-            known = self.verdicts[uid]
-            self.verdicts[uid] = replace(known, spared=(*known.spared, value.name))
-
-        return Zeroing(
-            node, self.typed.types, uid, self.states, self.constants, report, spare, self.owned
-        )
-
 
 def _owned(typed: TypedGraph) -> frozenset[str]:
     """Trained parameters that one call reads, once."""
-    uses = Counter(v.name for node in typed.graph.nodes for v in node.inputs)
+    uses = Counter([v.name for node in typed.graph.nodes for v in node.inputs])
     uses.update(v.name for v in typed.graph.outputs)
     trained = (p.value.name for p in typed.graph.parameters if p.kind == "parameter")
     return frozenset(name for name in trained if uses[name] == 1)
@@ -122,8 +135,10 @@ def _constants(typed: TypedGraph) -> frozenset[str]:
     """Values that depend on parameters alone, not on the graph's inputs or on chance."""
     constants = {p.value.name for p in typed.graph.parameters}
     for node in typed.graph.nodes:
-        if draws(node.op):
-            continue
-        if all(v.name in constants or v.dtype == "int" for v in node.inputs):
-            constants.update(v.name for v in node.outputs)
+        for value in node.tensors:
+            if value.name not in constants:
+                break
+        else:
+            if not draws(node.op):
+                constants.update(v.name for v in node.outputs)
     return frozenset(constants)

@@ -27,7 +27,7 @@ every operator whose rule does not say what it mixes, keeps a leaf from being cu
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from autoprune.analysis.typing import TypedGraph
@@ -48,27 +48,62 @@ def outer_leaves(typed: TypedGraph, uids: Iterable[int]) -> dict[int, Leaf]:
     """
     candidates = _candidates(typed, frozenset(uids))
     touching: dict[int, list[Node]] = {uid: [] for uid in candidates}
-    for node in typed.graph.nodes:
-        around = (a.uids for v in (*node.inputs, *node.outputs) for a in typed.types[v.name])
+    for node in typed.graph.nodes if candidates else ():
+        around = [typed.uids[v.name] for v in (*node.inputs, *node.outputs)]
         for uid in frozenset[int]().union(*around) & candidates.keys():
             touching[uid].append(node)
     found: dict[int, Leaf] = {}
+    known: dict[Hashable, bool] = {}
+
+    def passes_on(node: Node, inner: int, outer: int) -> bool:
+        """Calls of repeated layers are alike, and one answer does for all of them."""
+        key = _likeness(typed, node, inner, outer)
+        if key not in known:
+            known[key] = _passes_on(typed, node, inner, outer)
+        return known[key]
+
     for uid, outers in candidates.items():
         for outer in outers:
-            if all(_passes_on(typed, node, uid, outer.uid) for node in touching[uid]):
+            if all(passes_on(node, uid, outer.uid) for node in touching[uid]):
                 found[uid] = outer
                 break
     return found
 
 
+def _likeness(typed: TypedGraph, node: Node, inner: int, outer: int) -> Hashable:
+    """A call without the names of its values and leaves."""
+    numbers = {inner: 0, outer: 1}
+
+    def of_axis(axis: Axis) -> Hashable:
+        if isinstance(axis, Leaf):
+            number = numbers.setdefault(axis.uid, len(numbers))
+            return number, axis.size, axis.uid in typed.pins
+        if not axis.uids:
+            return axis.size
+        parts = axis.factors if isinstance(axis, Prod) else axis.terms
+        return type(axis), tuple(map(of_axis, parts))
+
+    def of(argument: Argument) -> Hashable:
+        if isinstance(argument, tuple):
+            return tuple(map(of, argument))
+        if isinstance(argument, Value):
+            axes = tuple(map(of_axis, typed.types[argument.name]))
+            return argument.dtype, argument.hint, axes
+        return type(argument), argument
+
+    arguments = tuple((name, of(argument)) for name, argument in node.arguments.items())
+    return node.op, typed.operator_of(node), arguments, of(node.outputs)
+
+
 def _candidates(typed: TypedGraph, uids: frozenset[int]) -> dict[int, list[Leaf]]:
     """By leaf, those that occur along with it in every value, the innermost first."""
+    vectors = (shape[0] for shape in typed.types.values() if len(shape) == 1)
+    asked = uids - {axis.uid for axis in vectors if isinstance(axis, Leaf)}
     found: dict[int, list[Leaf]] = {}
     # Parameters first: few leaves have an outer one in all of them.
-    names = dict.fromkeys(p.value.name for p in typed.graph.parameters)
-    for name in (*names, *(n for n in typed.types if n not in names)):
+    for name in dict.fromkeys((*(p.value.name for p in typed.graph.parameters), *typed.types)):
         shape = typed.types[name]
-        for uid in frozenset[int]().union(*(axis.uids for axis in shape)) & uids:
+        for uid in typed.uids[name] & asked:
             if found.get(uid) != []:
                 here = _along_with(shape, uid)
                 found[uid] = [leaf for leaf in found.get(uid, here) if leaf in here]

@@ -20,8 +20,7 @@ def resized_calls(typed: TypedGraph, kept: Kept) -> dict[str, Resized]:
     sizes = sizes_of(kept)
     calls: dict[str, Resized] = {}
     for node in typed.graph.nodes:
-        around = (a for v in (*node.inputs, *node.outputs) for a in typed.types[v.name])
-        if all(axis.uids.isdisjoint(kept) for axis in around):
+        if all(typed.uids[v.name].isdisjoint(kept) for v in (*node.inputs, *node.outputs)):
             continue
         resized = typed.operator_of(node).resize(Sizing(node, typed.types, sizes))
         arguments = {

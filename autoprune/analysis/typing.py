@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from operator import attrgetter
 
 import autoprune.ops  # noqa: F401  (registers the operator families)
 from autoprune.errors import GraphError
-from autoprune.ir.axes import Axes, Axis
+from autoprune.ir.axes import Axes, Axis, uids_of
 from autoprune.ir.graph import Graph, Node, Value
 from autoprune.ops.rule import UNKNOWN, Operator, Shape, Typing, find
+
+_size = attrgetter("size")
 
 
 @dataclass(frozen=True)
@@ -30,9 +34,18 @@ class TypedGraph:
     unknown: tuple[Node, ...]
     rules: Mapping[str, Operator] = field(default_factory=dict)
 
+    @cached_property
+    def uids(self) -> Mapping[str, frozenset[int]]:
+        """By value name, the leaves it carries."""
+        found: dict[int, frozenset[int]] = {}
+        for shape in self.types.values():  # many values share one
+            if id(shape) not in found:
+                found[id(shape)] = uids_of(shape)
+        return {name: found[id(shape)] for name, shape in self.types.items()}
+
     def operator_of(self, node: Node) -> Operator:
         """The rule of a call; operators without one pin all they touch."""
-        return _operator_of(node, self.rules)
+        return self.rules.get(node.name) or find(node.op) or UNKNOWN
 
     def __str__(self) -> str:
         """The graph's text form with axis types in place of sizes."""
@@ -48,10 +61,6 @@ class TypedGraph:
         return f"%{name}[{', '.join(map(str, self.types[name]))}]"
 
 
-def _operator_of(node: Node, rules: Mapping[str, Operator]) -> Operator:
-    return rules.get(node.name) or find(node.op) or UNKNOWN
-
-
 def nodes_without_rule(graph: Graph) -> tuple[Node, ...]:
     """The calls that pin what they touch because their operator has no rule."""
     return tuple(n for n in graph.nodes if n.inputs and n.outputs and find(n.op) is None)
@@ -64,6 +73,25 @@ def unused_parameters(graph: Graph) -> tuple[Value, ...]:
     return tuple(
         p.value for p in graph.parameters if p.kind == "parameter" and p.value.name not in used
     )
+
+
+def _contradiction(node: Node, shapes: Sequence[Shape]) -> GraphError:
+    given = [tuple(map(_size, shape)) for shape in shapes]
+    traced = [value.shape for value in node.outputs]
+    return GraphError(
+        f"the rule of {node.op} gives shapes {given}, traced were {traced}",
+        where=str(node),
+        hint="the operator's rule is wrong; please report it",
+    )
+
+
+def _computed_of_parameters(graph: Graph) -> set[str]:
+    """Values that nothing but parameters goes into, and these."""
+    found = {p.value.name for p in graph.parameters}
+    for node in graph.nodes:
+        if all(v.name in found for v in node.inputs):
+            found.update(v.name for v in node.outputs)
+    return found
 
 
 def infer(
@@ -84,15 +112,14 @@ def infer(
     types: dict[str, Shape] = {}
     for value in graph.inputs:
         reason = f"graph input `{value.name}`"
-        types[value.name] = tuple(axes.pinned_leaf(n, reason) for n in value.shape)
+        types[value.name] = tuple([axes.pinned_leaf(n, reason) for n in value.shape])
     for parameter in graph.parameters:
-        types[parameter.value.name] = tuple(axes.leaf(n) for n in parameter.value.shape)
-    constants = {p.value.name for p in graph.parameters}
+        types[parameter.value.name] = tuple([axes.leaf(n) for n in parameter.value.shape])
     unread: list[Axis] = []
     rules = {} if rules is None else rules
     unknown: list[Node] = []
     for node in graph.nodes:
-        operator = _operator_of(node, rules)
+        operator = rules.get(node.name) or find(node.op) or UNKNOWN
         if operator is UNKNOWN and node.inputs and node.outputs:
             unknown.append(node)
             if strict:
@@ -102,17 +129,12 @@ def infer(
                     hint="register a rule for it, or allow unknown operators (strict=False)",
                 )
         shapes = operator.axes(Typing(node, types, axes, unread))
-        given = [tuple(axis.size for axis in shape) for shape in shapes]
-        traced = [value.shape for value in node.outputs]
-        if given != traced:
-            raise GraphError(
-                f"the rule of {node.op} gives shapes {given}, traced were {traced}",
-                where=str(node),
-                hint="the operator's rule is wrong; please report it",
-            )
-        types.update((v.name, shape) for v, shape in zip(node.outputs, shapes, strict=True))
-        if all(v.name in constants for v in node.inputs):
-            constants.update(v.name for v in node.outputs)
+        if len(shapes) != len(node.outputs):
+            raise _contradiction(node, shapes)
+        for value, shape in zip(node.outputs, shapes, strict=True):
+            if tuple(map(_size, shape)) != value.shape:
+                raise _contradiction(node, shapes)
+            types[value.name] = shape
     for value in graph.outputs:
         for axis in types[value.name]:
             axes.pin(axis, f"graph output `{value.name}`")
@@ -122,15 +144,17 @@ def infer(
     for value in graph.mutated:
         for axis in types[value.name]:
             axes.pin(axis, f"`{value.name}` is written to")
-    # Values share axes, so that few of them have to be resolved.
-    known = {id(axis): axis for shape in types.values() for axis in shape}
-    solved = {key: axes.resolve(axis) for key, axis in known.items()}
-    resolved = {name: tuple(solved[id(axis)] for axis in shape) for name, shape in types.items()}
-    computed = frozenset[int]().union(
-        *(a.uids for name, shape in resolved.items() if name not in constants for a in shape)
-    )
-    for axis in map(axes.resolve, unread):
-        # Longer inputs may read the rest of a table, such as one of positions.
-        if axis.uids.isdisjoint(computed):
-            axes.pin(axis, "the example inputs do not reach it")
+    # Values share axes, and some whole shapes, so that few of them have to be resolved.
+    known = {id(shape): shape for shape in types.values()}
+    solved = {key: axes.resolve_all(shape) for key, shape in known.items()}
+    resolved = {name: solved[id(shape)] for name, shape in types.items()}
+    if unread:
+        constants = _computed_of_parameters(graph)
+        computed = uids_of(
+            axis for name, shape in resolved.items() if name not in constants for axis in shape
+        )
+        for axis in map(axes.resolve, unread):
+            # Longer inputs may read the rest of a table, such as one of positions.
+            if axis.uids.isdisjoint(computed):
+                axes.pin(axis, "the example inputs do not reach it")
     return TypedGraph(graph, resolved, axes.pins(), tuple(unknown), rules)

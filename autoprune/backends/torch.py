@@ -6,7 +6,8 @@ import copy
 import inspect
 import operator
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -21,7 +22,7 @@ from autoprune.backends.norms import rescaled_norm
 from autoprune.errors import TraceError
 from autoprune.frontends.torch import Traced
 from autoprune.ir.axes import Axis
-from autoprune.ir.graph import Argument, Node, Parameter, Value
+from autoprune.ir.graph import Argument, Node, Value
 from autoprune.ir.positions import Kept, cut_steps, kept_masks
 from autoprune.ops.rule import Resized, Scaled, find, writes_in_place
 
@@ -39,7 +40,9 @@ class GraphNetwork(fx.GraphModule):
     def train(self, mode: bool = True) -> GraphNetwork:
         """Switch every operator that behaves differently in training."""
         super().train(mode)
-        switches: dict[str, int] = self.meta.setdefault("mode_switches", _switches(self.graph))
+        if "mode_switches" not in self.meta:
+            self.meta["mode_switches"] = _switches(self.graph)
+        switches: dict[str, int] = self.meta["mode_switches"]
         nodes = [n for n in self.graph.nodes if n.name in switches]
         changed = [n for n in nodes if n.args[switches[n.name]] is not mode]
         for node in changed:
@@ -129,21 +132,38 @@ def cut_parameters(traced: Traced, typed: TypedGraph, kept: Kept) -> dict[str, t
     Tied names share one new tensor.
     """
     changed: dict[str, torch.Tensor] = {}
+    tensors = owned_tensors(traced)
     for parameter in traced.graph.parameters:
         axes = typed.types[parameter.value.name]
         if not all(axis.uids.isdisjoint(kept) for axis in axes):
-            new = cut_tensor(get_tensor(traced.module, parameter.names[0]), axes, kept)
+            new = cut_tensor(tensors[parameter.value.name], axes, kept)
             changed.update(dict.fromkeys(parameter.names, new))
     return changed
+
+
+def owned_tensors(traced: Traced) -> dict[str, torch.Tensor]:
+    """Every tensor of a traced model, by value name."""
+    owners = dict(traced.module.named_modules(remove_duplicate=False))
+    tensors: dict[str, torch.Tensor] = {}
+    for parameter in traced.graph.parameters:
+        owner, _, name = parameter.names[0].rpartition(".")
+        tensors[parameter.value.name] = getattr(owners[owner], name)
+    return tensors
 
 
 def copy_without(module: nn.Module, paths: Iterable[str]) -> Any:
     """A deep copy that still shares the tensors at `paths`, which are about to be replaced."""
     shared = {id(tensor): tensor for tensor in (get_tensor(module, path) for path in paths)}
-    with warnings.catch_warnings():
-        # torch warns about its own tree specifications when they are copied.
-        warnings.simplefilter("ignore", FutureWarning)
+    with _quiet_copies():
         return copy.deepcopy(module, shared)
+
+
+@contextmanager
+def _quiet_copies() -> Iterator[None]:
+    """Torch warns about its own tree specifications when they are copied."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        yield
 
 
 def get_tensor(module: nn.Module, path: str) -> torch.Tensor:
@@ -177,69 +197,72 @@ def with_tensors(module: Module, tensors: Mapping[str, torch.Tensor]) -> Module:
 
 def cut_graph(traced: Traced, typed: TypedGraph, kept: Kept) -> GraphNetwork:
     """The traced network without the units that are not kept, in evaluation mode."""
-    changed = cut_parameters(traced, typed, kept)
-    duplicate = copy_without(traced.module, changed)
-    module = GraphNetwork(duplicate, duplicate.graph)
-    for path, tensor in changed.items():
-        set_tensor(module, path, tensor)
+    with _quiet_copies():
+        graph = copy.deepcopy(traced.module.graph)
+    _Rewriter(traced.module, graph, traced.graph.nodes).rewrite(resized_calls(typed, kept))
+    module = GraphNetwork(traced.module, graph)
+    _replace_attributes(module, cut_parameters(traced, typed, kept))
     module.check_inputs(_expected_inputs(traced.module))
-    _Rewriter(module, traced.graph.nodes, traced.graph.parameters).rewrite(
-        resized_calls(typed, kept)
-    )
     module.eval()
     return module
 
 
-class _Rewriter:
-    """Writes new arguments into the fx graph, whose node names are those of the IR."""
+def _replace_attributes(module: fx.GraphModule, new: Mapping[str, torch.Tensor]) -> None:
+    """Give a module its own copy of everything that its graph names, or what is new there."""
+    named = dict.fromkeys(str(n.target) for n in module.graph.nodes if n.op == "get_attr")
+    memo: dict[int, Any] = {}
+    with _quiet_copies():
+        regions = named.keys() & dict(module.named_modules(remove_duplicate=False)).keys()
+        for path in sorted(regions):  # first, as other names may lie inside
+            module.set_submodule(path, copy.deepcopy(module.get_submodule(path), memo))
+        owners = dict(module.named_modules(remove_duplicate=False))
+        for path in named:
+            if path not in regions:
+                owner, _, name = path.rpartition(".")
+                old = getattr(owners[owner], name)
+                value = new[path] if path in new else copy.deepcopy(old, memo)
+                if isinstance(value, torch.Tensor) and not isinstance(value, nn.Parameter):
+                    owners[owner].register_buffer(name, value)
+                else:
+                    setattr(owners[owner], name, value)
 
-    def __init__(
-        self, module: fx.GraphModule, nodes: tuple[Node, ...], parameters: tuple[Parameter, ...]
-    ) -> None:
-        self.module = module
-        self.fx = {n.name: n for n in module.graph.nodes}
+
+class _Rewriter:
+    """Writes new arguments into an fx graph, whose node names are those of the IR."""
+
+    def __init__(self, root: nn.Module, graph: fx.Graph, nodes: tuple[Node, ...]) -> None:
+        self.root = root
+        self.graph = graph
+        self.fx = {n.name: n for n in graph.nodes}
         self.nodes = nodes
-        self.parameters = parameters
 
     def rewrite(self, calls: Mapping[str, Resized]) -> None:
         for node in self.nodes:
             if node.name in calls:
-                self._rewrite(self.fx[node.name], calls[node.name])
+                self._rewrite(node, calls[node.name])
         self._allow_copies()
-        self.module.graph.lint()
-        self.module.recompile()
 
     def _allow_copies(self) -> None:
         """Axes that shrink to one position change strides, so that some views become impossible.
 
         Views of memory that is written to stay views.
         """
-        memory = UnionFind(v.name for node in self.nodes for v in (*node.inputs, *node.outputs))
-        written: list[str] = []
-        for node in self.nodes:
-            operator = find(node.op)
-            if node.inputs and (writes_in_place(node.op) or (operator and operator.aliases)):
-                memory.union(*(v.name for v in (node.inputs[0], *node.outputs)))
-            if node.inputs and writes_in_place(node.op):
-                written.append(node.inputs[0].name)
-        shared = {memory[name] for name in written}
-        for node in self.nodes:
-            n = self.fx[node.name]
-            is_view = n.target is torch.ops.aten.view.default
-            if is_view and memory[node.outputs[0].name] not in shared:
-                n.target = torch.ops.aten.reshape.default
+        views = [n for n in self.nodes if self.fx[n.name].target is torch.ops.aten.view.default]
+        shared = _memory_written_to(self.nodes) if views else frozenset[str]()
+        for node in views:
+            if node.outputs[0].name not in shared:
+                self.fx[node.name].target = torch.ops.aten.reshape.default
 
-    def _rewrite(self, n: fx.Node, call: Resized) -> None:
-        with self.module.graph.inserting_before(n):
+    def _rewrite(self, node: Node, call: Resized) -> None:
+        n = self.fx[node.name]
+        with self.graph.inserting_before(n):
             new = {name: self._argument(a) for name, a in call.arguments.items()}
-        normal = n.normalized_arguments(self.module, normalize_to_only_use_kwargs=True)
-        assert normal is not None
         if call.op is not None:
             n.target = _overload(call.op)
             n.args = (n.args[0], *new.values())
             n.kwargs = {}
         else:
-            order = list(normal.kwargs)
+            order = list(node.arguments)
             for name, argument in new.items():
                 position = order.index(name)
                 if position < len(n.args):
@@ -247,25 +270,39 @@ class _Rewriter:
                 else:
                     n.update_kwarg(name, argument)
         if call.share != 1.0:
-            kwargs = n.normalized_arguments(self.module, normalize_to_only_use_kwargs=True)
+            kwargs = n.normalized_arguments(self.root, normalize_to_only_use_kwargs=True)
             assert kwargs is not None
             n.target = rescaled_norm(n.target)
             n.args, n.kwargs = (), {**kwargs.kwargs, "share": call.share}
         if call.scale != 1.0:
-            with self.module.graph.inserting_after(n):
-                scaled = self.module.graph.call_function(torch.ops.aten.mul.Tensor, (n, call.scale))
+            with self.graph.inserting_after(n):
+                scaled = self.graph.call_function(torch.ops.aten.mul.Tensor, (n, call.scale))
             n.replace_all_uses_with(scaled, delete_user_cb=lambda user: user is not scaled)
 
     def _argument(self, a: Argument | Scaled) -> Any:
         if isinstance(a, Scaled):
-            graph = self.module.graph
-            times = graph.call_function(operator.mul, (self.fx[a.size.name], a.numerator))
-            return graph.call_function(operator.floordiv, (times, a.denominator))
+            size = self.fx[a.size.name]
+            times = self.graph.call_function(operator.mul, (size, a.numerator))
+            return self.graph.call_function(operator.floordiv, (times, a.denominator))
         if isinstance(a, tuple):
             return [self._argument(part) for part in a]
         if isinstance(a, Value):
             return self.fx[a.name]
         return a
+
+
+def _memory_written_to(nodes: Sequence[Node]) -> frozenset[str]:
+    """Values that share memory with one that an in-place call writes to."""
+    written = [n.inputs[0].name for n in nodes if n.inputs and writes_in_place(n.op)]
+    if not written:
+        return frozenset()
+    memory = UnionFind(v.name for node in nodes for v in (*node.inputs, *node.outputs))
+    for node in nodes:
+        operator = find(node.op)
+        if node.inputs and (writes_in_place(node.op) or (operator and operator.aliases)):
+            memory.union(*(v.name for v in (node.inputs[0], *node.outputs)))
+    roots = {memory[name] for name in written}
+    return frozenset(name for name in memory if memory[name] in roots)
 
 
 def _overload(op: str) -> Any:
@@ -290,13 +327,14 @@ def zeroed_parameters(
     For `torch.func.functional_call`; only changed parameters are listed, under one name each.
     """
     changed: dict[str, torch.Tensor] = {}
+    tensors = owned_tensors(traced)
     for parameter in traced.graph.parameters:
         if parameter.kind == "parameter":
             whole = spared.get(parameter.value.name, frozenset())
             choice = {uid: units for uid, units in kept.items() if uid not in whole}
             masks = list(kept_masks(typed.types[parameter.value.name], choice))
             if masks:
-                tensor = get_tensor(traced.module, parameter.names[0]).detach().clone()
+                tensor = tensors[parameter.value.name].detach().clone()
                 for mask in masks:
                     tensor.masked_fill_(~torch.from_numpy(mask).to(tensor.device), 0)
                 changed[parameter.names[0]] = tensor

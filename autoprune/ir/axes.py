@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import count
 from math import gcd
 from math import prod as product_of
@@ -54,7 +55,7 @@ class Prod:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "size", product_of(f.size for f in self.factors))
-        object.__setattr__(self, "uids", _uids(self.factors))
+        object.__setattr__(self, "uids", uids_of(self.factors))
 
     def __str__(self) -> str:
         if not self.factors:
@@ -73,7 +74,7 @@ class Sum:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "size", sum(t.size for t in self.terms))
-        object.__setattr__(self, "uids", _uids(self.terms))
+        object.__setattr__(self, "uids", uids_of(self.terms))
 
     def __str__(self) -> str:
         return "+".join(str(t) for t in self.terms) if self.terms else "0"
@@ -82,8 +83,15 @@ class Sum:
 Axis = Leaf | Prod | Sum
 
 
-def _uids(parts: tuple[Axis, ...]) -> frozenset[int]:
-    return frozenset().union(*(p.uids for p in parts))
+def uids_of(axes: Iterable[Axis]) -> frozenset[int]:
+    """The leaves below any of `axes`."""
+    found: set[int] = set()
+    for axis in axes:
+        if isinstance(axis, Leaf):
+            found.add(axis.uid)
+        elif axis.uids:
+            found |= axis.uids
+    return frozenset(found)
 
 
 ONE = Prod(())
@@ -135,6 +143,12 @@ def concat(*terms: Axis) -> Axis:
         elif term.size != 0:
             flat.append(term)
     return flat[0] if len(flat) == 1 else Sum(tuple(flat))
+
+
+@cache
+def singles(size: int) -> Axis:
+    """`size` positions each of which has a name of its own, so that none can be removed."""
+    return concat(*(ONE for _ in range(size)))
 
 
 def leaves(axis: Axis) -> Iterator[Leaf]:
@@ -240,13 +254,20 @@ class Axes:
     def pinned_leaf(self, size: int, reason: str) -> Axis:
         """A fresh index set whose units can never be removed."""
         axis = self.leaf(size)
-        self.pin(axis, reason)
+        if isinstance(axis, Leaf):
+            self._pinned[axis.uid] = (next(self._clock), reason)
         return axis
 
     def resolve(self, axis: Axis) -> Axis:
         """`axis` with every solved leaf replaced by what it was found to be, in normal form."""
         bound = self._bound
-        if isinstance(axis, Leaf) and axis.uid not in bound:
+        if isinstance(axis, Leaf):
+            known = bound.get(axis.uid)
+            if known is None:
+                return axis
+            if isinstance(known, Leaf) and known.uid not in bound:
+                return known
+        elif not axis.uids:
             return axis
         stack = [uid for uid in axis.uids if uid in bound]
         if not stack:
@@ -265,6 +286,18 @@ class Axes:
                 bound[stack.pop()] = self._substitute(known)
         return self._substitute(axis)
 
+    def resolve_all(self, shape: tuple[Axis, ...]) -> tuple[Axis, ...]:
+        """`shape` with every axis resolved: itself, where there was nothing to solve."""
+        bound = self._bound
+        for axis in shape:
+            if (
+                axis.uid in bound
+                if isinstance(axis, Leaf)
+                else axis.uids and not bound.keys().isdisjoint(axis.uids)
+            ):
+                return tuple([self.resolve(axis) for axis in shape])
+        return shape
+
     def _substitute(self, axis: Axis) -> Axis:
         """`axis` with each leaf replaced by its binding, once."""
         if isinstance(axis, Leaf):
@@ -277,15 +310,17 @@ class Axes:
 
     def pin(self, axis: Axis, reason: str) -> None:
         """Forbid removing any position of `axis`; the first reason given is the one kept."""
-        self._pin(axis, (next(self._clock), reason))
-
-    def _pin(self, axis: Axis, pin: tuple[int, str]) -> None:
+        pin = (next(self._clock), reason)
         for uid in self.resolve(axis).uids:
-            self._pinned[uid] = min(pin, self._pinned.get(uid, pin))
+            self._pinned.setdefault(uid, pin)
 
     def pins(self) -> dict[int, str]:
         """By unsolved leaf, why its units cannot be removed."""
         return {uid: reason for uid, (_, reason) in self._pinned.items()}
+
+    def is_pinned(self, axis: Axis) -> bool:
+        """Whether nothing of `axis` could be removed."""
+        return self._pinned.keys() >= self.resolve(axis).uids
 
     def pinned(self, leaf: Leaf) -> str | None:
         """Why units of this (resolved) leaf cannot be removed, or None if they can."""
@@ -308,11 +343,19 @@ class Axes:
 
     def factor(self, axis: Axis, sizes: Iterable[int], where: str = "") -> tuple[Axis, ...]:
         """Look inside `axis` as a row-major product of axes of the given sizes."""
+        sizes, known = tuple(sizes), self.resolve(axis)
+        factors = known.factors if isinstance(known, Prod) else (known,)
+        if tuple([f.size for f in factors]) == sizes:
+            return factors
         parts = tuple(self.leaf(n) for n in sizes)
         return self._inside(axis, prod(*parts), parts, where)
 
     def pieces(self, axis: Axis, sizes: Iterable[int], where: str = "") -> tuple[Axis, ...]:
         """Look inside `axis` as a concatenation of axes of the given sizes."""
+        sizes, known = tuple(sizes), self.resolve(axis)
+        terms = known.terms if isinstance(known, Sum) else (known,)
+        if tuple([t.size for t in terms]) == sizes:
+            return terms
         parts = tuple(self.leaf(n) for n in sizes)
         return self._inside(axis, concat(*parts), parts, where)
 
@@ -328,16 +371,22 @@ class Axes:
         self._bound[leaf.uid] = axis
         pin = self._pinned.pop(leaf.uid, None)
         if pin is not None:
-            self._pin(axis, pin)
+            for uid in self.resolve(axis).uids:
+                self._pinned[uid] = min(pin, self._pinned.get(uid, pin))
 
     def _unify(self, a: Axis, b: Axis) -> None:
         a, b = self.resolve(a), self.resolve(b)
-        if a == b:
+        if a is b or a == b:
             return
         if a.size != b.size:
             raise AxisConflict(f"sizes {a.size} and {b.size} differ")
+        if not a.uids or not b.uids:
+            for leaf in leaves(a if a.uids else b):
+                self._bound.setdefault(leaf.uid, singles(leaf.size))
+                self._pinned.pop(leaf.uid, None)
+            return
         if isinstance(a, Leaf) and isinstance(b, Leaf):
-            self._bind(max(a, b, key=lambda leaf: leaf.uid), min(a, b, key=lambda leaf: leaf.uid))
+            self._bind(*((b, a) if a.uid < b.uid else (a, b)))
         elif isinstance(a, Leaf):
             self._bind(a, b)
         elif isinstance(b, Leaf):
@@ -378,7 +427,7 @@ class Axes:
         if positions > ENUMERATION_LIMIT:
             raise AxisConflict(f"a reshape mixes {f.size} with {g.size}")
         for axis in (f, g):
-            self._unify(axis, concat(*(ONE for _ in range(axis.size))))
+            self._unify(axis, singles(axis.size))
 
     def _unify_sums(self, left: list[Axis], right: list[Axis]) -> None:
         """Unify two concatenations given as stacks of terms (the next term is on top)."""

@@ -94,7 +94,12 @@ class Node:
         """Every value among the arguments, in order."""
         return tuple(v for a in self.arguments.values() for v in values_in(a))
 
-    @property
+    @cached_property
+    def tensors(self) -> tuple[Value, ...]:
+        """Every tensor among the arguments (not symbolic sizes), in order."""
+        return tuple(v for v in self.inputs if v.dtype != "int")
+
+    @cached_property
     def label(self) -> str:
         """Operator and name, as the reasons of pins and guarantees end with."""
         return f"{self.op} `{self.name}`"

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from autoprune.ir.axes import Axis, Leaf, Prod, Sum
+from autoprune.ir.axes import Axis, Leaf, Prod, Sum, uids_of
 
 Indices = npt.NDArray[np.intp]
 
@@ -55,7 +55,13 @@ def kept_index(axes: Sequence[Axis], kept: Kept) -> tuple[Indices, ...]:
         ValueError: if units are chosen per unit of a leaf, and it is not clear which unit of that
             leaf a position belongs to.
     """
-    outers = frozenset(c.outer for c in kept.values() if isinstance(c, PerOuter))
+    return tuple(_kept_along(axes, kept, range(len(axes))))
+
+
+def _kept_along(axes: Sequence[Axis], kept: Kept, dims: Iterable[int]) -> list[Indices]:
+    """The index arrays of `kept_index` for some of the dimensions."""
+    chosen = [kept[uid] for uid in uids_of(axes) & kept.keys()]
+    outers = frozenset(c.outer for c in chosen if isinstance(c, PerOuter))
     done: dict[int, _Positions | None] = {}
 
     def expand(dim: int) -> _Positions:
@@ -79,7 +85,7 @@ def kept_index(axes: Sequence[Axis], kept: Kept) -> tuple[Indices, ...]:
         full = indices.reshape((1,) * (len(axes) + 1 - indices.ndim) + indices.shape)
         return np.swapaxes(full, dim, -1)[..., 0]
 
-    return tuple(along(expand(dim).positions, dim) for dim in range(len(axes)))
+    return [along(expand(dim).positions, dim) for dim in dims]
 
 
 def cut_steps(axes: Sequence[Axis], kept: Kept) -> list[tuple[int, Indices]]:
@@ -88,8 +94,8 @@ def cut_steps(axes: Sequence[Axis], kept: Kept) -> list[tuple[int, Indices]]:
     The index arrays broadcast against the tensor as those of `numpy.take_along_axis` do; those
     that vary along their own dimension alone come first.
     """
-    index = kept_index(axes, kept)
-    steps = [(d, index[d]) for d, axis in enumerate(axes) if not axis.uids.isdisjoint(kept)]
+    dims = [d for d, axis in enumerate(axes) if not axis.uids.isdisjoint(kept)]
+    steps = list(zip(dims, _kept_along(axes, kept, dims), strict=True))
     # Whatever an index array varies along has to be cut before, and itself varies along less.
     return sorted(steps, key=lambda step: _outer_dims(*step))
 
@@ -127,8 +133,19 @@ def unit_at(axis: Axis, uid: int) -> Indices:
     A position that belongs to several units, in a product of the leaf with itself, is said to
     belong to that of the last factor.
     """
-    units = _positions(axis, {}, frozenset((uid,)), {}).units
-    return units.get(uid, np.full(axis.size, -1))
+    if uid not in axis.uids:
+        return np.full(axis.size, -1)
+    if isinstance(axis, Leaf):
+        return np.arange(axis.size)
+    if isinstance(axis, Sum):
+        return np.concatenate([unit_at(term, uid) for term in axis.terms])
+    units = np.full(1, -1)
+    for factor in axis.factors:
+        if uid in factor.uids:
+            units = np.tile(unit_at(factor, uid), len(units))
+        else:
+            units = np.repeat(units, factor.size)
+    return units
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,12 @@ From the letters follow the axis equations and the behaviour at removed position
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from autoprune.ir import axes as ax
-from autoprune.ir.axes import Axis
+from autoprune.ir.axes import ONE, Axis
 from autoprune.ir.graph import Value
 from autoprune.ops.rule import Call, Cost, Shape, State, Typing, Zeroing, product
 
@@ -40,6 +41,11 @@ class Contraction:
     windows: frozenset[str] = frozenset()
     added: tuple[tuple[Value, tuple[Dim, ...]], ...] = ()
     folds: Value | None = None
+
+    @cached_property
+    def kept(self) -> frozenset[str]:
+        """The letters of the output."""
+        return frozenset(letter for dim in self.output for letter in dim)
 
 
 def letters(text: str) -> tuple[Dim, ...]:
@@ -83,12 +89,11 @@ def axes_rule(describe: Describe) -> Callable[[Typing], list[Shape]]:
         known: dict[str, Axis] = {}
 
         def meet(letter: str, axis: Axis) -> None:
-            if axis.size == 1:
-                known.setdefault(letter, axis)
-            elif letter in known and known[letter].size != 1:
-                call.same(known[letter], axis)
-            else:
+            met = known.get(letter, ONE)
+            if met.size == 1:
                 known[letter] = axis
+            elif axis.size != 1 and axis is not met:
+                call.same(met, axis)
 
         for value, dims in (*contraction.operands, *contraction.added):
             for axis, dim in zip(call.axes_of(value), dims, strict=True):
@@ -105,27 +110,34 @@ def axes_rule(describe: Describe) -> Callable[[Typing], list[Shape]]:
                 call.pin(known[letter], "a window slides over it")
         shape: list[Axis] = []
         for dim, n in zip(contraction.output, call.output.shape, strict=True):
-            if all(letter in known for letter in dim):
-                shape.append(ax.prod(*(known[letter] for letter in dim)))
-            else:
+            if not known.keys() >= set(dim):
                 shape.append(call.fixed(n, "positions of a sliding window"))
+            elif len(dim) == 1:
+                shape.append(known[dim[0]])
+            else:
+                shape.append(ax.prod(*(known[letter] for letter in dim)))
         return [tuple(shape)]
 
     return axes
 
 
-def _letter_axes(
+def _letters_with(
     call: Zeroing, contraction: Contraction, value: Value, dims: Sequence[Dim]
-) -> list[tuple[str, Axis]]:
-    """Each letter of an operand with its axis; products are taken apart where they can be."""
-    found: list[tuple[str, Axis]] = []
+) -> Iterator[str]:
+    """The letters of an operand whose axes hold the leaf.
+
+    Raises:
+        ValueError: if it occurs in an axis that cannot be taken apart into its letters.
+    """
     for axis, dim in zip(call.axes_of(value), dims, strict=True):
-        rest = axis
-        for letter in reversed(dim[1:]):
-            rest, inner = ax.outer_and_inner(rest, contraction.sizes[letter])
-            found.append((letter, inner))
-        found.append((dim[0], rest))
-    return found
+        if call.within(axis):
+            rest = axis
+            for letter in reversed(dim[1:]):
+                rest, inner = ax.outer_and_inner(rest, contraction.sizes[letter])
+                if call.within(inner):
+                    yield letter
+            if call.within(rest):
+                yield dim[0]
 
 
 def zero_rule(describe: Describe) -> Callable[[Zeroing], State]:
@@ -136,21 +148,18 @@ def zero_rule(describe: Describe) -> Callable[[Zeroing], State]:
 
     def zero(call: Zeroing) -> State:
         contraction = described(describe, call)
-        kept = {letter for dim in contraction.output for letter in dim}
         carriers: dict[str, list[Value]] = {}
         for value, dims in contraction.operands:
             if not call.carries(value):
                 continue
             try:
-                parts = _letter_axes(call, contraction, value, dims)
+                for letter in _letters_with(call, contraction, value, dims):
+                    carriers.setdefault(letter, []).append(value)
             except ValueError:  # a pinned mixture, in which this leaf is not prunable
                 return State.ANY
-            for letter, axis in parts:
-                if call.within(axis):
-                    carriers.setdefault(letter, []).append(value)
         state = State.ZERO
         for letter, values in carriers.items():
-            if letter not in kept:
+            if letter not in contraction.kept:
                 call.summed(values, contraction.folds)
                 continue
             found = product(call.state(v) for v in values)

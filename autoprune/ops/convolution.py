@@ -4,12 +4,14 @@ With `g` groups the channels are products, and the letters say it all:
 
     conv             n (g i) h w, (g o) i k l -> n (g o) h' w'
     transposed conv  n (g i) h w, (g i) o k l -> n (g o) h' w'
+
+Letters of size one are left out of products.
 """
 
 from __future__ import annotations
 
 from autoprune.ir import axes as ax
-from autoprune.ops.contraction import Contraction, axes_rule, zero_rule
+from autoprune.ops.contraction import Contraction, Dim, axes_rule, zero_rule
 from autoprune.ops.rule import Call, Cost, Operator, Resized, Sizing, no_axes, register
 
 
@@ -35,20 +37,25 @@ def describe(call: Call) -> Contraction:
     kernel = tuple((f"k{i}",) for i in range(rank))
     moved = tuple((f"t{i}",) for i in range(rank))
     if _is_transposed(call):
-        weight_dims = (("g", "i"), ("o",))
         inputs, outputs = weight.shape[0] // groups, weight.shape[1]
     else:
-        weight_dims = (("g", "o"), ("i",))
         inputs, outputs = weight.shape[1], weight.shape[0] // groups
-    channels = (("g", "o"),)
+    read, made = _grouped(groups, "i", inputs), _grouped(groups, "o", outputs)
+    weight_dims = (read, ("o",)) if _is_transposed(call) else (made, ("i",))
+    channels = (made,)
     return Contraction(
-        operands=((x, (*batch, ("g", "i"), *space)), (weight, (*weight_dims, *kernel))),
+        operands=((x, (*batch, read, *space)), (weight, (*weight_dims, *kernel))),
         output=(*batch, *channels, *moved),
         sizes={"g": groups, "i": inputs, "o": outputs},
         windows=frozenset(letter for (letter,) in (*space, *kernel)),
         added=((bias, channels),) if bias is not None else (),
         folds=None if _is_transposed(call) or _is_padded(call) else bias,
     )
+
+
+def _grouped(groups: int, letter: str, size: int) -> Dim:
+    """The letters of `groups` times `size` channels."""
+    return ("g", letter) if groups > 1 and size > 1 else ("g",) if groups > 1 else (letter,)
 
 
 def _cost(call: Call) -> Cost:

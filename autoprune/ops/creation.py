@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from autoprune.ir.graph import Argument, Value
 from autoprune.ops.elementwise import drawn, elementwise_axes
 from autoprune.ops.pinning import mixing, pinning
@@ -65,6 +67,7 @@ _DRAWS = {
 }  # fmt: skip
 
 
+@cache
 def draws(op: str) -> bool:
     """Whether what an operator makes is a matter of chance."""
     packet = op.split(".")[1] if "." in op else op

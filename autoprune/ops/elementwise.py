@@ -22,6 +22,8 @@ from autoprune.ops.rule import (
 
 def broadcast(call: Typing, shapes: Sequence[Shape]) -> Shape:
     """The axes of the broadcast of `shapes`, which are made the same where they meet."""
+    if len(shapes) == 1:
+        return shapes[0]
     rank = max((len(s) for s in shapes), default=0)
     result: list[Axis] = [ONE] * rank
     for shape in shapes:

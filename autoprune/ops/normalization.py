@@ -40,9 +40,9 @@ def _affine_state(call: Zeroing, normalized: State) -> State:
 
 def _batch_norm_axes(call: Typing) -> list[Shape]:
     shape = call.axes_of("input")
-    for name in _PER_CHANNEL:
-        if call.value(name) is not None:
-            call.same(shape[1], call.axes_of(name)[0])
+    for value in map(call.value, _PER_CHANNEL):
+        if value is not None:
+            call.same(shape[1], call.axes_of(value)[0])
     return [shape]
 
 
@@ -113,9 +113,10 @@ def _normalized(call: Call) -> tuple[Axis, ...]:
 
 
 def _layer_norm_axes(call: Typing) -> list[Shape]:
-    for name in ("weight", "bias"):
-        if call.value(name) is not None:
-            for a, b in zip(_normalized(call), call.axes_of(name), strict=True):
+    normalized = _normalized(call)
+    for value in (call.value("weight"), call.value("bias")):
+        if value is not None:
+            for a, b in zip(normalized, call.axes_of(value), strict=True):
                 call.same(a, b)
     return [call.axes_of("input")]
 

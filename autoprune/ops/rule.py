@@ -15,10 +15,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from functools import cache
 
 from autoprune.errors import GraphError, RuleError
 from autoprune.ir import axes as ax
-from autoprune.ir.axes import Axes, Axis
+from autoprune.ir.axes import Axes, Axis, Leaf
 from autoprune.ir.graph import Argument, Node, Value
 from autoprune.ir.group import Guarantee
 
@@ -39,7 +40,8 @@ class State(IntEnum):
     """Infinite or not a number: not even a zero weight makes it vanish."""
 
 
-@dataclass(frozen=True)
+# A view is made for every question about a call: dataclasses that are not frozen are made faster.
+@dataclass(slots=True)
 class Call:
     """A node together with the axis types of the values around it."""
 
@@ -97,10 +99,10 @@ class Call:
     @property
     def tensors(self) -> tuple[Value, ...]:
         """Every tensor input (not symbolic sizes)."""
-        return tuple(v for v in self.node.inputs if v.dtype != "int")
+        return self.node.tensors
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Typing(Call):
     """The view of a call that an `axes` rule gets: it may state equations and pin."""
 
@@ -109,11 +111,13 @@ class Typing(Call):
     """Parts of axes that calls leave out."""
 
     def axes_of(self, value: Value | str) -> Shape:
-        return tuple(self.axes.resolve(axis) for axis in super().axes_of(value))
+        name = self.tensor(value).name if isinstance(value, str) else value.name
+        return self.axes.resolve_all(self.types[name])
 
     def same(self, a: Axis, b: Axis) -> Axis:
         """State that two axes are the same; returns that axis."""
-        self.axes.unify(a, b, self.where)
+        if a is not b:
+            self.axes.unify(a, b, self.where)
         return self.axes.resolve(a)
 
     def pin(self, axis: Axis, reason: str) -> None:
@@ -126,7 +130,7 @@ class Typing(Call):
 
     def is_fixed(self, axis: Axis) -> bool:
         """Whether nothing of `axis` could be removed anyway."""
-        return all(self.axes.pinned(leaf) for leaf in ax.leaves(self.axes.resolve(axis)))
+        return self.axes.is_pinned(axis)
 
     @property
     def where(self) -> str:
@@ -134,13 +138,13 @@ class Typing(Call):
         return self.node.label
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Zeroing(Call):
     """The view of a call that a `zero` rule gets, for the removed units of one leaf."""
 
     uid: int
-    states: Mapping[tuple[str, int], State]
-    """State of each value that carries the leaf, by value name and leaf."""
+    states: Mapping[str, State]
+    """State of each value that carries the leaf, by value name."""
     constants: frozenset[str]
     """Values that do not depend on the graph's inputs."""
     report: Callable[[Guarantee, str], None]
@@ -155,17 +159,17 @@ class Zeroing(Call):
         if value is None:
             return False
         if dim is None:
-            return (value.name, self.uid) in self.states
+            return value.name in self.states
         return self.within(self.types[value.name][dim])
 
     def within(self, axis: Axis) -> bool:
         """Whether the leaf occurs in `axis`."""
-        return self.uid in axis.uids
+        return axis.uid == self.uid if isinstance(axis, Leaf) else self.uid in axis.uids
 
     def state(self, argument: Argument) -> State:
         """What is known of an argument at the removed positions."""
         if isinstance(argument, Value):
-            known = self.states.get((argument.name, self.uid))
+            known = self.states.get(argument.name)
             if known is not None:
                 return known
             return State.CONSTANT if argument.name in self.constants else State.ANY
@@ -195,7 +199,7 @@ class Zeroing(Call):
             self.report(Guarantee.APPROXIMATE, "values that are not zero are summed")
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Sizing(Call):
     """The view of a call that a `resize` rule gets: axis sizes after the cut."""
 
@@ -312,8 +316,6 @@ class Operator:
 
 
 _OPERATORS: dict[str, Operator] = {}
-_FOUND: dict[str, Operator | None] = {}
-"""Answers of `find`, for as long as no rule is added or taken back."""
 _OUTSIDE: dict[str, Operator] = {}
 """Rules given by users of the package."""
 
@@ -328,7 +330,7 @@ def register(names: str, operator: Operator) -> Operator:
         if name in _OPERATORS:
             raise GraphError(f"operator {name} has a rule already")
         _OPERATORS[name] = operator
-    _FOUND.clear()
+    find.cache_clear()
     return operator
 
 
@@ -343,7 +345,7 @@ def define(name: str, operator: Operator, *, override: bool = False) -> None:
             f"operator {name} has a rule already", hint="pass override=True to replace it"
         )
     _OUTSIDE[name] = operator
-    _FOUND.clear()
+    find.cache_clear()
 
 
 def forget(name: str) -> None:
@@ -355,17 +357,16 @@ def forget(name: str) -> None:
     if name not in _OUTSIDE:
         raise RuleError(f"operator {name} has no rule from outside the package")
     del _OUTSIDE[name]
-    _FOUND.clear()
+    find.cache_clear()
 
 
+@cache
 def find(op: str) -> Operator | None:
     """The rule for an operator name, tried with and without overload and in-place underscore.
 
     Rules from outside the package come first.
     """
-    if op not in _FOUND:
-        _FOUND[op] = _spelled(_OUTSIDE, op) or _spelled(_OPERATORS, op)
-    return _FOUND[op]
+    return _spelled(_OUTSIDE, op) or _spelled(_OPERATORS, op)
 
 
 def _spelled(table: Mapping[str, Operator], op: str) -> Operator | None:
@@ -376,6 +377,7 @@ def _spelled(table: Mapping[str, Operator], op: str) -> Operator | None:
     return table.get(packet) or table.get(packet.removesuffix("_"))
 
 
+@cache
 def writes_in_place(op: str) -> bool:
     """Whether the operator overwrites its first argument, by ATen's naming convention."""
     packet = op.rsplit(".", 1)[0] if op.count(".") > 1 else op

@@ -53,8 +53,8 @@ def reshaped(call: Typing, source: Sequence[Axis], sizes: Sequence[int]) -> Shap
                 j += 1
             else:
                 break
-        if len(left) == len(right) == 1:
-            result.append(left[0])
+        if len(right) == 1:
+            result.append(ax.prod(*left))
         else:
             result.extend(call.axes.factor(ax.prod(*left), right, call.where))
     parts = iter(result)
@@ -323,7 +323,7 @@ def _stack_axes(call: Typing) -> list[Shape]:
     shapes = [call.axes_of(v) for v in call.tensors]
     dim = call.integer("dim", 0) % (len(shapes[0]) + 1)
     result = _joined_others(call, shapes, -1)
-    result.insert(dim, ax.concat(*(ONE for _ in shapes)))
+    result.insert(dim, ax.singles(len(shapes)))
     return [tuple(result)]
 
 
@@ -420,7 +420,7 @@ def _unbind_axes(call: Typing) -> list[Shape]:
 
 def _single_out(call: Typing, axis: Axis) -> None:
     if not call.is_fixed(axis):
-        call.axes.unify(axis, ax.concat(*(ONE for _ in range(axis.size))), call.where)
+        call.axes.unify(axis, ax.singles(axis.size), call.where)
 
 
 register("aten.unbind", Operator(axes=_unbind_axes, zero=passes_on, aliases=True, mixes=no_axes))

@@ -166,6 +166,32 @@ def test_one_parameter_under_two_names_is_one():
     assert parameter.shape == (7, 3)
 
 
+def test_a_cut_graph_shares_nothing_with_the_traced_one():
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.norm, self.z = nn.Linear(3, 6), nn.BatchNorm1d(6), nn.Linear(6, 2)
+            self.register_buffer("table", torch.ones(2))
+            self.register_buffer("hidden", torch.ones(2), persistent=False)
+
+        def forward(self, x):
+            return self.z(self.norm(self.a(x)).view(-1, 6)) * self.table * self.hidden
+
+    traced = trace(Model(), X)
+    typed = infer(traced.graph)
+    kept = {g.leaf.uid: np.arange(g.units // 2) for g in find_groups(typed)}
+    code, state = traced.module.code, copy.deepcopy(dict(traced.module.state_dict()))
+    expected = traced.module(X)
+    cut = cut_graph(traced, typed, kept)
+    assert {"table", "hidden", "a.weight"} <= cut.state_dict().keys()
+    with torch.no_grad():
+        for tensor in cut.state_dict().values():
+            tensor.zero_()
+    assert traced.module.code == code
+    assert all(torch.equal(v, state[k]) for k, v in traced.module.state_dict().items())
+    assert torch.equal(traced.module(X), expected)
+
+
 def test_a_module_called_twice_has_its_parameters_once():
     class Twice(nn.Module):
         def __init__(self):

@@ -64,6 +64,16 @@ def test_heads_that_nothing_compares(step, parameters):
     assert [*outers_of(Heads(step, **parameters), TOKEN).values()] == [(WIDTH, HEADS)]
 
 
+def test_layers_that_are_alike_but_for_one_call():
+    own, shared, again = (
+        Heads(lambda m, x: x * m.gain, gain=shape)
+        for shape in [(HEADS, 1, WIDTH), (WIDTH,), (HEADS, 1, WIDTH)]
+    )
+    model = nn.Sequential(own, nn.Linear(2, 4), shared, nn.Linear(2, 4), again)
+    found = [f"{layer}.{name}" for layer in (0, 4) for name in outers_of(own, TOKEN)]
+    assert [*outers_of(model, TOKEN)] == found
+
+
 @pytest.mark.parametrize(
     ("step", "parameters"),
     [

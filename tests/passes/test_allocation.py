@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from math import gcd
 
 import numpy as np
 import pytest
@@ -93,6 +94,29 @@ def test_ties_shrink_alike():
         pair, lambda s: s.get(A, 4) + s.get(B, 2), "params", 0.5, ties=[frozenset({A, B})]
     )
     assert units(kept) == {A: [1, 3], B: [1]}
+
+
+@pytest.mark.parametrize(
+    ("units_of_a", "block_a", "units_of_b", "block_b", "least"),
+    [(12, 4, 8, 1, 1), (24, 8, 12, 2, 3), (16, 16, 16, 4, 1), (30, 1, 20, 8, 7), (6, 4, 9, 2, 1)],
+)
+def test_tied_groups_reach_every_count_that_suits_both(
+    units_of_a, block_a, units_of_b, block_b, least
+):
+    tied = (
+        candidate(A, range(units_of_a), block_a, least),
+        candidate(B, range(units_of_b), block_b, least),
+    )
+    reached = set()
+    for share in np.linspace(0.001, 0.999, 200):
+        kept = units(keep_share(tied, share, [frozenset((A, B))]))
+        reached.add((len(kept.get(A, range(units_of_a))), len(kept.get(B, range(units_of_b)))))
+    steps = gcd(units_of_a, units_of_b)
+    pairs = ((units_of_a * n // steps, units_of_b * n // steps) for n in range(1, steps))
+    suitable = {
+        (a, b) for a, b in pairs if a % block_a == 0 and b % block_b == 0 and min(a, b) >= least
+    }
+    assert reached == {*suitable, (units_of_a, units_of_b)}
 
 
 def test_ties_that_share_a_leaf_join_up():

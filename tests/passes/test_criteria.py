@@ -10,6 +10,7 @@ import pytest
 from autoprune.errors import AutopruneError
 from autoprune.ir.axes import Leaf, concat, prod
 from autoprune.ir.group import Group, Guarantee, Occurrence
+from autoprune.passes import criteria
 from autoprune.passes.criteria import (
     CRITERIA,
     GroupWeights,
@@ -53,6 +54,20 @@ def test_l2_of_units_that_own_several_positions():
     assert np.allclose(l2(outer) ** 2, [16, 26, 40, 58])
     twice = weights_of({"w": np.arange(8.0)}, {"w": (concat(LEAF, LEAF),)})
     assert np.allclose(l2(twice) ** 2, [16, 26, 40, 58])
+
+
+@pytest.mark.parametrize("chunk", [1, 8, 1000])
+@pytest.mark.parametrize("dim", [0, 1, 2])
+def test_sums_do_not_depend_on_how_much_is_looked_at_together(dim, chunk, monkeypatch):
+    monkeypatch.setattr(criteria, "CHUNK", chunk)
+    shape = [3, 2, 5]
+    shape[dim] = 4
+    array = np.random.default_rng(0).integers(-9, 9, shape).astype(np.float32)
+    types = [Leaf(1 + d, n) for d, n in enumerate(shape)]
+    types[dim] = LEAF
+    moved = np.moveaxis(array, dim, 0).reshape(4, -1)
+    found = weights_of({"w": array}, {"w": tuple(types)}).sums(np.square)
+    assert found.tolist() == (moved**2).sum(axis=1).tolist()
 
 
 def test_buffers_do_not_count():
