@@ -136,7 +136,9 @@ class _Search:
         for name, seen in self.covered.items():
             if seen != {n.name for n in self.users.get(name, ())} or name in self.outputs:
                 raise Unplaceable(f"{name} is used elsewhere too")
-        return Edits(self.factors, self.constants, frozenset(self.explained))
+        # In the order of names: the search goes through sets, whose order differs between processes.
+        factors = dict(sorted(self.factors.items()))
+        return Edits(factors, self.constants, frozenset(self.explained))
 
     def edit(self, name: str, factor: Factor, user: Node) -> None:
         known = self.factors.setdefault(name, factor)
