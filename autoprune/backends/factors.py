@@ -136,7 +136,7 @@ class _Search:
         for name, seen in self.covered.items():
             if seen != {n.name for n in self.users.get(name, ())} or name in self.outputs:
                 raise Unplaceable(f"{name} is used elsewhere too")
-        # In the order of names: the search goes through sets, whose order differs between processes.
+        # By name: the search goes through sets, whose order differs between processes.
         factors = dict(sorted(self.factors.items()))
         return Edits(factors, self.constants, frozenset(self.explained))
 
