@@ -118,7 +118,7 @@ def unfolded(x: Tensor, weight: Weight) -> Tensor:
         weight: the weight.
 
     Returns:
-        Shape [samples, inputs * kernel].
+        Shape [samples, kernel * inputs].
     """
     calls = weight.calls
     assert calls is not None
@@ -135,7 +135,7 @@ def unfolded(x: Tensor, weight: Weight) -> Tensor:
         x = x.unfold(2 + dim, dilation * (size - 1) + 1, stride)[..., ::dilation]
     places = range(2, 2 + len(kernel))
     windows = range(2 + len(kernel), x.ndim)
-    return x.permute(0, *places, 1, *windows).reshape(-1, weight.shape[1])
+    return x.permute(0, *places, *windows, 1).reshape(-1, weight.shape[1])
 
 
 def _padded(x: Tensor, kernel: Sequence[int], calls: Calls) -> Tensor:

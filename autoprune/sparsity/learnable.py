@@ -109,7 +109,7 @@ class Learnable(MaskMethod):
         if not (self.hides(training) and "scores" in training.memory):
             return training.masks
         return [
-            _choices(weight).spread(soft).reshape(weight.parameter.shape).to(weight.parameter.dtype)
+            weight.tensor(_choices(weight).spread(soft)).to(weight.parameter.dtype)
             for weight, soft in zip(training.weights, self._softs(training), strict=True)
         ]
 

@@ -211,8 +211,8 @@ def _sparse(
 def write(weight: Weight, mask: Mask, values: Array) -> Tensor:
     """Put values into a parameter; its mask in its own shape."""
     parameter = weight.parameter
-    parameter.copy_(torch.from_numpy(values).reshape(parameter.shape))
-    return torch.from_numpy(mask).reshape(parameter.shape).to(parameter.device)
+    parameter.copy_(weight.tensor(torch.from_numpy(values)))
+    return weight.tensor(torch.from_numpy(mask)).to(parameter.device)
 
 
 def report_on(

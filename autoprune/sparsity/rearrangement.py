@@ -135,8 +135,8 @@ def _places(axis: Axis, movable: Mapping[str, Group], kernel: int) -> tuple[Plac
         if str(leaf.uid) not in movable or taken[positions].any():
             continue
         taken[positions] = True
-        columns = (positions[..., None] * kernel + np.arange(kernel)).reshape(len(positions), -1)
-        places.append(Place(str(leaf.uid), columns))
+        columns = positions[..., None] + axis.size * np.arange(kernel)
+        places.append(Place(str(leaf.uid), columns.reshape(len(positions), -1)))
     return tuple(places)
 
 

@@ -120,7 +120,7 @@ class Training:
         """Keep these weights, given as masks of matrices, in all processes."""
         self.masks = [
             # Not all ways to communicate know booleans.
-            agreed(mask.to(torch.uint8)).bool().reshape(weight.parameter.shape)
+            weight.tensor(agreed(mask.to(torch.uint8)).bool())
             for weight, mask in zip(self.weights, masks, strict=True)
         ]
 

@@ -65,7 +65,7 @@ class Weight:
     Attributes:
         name: of the parameter.
         parameter: the parameter, of shape [outputs, inputs, *kernel].
-        format: as a matrix [outputs, inputs * kernel].
+        format: as a matrix [outputs, kernel * inputs].
         calls: how it is used; None if that is not known.
     """
 
@@ -81,8 +81,16 @@ class Weight:
         return outputs, self.parameter.numel() // outputs
 
     def matrix(self, tensor: Tensor) -> Tensor:
-        """A tensor of the parameter's shape as a matrix."""
-        return tensor.reshape(self.shape)
+        """A tensor of the parameter's shape as a matrix.
+
+        Inputs run fastest, so that a pattern along them is one of inputs at the same tap.
+        """
+        return tensor.movedim(1, -1).reshape(self.shape)
+
+    def tensor(self, matrix: Tensor) -> Tensor:
+        """A matrix as a tensor of the parameter's shape."""
+        outputs, inputs, *kernel = self.parameter.shape
+        return matrix.reshape(outputs, *kernel, inputs).movedim(-1, 1).contiguous()
 
 
 @dataclass(frozen=True)

@@ -5,5 +5,5 @@ Three things that are chosen independently of each other, after STen (Ivanov et 
 weights to keep (`masks`, `distribution`, `reconstruction`), and a kernel multiplies by what is
 stored. `rearrangement` reorders channels first, so that a pattern costs less.
 
-Weights are matrices [outputs, inputs]; those of a convolution are [outputs, inputs * kernel].
+Weights are matrices [outputs, inputs]; those of a convolution are [outputs, kernel * inputs].
 """

@@ -100,7 +100,7 @@ def require_fit(format: Format, weight: Array, mask: Mask) -> None:
     if weight.ndim != 2 or not weight.size:
         raise FormatError(
             f"weights of shape {list(weight.shape)} are not a matrix [outputs, inputs]",
-            hint="reshape those of a convolution to [outputs, inputs * kernel]",
+            hint="reshape those of a convolution to [outputs, kernel * inputs]",
         )
     if mask.shape != weight.shape or mask.dtype != np.bool_:
         raise FormatError(

@@ -112,6 +112,21 @@ def test_small_and_odd_layers_stay_dense():
     }
 
 
+@pytest.mark.parametrize("name", ["block 4x4", "2:4"])
+def test_inputs_of_a_convolution_are_those_at_a_tap(name):
+    """Kernels of 8-bit integers multiply four input channels at once."""
+    model = nn.Sequential(nn.Conv2d(8, 12, (3, 2)))
+    result = ap.sparsify(model, format={"0": name})
+    mask = result.masks["0.weight"]
+    assert mask.shape == (12, 8, 3, 2)
+    assert torch.equal(mask, result.model[0].weight != 0)
+    blocks = mask.reshape(3, 4, 2, 4, 3, 2)
+    if name == "2:4":
+        assert (blocks.sum(3) == 2).all()
+    else:
+        assert torch.equal(blocks.all(3).all(1), blocks.any(3).any(1))
+
+
 def test_any_layer_whose_name_is_given():
     named = {"stem": "block 4x1", "depth": "csr", "*": "2:4"}
     result = ap.sparsify(Convolutional(), format=named, sparsity=0.5, calibration=[IMAGES])
