@@ -61,8 +61,8 @@ def _compile_parser(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--int8", action="store_true",
-        help="round linear layers and 1x1 convolutions to 8 bits where zeros come in blocks of "
-        "four inputs",
+        help="round linear layers and convolutions to 8 bits where zeros come in blocks of four "
+        "inputs",
     )  # fmt: skip
     parser.add_argument(
         "--no-measure", action="store_false", dest="measure",

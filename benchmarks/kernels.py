@@ -42,7 +42,7 @@ ROTATED = 12 << 20
 """Bytes of dense weights in a model, at least; a tenth of them still exceeds an L2 cache."""
 
 CONV = ("csr", "block 4x1", "block 8x1", "block 16x1", "int8 4x4", "int8 8x4")
-LINEAR = ("block 16x1", "block 32x1", "block 64x1", "int8 32x4", "int8 64x4")
+LINEAR = ("csr", "block 16x1", "block 32x1", "block 64x1", "int8 32x4", "int8 64x4")
 
 HEADER = """# Speed of single products
 
@@ -161,22 +161,27 @@ def in_turns(runs: dict[Any, Callable[[], object]]) -> dict[Any, float]:
 
 
 def model_of(shape: Shape, format: str | None, sparsity: float) -> onnx.ModelProto:
-    """Several products of one input."""
-    nodes, tensors, outputs = [], [], []
+    """Several products, each of an input of its own: those of one input would run as one."""
+    nodes, tensors, inputs, outputs = [], [], [], []
     for number, weight in enumerate(shape.weights(format, sparsity)):
-        name, side = f"w{number}", shape.kernel
+        x, name, side = f"x{number}", f"w{number}", shape.kernel
         if side:
             stored = weight.reshape(shape.outputs, shape.inputs, side, side)
             pads = [side // 2] * 4
-            nodes.append(helper.make_node("Conv", ["x", name], [f"y{number}"], pads=pads))
+            nodes.append(helper.make_node("Conv", [x, name], [f"y{number}"], pads=pads))
         else:
             stored = np.ascontiguousarray(weight.T)
-            nodes.append(helper.make_node("MatMul", ["x", name], [f"y{number}"]))
+            nodes.append(helper.make_node("MatMul", [x, name], [f"y{number}"]))
         tensors.append(numpy_helper.from_array(stored, name))
+        inputs.append(helper.make_tensor_value_info(x, TensorProto.FLOAT, shape.example().shape))
         outputs.append(helper.make_tensor_value_info(f"y{number}", TensorProto.FLOAT, None))
-    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, shape.example().shape)
-    graph = helper.make_graph(nodes, "products", [x], outputs, tensors)
+    graph = helper.make_graph(nodes, "products", inputs, outputs, tensors)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+
+def feed_of(shape: Shape) -> dict[str, np.ndarray]:
+    """The inputs of all products."""
+    return {f"x{number}": shape.example() for number in range(shape.copies)}
 
 
 def dense(shape: Shape) -> Callable[[], object]:
@@ -221,7 +226,7 @@ def sparse(shape: Shape, format: str, sparsity: float) -> Callable[[], object] |
     int8 = format.startswith("int8 ")
     model = model_of(shape, format.replace("int8", "block"), sparsity)
     choice = Choice(("x86-64",), int8=int8, measure=False)
-    compiled = compile_onnx(model, choice, {"x": shape.example()})
+    compiled = compile_onnx(model, choice, feed_of(shape))
     if compiled.contents.model is None or any(layer.int8 != int8 for layer in compiled.layers):
         return None
     with tempfile.TemporaryDirectory() as folder:
@@ -231,7 +236,7 @@ def sparse(shape: Shape, format: str, sparsity: float) -> Callable[[], object] |
 
 
 def _run(session: Any, shape: Shape) -> Callable[[], object]:
-    feed = {"x": shape.example()}
+    feed = feed_of(shape)
     return lambda: session.run(None, feed)
 
 

@@ -22,8 +22,7 @@ class Choice:
 
     Attributes:
         targets: names of processors, or of groups of them.
-        int8: round linear layers and 1x1 convolutions to 8 bits where their blocks have four
-            inputs.
+        int8: round linear layers and convolutions to 8 bits where their blocks have four inputs.
         measure: run islands on this processor, if it is one of the targets, and keep those dense
             that gain too little.
     """

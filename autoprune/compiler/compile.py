@@ -11,15 +11,24 @@ import onnx
 from onnx import helper
 
 from autoprune.backends.artifact import Contents, NativeLibrary
+from autoprune.compiler.calibration import Steps, find_steps, values_at
 from autoprune.compiler.choice import Choice, runs_here
 from autoprune.compiler.compiled import Compiled, Layer
 from autoprune.compiler.emit import with_sparse_operators
 from autoprune.compiler.kinds import Kind, Kinds, library_file, native_library
-from autoprune.compiler.measure import border, speedup, values_at
+from autoprune.compiler.measure import border, speedup
 from autoprune.compiler.onnx_graph import wiring
 from autoprune.compiler.products import Product, find_products
+from autoprune.compiler.quantized import coarse_enough
 from autoprune.compiler.simplify import simplified
-from autoprune.compiler.units import INT8_COLUMNS, Unit, find_islands, find_units, stored_share
+from autoprune.compiler.units import (
+    INT8_COLUMNS,
+    Unit,
+    find_islands,
+    find_units,
+    quadruples,
+    stored_share,
+)
 from autoprune.errors import NotEqualError
 from autoprune.frontends.onnx_inputs import declared_shape, graph_inputs
 from autoprune.frontends.onnx_run import run_once
@@ -42,7 +51,11 @@ INT8_LIMIT = 0.1
 
 
 def compile_onnx(
-    model: onnx.ModelProto, choice: Choice, example_inputs: Any = None, plan: str = ""
+    model: onnx.ModelProto,
+    choice: Choice,
+    example_inputs: Any = None,
+    plan: str = "",
+    calibration: Sequence[Feed] | None = None,
 ) -> Compiled:
     """Compile an ONNX model.
 
@@ -51,6 +64,8 @@ def compile_onnx(
         choice: for what, and how.
         example_inputs: as for `autoprune.prune`; they and their outputs become test vectors.
         plan: digest of the plan the model was pruned by, for the record.
+        calibration: inputs to find the ranges of activations on; None to find them when they are
+            computed.
 
     Raises:
         TargetError: if a target is unknown or its compiler is missing.
@@ -62,9 +77,15 @@ def compile_onnx(
     dense = simplified(model)
     graph = wiring(dense)
     products = find_products(dense, graph)
-    islands = find_islands(find_units(products, graph, int8=choice.int8))
+    units = find_units(
+        products, graph, int8=choice.int8, calibrated=choice.int8 and calibration is not None
+    )
+    islands = find_islands(units)
+    quantized = [part for unit in units if unit.quantized for part in unit.parts]
+    values = [name for p in quantized for name in (p.x, p.added, p.output) if name is not None]
+    steps = coarse_enough(quantized, find_steps(dense, values, calibration or ()))
     here = runs_here(processors) if choice.measure else None
-    measured = _measured(dense, islands, here, feed)
+    measured = _measured(dense, islands, here, feed, steps)
     pairs = zip(islands, measured, strict=True)
     kept = [island for island, gain in pairs if _worthwhile(island, gain)]
     expected = _run(dense.SerializeToString(), feed, None)
@@ -73,12 +94,12 @@ def compile_onnx(
     needed: tuple[Kind, ...] = ()
     if kept:
         kinds = Kinds([unit for island in kept for unit in island])
-        sparse = with_sparse_operators(dense, kept, kinds.place).SerializeToString(
+        sparse = with_sparse_operators(dense, kept, kinds.place, steps).SerializeToString(
             deterministic=True
         )
         libraries = tuple(native_library(kinds, target) for target in processors)
         needed = tuple(kinds.kinds)
-    int8 = any(unit.int8 for island in kept for unit in island)
+    int8 = any(unit.int8 or unit.quantized for island in kept for unit in island)
     error = _check(sparse, libraries, feed, expected, int8=int8) if sparse else None
     contents = Contents(
         inputs=[_spec(value) for value in graph_inputs(model)],
@@ -106,7 +127,11 @@ def _worthwhile(island: Sequence[Unit], gain: float | None) -> bool:
 
 
 def _measured(
-    dense: onnx.ModelProto, islands: Sequence[list[Unit]], target: Target | None, feed: Feed
+    dense: onnx.ModelProto,
+    islands: Sequence[list[Unit]],
+    target: Target | None,
+    feed: Feed,
+    steps: Steps,
 ) -> list[float | None]:
     """The speedup of each island; islands that are alike are measured once."""
     if target is None or not islands:
@@ -118,7 +143,7 @@ def _measured(
         for island in islands:
             alike = _signature(island, values)
             if alike not in known:
-                known[alike] = speedup(dense, island, kinds.place, library, values)
+                known[alike] = speedup(dense, island, kinds.place, library, values, steps)
         return [known[_signature(island, values)] for island in islands]
 
 
@@ -126,7 +151,8 @@ def _signature(island: Sequence[Unit], values: Feed) -> object:
     """What the time of an island depends on."""
     return tuple(
         (
-            unit.rows, unit.int8, tuple(values[n].shape for n in unit.inputs if n in values),
+            unit.rows, unit.int8, unit.quantized,
+            tuple(values[n].shape for n in unit.inputs if n in values),
             tuple((p.weight.shape, p.geometry, p.activation, p.added is None) for p in unit.parts),
             unit.product and round(_stored(unit), 1),
         )
@@ -137,7 +163,9 @@ def _signature(island: Sequence[Unit], values: Feed) -> object:
 def _stored(unit: Unit) -> float:
     if unit.product is None:
         return 1.0
-    return stored_share(unit.product.weight, unit.rows, INT8_COLUMNS if unit.int8 else 1)
+    if unit.int8:
+        return stored_share(quadruples(unit.product), unit.rows, INT8_COLUMNS)
+    return stored_share(unit.product.weight, unit.rows)
 
 
 def _layers(

@@ -2,38 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from autoprune.compiler.calibration import Steps
 from autoprune.compiler.onnx_graph import Array
 from autoprune.compiler.products import Product
-from autoprune.compiler.units import INT8_COLUMNS, Unit, blocks_with_weights, gap_of
+from autoprune.compiler.quantized import by_block, encoded, quantized_weights, rounded, sums_of
+from autoprune.compiler.units import Unit, blocks_with_weights, gap_of, quadruples
 from autoprune.passes.sparsify.blocks import Block
 
 DOMAIN = "autoprune"
+
+OFFSETS = 2
+"""Where the offsets are among the arrays of a product's weights."""
+
+MOST_OUTPUTS = 8
+"""Of one operator, as in linear.c."""
 
 FamilyOf = Callable[[Unit, Product], int]
 """Where the kernels for a part of a unit are in the library."""
 
 
 def with_sparse_operators(
-    model: onnx.ModelProto, islands: Sequence[Sequence[Unit]], family_of: FamilyOf
+    model: onnx.ModelProto,
+    islands: Sequence[Sequence[Unit]],
+    family_of: FamilyOf,
+    steps: Steps = MappingProxyType({}),
 ) -> onnx.ModelProto:
-    """A copy of a model in which every unit is an operator of the domain `autoprune`."""
+    """A copy of a model in which every unit is an operator of the domain `autoprune`.
+
+    Args:
+        model: the model; it is not changed.
+        islands: the units.
+        family_of: where their kernels are.
+        steps: what the bytes of the values stand for that quantized units read and make.
+    """
     units = {unit.output: (unit, gap_of(island)) for island in islands for unit in island}
     gone = {node.output[0] for unit, _ in units.values() for node in unit.nodes}
     rest = [node for node in model.graph.node if not node.output or node.output[0] not in gone]
     flat = {name for node in rest for name in node.input}
     flat |= {value.name for value in model.graph.output}
-    flat |= {name for unit, gap in units.values() if not _wide(unit, gap) for name in unit.inputs}
-    emitter = _Emitter(family_of, flat)
+    flat |= set(_read_flat(units.values()))
+    emitter = _Emitter(family_of, steps, flat)
+    siblings = _siblings([unit for unit, _ in units.values()], family_of)
     for node in model.graph.node:
         name = node.output[0] if node.output else ""
-        if name in units:
+        if name in siblings:
+            emitter.join(siblings[name])
+        elif name in units:
             emitter.replace(*units[name])
         elif name not in gone:
             emitter.nodes.append(node)
@@ -49,6 +71,37 @@ def with_sparse_operators(
     return result
 
 
+def _read_flat(units: Collection[tuple[Unit, int]]) -> Iterator[str]:
+    """Values that units read as they are, or turn into something else."""
+    quantized = {unit.output for unit, _ in units if unit.quantized}
+    for unit, gap in units:
+        for name in unit.inputs:
+            if unit.quantized or _wide(unit, gap):
+                # What is turned into bytes, or back.
+                if (name in quantized) != unit.quantized:
+                    yield name
+            else:
+                yield name
+
+
+def _siblings(units: Sequence[Unit], family_of: FamilyOf) -> dict[str, list[Unit]]:
+    """Linear layers of one input that run as one operator, by the output of each.
+
+    Queries, keys and values are such: their input is read, and rounded, once.
+    """
+    found: dict[tuple[str, int], list[Unit]] = {}
+    for unit in units:
+        part = unit.product
+        if part is not None and part.rowwise and unit.rows > 1 and part.added is None:
+            found.setdefault((part.x, family_of(unit, part)), []).append(unit)
+    together = (
+        group[at : at + MOST_OUTPUTS]
+        for group in found.values()
+        for at in range(0, len(group), MOST_OUTPUTS)
+    )
+    return {unit.output: group for group in together if len(group) > 1 for unit in group}
+
+
 def _wide(unit: Unit, gap: int) -> bool:
     """Whether its activations have a gap between rows."""
     return bool(gap) and unit.spatial
@@ -60,20 +113,44 @@ class _Emitter:
 
     Attributes:
         family_of: places in the library.
+        steps: what bytes stand for.
         flat: values that are read without a gap between rows.
         nodes: so far.
         tensors: constants of the operators, by name.
         wide: values that are there with a gap, and its size.
+        rounded: values that are there in bytes.
+        joined: outputs of operators that have several.
     """
 
     family_of: FamilyOf
+    steps: Steps
     flat: set[str]
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     tensors: dict[str, Array] = field(default_factory=dict)
     wide: set[tuple[str, int]] = field(default_factory=set)
+    rounded: set[str] = field(default_factory=set)
+    joined: set[str] = field(default_factory=set)
+
+    def join(self, units: Sequence[Unit]) -> None:
+        """Append one operator for several linear layers of the same input, if it is not there."""
+        outputs = [unit.output for unit in units]
+        if outputs[0] in self.joined:
+            return
+        self.joined.update(outputs)
+        found = [_weights(unit, self.family_of) for unit in units]
+        name = "+".join(unit.parts[-1].name for unit in units)
+        tensors = below_each_other([list(tensors.values()) for tensors, _ in found])
+        named = {f"{name}.{place}": array for place, array in enumerate(tensors)}
+        ends = np.cumsum([len(unit.parts[0].weight) // unit.rows for unit in units])
+        self.tensors |= named | {f"{name}.ends": ends.astype(np.int32)}
+        inputs = [units[0].inputs[0], *named, "", f"{name}.ends"]
+        self._append(_kind(units[0]), inputs, outputs[0], name, found[0][1], outputs[1:])
 
     def replace(self, unit: Unit, gap: int) -> None:
-        """Append the operator of a unit, and what moves rows apart before it or together after."""
+        """Append the operator of a unit, and what changes its activations before it or after."""
+        if unit.quantized:
+            self._replace_quantized(unit)
+            return
         tensors, settings = _weights(unit, self.family_of)
         self.tensors |= tensors
         inputs, output = unit.inputs, unit.output
@@ -91,6 +168,34 @@ class _Emitter:
         if output != unit.output and unit.output in self.flat:
             self._append("Narrow", [output], unit.output, f"{output}.narrow", {"gap": gap})
 
+    def _replace_quantized(self, unit: Unit) -> None:
+        (part,), output = unit.parts, f"{unit.output}.bytes"
+        place = self.family_of(unit, part)
+        tensors, zero = quantized_weights(part, self.steps)
+        named = {f"{part.name}.{name}": array for name, array in tensors.items()}
+        self.tensors |= named
+        x, *added = (self._rounded(name, place) for name in unit.inputs)
+        settings = {"kernel": place, "zero": zero, **part.geometry.attributes()}
+        kind = "QuantizedDepthwise" if part.depthwise else "QuantizedConv"
+        self._append(kind, [x, *named, *added], output, part.name, settings)
+        self.rounded.add(unit.output)
+        if unit.output in self.flat:
+            self._cross("Dequantize", output, unit.output, unit.output, place)
+
+    def _rounded(self, name: str, place: int) -> str:
+        """The name of a value in bytes."""
+        if name not in self.rounded:
+            self._cross("Quantize", name, f"{name}.bytes", name, place)
+            self.rounded.add(name)
+        return f"{name}.bytes"
+
+    def _cross(self, kind: str, given: str, made: str, value: str, place: int) -> None:
+        """Append what is between floats and bytes of a value."""
+        step = self.steps[value]
+        numbers = f"{value}.step"
+        self.tensors[numbers] = np.array([step.size, step.zero], np.float32)
+        self._append(kind, [given, numbers], made, f"{value}.{kind.lower()}", {"kernel": place})
+
     def _widened(self, name: str, gap: int) -> str:
         wide = f"{name}.wide{gap}"
         if (name, gap) not in self.wide:
@@ -99,9 +204,11 @@ class _Emitter:
         return wide
 
     def _append(
-        self, kind: str, inputs: Sequence[str], output: str, name: str, settings: Mapping[str, int]
-    ) -> None:
-        node = helper.make_node(kind, inputs, [output], name=name, domain=DOMAIN)
+        self, kind: str, inputs: Sequence[str], output: str, name: str,
+        settings: Mapping[str, int], more_outputs: Sequence[str] = (),
+    ) -> None:  # fmt: skip
+        outputs = [output, *more_outputs]
+        node = helper.make_node(kind, inputs, outputs, name=name, domain=DOMAIN)
         node.attribute.extend(helper.make_attribute(n, value) for n, value in settings.items())
         self.nodes.append(node)
 
@@ -125,9 +232,21 @@ def _weights(unit: Unit, family_of: FamilyOf) -> tuple[dict[str, Array], dict[st
     return tensors, settings
 
 
+def below_each_other(parts: Sequence[Sequence[Array]]) -> list[Array]:
+    """The weights of several products as those of one, with more block rows."""
+    joined = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
+    ends = [part[OFFSETS] for part in parts]
+    starts = np.cumsum([0, *(offsets[-1] for offsets in ends[:-1])])
+    moved = [offsets[1:] + start for offsets, start in zip(ends, starts, strict=True)]
+    joined[OFFSETS] = np.concatenate([[0], *moved]).astype(np.int32)
+    return joined
+
+
 def _kind(unit: Unit) -> str:
     if unit.product is None:
         return "DepthwiseConv"
+    if unit.scattered:
+        return "SparseLinearScattered"
     kind = "SparseLinear" if unit.product.rowwise else "SparseConv"
     return kind + "Depthwise" * (unit.depthwise is not None) + "Int8" * unit.int8
 
@@ -139,31 +258,19 @@ def _floats(product: Product, rows: int) -> dict[str, Array]:
         "values": arrays["values"].reshape(-1, rows),
         "index": arrays["columns"],
         "offsets": arrays["offsets"],
-        "bias": _by_block(product.bias, rows),
+        "bias": by_block(product.bias, rows),
     }
 
 
 def _integers(product: Product, rows: int) -> dict[str, Array]:
     """Every output's weights are rounded to multiples of a 127th of the largest of them."""
-    weight = product.weight.astype(np.float64)
-    scales = np.maximum(np.abs(weight).max(axis=1, keepdims=True), 1e-30) / 127
-    whole = np.round(weight / scales).astype(np.int8)
-    # A block in which everything was rounded to zero is not needed any more.
-    mask = blocks_with_weights(whole, rows, INT8_COLUMNS)
-    arrays = Block(rows, INT8_COLUMNS).encode(whole, mask).arrays
-    quadruples = np.ascontiguousarray(arrays["values"].transpose(0, 2, 1))
+    whole, scales = rounded(quadruples(product))
     return {
-        "values": quadruples.view(np.int32).reshape(-1, rows),
-        "index": (arrays["columns"] // INT8_COLUMNS).astype(np.int32),
-        "offsets": arrays["offsets"],
-        "bias": _by_block(product.bias, rows),
-        "scales": _by_block(scales, rows),
-        "sums": whole.sum(axis=1, dtype=np.int32).reshape(-1, rows),
+        **encoded(whole, rows),
+        "bias": by_block(product.bias, rows),
+        "scales": by_block(scales, rows),
+        "sums": sums_of(whole, rows),
     }
-
-
-def _by_block(numbers: Array, rows: int) -> Array:
-    return np.ascontiguousarray(numbers.reshape(-1, rows), np.float32)
 
 
 def drop_unread(graph: onnx.GraphProto) -> None:

@@ -10,17 +10,21 @@ from pathlib import Path
 
 from autoprune.backends.artifact import NativeLibrary
 from autoprune.compiler.products import Product
-from autoprune.compiler.units import Unit
+from autoprune.compiler.units import CLIPPING, INT8_COLUMNS, Unit
 from autoprune.kernels.build import (
     Family,
     Target,
     build_library,
     depthwise_family,
     int8_family,
+    quantized_depthwise_family,
+    quantized_family,
     rowwise_family,
+    scattered_family,
     spatial_family,
     spatial_int8_family,
 )
+from autoprune.kernels.cache import cache_key, find_cached, keep
 from autoprune.kernels.geometry import Geometry
 
 
@@ -34,11 +38,18 @@ class Kind:
     activation: str
     residual: bool
     depthwise: Geometry | None
+    quantized: bool = False
 
     def family(self, target: Target) -> Family:
         """The kernels for a processor."""
+        if self.quantized and self.depthwise is not None:
+            return quantized_depthwise_family(target, self.depthwise, self.activation)
+        if self.quantized:
+            return quantized_family(target, self.activation, residual=self.residual)
         if self.depthwise is not None:
             return depthwise_family(target, self.depthwise, self.activation)
+        if self.rowwise and self.rows == 1:
+            return scattered_family(target, self.activation, residual=self.residual)
         if self.rowwise:
             make = int8_family if self.int8 else rowwise_family
         else:
@@ -59,24 +70,34 @@ class Kinds:
 
     @staticmethod
     def _kind(unit: Unit, part: Product) -> Kind:
-        taps = part.geometry
+        geometry, activation = part.geometry, part.activation
+        taps = Geometry(geometry.kernel, geometry.stride, geometry.dilation)
+        residual, depthwise = part.added is not None, taps if part.depthwise else None
+        if unit.quantized:
+            activation = "" if activation in CLIPPING else activation
+            return Kind(False, INT8_COLUMNS, True, activation, residual, depthwise, quantized=True)
+        of_product = part is unit.product
         return Kind(
-            part.rowwise, unit.rows if part is unit.product else 1,
-            unit.int8 and part is unit.product, part.activation, part.added is not None,
-            Geometry(taps.kernel, taps.stride, taps.dilation) if part.depthwise else None,
+            part.rowwise, unit.rows if of_product else 1, unit.int8 and of_product, activation,
+            residual, depthwise,
         )  # fmt: skip
 
 
 def native_library(kinds: Kinds, target: Target) -> NativeLibrary:
-    """A library of the kernels for a processor.
+    """A library of the kernels for a processor, built now or before.
 
     Raises:
         TargetError: if the compiler is missing or fails.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "operators.so")
-        build_library([kind.family(target) for kind in kinds.kinds], target, path)
-        data = path.read_bytes()
+    families = [kind.family(target) for kind in kinds.kinds]
+    key = cache_key((target, families), target.compiler)
+    data = find_cached(key)
+    if data is None:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "operators.so")
+            build_library(families, target, path)
+            data = path.read_bytes()
+        keep(key, data)
     return NativeLibrary(data, "linux", target.machine, target.features, target.name)
 
 

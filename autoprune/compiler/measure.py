@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 
+from autoprune.compiler.calibration import Steps
 from autoprune.compiler.emit import FamilyOf, drop_unread, with_sparse_operators
 from autoprune.compiler.units import Unit
-from autoprune.frontends.onnx_run import with_outputs
 from autoprune.frontends.sessions import Feed, open_session
 
 ROUNDS = 7
@@ -32,17 +32,13 @@ def border(model: onnx.ModelProto, island: Sequence[Unit]) -> tuple[list[str], l
     return [n for n in reads if n not in inside], [u.output for u in island if u.output in outside]
 
 
-def values_at(model: onnx.ModelProto, feed: Feed, names: Sequence[str]) -> Feed:
-    """Some values that a model computes, or is given."""
-    wanted = [name for name in dict.fromkeys(names) if name not in feed]
-    if not wanted:
-        return feed
-    session = open_session(with_outputs(model, wanted).SerializeToString(), 1)
-    return {**feed, **dict(zip(wanted, session.run(wanted, dict(feed)), strict=True))}
-
-
 def speedup(
-    model: onnx.ModelProto, island: Sequence[Unit], family_of: FamilyOf, library: Path, feed: Feed
+    model: onnx.ModelProto,
+    island: Sequence[Unit],
+    family_of: FamilyOf,
+    library: Path,
+    feed: Feed,
+    steps: Steps,
 ) -> float:
     """Time of the dense nodes of an island by that of its sparse operators, in one thread.
 
@@ -52,10 +48,11 @@ def speedup(
         family_of: as for `with_sparse_operators`.
         library: their kernels, for this processor.
         feed: the values that the island reads.
+        steps: as for `with_sparse_operators`.
     """
     reads, makes = border(model, island)
     part = _extracted(model, island, reads, makes, feed)
-    sparse = with_sparse_operators(part, [island], family_of)
+    sparse = with_sparse_operators(part, [island], family_of, steps)
     sessions = [
         open_session(part.SerializeToString(), 1),
         open_session(sparse.SerializeToString(), 1, library=library),

@@ -194,7 +194,8 @@ def _last_line(error: Exception) -> str:
 
 def _rows(weight: Array, *, rowwise: bool) -> int:
     """Outputs of the blocks it is stored in; 0 if the product stays dense."""
-    return sparse_rows(weight, rowwise=rowwise) if weight.size >= SMALLEST else 0
+    rows = sparse_rows(weight, rowwise=rowwise) if weight.size >= SMALLEST else 0
+    return 0 if rowwise and rows == 1 else rows
 
 
 def _arrays(weight: Array, rows: int, step: int) -> list[Array]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 
 import numpy as np
 import onnx
@@ -15,17 +16,27 @@ from autoprune.passes.sparsify.layout import Mask
 DENSEST = 0.5
 """Share of the weights stored at most: with more, dense products are as fast."""
 
-SINGLE = 1.7
-"""Time for a weight that is stored alone, and loads activations for itself, by that in a block."""
+SINGLE = {True: 2.0, False: 1.7}
+"""Time for a weight that is stored alone, and loads activations for itself, by that in a block; for
+linear layers and for convolutions."""
+
+FEWEST_POSITIONS = 16
+"""Of a linear layer whose weights are stored alone: a vector of them."""
 
 INT8_COLUMNS, QUANTUM = 4, 16
 """Inputs of a block of 8-bit integers; what the inputs of a linear layer are a multiple of."""
 
-ROWS = {True: (64, 32, 16, 8), False: (16, 8, 4, 1)}
+ROWS = {True: (64, 32, 16, 8, 1), False: (16, 8, 4, 1)}
 """Outputs of a block that are tried, for linear layers and for convolutions."""
 
-INT8_ROWS = {True: (64, 32, 16), False: (8, 4)}
+INT8_ROWS = {True: (64, 32, 16), False: (4,)}
 """The same for 8-bit integers."""
+
+CLIPPING = ("", "relu", "relu6")
+"""Activations that do no more than a byte does, which ends where the range of its value ends."""
+
+LONGEST = 1 << 16
+"""Inputs times taps of which products of bytes always add up in 32 bits."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,12 +48,15 @@ class Unit:
         rows: outputs of its blocks.
         depthwise: a depthwise convolution, of the product's outputs if there is one, or None.
         int8: whether the product is one of 8-bit integers; its blocks have four inputs then.
+        quantized: whether it reads and makes 8-bit integers. It is either a product then, or a
+            depthwise convolution.
     """
 
     product: Product | None
     rows: int = 0
     depthwise: Product | None = None
     int8: bool = False
+    quantized: bool = False
 
     @property
     def parts(self) -> tuple[Product, ...]:
@@ -63,7 +77,14 @@ class Unit:
     def spatial(self) -> bool:
         """Whether it takes and makes activations with a gap between rows."""
         last = self.parts[-1]
+        if self.quantized:
+            return False
         return last.depthwise or (not last.rowwise and last.geometry.pointwise)
+
+    @property
+    def scattered(self) -> bool:
+        """Whether it is a linear layer whose weights are stored one by one."""
+        return self.product is not None and self.product.rowwise and self.rows == 1
 
     @property
     def output(self) -> str:
@@ -71,45 +92,102 @@ class Unit:
         return self.parts[-1].output
 
 
-def find_units(products: Sequence[Product], graph: Wiring, *, int8: bool) -> list[Unit]:
+def find_units(
+    products: Sequence[Product], graph: Wiring, *, int8: bool, calibrated: bool = False
+) -> list[Unit]:
     """What can run on sparse kernels: products with few weights, and depthwise ones beside them.
 
     Args:
         products: of the graph.
         graph: the wiring.
-        int8: round linear layers and convolutions of one tap to 8 bits where their blocks have four
-            inputs.
+        int8: round linear layers and convolutions to 8 bits where their blocks have four inputs.
+        calibrated: whether ranges are known, so that convolutions can hand bytes to each other.
     """
-    sparse = {id(p): unit for p in products if (unit := _sparse(p, int8=int8)) is not None}
+    found = (_sparse(p, graph, int8=int8, calibrated=calibrated) for p in products)
+    sparse = {id(p): unit for p, unit in zip(products, found, strict=True) if unit is not None}
     producers = {product.output: product for product in products}
     units = dict(sparse)
     for product in products:
-        if not product.depthwise or product.geometry.gap is None:
+        if not product.depthwise:
             continue
         before = producers.get(product.x)
+        if calibrated and _between_quantized(product, before, units, graph):
+            units[id(product)] = Unit(None, depthwise=product, quantized=True)
+            continue
+        if product.geometry.gap is None:
+            continue
         alone = before is not None and len(graph.readers[before.output]) == 1
         unit = sparse.get(id(before)) if alone else None
+        if unit is not None and unit.quantized:
+            continue
         if before is not None and unit is not None and _fusible(before):
             del units[id(before)]
             units[id(product)] = replace(unit, depthwise=product)
         elif unit is not None or _read_by(product.output, units, graph):
             units[id(product)] = Unit(None, depthwise=product)
+    for product in products if calibrated else ():
+        if id(product) not in units and _read_as_bytes(product, units, graph):
+            units[id(product)] = Unit(product, INT8_COLUMNS, int8=True, quantized=True)
     order = {id(product): place for place, product in enumerate(products)}
     return sorted(units.values(), key=lambda unit: order[id(unit.parts[-1])])
 
 
-def _sparse(product: Product, *, int8: bool) -> Unit | None:
+def _sparse(product: Product, graph: Wiring, *, int8: bool, calibrated: bool) -> Unit | None:
     """The product alone, if few of its weights are stored."""
     if product.depthwise:
         return None
     weight, rowwise = product.weight, product.rowwise
+    inputs = weight.shape[1] // product.geometry.taps
     quantum = QUANTUM if rowwise else INT8_COLUMNS
-    if int8 and product.geometry.pointwise and weight.shape[1] % quantum == 0:
-        rows = sparse_rows(weight, rowwise=rowwise, columns=INT8_COLUMNS)
+    if int8 and inputs % quantum == 0 and weight.shape[1] <= LONGEST:
+        rows = sparse_rows(quadruples(product), rowwise=rowwise, columns=INT8_COLUMNS)
         if rows:
-            return Unit(product, rows, int8=True)
-    rows = sparse_rows(weight, rowwise=rowwise)
-    return Unit(product, rows) if rows else None
+            return Unit(product, rows, int8=True, quantized=calibrated and not rowwise)
+    unit = Unit(product, sparse_rows(weight, rowwise=rowwise))
+    if not unit.rows or (unit.scattered and _few_positions(graph.shapes.get(product.x))):
+        return None
+    return unit
+
+
+def _few_positions(shape: Sequence[int | str | None] | None) -> bool:
+    """Whether a linear layer is known to have fewer positions than a vector has."""
+    known = [size for size in shape or () if isinstance(size, int)]
+    return shape is not None and len(known) == len(shape) and prod(known[:-1]) < FEWEST_POSITIONS
+
+
+def quadruples(product: Product) -> Array:
+    """The weight with four inputs of the same tap side by side: [outputs, inputs / 4, taps, 4].
+
+    Inputs that are missing have weights that are zero.
+    """
+    outputs, taps = len(product.weight), product.geometry.taps
+    apart = product.weight.reshape(outputs, -1, taps)
+    apart = np.pad(apart, ((0, 0), (0, -apart.shape[1] % INT8_COLUMNS), (0, 0)))
+    four = apart.reshape(outputs, -1, INT8_COLUMNS, taps)
+    return four.transpose(0, 1, 3, 2).reshape(outputs, -1)
+
+
+def _read_as_bytes(product: Product, units: Mapping[int, Unit], graph: Wiring) -> bool:
+    """Whether a dense convolution can make bytes, and nothing reads anything else of it."""
+    if product.rowwise or product.depthwise or len(product.weight) % INT8_COLUMNS:
+        return False
+    first = {id(unit.nodes[0]) for unit in units.values() if unit.quantized}
+    return product.weight.shape[1] <= LONGEST and all(
+        id(node) in first for node in graph.readers.get(product.output, [None])
+    )
+
+
+def _between_quantized(
+    product: Product, before: Product | None, units: Mapping[int, Unit], graph: Wiring
+) -> bool:
+    """Whether a depthwise convolution may read and make bytes, and a unit beside it does."""
+    if len(product.weight) % INT8_COLUMNS:
+        return False
+    unit = units.get(id(before))
+    readers = {id(node) for node in graph.readers.get(product.output, ())}
+    return (unit is not None and unit.quantized) or any(
+        other.quantized and id(other.nodes[0]) in readers for other in units.values()
+    )
 
 
 def _fusible(product: Product) -> bool:
@@ -135,7 +213,7 @@ def find_islands(units: Sequence[Unit]) -> list[list[Unit]]:
 
 def gap_of(island: Sequence[Unit]) -> int:
     """Elements between rows, so that its depthwise convolutions find their padding there."""
-    depthwise = (unit.depthwise for unit in island)
+    depthwise = (unit.depthwise for unit in island if not unit.quantized)
     return max((part.geometry.gap or 0 for part in depthwise if part is not None), default=0)
 
 
@@ -150,7 +228,7 @@ def sparse_rows(weight: Array, *, rowwise: bool, columns: int = 1) -> int:
         columns: inputs of a block.
     """
     costs = {
-        rows: stored_share(weight, rows, columns) * (SINGLE if rows == 1 else 1)
+        rows: stored_share(weight, rows, columns) * (SINGLE[rowwise] if rows == 1 else 1)
         for rows in (ROWS if columns == 1 else INT8_ROWS)[rowwise]
     }
     least = min(costs.values())

@@ -14,15 +14,10 @@ import tvm
 from autoprune.errors import TargetError
 from autoprune.ir.files import replacing
 from autoprune.kernels.depthwise import Depthwise, depthwise
-from autoprune.kernels.geometry import Geometry
-from autoprune.kernels.spatial_int8 import (
-    Largest,
-    Pack,
-    SpatialInt8,
-    largest,
-    pack,
-    spatial_int8,
-)
+from autoprune.kernels.depthwise_int8 import DepthwiseInt8, depthwise_int8
+from autoprune.kernels.geometry import TOGETHER, Geometry
+from autoprune.kernels.rounding import Largest, Pack, Unpack, largest, pack, unpack
+from autoprune.kernels.spatial_int8 import SpatialInt8, spatial_int8
 from autoprune.kernels.templates import (
     Dot,
     Kernel,
@@ -32,13 +27,17 @@ from autoprune.kernels.templates import (
     Spatial,
     primitive,
 )
+from autoprune.kernels.tiles import measured_tiles, rowwise_tiles, spatial_tiles
 
 VARIANTS = 4
 """Tile sizes of one operator at most, as in tvm.h."""
 
-Function = Kernel | Depthwise | SpatialInt8 | Quantize | Pack | Largest
+Function = Kernel | Depthwise | DepthwiseInt8 | SpatialInt8 | Quantize | Pack | Unpack | Largest
 
-SOURCES = ("operators.c", "linear.c", "convolution.c", "depthwise.c", "spatial.c", "tvm.c")
+SOURCES = (
+    "operators.c", "linear.c", "scattered.c", "convolution.c", "depthwise.c", "spatial.c",
+    "rounding.c", "tvm.c",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ TARGETS = {
             "x86-64-v4-vnni", "x86-64", "x86-64-v4", 16,
             ("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni"),
             "gcc", "x86_64-linux-gnu", ("+avx512vnni",),
-            Dot("llvm.x86.avx512.vpdpbusd.512", 16, 128),
+            Dot("llvm.x86.avx512.vpdpbusd.512", 16, 128, "avx512"),
         ),
         Target(
             "x86-64-v4", "x86-64", "x86-64-v4", 16,
@@ -122,38 +121,50 @@ class Family:
         kernels: the products.
         quantize: what rounds their activations to 8 bits, if they take such.
         largest: what finds the scale of an image before that, if it has one.
+        unpack: what makes floats of the bytes that products make, if they make such.
     """
 
-    kernels: tuple[Kernel | Depthwise | SpatialInt8, ...]
+    kernels: tuple[Kernel | Depthwise | SpatialInt8 | DepthwiseInt8, ...]
     quantize: Quantize | Pack | None = None
     largest: Largest | None = None
+    unpack: Unpack | None = None
+
+    @property
+    def offset(self) -> int:
+        """What is added to bytes with a sign, to be stored."""
+        return self.quantize.offset if self.quantize else 0
 
     @property
     def rows(self) -> int:
         """Outputs of a block."""
         first = self.kernels[0]
-        return 1 if isinstance(first, Depthwise) else first.rows
+        match first:
+            case Depthwise():
+                return 1
+            case DepthwiseInt8():
+                return TOGETHER
+        return first.rows
 
     @property
     def heights(self) -> tuple[int, ...]:
         """Rows of a tile; 1 if it has none."""
-        return tuple(k.height if isinstance(k, Depthwise) else 1 for k in self.kernels)
+        return tuple(getattr(kernel, "height", 1) for kernel in self.kernels)
 
 
 def spatial_family(
     target: Target, rows: int, activation: str = "", *, residual: bool = False
 ) -> Family:
-    """Tiles of as many vectors as there are registers for, of fewer, and of one position."""
-    # Half of 32 registers (16 of AVX2) for accumulators, and less than 1024 bytes of them.
-    registers, lanes = 8 if target.lanes == 8 else 16, target.lanes
-    while rows * lanes >= 256:
-        lanes //= 2
-    vectors = max(1, min(registers // rows, 255 // (rows * lanes), 12))
-    counts = (vectors, max(1, vectors // 3), 1)
-    shapes = dict.fromkeys((*((lanes, count) for count in counts), (1, 1)))
+    """Products with positions along the vectors."""
+    tiles = measured_tiles(target.cpu, "spatial", rows) or spatial_tiles(target.lanes, rows)
     return Family(
-        tuple(Spatial(rows, lanes, count, activation, residual) for lanes, count in shapes)
+        tuple(Spatial(rows, lanes, count, activation, residual) for lanes, count in tiles)
     )
+
+
+def scattered_family(target: Target, activation: str = "", *, residual: bool = False) -> Family:
+    """For linear layers whose weights are stored one by one: tiles of up to 64 positions."""
+    counts = dict.fromkeys((64 // target.lanes, 24 // target.lanes, 1))
+    return Family(tuple(Spatial(1, target.lanes, n, activation, residual) for n in counts))
 
 
 def depthwise_family(target: Target, geometry: Geometry, activation: str = "") -> Family:
@@ -168,12 +179,9 @@ def depthwise_family(target: Target, geometry: Geometry, activation: str = "") -
 def rowwise_family(
     target: Target, rows: int, activation: str = "", *, residual: bool = False
 ) -> Family:
-    """Tiles of as many positions as there are registers for, and of one."""
-    registers = 12 if target.lanes == 8 else 24
-    tile = max(1, min(registers * target.lanes // rows, 255 // rows))
-    return Family(
-        tuple(Rowwise(rows, size, activation, residual) for size in dict.fromkeys((tile, 1)))
-    )
+    """Products with outputs along the vectors."""
+    tiles = measured_tiles(target.cpu, "rowwise", rows) or rowwise_tiles(target.lanes, rows)
+    return Family(tuple(Rowwise(rows, size, activation, residual, parts) for size, parts in tiles))
 
 
 def int8_family(
@@ -185,10 +193,9 @@ def int8_family(
         TargetError: if the target has no instruction for them.
     """
     dot = _dot_of(target)
-    tile = max(1, min(24 * dot.lanes // rows, 255 // rows))
-    sizes = dict.fromkeys((tile, 1))
+    tiles = measured_tiles(target.cpu, "rowwise8", rows) or rowwise_tiles(dot.lanes, rows)
     return Family(
-        tuple(RowwiseInt8(rows, size, dot, activation, residual) for size in sizes),
+        tuple(RowwiseInt8(rows, size, dot, activation, residual, parts) for size, parts in tiles),
         Quantize(target.lanes, dot.offset),
     )
 
@@ -208,6 +215,35 @@ def spatial_int8_family(
         tuple(SpatialInt8(rows, count, dot, activation, residual) for count in counts),
         Pack(target.lanes, dot.offset),
         Largest(target.lanes),
+    )
+
+
+def quantized_family(target: Target, activation: str = "", *, residual: bool = False) -> Family:
+    """Products of 8-bit integers that make such, in blocks of 4 outputs.
+
+    Raises:
+        TargetError: if the target has no instruction for them.
+    """
+    dot = _dot_of(target)
+    return Family(
+        tuple(SpatialInt8(4, count, dot, activation, residual, True) for count in (3, 1, 0)),
+        Pack(target.lanes, dot.offset),
+        unpack=Unpack(target.lanes, dot.offset),
+    )
+
+
+def quantized_depthwise_family(target: Target, geometry: Geometry, activation: str = "") -> Family:
+    """Depthwise convolutions of 8-bit integers that make such: tiles of three rows, and of one.
+
+    Raises:
+        TargetError: if the target has no instruction for them.
+    """
+    dot = _dot_of(target)
+    taps = Geometry(geometry.kernel, geometry.stride, geometry.dilation)
+    return Family(
+        tuple(DepthwiseInt8(taps, height, dot, activation) for height in (3, 1)),
+        Pack(target.lanes, dot.offset),
+        unpack=Unpack(target.lanes, dot.offset),
     )
 
 
@@ -246,7 +282,8 @@ def build_library(families: Sequence[Family], target: Target, path: Path) -> Non
 def _functions(families: Sequence[Family]) -> Iterator[Function]:
     for family in families:
         yield from family.kernels
-        yield from (f for f in (family.quantize, family.largest) if f is not None)
+        others = (family.quantize, family.largest, family.unpack)
+        yield from (function for function in others if function is not None)
 
 
 def tvm_module(families: Sequence[Family]) -> tvm.IRModule:
@@ -260,12 +297,16 @@ def _lowered(function: Function) -> Any:
     match function:
         case Depthwise():
             return depthwise(function)
+        case DepthwiseInt8():
+            return depthwise_int8(function)
         case SpatialInt8():
             return spatial_int8(function)
         case Largest():
             return largest(function)
         case Pack():
             return pack(function)
+        case Unpack():
+            return unpack(function)
         case _:
             return primitive(function)
 
@@ -284,12 +325,12 @@ def kernel_table(families: Sequence[Family]) -> str:
         missing = ["0"] * (VARIANTS - len(tiles))
         rounding = ", ".join(
             f"__tvm_ffi_{function.name}" if function else "0"
-            for function in (family.quantize, family.largest)
+            for function in (family.quantize, family.largest, family.unpack)
         )
         lines.append(
             f"    {{{family.rows}, {{{', '.join(tiles + missing)}}}, "
             f"{{{', '.join(heights + missing)}}}, "
-            f"{{{', '.join(functions + missing)}}}, {rounding}}},"
+            f"{{{', '.join(functions + missing)}}}, {rounding}, {family.offset}}},"
         )
     lines += ["};", f"static const int kernel_count = {len(families)};", ""]
     return "\n".join(lines)

@@ -59,10 +59,10 @@ static OrtStatus *lay_out(const Inputs *given, Layout *l) {
 static void clear_padding(const Geometry *g, const Layout *l, float *plane) {
   if (!l->phase) {
     int64_t end = l->lead + l->height * l->pitch;
-    clear(plane, l->lead);
+    fill(plane, 0, l->lead);
     for (int64_t h = 0; h < l->height; h++)
       for (int64_t w = l->width; w < l->pitch; w++) plane[l->lead + h * l->pitch + w] = 0;
-    clear(plane + end, l->plane - end);
+    fill(plane + end, 0, l->plane - end);
     return;
   }
   for (int64_t p = 0; p < g->stride[0] * g->stride[1]; p++, plane += l->phase) {
@@ -111,7 +111,7 @@ static void run_split(void *user, size_t channel) {
   Call *call = user;
   const Layout *l = &call->layout;
   float *to = call->phases + (int64_t)channel * l->plane;
-  clear(to, l->plane);
+  fill(to, 0, l->plane);
   split(&call->given->geometry, l, call->x + (int64_t)channel * l->height * l->apart, to);
 }
 
@@ -153,11 +153,12 @@ static void run_channels(void *user, size_t job) {
     int64_t plane = l->phase ? l->plane : before, extent = call->channels * plane;
     const float *x = (l->phase ? call->phases : call->x) + batch * extent;
     Weights part_of = some_rows(&call->weights, call->rows, first, last);
-    Planes planes = {x, NULL, extent, NULL, padded + l->lead, l->plane};
+    Planes planes = {.x = x, .extent = extent, .y = padded + l->lead, .plane = l->plane};
     if (call->rounded.bytes) {
       planes.extent /= 4;
       planes.x = call->rounded.bytes + batch * planes.extent;
-      planes.x_scale = call->rounded.scales + batch;
+      planes.numbers = call->rounded.numbers + 2 * batch;
+      planes.count = 2;
     }
     if (whole_product(given->kernel, &part_of, &planes, plane)) call->failed = 1;
   }
@@ -205,7 +206,7 @@ OrtStatus *run_depthwise(const Inputs *given) {
   if ((status = lay_out(given, l)) || (status = check(given, &call))) return status;
   int64_t batches = given->dims[0];
   int64_t dims[4] = {batches, call.outputs, l->out[0], l->out_pitch};
-  if ((status = output(given, dims, 4, &call.y))) return status;
+  if ((status = output(given, dims, 4, (void **)&call.y))) return status;
   if (!batches || !l->out[0] || !l->out[1] || !call.outputs) return NULL;
 
   call.block_rows = call.outputs / call.rows;
@@ -225,7 +226,7 @@ OrtStatus *run_depthwise(const Inputs *given) {
     if (l->phase)
       status = for_each(given, batches * call.channels * plane, run_split,
                         batches * call.channels, &call);
-    if (!status)
+    if (!status && given->data[SCALES])
       status = round_images(given, l->phase ? call.phases : call.x, batches, call.channels, plane,
                             &call.rounded);
   }
@@ -241,7 +242,7 @@ static OrtStatus *move_rows(const Inputs *given, int64_t width, int64_t pitch) {
   float *y;
   const float *x = given->data[X];
   int64_t dims[4] = {given->dims[0], given->dims[1], given->dims[2], pitch};
-  OrtStatus *status = output(given, dims, 4, &y);
+  OrtStatus *status = output(given, dims, 4, (void **)&y);
   if (status) return status;
   int64_t rows = dims[0] * dims[1] * dims[2];
   for (int64_t r = 0; r < rows; r++, x += given->dims[3], y += pitch) {

@@ -59,7 +59,9 @@ def exp(x: Any) -> Any:
     inside = T.min(T.max(x, T.float32(-EXP_LIMIT)), T.float32(EXP_LIMIT))
     power = T.floor(inside * T.float32(1 / log(2)) + T.float32(0.5))
     rest = inside - power * T.float32(log(2))
-    exponent = T.Cast("int32", power) + 127
+    # Of a vector as well as of a number.
+    lanes = f"x{x.ty.dtype.lanes}" if x.ty.dtype.lanes > 1 else ""
+    exponent = T.Cast(f"int32{lanes}", power) + 127
     return _horner(coefficients, rest * T.float32(1 / half)) * T.reinterpret(
-        "float32", T.shift_left(exponent, 23)
+        f"float32{lanes}", T.shift_left(exponent, 23)
     )

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 
 Pair = tuple[int, int]
 """Along the height and along the width."""
+
+TOGETHER = 4
+"""Bytes that are added up at once; channels of a plane of bytes."""
+
+
+def groups_of(width: int) -> Iterator[range]:
+    """Taps of a row that are multiplied by bytes at once."""
+    for first in range(0, width, TOGETHER):
+        yield range(first, min(first + TOGETHER, width))
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,17 @@
  *   SparseConvDepthwise  SparseConv of one tap, then DepthwiseConv
  *   DepthwiseConv        x [batch, channels, height, width + x_gap] -> y [..., width + gap]
  *   Widen, Narrow        x [batch, channels, height, width] -> y [..., width + gap], and back
- *   SparseLinear         x [positions..., inputs]        -> y [positions..., outputs]
+ *   SparseLinear         x [positions..., inputs]        -> y [positions..., outputs], or several
+ *   SparseLinearScattered  the same with weights that are stored one by one
  *   SparseLinearInt8     the same, with x rounded to 8 bits row by row; SparseConvInt8 and
  *                        SparseConvDepthwiseInt8, image by image
+ *   QuantizedConv        SparseConv of x and y in bytes, four channels of which are an int32
+ *   QuantizedDepthwise   the same for depthwise convolutions
+ *   Quantize, Dequantize x [batch, channels, ...] -> y [batch, channels / 4, ...], and back
  *
  * Further inputs are values, index, offsets and bias of the sparse weights, for 8 bits their scales
- * and sums, taps and bias of a depthwise convolution, and, optionally, a tensor of the output's
- * shape that is added. The attributes `kernel` and `depthwise` are rows of the table `kernels`,
+ * and sums, and numbers on activations in bytes, taps and bias of a depthwise convolution, and,
+ * optionally, a tensor of the output's shape that is added. The attributes `kernel` and `depthwise` are rows of the table `kernels`,
  * which the compiler writes beside this file together with the functions themselves (kernels.h); others
  * are the geometry of a convolution. The index of a convolution is input * taps + tap. */
 #include "operators.h"
@@ -23,7 +27,8 @@ typedef struct {
   OrtCustomOp interface;
   const char *name;
   OrtStatus *(*run)(const Inputs *);
-  int kernel, depthwise, geometry, gap, int8; /* what there is */
+  int kernel, depthwise, geometry, gap, int8; /* what there is, */
+  int reads, writes;                     /* what x and y are, */
   size_t count;                          /* of inputs, */
   int roles[ROLES];                      /* and what they are */
 } Operator;
@@ -33,7 +38,7 @@ typedef struct {
   const Operator *op;
   const Kernel *kernel, *depthwise;
   Geometry geometry;
-  int64_t gap, x_gap;
+  int64_t gap, x_gap, zero;
 } State;
 
 OrtStatus *refuse(OrtApi api, const char *message) {
@@ -56,10 +61,24 @@ Weights weights_of(const Inputs *given) {
   return made;
 }
 
-OrtStatus *output(const Inputs *inputs, const int64_t *dims, size_t rank, float **y) {
+Weights some_rows(const Weights *w, int64_t rows, int64_t first, int64_t last) {
+  Weights part = *w;
+  part.offsets += first;
+  part.bias += first * rows;
+  if (part.scales) part.scales += first * rows, part.sums += first * rows;
+  part.block_rows = last - first;
+  return part;
+}
+
+OrtStatus *output_at(const Inputs *inputs, size_t place, const int64_t *dims, size_t rank,
+                     void **y) {
   OrtValue *value;
-  OrtStatus *status = ORT(inputs->api, GetOutput)(inputs->context, 0, dims, rank, &value);
-  return status ? status : ORT(inputs->api, GetTensorMutableData)(value, (void **)y);
+  OrtStatus *status = ORT(inputs->api, GetOutput)(inputs->context, place, dims, rank, &value);
+  return status ? status : ORT(inputs->api, GetTensorMutableData)(value, y);
+}
+
+OrtStatus *output(const Inputs *inputs, const int64_t *dims, size_t rank, void **y) {
+  return output_at(inputs, 0, dims, rank, y);
 }
 
 /* Fewest multiply-adds for which it pays to wake other threads. */
@@ -102,14 +121,14 @@ static OrtStatus *compute(void *self, OrtKernelContext *context) {
   const State *state = self;
   Inputs inputs = {.api = state->api, .context = context, .kernel = state->kernel,
                    .depthwise = state->depthwise, .geometry = state->geometry, .gap = state->gap,
-                   .x_gap = state->x_gap};
+                   .x_gap = state->x_gap, .zero = state->zero};
   size_t given;
   OrtStatus *status = ORT(state->api, GetInputCount)(context, &given);
   for (size_t i = 0; !status && i < given && i < state->op->count; i++)
     status = read_input(state->op, &inputs, i);
   if (status) return status;
   const Kernel *kernel = state->kernel;
-  if (kernel && ((inputs.size[OFFSETS] - 1) * kernel->rows != inputs.size[BIAS] ||
+  if (inputs.data[VALUES] && ((inputs.size[OFFSETS] - 1) * kernel->rows != inputs.size[BIAS] ||
                  inputs.size[INDEX] * kernel->rows != inputs.size[VALUES]))
     return refuse(state->api, "autoprune: weights and kernel do not match");
   return state->op->run(&inputs);
@@ -156,6 +175,8 @@ static OrtStatus *create(const OrtCustomOp *self, OrtApi api, const OrtKernelInf
   if (!status && op->geometry) status = read_geometry(api, info, &state.geometry);
   if (!status && op->gap) status = ORT(api, GetIntAttribute)(info, "gap", &state.gap);
   if (!status && op->depthwise) status = ORT(api, GetIntAttribute)(info, "x_gap", &state.x_gap);
+  if (!status && op->geometry && op->writes == INT32)
+    status = ORT(api, GetIntAttribute)(info, "zero", &state.zero);
   if (!status && (state.gap < 0 || state.x_gap < 0))
     status = refuse(api, "autoprune: a gap is out of range");
   if (status) return status;
@@ -173,13 +194,20 @@ static size_t output_count(const OrtCustomOp *op) { return (void)op, (size_t)1; 
 static int role(const OrtCustomOp *op, size_t i) { return ((const Operator *)op)->roles[i]; }
 static int input_type(const OrtCustomOp *op, size_t i) {
   int is = role(op, i), int8 = ((const Operator *)op)->int8;
-  return is == INDEX || is == OFFSETS || is == SUMS || (is == VALUES && int8) ? INT32 : FLOAT;
+  /* Taps are bytes where activations are. */
+  if (is == X || is == ADDED || is == TAPS) return ((const Operator *)op)->reads;
+  int integer = is == INDEX || is == OFFSETS || is == SUMS || is == ENDS;
+  return integer || (is == VALUES && int8) ? INT32 : FLOAT;
 }
-static int output_type(const OrtCustomOp *op, size_t i) { return (void)op, (void)i, FLOAT; }
+static int output_type(const OrtCustomOp *op, size_t i) {
+  return (void)i, ((const Operator *)op)->writes;
+}
 static int input_kind(const OrtCustomOp *op, size_t i) {
-  return role(op, i) == ADDED ? OPTIONAL : REQUIRED;
+  return role(op, i) == ADDED || role(op, i) == ENDS ? OPTIONAL : REQUIRED;
 }
-static int output_kind(const OrtCustomOp *op, size_t i) { return (void)op, (void)i, REQUIRED; }
+static int output_kind(const OrtCustomOp *op, size_t i) {
+  return (void)i, role(op, input_count(op) - 1) == ENDS ? VARIADIC : REQUIRED;
+}
 static int memory_type(const OrtCustomOp *op, size_t i) { return (void)op, (void)i, 0; }
 static int arity(const OrtCustomOp *op) { return (void)op, 1; }
 static int homogeneous(const OrtCustomOp *op) { return (void)op, 1; }
@@ -193,19 +221,31 @@ static int end_version(const OrtCustomOp *op) { return (void)op, 2147483647; }
 
 #define SPARSE VALUES, INDEX, OFFSETS, BIAS
 
+#define FLOATS FLOAT, FLOAT
+
 static const Operator operators[] = {
-    {INTERFACE, "SparseConv", run_convolution, 1, 0, 1, 0, 0, 6, {X, SPARSE, ADDED}},
-    {INTERFACE, "SparseConvDepthwise", run_depthwise, 1, 1, 1, 1, 0, 7, {X, SPARSE, TAPS, SHIFT}},
-    {INTERFACE, "SparseConvInt8", run_convolution, 1, 0, 1, 0, 1, 8,
+    {INTERFACE, "SparseConv", run_convolution, 1, 0, 1, 0, 0, FLOATS, 6, {X, SPARSE, ADDED}},
+    {INTERFACE, "SparseConvDepthwise", run_depthwise, 1, 1, 1, 1, 0, FLOATS, 7,
+     {X, SPARSE, TAPS, SHIFT}},
+    {INTERFACE, "SparseConvInt8", run_convolution_int8, 1, 0, 1, 0, 1, FLOATS, 8,
      {X, SPARSE, SCALES, SUMS, ADDED}},
-    {INTERFACE, "SparseConvDepthwiseInt8", run_depthwise, 1, 1, 1, 1, 1, 9,
+    {INTERFACE, "SparseConvDepthwiseInt8", run_depthwise, 1, 1, 1, 1, 1, FLOATS, 9,
      {X, SPARSE, SCALES, SUMS, TAPS, SHIFT}},
-    {INTERFACE, "DepthwiseConv", run_depthwise, 0, 1, 1, 1, 0, 3, {X, TAPS, SHIFT}},
-    {INTERFACE, "Widen", run_widen, 0, 0, 0, 1, 0, 1, {X}},
-    {INTERFACE, "Narrow", run_narrow, 0, 0, 0, 1, 0, 1, {X}},
-    {INTERFACE, "SparseLinear", run_linear, 1, 0, 0, 0, 0, 6, {X, SPARSE, ADDED}},
-    {INTERFACE, "SparseLinearInt8", run_linear_int8, 1, 0, 0, 0, 1, 8,
-     {X, SPARSE, SCALES, SUMS, ADDED}},
+    {INTERFACE, "QuantizedConv", run_quantized, 1, 0, 1, 0, 1, INT32, INT32, 9,
+     {X, SPARSE, SCALES, SUMS, NUMBERS, ADDED}},
+    {INTERFACE, "QuantizedDepthwise", run_quantized_depthwise, 1, 0, 1, 0, 1, INT32, INT32, 6,
+     {X, TAPS, BIAS, SCALES, SUMS, NUMBERS}},
+    {INTERFACE, "Quantize", run_quantize, 1, 0, 0, 0, 1, FLOAT, INT32, 2, {X, NUMBERS}},
+    {INTERFACE, "Dequantize", run_dequantize, 1, 0, 0, 0, 1, INT32, FLOAT, 2, {X, NUMBERS}},
+    {INTERFACE, "DepthwiseConv", run_depthwise, 0, 1, 1, 1, 0, FLOATS, 3, {X, TAPS, SHIFT}},
+    {INTERFACE, "Widen", run_widen, 0, 0, 0, 1, 0, FLOATS, 1, {X}},
+    {INTERFACE, "Narrow", run_narrow, 0, 0, 0, 1, 0, FLOATS, 1, {X}},
+    {INTERFACE, "SparseLinear", run_linear, 1, 0, 0, 0, 0, FLOATS, 7,
+     {X, SPARSE, ADDED, ENDS}},
+    {INTERFACE, "SparseLinearScattered", run_linear_scattered, 1, 0, 0, 0, 0, FLOATS, 6,
+     {X, SPARSE, ADDED}},
+    {INTERFACE, "SparseLinearInt8", run_linear_int8, 1, 0, 0, 0, 1, FLOATS, 9,
+     {X, SPARSE, SCALES, SUMS, ADDED, ENDS}},
 };
 
 __attribute__((visibility("default"))) OrtStatus *RegisterCustomOps(OrtSessionOptions *options,

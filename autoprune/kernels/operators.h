@@ -6,8 +6,8 @@
 #include "tvm.h"
 
 /* What inputs are. TAPS are the weights of a depthwise convolution, one row for each channel, and
- * SHIFT is its bias. */
-enum { X, VALUES, INDEX, OFFSETS, BIAS, ADDED, SCALES, SUMS, TAPS, SHIFT, ROLES };
+ * SHIFT is its bias. ENDS are the block rows up to the end of each output, where there are several. NUMBERS are on activations of 8 bits. */
+enum { X, VALUES, INDEX, OFFSETS, BIAS, ADDED, SCALES, SUMS, TAPS, SHIFT, NUMBERS, ENDS, ROLES };
 
 /* Of a convolution in two dimensions; of size 1 for a single one. */
 typedef struct {
@@ -24,6 +24,7 @@ typedef struct {
   const Kernel *depthwise; /* and of the depthwise convolution */
   Geometry geometry;
   int64_t gap, x_gap; /* elements between rows of y and of x */
+  int64_t zero;       /* byte of x that stands for it */
   void *data[ROLES];
   int64_t size[ROLES]; /* in elements */
   int64_t dims[RANK];  /* of x */
@@ -31,8 +32,14 @@ typedef struct {
 } Inputs;
 
 OrtStatus *run_linear(const Inputs *inputs);
+OrtStatus *run_linear_scattered(const Inputs *inputs);
 OrtStatus *run_linear_int8(const Inputs *inputs);
 OrtStatus *run_convolution(const Inputs *inputs);
+OrtStatus *run_convolution_int8(const Inputs *inputs);
+OrtStatus *run_quantized(const Inputs *inputs);
+OrtStatus *run_quantized_depthwise(const Inputs *inputs);
+OrtStatus *run_quantize(const Inputs *inputs);
+OrtStatus *run_dequantize(const Inputs *inputs);
 OrtStatus *run_depthwise(const Inputs *inputs);
 OrtStatus *run_widen(const Inputs *inputs);
 OrtStatus *run_narrow(const Inputs *inputs);
@@ -42,7 +49,11 @@ OrtStatus *out_of_memory(OrtApi api);
 OrtStatus *kernel_failed(OrtApi api);
 
 /* The output of an operator, of dimensions `dims`. */
-OrtStatus *output(const Inputs *inputs, const int64_t *dims, size_t rank, float **y);
+OrtStatus *output(const Inputs *inputs, const int64_t *dims, size_t rank, void **y);
+
+/* One of several outputs. */
+OrtStatus *output_at(const Inputs *inputs, size_t place, const int64_t *dims, size_t rank,
+                     void **y);
 
 /* Runs jobs, in several threads if `work` multiply-adds are worth waking them. */
 OrtStatus *for_each(const Inputs *inputs, int64_t work, void (*job)(void *, size_t), int64_t jobs,
@@ -62,5 +73,8 @@ typedef struct {
 } Weights;
 
 Weights weights_of(const Inputs *inputs);
+
+/* Some block rows of a product; values and index stay where they are. */
+Weights some_rows(const Weights *w, int64_t rows, int64_t first, int64_t last);
 
 #endif

@@ -40,6 +40,7 @@ enum {
   GetTensorTypeAndShape_slot = 65,
   GetIntAttribute_slot = 86,
   GetInputCount_slot = 88,
+  GetOutputCount_slot = 89,
   GetInput_slot = 90,
   GetOutput_slot = 91,
   ReleaseTensorInfo_slot = 99,
@@ -56,6 +57,7 @@ typedef OrtStatus *(*GetDimensions_type)(const OrtTensorInfo *info, int64_t *dim
 typedef OrtStatus *(*GetTensorTypeAndShape_type)(const OrtValue *value, OrtTensorInfo **info);
 typedef OrtStatus *(*GetIntAttribute_type)(const OrtKernelInfo *info, const char *name, int64_t *out);
 typedef OrtStatus *(*GetInputCount_type)(const OrtKernelContext *context, size_t *count);
+typedef OrtStatus *(*GetOutputCount_type)(const OrtKernelContext *context, size_t *count);
 typedef OrtStatus *(*GetInput_type)(const OrtKernelContext *context, size_t i, const OrtValue **out);
 typedef OrtStatus *(*GetOutput_type)(OrtKernelContext *context, size_t i, const int64_t *dims,
                                      size_t count, OrtValue **out);
@@ -65,7 +67,7 @@ typedef OrtStatus *(*ParallelFor_type)(const OrtKernelContext *context, void (*j
 
 enum { INVALID_ARGUMENT = 2, RUNTIME_EXCEPTION = 6 };
 enum { FLOAT = 1, INT32 = 6 };
-enum { REQUIRED = 0, OPTIONAL = 1 };
+enum { REQUIRED = 0, OPTIONAL = 1, VARIADIC = 2 };
 
 /* 208 bytes where pointers have 64 bits. The last four functions may be NULL. */
 typedef struct OrtCustomOp OrtCustomOp;

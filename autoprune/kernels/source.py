@@ -24,6 +24,7 @@ from tvm import tirx
 
 from autoprune.errors import TargetError
 from autoprune.kernels.build import SOURCES, Family, kernel_table, tvm_module
+from autoprune.kernels.depthwise_int8 import DepthwiseInt8
 from autoprune.kernels.spatial_int8 import SpatialInt8
 from autoprune.kernels.templates import RowwiseInt8
 
@@ -132,8 +133,8 @@ def operator_sources(families: Sequence[Family]) -> dict[str, str]:
 def _written_out(family: Family) -> Family:
     """The family without instructions of a processor."""
     kernels = tuple(
-        replace(k, dot=replace(k.dot, intrinsic=""))
-        if isinstance(k, RowwiseInt8 | SpatialInt8)
+        replace(k, dot=replace(k.dot, intrinsic="", packs=""))
+        if isinstance(k, RowwiseInt8 | SpatialInt8 | DepthwiseInt8)
         else k
         for k in family.kernels
     )

@@ -4,23 +4,27 @@
 
 #include "operators.h"
 
-void clear(float *to, int64_t count);
+/* An activation: a float, or four bytes of four channels, which share a plane. */
+typedef uint32_t Word;
 
-void copy_row(float *to, const float *from, int64_t count);
+void fill(void *to, Word value, int64_t count);
 
-/* Every `step`-th column of a row goes to a plane of its own, `phase` elements after the one before
+void copy_row(void *to, const void *from, int64_t count);
+
+/* Every `step`-th column of a row goes to a plane of its own, `phase` words after the one before
  * it; the row begins at column `begin`. */
-void split_row(float *to, int64_t phase, const float *from, int64_t width, int64_t begin,
+void split_row(void *to, int64_t phase, const void *from, int64_t width, int64_t begin,
                int64_t step);
 
 /* Where a product reads and writes. */
 typedef struct {
-  const void *x;        /* floats, or four bytes of four channels in 32 bits */
-  const float *x_scale; /* of the bytes; NULL for floats */
-  int64_t extent;       /* of x, in elements of 32 bits */
-  const float *added;
-  float *y;
-  int64_t plane; /* elements from one output to the next, in y and added */
+  const void *x;
+  const float *numbers; /* on activations of 8 bits, as kernels take them; NULL for floats, */
+  int64_t count;        /* and how many they are */
+  int64_t extent;       /* of x, in words */
+  const void *added;
+  void *y;
+  int64_t plane; /* words from one plane to the next, in y and added */
 } Planes;
 
 /* Block rows `first` to `last` of a product, at some tiles of one size. */
@@ -30,17 +34,29 @@ int product(const Kernel *kernel, const Weights *w, const Planes *planes, int64_
 /* All block rows, at all positions. */
 int whole_product(const Kernel *kernel, const Weights *w, const Planes *planes, int64_t positions);
 
-/* Some block rows of a product; values and index stay where they are. */
-Weights some_rows(const Weights *w, int64_t rows, int64_t first, int64_t last);
+/* Planes of y that a block row of a product makes. */
+int64_t planes_of_block(const Kernel *kernel);
+
+/* Four bytes that stand for zero, as they are in memory. */
+Word zeros(const Kernel *kernel, int64_t zero);
 
 /* Activations of images rounded to 8 bits; all positions of an image have one scale. */
 typedef struct {
-  int32_t *bytes; /* [images, channels / 4, plane]; NULL if nothing is rounded */
-  float *scales;  /* [images] */
+  Word *bytes;    /* [images, channels / 4, plane]; NULL if nothing is rounded */
+  float *numbers; /* scales, and what is zero [images, 2] */
 } Rounded;
 
-/* Rounds x [images, channels, plane] if the operator has bytes; `bytes` are to be freed, also after
- * an error. */
+/* What is zero among bytes that stand for numbers of both signs. */
+enum { MIDDLE = 128 };
+
+/* Between floats [channels, plane] and bytes [channels / 4 rounded up, plane], of which the first
+ * number is the step, and the second one is zero. */
+int round_planes(const Kernel *kernel, const float *x, Word *bytes, const float *numbers,
+                 int64_t channels, int64_t plane);
+int unpack_planes(const Kernel *kernel, const Word *bytes, float *x, const float *numbers,
+                  int64_t channels, int64_t plane);
+
+/* Rounds x [images, channels, plane]; `bytes` are to be freed, also after an error. */
 OrtStatus *round_images(const Inputs *given, const float *x, int64_t images, int64_t channels,
                         int64_t plane, Rounded *made);
 

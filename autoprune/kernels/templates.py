@@ -75,20 +75,27 @@ class Rowwise:
         tile: positions that are computed at once.
         activation: name of what is applied last.
         residual: whether a tensor in the shape of the output is added before that.
+        parts: a block is computed in so many, one after the other, each of whole vectors.
     """
 
     rows: int
     tile: int
     activation: str = ""
     residual: bool = False
+    parts: int = 1
 
     def __post_init__(self) -> None:
-        check_size(self, self.rows * self.tile)
+        check_size(self, self.width * self.tile)
+
+    @property
+    def width(self) -> int:
+        """Outputs of a part."""
+        return self.rows // self.parts
 
     @property
     def name(self) -> str:
         """Of the function."""
-        return f"rowwise_{self.rows}x{self.tile}{_suffix(self)}"
+        return f"rowwise_{self.rows}x{self.tile}{_divided(self.parts)}{_suffix(self)}"
 
 
 @dataclass(frozen=True)
@@ -99,11 +106,13 @@ class Dot:
         intrinsic: LLVM's name; empty for multiplications and additions, on any processor.
         lanes: 32-bit sums of a vector.
         offset: what is added to activations, whose bytes the instruction reads without a sign.
+        packs: instruction set of x86 in which LLVM has `packssdw` and `packuswb` for such vectors.
     """
 
     intrinsic: str
     lanes: int
     offset: int
+    packs: str = ""
 
 
 @dataclass(frozen=True)
@@ -116,6 +125,7 @@ class RowwiseInt8:
         dot: the instruction.
         activation: name of what is applied last.
         residual: whether a tensor in the shape of the output is added before that.
+        parts: a block is computed in so many, one after the other, each of whole vectors.
     """
 
     rows: int
@@ -123,14 +133,20 @@ class RowwiseInt8:
     dot: Dot
     activation: str = ""
     residual: bool = False
+    parts: int = 1
 
     def __post_init__(self) -> None:
-        check_size(self, self.rows * self.tile)
+        check_size(self, self.width * self.tile)
+
+    @property
+    def width(self) -> int:
+        """Outputs of a part."""
+        return self.rows // self.parts
 
     @property
     def name(self) -> str:
         """Of the function."""
-        return f"rowwise8_{self.rows}x{self.tile}{_suffix(self)}"
+        return f"rowwise8_{self.rows}x{self.tile}{_divided(self.parts)}{_suffix(self)}"
 
 
 @dataclass(frozen=True)
@@ -152,6 +168,10 @@ class Quantize:
 
 
 Kernel = Spatial | Rowwise | RowwiseInt8
+
+
+def _divided(parts: int) -> str:
+    return f"_{parts}" if parts > 1 else ""
 
 
 def _suffix(kernel: Kernel) -> str:
@@ -249,7 +269,7 @@ def _spatial(kernel: Spatial) -> Any:
 
 
 def _rowwise(kernel: Rowwise) -> Any:
-    rows, tile = kernel.rows, kernel.tile
+    rows, tile, parts, width = kernel.rows, kernel.tile, kernel.parts, kernel.width
     activation, residual = ACTIVATIONS[kernel.activation], kernel.residual
 
     @T.prim_func
@@ -274,27 +294,33 @@ def _rowwise(kernel: Rowwise) -> Any:
         Y = T.match_buffer(y, (positions, outputs), "float32", align=4)
         for t in T.serial(tiles):
             for o in T.serial(last - first):
-                acc = T.alloc_buffer((tile * rows,), "float32")
-                for m in T.unroll(tile):
-                    for r in T.vectorized(rows):
-                        acc[m * rows + r] = B[first + o, r]
-                for b in T.serial(P[first + o + 1] - P[first + o]):
+                for part in T.unroll(parts):
+                    acc = T.alloc_buffer((tile * width,), "float32")
                     for m in T.unroll(tile):
-                        for r in T.vectorized(rows):
-                            acc[m * rows + r] += (
-                                V[P[first + o] + b, r]
-                                * X[start + t * tile + m, I[P[first + o] + b]]
+                        for r in T.vectorized(width):
+                            acc[m * width + r] = B[first + o, part * width + r]
+                    for b in T.serial(P[first + o + 1] - P[first + o]):
+                        for m in T.unroll(tile):
+                            for r in T.vectorized(width):
+                                acc[m * width + r] += (
+                                    V[P[first + o] + b, part * width + r]
+                                    * X[start + t * tile + m, I[P[first + o] + b]]
+                                )
+                    for m in T.unroll(tile):
+                        for r in T.vectorized(width):
+                            Y[start + t * tile + m, (first + o) * rows + part * width + r] = (
+                                activation(
+                                    acc[m * width + r]
+                                    + (
+                                        R[
+                                            start + t * tile + m,
+                                            (first + o) * rows + part * width + r,
+                                        ]
+                                        if residual
+                                        else T.float32(0)
+                                    )
+                                )
                             )
-                for m in T.unroll(tile):
-                    for r in T.vectorized(rows):
-                        Y[start + t * tile + m, (first + o) * rows + r] = activation(
-                            acc[m * rows + r]
-                            + (
-                                R[start + t * tile + m, (first + o) * rows + r]
-                                if residual
-                                else T.float32(0)
-                            )
-                        )
 
     return product
 
@@ -321,6 +347,7 @@ def dot_written_out(dot: Dot, x: Any, value: Any) -> Any:
 
 def _rowwise_int8(kernel: RowwiseInt8) -> Any:
     rows, tile, lanes = kernel.rows, kernel.tile, kernel.dot.lanes
+    parts, width = kernel.parts, kernel.width
     activation, residual = ACTIVATIONS[kernel.activation], kernel.residual
     offset, written_out = kernel.dot.offset, not kernel.dot.intrinsic
 
@@ -349,40 +376,49 @@ def _rowwise_int8(kernel: RowwiseInt8) -> Any:
         Z = T.match_buffer(sums, (block_rows, rows), "int32", align=4)
         for t in T.serial(tiles):
             for o in T.serial(last - first):
-                acc = T.alloc_buffer((tile * rows,), "int32")
-                for m in T.unroll(tile):
-                    for r in T.vectorized(rows):
-                        acc[m * rows + r] = Z[first + o, r] * (-offset)
-                for b in T.serial(P[first + o + 1] - P[first + o]):
-                    if written_out:
-                        for m in T.unroll(tile):
-                            for r in T.vectorized(rows):
-                                acc[m * rows + r] += dot_written_out(
-                                    kernel.dot,
-                                    X[start + t * tile + m, I[P[first + o] + b]],
-                                    V[P[first + o] + b, r],
-                                )
-                    else:
-                        for v in T.unroll(rows // lanes):
+                for part in T.unroll(parts):
+                    acc = T.alloc_buffer((tile * width,), "int32")
+                    for m in T.unroll(tile):
+                        for r in T.vectorized(width):
+                            acc[m * width + r] = Z[first + o, part * width + r] * (-offset)
+                    for b in T.serial(P[first + o + 1] - P[first + o]):
+                        if written_out:
                             for m in T.unroll(tile):
-                                acc[T.ramp(m * rows + v * lanes, 1, lanes)] = _dot_vector(
-                                    kernel.dot,
-                                    acc[T.ramp(m * rows + v * lanes, 1, lanes)],
-                                    X[start + t * tile + m, I[P[first + o] + b]],
-                                    V[P[first + o] + b, T.ramp(v * lanes, 1, lanes)],
+                                for r in T.vectorized(width):
+                                    acc[m * width + r] += dot_written_out(
+                                        kernel.dot,
+                                        X[start + t * tile + m, I[P[first + o] + b]],
+                                        V[P[first + o] + b, part * width + r],
+                                    )
+                        else:
+                            for v in T.unroll(width // lanes):
+                                for m in T.unroll(tile):
+                                    acc[T.ramp(m * width + v * lanes, 1, lanes)] = _dot_vector(
+                                        kernel.dot,
+                                        acc[T.ramp(m * width + v * lanes, 1, lanes)],
+                                        X[start + t * tile + m, I[P[first + o] + b]],
+                                        V[
+                                            P[first + o] + b,
+                                            T.ramp(part * width + v * lanes, 1, lanes),
+                                        ],
+                                    )
+                    for m in T.unroll(tile):
+                        for r in T.vectorized(width):
+                            Y[start + t * tile + m, (first + o) * rows + part * width + r] = (
+                                activation(
+                                    T.Cast("float32", acc[m * width + r])
+                                    * (S[first + o, part * width + r] * XS[start + t * tile + m])
+                                    + B[first + o, part * width + r]
+                                    + (
+                                        R[
+                                            start + t * tile + m,
+                                            (first + o) * rows + part * width + r,
+                                        ]
+                                        if residual
+                                        else T.float32(0)
+                                    )
                                 )
-                for m in T.unroll(tile):
-                    for r in T.vectorized(rows):
-                        Y[start + t * tile + m, (first + o) * rows + r] = activation(
-                            T.Cast("float32", acc[m * rows + r])
-                            * (S[first + o, r] * XS[start + t * tile + m])
-                            + B[first + o, r]
-                            + (
-                                R[start + t * tile + m, (first + o) * rows + r]
-                                if residual
-                                else T.float32(0)
                             )
-                        )
 
     return product
 

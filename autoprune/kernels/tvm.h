@@ -42,6 +42,8 @@ typedef struct {
   Packed functions[VARIANTS];
   Packed quantize; /* of activations, for 8 bits; otherwise NULL */
   Packed largest;  /* absolute value of activations, where all positions have one scale */
+  Packed unpack;   /* bytes that it makes; NULL if it makes floats */
+  int64_t offset;  /* of bytes in memory from bytes with a sign */
 } Kernel;
 
 /* Positions divided into tiles: `count` of each size from `start` on. A rest is covered by one more

@@ -142,6 +142,12 @@ static OrtStatus *get_input_count(const OrtKernelContext *context, size_t *count
   return NULL;
 }
 
+static OrtStatus *get_output_count(const OrtKernelContext *context, size_t *count) {
+  (void)context;
+  *count = 1;
+  return NULL;
+}
+
 static OrtStatus *get_input(const OrtKernelContext *context, size_t i, const OrtValue **out) {
   if (i >= context->count) die("an input that is not there");
   *out = context->inputs[i].memory ? &context->inputs[i] : NULL;
@@ -193,6 +199,7 @@ static void fill_table(void) {
   SET(GetTensorTypeAndShape, get_info);
   SET(GetIntAttribute, get_attribute);
   SET(GetInputCount, get_input_count);
+  SET(GetOutputCount, get_output_count);
   SET(GetInput, get_input);
   SET(GetOutput, get_output);
   SET(ReleaseTensorInfo, release_info);

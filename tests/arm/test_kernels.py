@@ -17,6 +17,7 @@ from autoprune.kernels.build import (
     depthwise_family,
     int8_family,
     rowwise_family,
+    scattered_family,
     spatial_family,
 )
 from autoprune.kernels.geometry import Geometry
@@ -24,6 +25,7 @@ from autoprune.kernels.templates import Spatial
 from tests.arm.cases import Case, Refused, build_driver, run_cases
 from tests.arm.emulator import CPUS, least_cpu, need_tools
 from tests.kernels.blocks import ACTIVATIONS, draw, draw_integers, reference
+from tests.kernels.quantized import cases_of, compare_bytes, families_of
 from tests.kernels.test_convolutions import GEOMETRIES, SIZES, convolved, fits
 from tests.tolerance import ROUNDING_SINGLE
 
@@ -68,16 +70,16 @@ def tails(family):
     return sorted({1, 2, 3, 5, 7, 17, 2 * max(tiles) + 3, 196, *around} - {0})
 
 
-def product(number, family, weights, batch, positions, rng):
+def product(number, family, weights, batch, positions, rng, *, scattered=False):
     """A case of an operator with random activations, and what it should return, in float64."""
     kernel, int8 = family.kernels[0], family.quantize is not None
-    rowwise = not isinstance(kernel, Spatial)
+    rowwise = scattered or not isinstance(kernel, Spatial)
     outputs, inputs = weights.dense.shape
     shape = (batch, positions, inputs) if rowwise else (batch, inputs, positions)
     after = (batch, positions, outputs) if rowwise else (batch, outputs, positions)
     x, rounded = far_from_ties(rng, shape) if int8 else [floats(rng, shape)] * 2
     added = floats(rng, after) if kernel.residual else None
-    name = ("SparseLinear" if rowwise else "SparseConv") + "Int8" * int8
+    name = ("SparseLinear" if rowwise else "SparseConv") + "Int8" * int8 + "Scattered" * scattered
     settings = {"kernel": number} | ({} if rowwise else Geometry().attributes())
     case = Case(name, settings, [x, *sparse_tensors(weights), added])
     return case, reference(weights, rounded, kernel.activation, added, rowwise=rowwise)
@@ -122,6 +124,19 @@ def test_products_of_floats(name, build, tmp_path):
             found.append(product(number, family, weights, batch, positions, rng))
     cases, expected = zip(*found, strict=True)
     compare(built.run(cases, tmp_path), cases, expected)
+
+
+@pytest.mark.parametrize("name", ARM)
+def test_linear_layers_of_single_weights(name, build, tmp_path):
+    made = [scattered_family(ARM[name], "gelu", residual=residual) for residual in (False, True)]
+    rng, found = np.random.default_rng(0), []
+    for number, family in enumerate(made):
+        small, large = draw(rng, 1, 37, 13, 0.4), draw(rng, 1, 50, 300, 0.2)
+        for weights, positions in (*((small, n) for n in tails(family)), (large, 129)):
+            case = product(number, family, weights, 2, positions, rng, scattered=True)
+            found.append(case)
+    cases, expected = zip(*found, strict=True)
+    compare(build(ARM[name], made).run(cases, tmp_path), cases, expected)
 
 
 @pytest.mark.parametrize("name", ARM)
@@ -209,6 +224,20 @@ def test_products_of_integers(name, build, tmp_path):
             found.append(product(number, family, weights, 1, positions, rng))
     cases, expected = zip(*found, strict=True)
     compare(built.run(cases, tmp_path), cases, expected)
+
+
+@pytest.mark.parametrize("name", WITH_DOT)
+def test_convolutions_of_bytes(name, build, tmp_path):
+    target, rng = ARM[name], np.random.default_rng(0)
+    geometries = [Geometry(), *GEOMETRIES]
+
+    def sizes(geometry):
+        return [size for size in [*SIZES, (6, 8)] if fits(geometry, size)]
+
+    found = list(cases_of(rng, target.dot.offset, geometries, sizes))
+    built = build(target, families_of(target, geometries))
+    results = built.run([case for case, _ in found], tmp_path)
+    compare_bytes(results, found, target.dot.offset)
 
 
 def test_what_does_not_fit_is_refused(build, tmp_path):

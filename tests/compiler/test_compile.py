@@ -9,6 +9,7 @@ import pytest
 
 pytest.importorskip("tvm", reason="needs apache-tvm")
 
+import onnx
 import torch
 from torch import nn
 
@@ -124,6 +125,59 @@ def test_products_of_integers(tmp_path):
     ((got,),) = [session.run({spec.name: x.numpy() for spec in session.inputs}).values()]
     expected = model(x).detach().numpy()
     assert np.abs(got - expected).max() <= 1.01 * compiled.error * np.abs(expected).max()
+
+
+def convolutional_network():
+    """Convolutions of which one block of four outputs and inputs in five is there."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 32, 3, 2, 1), nn.ReLU(),
+        nn.Conv2d(32, 64, 1), nn.ReLU6(), nn.Conv2d(64, 64, 3, padding=1, groups=64), nn.SiLU(),
+        nn.Conv2d(64, 32, 3, 2, 1), nn.Hardswish(), nn.Conv2d(32, 64, 1),
+    )  # fmt: skip
+    with torch.no_grad():
+        for layer in (model[2], model[6], model[8]):
+            outputs, inputs, *kernel = layer.weight.shape
+            blocks = (torch.rand(outputs // 4, inputs // 4, *kernel) < 0.2).float()
+            layer.weight.mul_(blocks.repeat_interleave(4, 0).repeat_interleave(4, 1))
+    return model.eval()
+
+
+def test_convolutions_hand_bytes_to_each_other(tmp_path):
+    if "avx512_vnni" not in this_cpu().features:
+        pytest.skip("this processor has no dot products of 8-bit integers")
+    model, x = convolutional_network(), torch.randn(2, 3, 21, 22)
+    compiled = ap.compile(model, x, int8=True, calibration=[x, (2 * x,)], measure=False)
+    nodes = [n.op_type for n in onnx.load_from_string(compiled.contents.model).graph.node]
+    assert nodes == [
+        "Quantize", *["QuantizedConv"] * 2, "QuantizedDepthwise", *["QuantizedConv"] * 2,
+        "Dequantize",
+    ]  # fmt: skip
+    assert 0 < compiled.error < 0.05
+    session = Session(tmp_path / "model.apz", digest=compiled.save(tmp_path / "model.apz"))
+    session.verify()
+    # Twice the numbers are in the range of the calibration data, four times are not.
+    for factor, most in ((2, 0.05), (4, 0.6)):
+        feed = {spec.name: factor * x.numpy() for spec in session.inputs}
+        (got,) = session.run(feed).values()
+        expected = model(factor * x).detach().numpy()
+        assert np.abs(got - expected).max() <= most * np.abs(expected).max()
+    rounded_then = ap.compile(model, x, int8=True, measure=False)
+    nodes = [n.op_type for n in onnx.load_from_string(rounded_then.contents.model).graph.node]
+    assert {"SparseConvInt8", "SparseConvDepthwiseInt8"} <= set(nodes)
+    assert 0 < rounded_then.error < 0.05
+
+
+def test_calibration_data_that_is_of_no_use():
+    model, x = convolutional_network(), torch.randn(2, 3, 21, 22)
+    with pytest.raises(ap.AutopruneError, match="is for 8-bit integers"):
+        ap.compile(model, x, calibration=[x])
+    with pytest.raises(ap.AutopruneError, match="calibration data is empty"):
+        ap.compile(model, x, int8=True, calibration=[])
+    with pytest.raises(ap.TraceError, match="wants shape"):
+        ap.compile(model, x, int8=True, calibration=x)
+    with pytest.raises(ap.NotEqualError, match=r"not finite(.|\n)*value "):
+        ap.compile(model, x, int8=True, calibration=[x / 0])
 
 
 def test_integers_that_are_too_coarse(monkeypatch):

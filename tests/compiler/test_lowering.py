@@ -79,7 +79,23 @@ class Encoder(nn.Module):
         return x + self.down(nn.functional.gelu(self.up(h[..., :32])))
 
 
+class Attention(nn.Module):
+    """Queries, keys and values of different widths, whose input is read elsewhere, too."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.LayerNorm(32)
+        self.q, self.k, self.v = nn.Linear(32, 32), nn.Linear(32, 32, bias=False), nn.Linear(32, 48)
+        self.out, self.gate = nn.Linear(48, 32), nn.Linear(32, 32)
+
+    def forward(self, x):
+        h = self.norm(x)
+        mixed = torch.softmax(self.q(h) @ self.k(h).transpose(1, 2), -1) @ self.v(h)
+        return torch.relu(self.gate(h)) + self.out(mixed)
+
+
 NETWORKS = {
+    "attention": (Attention, (2, 7, 32), ["SparseLinear"] * 3),
     "inverted": (
         Inverted, (2, 3, 34, 36),
         ["DepthwiseConv"] + ["SparseConvDepthwise"] * 2 + ["SparseConv"] * 4 + ["SparseLinear"]
@@ -138,6 +154,7 @@ def lowered(model, folder, *, int8=False):
 def test_a_lowered_network_computes_the_same(name, dynamic, tmp_path):
     model, x = exported(name, tmp_path, dynamic=dynamic)
     sparse, library = lowered(model, tmp_path)
+    onnx.checker.check_model(sparse)
     kinds = [n.op_type for n in sparse.graph.node if n.domain == "autoprune"]
     assert sorted(kinds) == sorted(NETWORKS[name][2])
     run = session(sparse, library)
@@ -149,6 +166,31 @@ def test_a_lowered_network_computes_the_same(name, dynamic, tmp_path):
         np.testing.assert_allclose(got, expected, rtol=0, atol=ROUNDING_SINGLE * scale)
     # The model that was lowered is as it was.
     assert not any(n.domain == "autoprune" for n in model.graph.node)
+
+
+def test_zeros_that_are_scattered_in_linear_layers(tmp_path):
+    """They pay from a vector of positions on, of which there may be too few."""
+    weight = np.random.default_rng(0).standard_normal((24, 40)).astype(np.float32)
+    weight[np.random.default_rng(1).random(weight.shape) > 0.2] = 0
+    nodes = [("MatMul", ["x", "w"], ["p"]), ("Relu", ["p"], ["q"]), ("Add", ["q", "r"], ["y"])]
+
+    def made(positions):
+        return graph(nodes, {"w": weight}, {"x": [positions, 24], "r": [positions, 40]})
+
+    for positions, found in ((16, 1), ("n", 1), (15, 0)):
+        model = made(positions)
+        sparse, library = lowered(model, tmp_path)
+        kinds = [n.op_type for n in sparse.graph.node if n.domain == "autoprune"]
+        assert kinds == ["SparseLinearScattered"] * found
+    model = made("n")
+    sparse, library = lowered(model, tmp_path)
+    rng = np.random.default_rng(2)
+    for positions in (1, 16, 70):
+        shapes = {"x": (positions, 24), "r": (positions, 40)}
+        feed = {n: rng.standard_normal(s).astype(np.float32) for n, s in shapes.items()}
+        (expected,) = session(model).run(None, feed)
+        (got,) = session(sparse, library).run(None, feed)
+        np.testing.assert_allclose(got, expected, rtol=0, atol=ROUNDING_SINGLE)
 
 
 def epilogues(model):
@@ -164,7 +206,7 @@ def graph(nodes, constants, shapes, output="y"):
     result = helper.make_tensor_value_info(output, TensorProto.FLOAT, None)
     tensors = [numpy_helper.from_array(np.asarray(a, np.float32), n) for n, a in constants.items()]
     made = helper.make_graph([helper.make_node(*n) for n in nodes], "g", inputs, [result], tensors)
-    return helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)])
+    return helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
 
 
 WEIGHT = np.ones((8, 16))
@@ -251,5 +293,7 @@ def test_which_blocks_are_chosen():
     assert sparse_rows(drawn(4, 1, 0.3) * drawn(1, 1, 0.9), rowwise=False) == 4
     assert sparse_rows(drawn(1, 1, 0.2), rowwise=False) == 1
     assert sparse_rows(drawn(1, 1, 0.4), rowwise=False) == 0
-    assert sparse_rows(drawn(8, 4, 0.3), rowwise=False, columns=4) == 8
+    assert sparse_rows(drawn(1, 1, 0.2), rowwise=True) == 1
+    assert sparse_rows(drawn(1, 1, 0.3), rowwise=True) == 0
+    assert sparse_rows(drawn(8, 4, 0.3), rowwise=False, columns=4) == 4
     assert sparse_rows(drawn(8, 1, 0.3), rowwise=False, columns=4) == 0

@@ -18,6 +18,7 @@ from autoprune import TargetError
 from autoprune.kernels.activations import ACTIVATIONS
 from autoprune.kernels.build import (
     TARGETS,
+    Family,
     build_library,
     find_target,
     int8_family,
@@ -25,7 +26,7 @@ from autoprune.kernels.build import (
     spatial_family,
 )
 from autoprune.kernels.geometry import Geometry
-from autoprune.kernels.templates import Rowwise, Spatial
+from autoprune.kernels.templates import Rowwise, RowwiseInt8, Spatial
 from autoprune.runtime.cpu import this_cpu
 from tests.kernels.blocks import draw, draw_integers, reference, rounded_rows
 from tests.tolerance import ROUNDING_SINGLE
@@ -51,6 +52,8 @@ SPATIAL = [
     (1, ""),
 ]  # fmt: skip
 ROWWISE = [(16, ""), (32, "gelu"), (64, "")]
+DIVIDED = ((6, 4), (4, 2), (2, 1), (1, 1))
+"""Positions of tiles, and parts of a block of 64 outputs: not all of one kind on any target."""
 
 
 def families(target):
@@ -58,6 +61,7 @@ def families(target):
     for residual in (False, True):
         made += [spatial_family(target, r, a, residual=residual) for r, a in SPATIAL]
         made += [rowwise_family(target, r, a, residual=residual) for r, a in ROWWISE]
+        made.append(Family(tuple(Rowwise(64, t, "relu", residual, p) for t, p in DIVIDED)))
     return made
 
 
@@ -88,11 +92,13 @@ def int8_library(tmp_path_factory):
     target = with_dot_products()
     path = tmp_path_factory.mktemp("int8") / "operators.so"
     made = [int8_family(target, r, a, residual=res) for res in (False, True) for r, a in INT8]
+    divided = tuple(RowwiseInt8(64, t, target.dot, "relu", True, p) for t, p in DIVIDED)
+    made.append(dataclasses.replace(made[0], kernels=divided))
     build_library(made, target, path)
     return made, path
 
 
-CASES = range(2 * (len(SPATIAL) + len(ROWWISE)))
+CASES = range(2 * (len(SPATIAL) + len(ROWWISE) + 1))
 
 
 def open_session(graph, path, threads=1):
@@ -178,7 +184,7 @@ def test_every_number_of_positions(threads, rowwise, library):
             check(run, rng, weights, family, batch, positions)
 
 
-@pytest.mark.parametrize("number", range(2 * len(INT8)))
+@pytest.mark.parametrize("number", range(2 * len(INT8) + 1))
 @pytest.mark.parametrize("threads", [1, 2])
 def test_products_of_integers(threads, number, int8_library):
     """Equal to float64 products of what was rounded: rounding itself is the only difference."""

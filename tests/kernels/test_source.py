@@ -18,7 +18,10 @@ from autoprune.kernels.build import (
     depthwise_family,
     find_target,
     int8_family,
+    quantized_depthwise_family,
+    quantized_family,
     rowwise_family,
+    scattered_family,
     spatial_family,
     spatial_int8_family,
 )
@@ -27,6 +30,7 @@ from autoprune.kernels.source import FLAGS, operator_sources
 from tests.arm import test_kernels as arm
 from tests.arm.cases import Case, pack_cases, unpack_results
 from tests.kernels.blocks import ACTIVATIONS, draw, draw_integers
+from tests.kernels.quantized import cases_of, compare_bytes, families_of
 from tests.kernels.test_convolutions import GEOMETRIES, SIZES, convolved, fits
 
 SANITIZE = ("-O0", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
@@ -80,11 +84,15 @@ def test_products_of_floats(name, run):
         spatial_family(target, 16, "hardswish"),
         rowwise_family(target, 16, "relu", residual=True),
         rowwise_family(target, 32, "gelu"),
+        scattered_family(target, "relu", residual=True),
     ]
     for number, family in enumerate(made):
+        scattered = family.rows == 1
         weights = draw(rng, family.rows, 5, 13, 0.4)
         for positions in arm.tails(family):
-            found.append(arm.product(number, family, weights, 2, positions, rng))
+            found.append(
+                arm.product(number, family, weights, 2, positions, rng, scattered=scattered)
+            )
     cases, expected = zip(*found, strict=True)
     arm.compare(run(made, cases), cases, expected)
 
@@ -128,6 +136,19 @@ def test_convolutions(run):
     arm.compare(map(arm.narrowed, run(made, cases), gaps), cases, expected)
 
 
+@pytest.mark.parametrize("name", ["x86-64-v4-vnni", "arm64-dotprod"])
+def test_convolutions_of_bytes(name, run):
+    target, rng = find_target(name), np.random.default_rng(0)
+    geometries = [Geometry(), *GEOMETRIES]
+
+    def sizes(geometry):
+        return [size for size in [*SIZES, (6, 8)] if fits(geometry, size)]
+
+    found = list(cases_of(rng, target.dot.offset, geometries, sizes))
+    results = run(families_of(target, geometries), [case for case, _ in found])
+    compare_bytes(results, found, target.dot.offset)
+
+
 def test_it_compiles_for_arm64(tmp_path):
     if shutil.which("aarch64-linux-gnu-gcc") is None:
         pytest.skip("aarch64-linux-gnu-gcc is not installed")
@@ -136,8 +157,10 @@ def test_it_compiles_for_arm64(tmp_path):
         spatial_family(target, 8, "silu", residual=True),
         rowwise_family(target, 32, "gelu"),
         int8_family(target, 32),
-        spatial_int8_family(target, 8, "relu6"),
+        spatial_int8_family(target, 4, "relu6"),
+        quantized_family(target, "silu", residual=True),
         depthwise_family(target, Geometry((3, 3), (2, 2)), "relu"),
+        quantized_depthwise_family(target, Geometry((5, 5)), "hardswish"),
     ]
     command = ["aarch64-linux-gnu-gcc", *FLAGS, *WARNINGS, "-march=armv8.2-a"]
     command += [*write(made, tmp_path), "-lm", "-o", tmp_path / "operators.so"]
