@@ -1,4 +1,4 @@
-"""Latency of whole networks: sparse kernels beside dense ONNX Runtime, its 8 bits, and OpenVINO.
+"""Latency of whole networks: sparse kernels beside ONNX Runtime, its 8 bits, OpenVINO and XNNPACK.
 
     python benchmarks/networks.py                    # everything; about half an hour
     python benchmarks/networks.py MobileNet BERT     # networks whose names begin so
@@ -7,7 +7,7 @@
 Every variant runs in a process of its own, and they take turns, so that all see the same machine.
 Weights are random, and those that are zero are chosen by magnitude: this is about time alone.
 Results are kept in benchmarks/results/networks.json, network by network.
-OpenVINO is needed for comparison alone: pip install --no-deps openvino==2026.4.1
+For comparison alone: pip install --no-deps openvino==2026.4.1, apt-get install libxnnpack0
 """
 
 from __future__ import annotations
@@ -44,14 +44,22 @@ def main() -> int:
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="one run for each")
     parser.add_argument("--page", action="store_true", help="write the page, time nothing")
     asked = parser.parse_args()
-    known: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    known = _known()
     for network in NETWORKS if not asked.page else ():
         if asked.names and not any(network.name.startswith(name) for name in asked.names):
             continue
-        known[network.name] = timed(network, asked.threads)
+        result = timed(network, asked.threads)
+        known = _known()
+        known[network.name] = result
         RESULTS.write_text(json.dumps(known, indent=1) + "\n")
     write_page(ROOT / "docs" / "networks.md", known)
     return 0
+
+
+def _known() -> dict[str, Any]:
+    """Results so far, those of other runs included."""
+    known: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    return known
 
 
 def timed(network: Network, threads: Sequence[int]) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -105,12 +104,11 @@ def formats_of(model: nn.Module, *, int8: bool = False) -> dict[str, str]:
         if isinstance(module, nn.Linear):
             sizes = (64, 32, 16, 8)
         elif isinstance(module, nn.Conv2d) and module.groups == 1 and module.in_channels > 3:
-            sizes = (4,) if module.kernel_size == (1, 1) else (8, 4)
+            sizes = (4,) if int8 or module.kernel_size == (1, 1) else (8, 4)
         else:
             continue
         rows = next((size for size in sizes if len(module.weight) % size == 0), None)
-        rounded = int8 and math.prod(module.weight.shape[2:]) == 1
-        columns = 4 if rounded else 1
+        columns = 4 if int8 else 1
         if rows and module.weight.numel() >= 256 and module.weight.shape[1] % columns == 0:
             formats[f"{name}.weight"] = f"block {rows}x{columns}"
     return formats

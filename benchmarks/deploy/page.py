@@ -19,9 +19,11 @@ weights of every layer with sparse kernels are zero, in blocks of 4 or 8 outputs
 of 64 (or what divides the outputs) of a linear layer, by four inputs for int8; `compile` decided by
 measurement what runs on sparse kernels. "channels 50 %" keeps half of every group of channels,
 heads and hidden units. 8 bits of ONNX Runtime are static for convolutional networks, dynamic
-(per channel) for encoders; OpenVINO runs float32. Times say nothing about accuracy. Other work ran
-on the machine during parts of the committed run: ratios of shortest times on one thread are what to
-go by, those on two threads and the medians are noisy.
+(per channel) for encoders; OpenVINO and XNNPACK run float32. XNNPACK has sparse kernels for
+networks like MobileNetV2, but those for x86-64 use SSE alone, and it takes them only where there is
+no AVX: in its rows with blocks it was told so. Times say nothing about accuracy. Other work ran on
+the machine during parts of the committed run: ratios of shortest times on one thread are what to go
+by, those on two threads and the medians are noisy.
 """
 
 

@@ -12,6 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -56,7 +57,26 @@ def openvino(path: str, feed: Feed, threads: int) -> Callable[[], object]:
     return lambda: request.infer(feed)
 
 
-ENGINES = {"onnxruntime": onnxruntime, "runtime": runtime, "openvino": openvino}
+def xnnpack(path: str, feed: Feed, threads: int, *, sparse: bool = False) -> Callable[[], object]:
+    """A model in XNNPACK, in float32, checked against ONNX Runtime."""
+    import onnx
+
+    from benchmarks.deploy.xnnpack import xnnpack
+
+    (image,) = feed.values()
+    run = xnnpack(onnx.load(path), image, threads, sparse=sparse)
+    (expected,) = onnxruntime(path, feed, 1)()
+    np.testing.assert_allclose(run(), expected, rtol=1e-4, atol=1e-4 * abs(expected).max())
+    return run
+
+
+ENGINES = {
+    "onnxruntime": onnxruntime,
+    "runtime": runtime,
+    "openvino": openvino,
+    "xnnpack": xnnpack,
+    "xnnpack-sparse": partial(xnnpack, sparse=True),
+}
 
 
 def main() -> None:
