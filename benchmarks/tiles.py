@@ -41,7 +41,8 @@ from autoprune.kernels.build import (  # noqa: E402
     rowwise_family,
     spatial_family,
 )
-from autoprune.kernels.templates import Rowwise, RowwiseInt8, Spatial  # noqa: E402
+from autoprune.kernels.rowwise_int8 import RowwiseInt8  # noqa: E402
+from autoprune.kernels.templates import Rowwise, Spatial  # noqa: E402
 from benchmarks.kernels import Shape, feed_of, model_of  # noqa: E402
 
 TARGETS = ("x86-64-v3", "x86-64-v4", "x86-64-v4-vnni")

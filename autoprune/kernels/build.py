@@ -15,22 +15,18 @@ from autoprune.errors import TargetError
 from autoprune.ir.files import replacing
 from autoprune.kernels.depthwise import Depthwise, depthwise
 from autoprune.kernels.depthwise_int8 import DepthwiseInt8, depthwise_int8
+from autoprune.kernels.dot import Dot
 from autoprune.kernels.geometry import TOGETHER, Geometry
 from autoprune.kernels.rounding import Largest, Pack, Unpack, largest, pack, unpack
+from autoprune.kernels.rowwise_int8 import Quantize, RowwiseInt8, quantize_rows, rowwise_int8
 from autoprune.kernels.spatial_int8 import SpatialInt8, spatial_int8
-from autoprune.kernels.templates import (
-    Dot,
-    Kernel,
-    Quantize,
-    Rowwise,
-    RowwiseInt8,
-    Spatial,
-    primitive,
-)
+from autoprune.kernels.templates import Rowwise, Spatial, primitive
 from autoprune.kernels.tiles import measured_tiles, rowwise_tiles, spatial_tiles
 
 VARIANTS = 4
 """Tile sizes of one operator at most, as in tvm.h."""
+
+Kernel = Spatial | Rowwise | RowwiseInt8
 
 Function = Kernel | Depthwise | DepthwiseInt8 | SpatialInt8 | Quantize | Pack | Unpack | Largest
 
@@ -307,6 +303,10 @@ def _lowered(function: Function) -> Any:
             return pack(function)
         case Unpack():
             return unpack(function)
+        case RowwiseInt8():
+            return rowwise_int8(function)
+        case Quantize():
+            return quantize_rows(function)
         case _:
             return primitive(function)
 

@@ -14,7 +14,7 @@ from tvm import tirx
 from tvm.script import tirx as T
 
 from autoprune.kernels.activations import ACTIVATIONS
-from autoprune.kernels.templates import Dot
+from autoprune.kernels.dot import Dot
 
 FLIPPED = -0x7F7F7F80
 """The highest bits of four bytes, as an int32."""

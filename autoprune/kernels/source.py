@@ -25,8 +25,8 @@ from tvm import tirx
 from autoprune.errors import TargetError
 from autoprune.kernels.build import SOURCES, Family, kernel_table, tvm_module
 from autoprune.kernels.depthwise_int8 import DepthwiseInt8
+from autoprune.kernels.rowwise_int8 import RowwiseInt8
 from autoprune.kernels.spatial_int8 import SpatialInt8
-from autoprune.kernels.templates import RowwiseInt8
 
 HEADERS = ("operators.h", "ort.h", "spatial.h", "tvm.h")
 

@@ -11,8 +11,9 @@ from typing import Any
 from tvm.script import tirx as T
 
 from autoprune.kernels.activations import ACTIVATIONS
+from autoprune.kernels.dot import Dot, dot_written_out
 from autoprune.kernels.rounding import store_bytes
-from autoprune.kernels.templates import Dot, check_size, dot_written_out
+from autoprune.kernels.templates import check_size
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,8 @@ from autoprune.kernels.build import (
     spatial_family,
 )
 from autoprune.kernels.geometry import Geometry
-from autoprune.kernels.templates import Rowwise, RowwiseInt8, Spatial
+from autoprune.kernels.rowwise_int8 import RowwiseInt8
+from autoprune.kernels.templates import Rowwise, Spatial
 from autoprune.runtime.cpu import this_cpu
 from tests.kernels.blocks import draw, draw_integers, reference, rounded_rows
 from tests.tolerance import ROUNDING_SINGLE
