@@ -65,6 +65,11 @@ def _compile_parser(parser: argparse.ArgumentParser) -> None:
         "inputs",
     )  # fmt: skip
     parser.add_argument(
+        "--calibration", nargs="+", metavar="FILE",
+        help="for --int8: .npz files with the arrays of all inputs, a sample or a batch of real "
+        "data each; convolutions then hand 8-bit integers to each other",
+    )  # fmt: skip
+    parser.add_argument(
         "--no-measure", action="store_false", dest="measure",
         help="do not measure here which layers gain; all that are sparse run on sparse kernels",
     )  # fmt: skip

@@ -19,6 +19,7 @@ from autoprune.arguments import ONNX_SUFFIXES, SUFFIXES, parser
 from autoprune.errors import AutopruneError
 from autoprune.ir.files import write_atomically
 from autoprune.runtime.commands import COMMANDS as RUNTIME_COMMANDS
+from autoprune.runtime.commands import read_arrays
 from autoprune.runtime.errors import AutopruneRuntimeError
 from autoprune.runtime.folders import check_free
 
@@ -265,13 +266,15 @@ def _compile(options: argparse.Namespace) -> None:
     _check_writable([options.output])
     if options.source:
         check_free(options.source)
+    files = options.calibration
+    batches = None if files is None else [read_arrays([file]) for file in files]
     with _progress() as say:
         say("compiling")
         import autoprune
 
         compiled = autoprune.compile(
             options.model, target=options.targets or "x86-64",
-            int8=options.int8, measure=options.measure,
+            int8=options.int8, measure=options.measure, calibration=batches,
         )  # fmt: skip
         digest = compiled.save(options.output)
         if options.source:

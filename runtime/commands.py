@@ -95,7 +95,7 @@ def _session(options: argparse.Namespace) -> Session:
 
 def _run(options: argparse.Namespace) -> None:
     session = _session(options)
-    outputs = session.run(_arrays(options.inputs) or _first_example(session))
+    outputs = session.run(read_arrays(options.inputs) or _first_example(session))
     if options.output:
         _save(options.output, outputs)
     for name, array in outputs.items():
@@ -105,7 +105,7 @@ def _run(options: argparse.Namespace) -> None:
 
 def _bench(options: argparse.Namespace) -> None:
     session = _session(options)
-    print(session.benchmark(_arrays(options.inputs) or None, seconds=options.seconds))
+    print(session.benchmark(read_arrays(options.inputs) or None, seconds=options.seconds))
 
 
 def _verify(options: argparse.Namespace) -> None:
@@ -139,8 +139,12 @@ def _first_example(session: Session) -> dict[str, NDArray[Any]]:
     return session.example_inputs()
 
 
-def _arrays(inputs: Sequence[str]) -> dict[str, NDArray[Any]]:
-    """The arrays of inputs as they are typed."""
+def read_arrays(inputs: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """The arrays of inputs as they are typed: name=array.npy, or arrays.npz.
+
+    Raises:
+        InputError: if a file holds no arrays, or lacks a name for them.
+    """
     arrays: dict[str, NDArray[Any]] = {}
     for text in inputs:
         name, equals, file = text.rpartition("=")

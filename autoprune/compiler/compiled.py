@@ -116,7 +116,8 @@ class Compiled:
             faster = "" if layer.speedup is None else f", {layer.speedup:.2f}x"
             if layer.rows:
                 kind = "8-bit blocks" if layer.int8 else "blocks"
-                what = f"{kind} of {layer.rows} outputs, {share}{faster}"
+                kept = f"{kind} of {layer.rows} outputs" if layer.rows > 1 else "single weights"
+                what = f"{kept}, {share}{faster}"
             elif layer.speedup is not None:
                 what = f"dense: sparse kernels would be {layer.speedup:.2f}x as fast"
             else:

@@ -168,6 +168,25 @@ def test_convolutions_hand_bytes_to_each_other(tmp_path):
     assert 0 < rounded_then.error < 0.05
 
 
+def test_calibration_on_the_command_line(tmp_path, capsys, monkeypatch):
+    if "avx512_vnni" not in this_cpu().features:
+        pytest.skip("this processor has no dot products of 8-bit integers")
+    monkeypatch.chdir(tmp_path)
+    model, x = convolutional_network(), torch.randn(2, 3, 21, 22)
+    program = torch.onnx.export(model, (x,), dynamo=True, verbose=False, input_names=["x"])
+    program.save("sparse.onnx")
+    for place in range(2):
+        np.savez(f"sample{place}.npz", x=torch.randn(2, 3, 21, 22).numpy())
+    command = ["compile", "sparse.onnx", "-o", "small.apz", "--no-measure"]
+    files = ["--calibration", "sample0.npz", "sample1.npz"]
+    assert main([*command, "--int8", *files]) == 0
+    assert "8-bit blocks" in capsys.readouterr().out
+    assert main([*command, *files]) == 1
+    assert "is for 8-bit integers" in capsys.readouterr().err
+    assert main([*command, "--int8", "--calibration", "no.npz"]) == 1
+    assert "no.npz" in capsys.readouterr().err
+
+
 def test_calibration_data_that_is_of_no_use():
     model, x = convolutional_network(), torch.randn(2, 3, 21, 22)
     with pytest.raises(ap.AutopruneError, match="is for 8-bit integers"):
