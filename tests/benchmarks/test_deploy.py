@@ -93,7 +93,5 @@ def test_products_in_turns(kernel, monkeypatch):
     assert rule == "|---" * 3 + "|"
     assert len(rows) == 3
     by_name = {row.split(" | ")[0].strip("| "): row for row in rows}
-    name = "block 8x1" if kernel else "block 32x1"
-    assert float(by_name[name].split(" | ")[-1].strip("| ")) > 0
-    if kernel == 3:
-        assert by_name["int8 4x4"].count("| -") == 2
+    for name in ("block 8x1", "int8 4x4") if kernel else ("block 32x1",):
+        assert float(by_name[name].split(" | ")[-1].strip("| ")) > 0
