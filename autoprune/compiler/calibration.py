@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx
@@ -40,11 +40,17 @@ def step_between(lowest: float, highest: float) -> Step:
 
 def values_at(model: onnx.ModelProto, feed: Feed, names: Sequence[str]) -> Feed:
     """Some values that a model computes, or is given."""
-    wanted = [name for name in dict.fromkeys(names) if name not in feed]
+    return _reader(model, names)(feed)
+
+
+def _reader(model: onnx.ModelProto, names: Sequence[str]) -> Callable[[Feed], Feed]:
+    """`values_at` for many feeds."""
+    given = {value.name for value in model.graph.input}
+    wanted = [name for name in dict.fromkeys(names) if name not in given]
     if not wanted:
-        return feed
+        return lambda feed: feed
     session = open_session(with_outputs(model, wanted).SerializeToString(), 1)
-    return {**feed, **dict(zip(wanted, session.run(wanted, dict(feed)), strict=True))}
+    return lambda feed: {**feed, **dict(zip(wanted, session.run(wanted, dict(feed)), strict=True))}
 
 
 def find_steps(model: onnx.ModelProto, names: Sequence[str], feeds: Sequence[Feed]) -> Steps:
@@ -58,9 +64,9 @@ def find_steps(model: onnx.ModelProto, names: Sequence[str], feeds: Sequence[Fee
     Raises:
         NotEqualError: if one of the numbers is not finite.
     """
-    ranges = dict.fromkeys(names, (0.0, 0.0))
+    ranges, read = dict.fromkeys(names, (0.0, 0.0)), _reader(model, names)
     for feed in feeds:
-        values = values_at(model, feed, names)
+        values = read(feed)
         for name, (lowest, highest) in ranges.items():
             found = float(values[name].min(initial=0)), float(values[name].max(initial=0))
             if not all(abs(number) < float("inf") for number in found):

@@ -56,6 +56,9 @@ class Encoder(nn.Module):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__()
+        from tests.zoo.shim import ensure_torchvision
+
+        ensure_torchvision()  # transformers imports it
         from transformers import BertConfig, BertModel
 
         self.bert = BertModel(BertConfig(**settings), add_pooling_layer=False)
