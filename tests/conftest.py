@@ -1,8 +1,15 @@
 """Settings every test runs under."""
 
+import atexit
 import os
+import shutil
 import sys
+import tempfile
 
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    # What earlier runs left in the user's cache must not make a test pass.
+    os.environ["XDG_CACHE_HOME"] = cache = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, cache, ignore_errors=True)
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 from hypothesis import settings

@@ -14,13 +14,10 @@ from autoprune.compiler.calibration import Steps
 from autoprune.compiler.onnx_graph import Array
 from autoprune.compiler.products import Product
 from autoprune.compiler.quantized import by_block, encoded, quantized_weights, rounded, sums_of
-from autoprune.compiler.units import Unit, blocks_with_weights, gap_of, quadruples
+from autoprune.compiler.units import Unit, blocks_with_weights, gap_of, quadruples, shared
 from autoprune.passes.sparsify.blocks import Block
 
 DOMAIN = "autoprune"
-
-OFFSETS = 2
-"""Where the offsets are among the arrays of a product's weights."""
 
 MOST_OUTPUTS = 8
 """Of one operator, as in linear.c."""
@@ -50,7 +47,7 @@ def with_sparse_operators(
     flat |= {value.name for value in model.graph.output}
     flat |= set(_read_flat(units.values()))
     emitter = _Emitter(family_of, steps, flat)
-    siblings = _siblings([unit for unit, _ in units.values()], family_of)
+    siblings = _siblings([unit for unit, _ in units.values()])
     for node in model.graph.node:
         name = node.output[0] if node.output else ""
         if name in siblings:
@@ -84,16 +81,15 @@ def _read_flat(units: Collection[tuple[Unit, int]]) -> Iterator[str]:
                 yield name
 
 
-def _siblings(units: Sequence[Unit], family_of: FamilyOf) -> dict[str, list[Unit]]:
+def _siblings(units: Sequence[Unit]) -> dict[str, list[Unit]]:
     """Linear layers of one input that run as one operator, by the output of each.
 
-    Queries, keys and values are such: their input is read, and rounded, once.
+    Their input is read, and rounded, once.
     """
-    found: dict[tuple[str, int], list[Unit]] = {}
+    found: dict[object, list[Unit]] = {}
     for unit in units:
-        part = unit.product
-        if part is not None and part.rowwise and unit.rows > 1 and part.added is None:
-            found.setdefault((part.x, family_of(unit, part)), []).append(unit)
+        if (common := shared(unit)) is not None:
+            found.setdefault(common, []).append(unit)
     together = (
         group[at : at + MOST_OUTPUTS]
         for group in found.values()
@@ -137,14 +133,15 @@ class _Emitter:
         if outputs[0] in self.joined:
             return
         self.joined.update(outputs)
-        found = [_weights(unit, self.family_of) for unit in units]
-        name = "+".join(unit.parts[-1].name for unit in units)
-        tensors = below_each_other([list(tensors.values()) for tensors, _ in found])
-        named = {f"{name}.{place}": array for place, array in enumerate(tensors)}
-        ends = np.cumsum([len(unit.parts[0].weight) // unit.rows for unit in units])
+        first, parts = units[0], [unit.parts[0] for unit in units]
+        name = "+".join(part.name for part in parts)
+        tensors = below_each_other([_encoded(unit, unit.parts[0]) for unit in units])
+        named = {f"{name}.{key}": array for key, array in tensors.items()}
+        ends = np.cumsum([len(part.weight) // first.rows for part in parts])
         self.tensors |= named | {f"{name}.ends": ends.astype(np.int32)}
-        inputs = [units[0].inputs[0], *named, "", f"{name}.ends"]
-        self._append(_kind(units[0]), inputs, outputs[0], name, found[0][1], outputs[1:])
+        inputs = [first.inputs[0], *named, "", f"{name}.ends"]
+        settings = {"kernel": self.family_of(first, parts[0])}
+        self._append(_kind(first), inputs, outputs[0], name, settings, outputs[1:])
 
     def replace(self, unit: Unit, gap: int) -> None:
         """Append the operator of a unit, and what changes its activations before it or after."""
@@ -220,8 +217,7 @@ def _weights(unit: Unit, family_of: FamilyOf) -> tuple[dict[str, Array], dict[st
     product, depthwise = unit.product, unit.depthwise
     if product is not None:
         settings["kernel"] = family_of(unit, product)
-        encode = _integers if unit.int8 else _floats
-        tensors |= {f"{product.name}.{n}": a for n, a in encode(product, unit.rows).items()}
+        tensors |= {f"{product.name}.{n}": a for n, a in _encoded(unit, product).items()}
     if depthwise is not None:
         settings["depthwise"] = family_of(unit, depthwise)
         tensors[f"{depthwise.name}.taps"] = np.ascontiguousarray(depthwise.weight)
@@ -232,13 +228,11 @@ def _weights(unit: Unit, family_of: FamilyOf) -> tuple[dict[str, Array], dict[st
     return tensors, settings
 
 
-def below_each_other(parts: Sequence[Sequence[Array]]) -> list[Array]:
+def below_each_other(parts: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
     """The weights of several products as those of one, with more block rows."""
-    joined = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
-    ends = [part[OFFSETS] for part in parts]
-    starts = np.cumsum([0, *(offsets[-1] for offsets in ends[:-1])])
-    moved = [offsets[1:] + start for offsets, start in zip(ends, starts, strict=True)]
-    joined[OFFSETS] = np.concatenate([[0], *moved]).astype(np.int32)
+    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    lengths = np.concatenate([np.diff(part["offsets"]) for part in parts])
+    joined["offsets"] = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
     return joined
 
 
@@ -249,6 +243,11 @@ def _kind(unit: Unit) -> str:
         return "SparseLinearScattered"
     kind = "SparseLinear" if unit.product.rowwise else "SparseConv"
     return kind + "Depthwise" * (unit.depthwise is not None) + "Int8" * unit.int8
+
+
+def _encoded(unit: Unit, product: Product) -> dict[str, Array]:
+    """The weights of a product, in the order in which its operator takes them."""
+    return (_integers if unit.int8 else _floats)(product, unit.rows)
 
 
 def _floats(product: Product, rows: int) -> dict[str, Array]:

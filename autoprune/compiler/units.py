@@ -201,11 +201,27 @@ def _read_by(name: str, units: dict[int, Unit], graph: Wiring) -> bool:
     return any(id(unit.nodes[0]) in readers for unit in units.values())
 
 
+def shared(unit: Unit) -> object:
+    """What linear layers have in common that can run as one operator; None if it runs alone.
+
+    Queries, keys and values are such layers.
+    """
+    product = unit.product
+    if product is None or not product.rowwise or unit.scattered or product.added is not None:
+        return None
+    return product.x, unit.rows, unit.int8, product.activation
+
+
 def find_islands(units: Sequence[Unit]) -> list[list[Unit]]:
-    """Units that hand their results to each other, together; they are decided on as one."""
+    """Units that hand results to each other or become one operator; they are decided on as one."""
     islands: list[list[Unit]] = []
     for unit in units:
-        before = [i for i in islands if any(member.output in unit.inputs for member in i)]
+        common = shared(unit)
+        before = [
+            island
+            for island in islands
+            if any(m.output in unit.inputs or (common and shared(m) == common) for m in island)
+        ]
         rest = [island for island in islands if island not in before]
         islands = [*rest, [*(member for island in before for member in island), unit]]
     return islands

@@ -14,6 +14,12 @@ from autoprune.ir.files import write_atomically
 KEPT = 200
 """Libraries in the folder at most; the ones used last stay."""
 
+ENDING = ".library"
+"""Of a file: the SHA-256 digest of a library, and the library."""
+
+DIGEST = 32
+"""Bytes of a digest."""
+
 
 def cache_folder() -> Path:
     """Where libraries are kept: below XDG_CACHE_HOME, or ~/.cache."""
@@ -32,14 +38,15 @@ def cache_key(described: object, compiler: str) -> str:
 
 
 def find_cached(key: str) -> bytes | None:
-    """A library that was kept, or None."""
-    path = cache_folder() / f"{key}.so"
+    """A library that was kept, or None if there is none or it was damaged."""
+    path = cache_folder() / f"{key}{ENDING}"
     try:
-        data = path.read_bytes()
+        kept = path.read_bytes()
         os.utime(path)
     except OSError:
         return None
-    return data
+    digest, data = kept[:DIGEST], kept[DIGEST:]
+    return data if hashlib.sha256(data).digest() == digest else None
 
 
 def keep(key: str, data: bytes) -> None:
@@ -47,8 +54,8 @@ def keep(key: str, data: bytes) -> None:
     folder = cache_folder()
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_atomically(folder / f"{key}.so", data)
-        found = sorted(folder.glob("*.so"), key=lambda path: path.stat().st_mtime)
+        write_atomically(folder / f"{key}{ENDING}", hashlib.sha256(data).digest() + data)
+        found = sorted(folder.glob(f"*{ENDING}"), key=lambda path: path.stat().st_mtime)
         for old in found[:-KEPT]:
             old.unlink(missing_ok=True)
     except OSError:

@@ -19,10 +19,9 @@ from tvm import tirx
 from tvm.script import tirx as T
 
 from autoprune.kernels.activations import check_activation
-from autoprune.kernels.dot import Dot
+from autoprune.kernels.dot import Dot, dot_vectors
 from autoprune.kernels.geometry import TOGETHER, Geometry, groups_of
 from autoprune.kernels.rounding import FLIPPED, activated, packed_bytes, store_bytes
-from autoprune.kernels.spatial_int8 import dot_vectors
 
 LANE = 16
 """Bytes within which x86 moves bytes at once."""

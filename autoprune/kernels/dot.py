@@ -25,12 +25,12 @@ class Dot:
     packs: str = ""
 
 
-def dot_vector(dot: Dot, sums: Any, x: Any, values: Any) -> Any:
-    """The sums plus products of the bytes of `x` and of every lane of `values`."""
+def dot_vectors(dot: Dot, sums: Any, x: Any, values: Any) -> Any:
+    """The sums plus products of the bytes of every lane of `x` and of `values`."""
     bytes_ = f"int8x{4 * dot.lanes}"
     return T.call_llvm_pure_intrin(
         f"int32x{dot.lanes}", dot.intrinsic, sums,
-        T.reinterpret(bytes_, T.broadcast(x, dot.lanes)), T.reinterpret(bytes_, values),
+        T.reinterpret(bytes_, x), T.reinterpret(bytes_, values),
     )  # fmt: skip
 
 

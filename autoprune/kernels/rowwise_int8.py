@@ -11,8 +11,8 @@ from typing import Any
 from tvm.script import tirx as T
 
 from autoprune.kernels.activations import ACTIVATIONS
-from autoprune.kernels.dot import Dot, dot_vector, dot_written_out
-from autoprune.kernels.templates import check_size, divided, suffix
+from autoprune.kernels.dot import Dot, dot_vectors, dot_written_out
+from autoprune.kernels.templates import check_size, divided, suffix, weights_of
 
 
 @dataclass(frozen=True)
@@ -90,19 +90,13 @@ def rowwise_int8(kernel: RowwiseInt8) -> Any:
         inputs = T.int32()
         positions = T.int32()
         outputs = T.int32()
-        blocks = T.int32()
-        block_rows = T.int32()
-        ends = T.int32()
         X = T.match_buffer(x, (positions, inputs), "int32", align=4)
-        V = T.match_buffer(values, (blocks, rows), "int32", align=4)
-        I = T.match_buffer(index, (blocks,), "int32", align=4)  # noqa: E741
-        P = T.match_buffer(offsets, (ends,), "int32", align=4)
-        B = T.match_buffer(bias, (block_rows, rows), "float32", align=4)
         R = T.match_buffer(added, (positions, outputs), "float32", align=4)
         Y = T.match_buffer(y, (positions, outputs), "float32", align=4)
         XS = T.match_buffer(x_scales, (positions,), "float32", align=4)
-        S = T.match_buffer(scales, (block_rows, rows), "float32", align=4)
-        Z = T.match_buffer(sums, (block_rows, rows), "int32", align=4)
+        V, I, P, B, S, Z = weights_of(  # noqa: E741
+            rows, values, index, offsets, bias, scales, sums
+        )
         for t in T.serial(tiles):
             for o in T.serial(last - first):
                 for part in T.unroll(parts):
@@ -122,10 +116,12 @@ def rowwise_int8(kernel: RowwiseInt8) -> Any:
                         else:
                             for v in T.unroll(width // lanes):
                                 for m in T.unroll(tile):
-                                    acc[T.ramp(m * width + v * lanes, 1, lanes)] = dot_vector(
+                                    acc[T.ramp(m * width + v * lanes, 1, lanes)] = dot_vectors(
                                         kernel.dot,
                                         acc[T.ramp(m * width + v * lanes, 1, lanes)],
-                                        X[start + t * tile + m, I[P[first + o] + b]],
+                                        T.broadcast(
+                                            X[start + t * tile + m, I[P[first + o] + b]], lanes
+                                        ),
                                         V[
                                             P[first + o] + b,
                                             T.ramp(part * width + v * lanes, 1, lanes),

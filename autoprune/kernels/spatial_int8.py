@@ -11,9 +11,9 @@ from typing import Any
 from tvm.script import tirx as T
 
 from autoprune.kernels.activations import ACTIVATIONS
-from autoprune.kernels.dot import Dot, dot_written_out
+from autoprune.kernels.dot import Dot, dot_vectors, dot_written_out
 from autoprune.kernels.rounding import store_bytes
-from autoprune.kernels.templates import check_size
+from autoprune.kernels.templates import check_size, suffix, weights_of
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,8 @@ class SpatialInt8:
     @property
     def name(self) -> str:
         """Of the function."""
-        suffix = f"_{self.activation}" if self.activation else ""
         kind = "quantized" if self.quantized else "spatial8"
-        return f"{kind}_{self.rows}x{self.tile}{suffix}{'_add' * self.residual}"
+        return f"{kind}_{self.rows}x{self.tile}{suffix(self)}"
 
 
 def spatial_int8(kernel: SpatialInt8) -> Any:
@@ -96,20 +95,14 @@ def spatial_int8(kernel: SpatialInt8) -> Any:
         extent = T.int32()
         positions = T.int32()
         outputs = T.int32()
-        blocks = T.int32()
-        block_rows = T.int32()
-        ends = T.int32()
         many = T.int32()
         X = T.match_buffer(x, (extent,), "int32", align=4)
-        V = T.match_buffer(values, (blocks, rows), "int32", align=4)
-        I = T.match_buffer(index, (blocks,), "int32", align=4)  # noqa: E741
-        P = T.match_buffer(offsets, (ends,), "int32", align=4)
-        B = T.match_buffer(bias, (block_rows, rows), "float32", align=4)
         R = T.match_buffer(added, (outputs, positions), kind, align=4)
         Y = T.match_buffer(y, (outputs, positions), kind, align=4)
         N = T.match_buffer(numbers, (many,), "float32", align=4)
-        S = T.match_buffer(scales, (block_rows, rows), "float32", align=4)
-        Z = T.match_buffer(sums, (block_rows, rows), "int32", align=4)
+        V, I, P, B, S, Z = weights_of(  # noqa: E741
+            rows, values, index, offsets, bias, scales, sums
+        )
         for t in T.serial(tiles):
             for o in T.serial(last - first):
                 acc = T.alloc_buffer((rows * tile,), "int32")
@@ -171,12 +164,3 @@ def spatial_int8(kernel: SpatialInt8) -> Any:
                                 )
 
     return product
-
-
-def dot_vectors(dot: Dot, sums: Any, x: Any, values: Any) -> Any:
-    """The sums plus products of the bytes of every lane of `x` and of `values`."""
-    bytes_ = f"int8x{4 * dot.lanes}"
-    return T.call_llvm_pure_intrin(
-        f"int32x{dot.lanes}", dot.intrinsic, sums,
-        T.reinterpret(bytes_, x), T.reinterpret(bytes_, values),
-    )  # fmt: skip

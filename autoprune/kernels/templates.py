@@ -23,6 +23,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from tvm import tirx
 from tvm.script import tirx as T
 
 from autoprune.kernels.activations import ACTIVATIONS, check_activation
@@ -116,6 +117,38 @@ def check_size(kernel: Any, elements: int) -> None:
         raise ValueError(f"{kernel} needs {4 * elements} bytes of accumulators")
 
 
+def weights_of(
+    rows: int, values: Any, index: Any, offsets: Any, bias: Any, *integers: Any
+) -> tuple[Any, ...]:
+    """The buffers of weights that are stored by blocks, for the function that is being written.
+
+    Args:
+        rows: outputs of a block.
+        values: handle of the values, which are bytes if there are `integers`.
+        index: handle of the inputs of blocks.
+        offsets: handle of where block rows begin.
+        bias: handle of the bias.
+        integers: handles of the scales of outputs and of the sums of their weights.
+
+    Returns:
+        A buffer for each handle.
+    """
+    blocks, block_rows, ends = (
+        tirx.Var(name, "int32") for name in ("blocks", "block_rows", "ends")
+    )
+
+    def buffer(handle: Any, shape: tuple[Any, ...], dtype: str) -> Any:
+        return T.match_buffer(handle, shape, dtype, align=4)
+
+    by_output = zip((bias, *integers), ("float32", "float32", "int32"), strict=False)
+    return (
+        buffer(values, (blocks, rows), "int32" if integers else "float32"),
+        buffer(index, (blocks,), "int32"),
+        buffer(offsets, (ends,), "int32"),
+        *(buffer(handle, (block_rows, rows), dtype) for handle, dtype in by_output),
+    )
+
+
 def primitive(kernel: Spatial | Rowwise) -> Any:
     """The kernel as a TVM function.
 
@@ -142,14 +175,8 @@ def _spatial(kernel: Spatial) -> Any:
         extent = T.int32()
         positions = T.int32()
         outputs = T.int32()
-        blocks = T.int32()
-        block_rows = T.int32()
-        ends = T.int32()
         X = T.match_buffer(x, (extent,), "float32", align=4)
-        V = T.match_buffer(values, (blocks, rows), "float32", align=4)
-        I = T.match_buffer(index, (blocks,), "int32", align=4)  # noqa: E741
-        P = T.match_buffer(offsets, (ends,), "int32", align=4)
-        B = T.match_buffer(bias, (block_rows, rows), "float32", align=4)
+        V, I, P, B = weights_of(rows, values, index, offsets, bias)  # noqa: E741
         R = T.match_buffer(added, (outputs, positions), "float32", align=4)
         Y = T.match_buffer(y, (outputs, positions), "float32", align=4)
         for t in T.serial(tiles):
@@ -201,14 +228,8 @@ def _rowwise(kernel: Rowwise) -> Any:
         inputs = T.int32()
         positions = T.int32()
         outputs = T.int32()
-        blocks = T.int32()
-        block_rows = T.int32()
-        ends = T.int32()
         X = T.match_buffer(x, (positions, inputs), "float32", align=4)
-        V = T.match_buffer(values, (blocks, rows), "float32", align=4)
-        I = T.match_buffer(index, (blocks,), "int32", align=4)  # noqa: E741
-        P = T.match_buffer(offsets, (ends,), "int32", align=4)
-        B = T.match_buffer(bias, (block_rows, rows), "float32", align=4)
+        V, I, P, B = weights_of(rows, values, index, offsets, bias)  # noqa: E741
         R = T.match_buffer(added, (positions, outputs), "float32", align=4)
         Y = T.match_buffer(y, (positions, outputs), "float32", align=4)
         for t in T.serial(tiles):

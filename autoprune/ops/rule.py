@@ -405,6 +405,11 @@ def carried(call: Zeroing, values: Sequence[Value]) -> State:
     return max((call.state(v) for v in values if call.carries(v)), default=State.ANY)
 
 
+def passes_on(call: Zeroing) -> State:
+    """The outputs hold what the inputs held."""
+    return carried(call, call.tensors)
+
+
 def unknown_axes(call: Typing) -> list[Shape]:
     """An operator nobody knows: everything it touches is pinned."""
     reason = "operator without a rule"

@@ -23,7 +23,7 @@ from autoprune.ops.rule import (
     no_resize,
     register,
 )
-from autoprune.ops.shape import slice_bounds
+from autoprune.ops.slicing import slice_bounds
 
 _REASON = "written to by index"
 

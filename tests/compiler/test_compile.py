@@ -63,10 +63,14 @@ def test_a_result_becomes_an_artifact(pruned, compiled, tmp_path):
     np.testing.assert_allclose(again, expected, rtol=0, atol=ROUNDING_SINGLE)
 
 
-def test_equal_networks_give_equal_files(pruned, compiled, tmp_path):
-    compiled.save(tmp_path / "one.apz")
-    ap.compile(pruned, measure=False).save(tmp_path / "two.apz")
-    assert (tmp_path / "one.apz").read_bytes() == (tmp_path / "two.apz").read_bytes()
+def test_equal_networks_give_equal_files(pruned, tmp_path, monkeypatch):
+    """Whether the library is built anew or found in the cache."""
+    made = []
+    for cache in ("first", "second", "second"):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / cache))
+        ap.compile(pruned, measure=False).save(tmp_path / "model.apz")
+        made.append((tmp_path / "model.apz").read_bytes())
+    assert made[0] == made[1] == made[2]
 
 
 def test_a_network_without_zeros_stays_dense(tmp_path):

@@ -168,6 +168,13 @@ def test_a_lowered_network_computes_the_same(name, dynamic, tmp_path):
     assert not any(n.domain == "autoprune" for n in model.graph.node)
 
 
+def test_what_becomes_one_operator_is_decided_on_as_one(tmp_path):
+    model, _ = exported("attention", tmp_path, dynamic=False)
+    graph = wiring(model)
+    islands = find_islands(find_units(find_products(model, graph), graph, int8=False))
+    assert sorted(len(island) for island in islands) == [1, 1, 3]
+
+
 def test_zeros_that_are_scattered_in_linear_layers(tmp_path):
     """They pay from a vector of positions on, of which there may be too few."""
     weight = np.random.default_rng(0).standard_normal((24, 40)).astype(np.float32)

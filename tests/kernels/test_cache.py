@@ -22,15 +22,25 @@ def test_a_library_is_found_again(folder):
     assert cache.find_cached("key") is None
     cache.keep("key", b"library")
     assert cache.find_cached("key") == b"library"
-    assert [path.name for path in folder.iterdir()] == ["key.so"]
+    assert [path.stem for path in folder.iterdir()] == ["key"]
     assert folder.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("size", [0, 20, 38])
+def test_a_damaged_library_is_not_used(size, folder):
+    cache.keep("key", b"library")
+    (path,) = folder.iterdir()
+    os.truncate(path, size)
+    assert cache.find_cached("key") is None
+    cache.keep("key", b"library")
+    assert cache.find_cached("key") == b"library"
 
 
 def test_what_was_used_last_stays(folder, monkeypatch):
     monkeypatch.setattr(cache, "KEPT", 2)
     for name in ("first", "second"):
         cache.keep(name, b"library")
-        os.utime(folder / f"{name}.so", (1, 1))
+        os.utime(folder / f"{name}{cache.ENDING}", (1, 1))
     cache.find_cached("first")
     cache.keep("third", b"library")
     assert {path.stem for path in folder.iterdir()} == {"first", "third"}

@@ -99,8 +99,7 @@ def joined(request, tmp_path_factory):
     rng = np.random.default_rng(0)
     make = draw_integers if int8 else draw
     layers = [arrays_of(make(rng, 16, rows, 64, 0.4)) for rows in (3, 1, 9)]
-    together = below_each_other([list(layer.values()) for layer in layers])
-    return path, request.param, layers, dict(zip(layers[0], together, strict=True))
+    return path, request.param, layers, below_each_other(layers)
 
 
 def joined_session(joined, ends, outputs=("q", "k", "v"), **options):

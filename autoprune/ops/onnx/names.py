@@ -8,18 +8,21 @@ from autoprune.ops import (
     creation,
     elementwise,
     indexing,
+    joining,
     linear,
     normalization,
+    order,
     pooling,
     reduction,
+    repetition,
     shape,
 )
 from autoprune.ops.rule import Operator, State, Zeroing, find, joined, no_axes, register
 
 # The names below are registered by these modules.
 FAMILIES = (
-    attention, convolution, creation, elementwise, indexing, linear, normalization, pooling,
-    reduction, shape,
+    attention, convolution, creation, elementwise, indexing, joining, linear, normalization, order,
+    pooling, reduction, repetition, shape,
 )  # fmt: skip
 
 SAME = {

@@ -11,9 +11,9 @@ from autoprune.ops.rule import (
     Typing,
     first_state,
     no_axes,
+    passes_on,
     register,
 )
-from autoprune.ops.shape import passes_on
 
 
 def _resize_axes(call: Typing) -> list[Shape]:

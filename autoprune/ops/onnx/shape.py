@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from autoprune.ir.axes import ONE, Axis
+from autoprune.ops.padding import padded
 from autoprune.ops.rule import (
     Call,
     Operator,
@@ -15,9 +16,9 @@ from autoprune.ops.rule import (
     Typing,
     Zeroing,
     no_axes,
+    passes_on,
     register,
 )
-from autoprune.ops.shape import padded, passes_on
 
 
 def _bounds(call: Call) -> Iterator[tuple[int, int, int, int]]:

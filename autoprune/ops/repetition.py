@@ -1,0 +1,145 @@
+"""Operators that repeat what they read."""
+
+from __future__ import annotations
+
+from autoprune.ir import axes as ax
+from autoprune.ir.axes import ONE, Axis
+from autoprune.ir.graph import Argument
+from autoprune.ops.elementwise import broadcast
+from autoprune.ops.rule import (
+    Operator,
+    Resized,
+    Shape,
+    Sizing,
+    State,
+    Typing,
+    Zeroing,
+    no_axes,
+    register,
+)
+from autoprune.ops.shape import shape_resize
+
+
+def _expand_axes(call: Typing) -> list[Shape]:
+    """Stretched axes are new ones: nothing yet says that their positions belong together."""
+    source, shape = call.axes_of(call.tensors[0]), call.output.shape
+    padded = (ONE,) * (len(shape) - len(source)) + source
+    axes = [a if a.size == n else call.axes.leaf(n) for a, n in zip(padded, shape, strict=True)]
+    return [tuple(axes)]
+
+
+def _expand_as_axes(call: Typing) -> list[Shape]:
+    source, other = (call.axes_of(v) for v in call.tensors)
+    padded = (ONE,) * (len(other) - len(source)) + source
+    return [
+        tuple(b if a.size == 1 else call.same(a, b) for a, b in zip(padded, other, strict=True))
+    ]
+
+
+def _stretched_state(call: Zeroing) -> State:
+    """A stretched axis repeats values that its units do not own."""
+    return call.state(call.tensors[0])
+
+
+register(
+    "aten.expand aten.broadcast_to",
+    Operator(
+        axes=_expand_axes, zero=_stretched_state, resize=shape_resize, aliases=True, mixes=no_axes
+    ),
+)
+register(
+    "aten.expand_as",
+    Operator(axes=_expand_as_axes, zero=_stretched_state, aliases=True, mixes=no_axes),
+)
+
+
+def _broadcast_tensors_axes(call: Typing) -> list[Shape]:
+    """All become as large as their broadcast."""
+    return [broadcast(call, [call.axes_of(v) for v in call.tensors])] * len(call.node.outputs)
+
+
+def _meshgrid_axes(call: Typing) -> list[Shape]:
+    """Every output has one axis of each input; `xy` swaps the first two."""
+    axes = [axis for v in call.tensors for axis in call.axes_of(v) or (ONE,)]
+    if call.get("indexing") == "xy" and len(axes) > 1:
+        axes[:2] = axes[1::-1]
+    return [tuple(axes)] * len(call.node.outputs)
+
+
+def _all_states(call: Zeroing) -> State:
+    return max(call.state(v) for v in call.tensors)
+
+
+register(
+    "aten.broadcast_tensors",
+    Operator(axes=_broadcast_tensors_axes, zero=_all_states, mixes=no_axes),
+)
+register("aten.meshgrid", Operator(axes=_meshgrid_axes, zero=_all_states, mixes=no_axes))
+
+
+def _repeat_axes(call: Typing) -> list[Shape]:
+    """Tiling puts the copies outside: `c -> r x c`, of which there may be fewer."""
+    source = call.axes_of(call.tensors[0])
+    repeats = call.integers("repeats", call.integers("dims"))
+    rank = max(len(repeats), len(source))
+    padded = (ONE,) * (rank - len(source)) + source
+    repeats = (1,) * (rank - len(repeats)) + repeats
+    return [tuple(ax.prod(call.axes.leaf(r), a) for r, a in zip(repeats, padded, strict=True))]
+
+
+def _repeat_resize(call: Sizing) -> Resized:
+    name = "repeats" if "repeats" in call.node.arguments else "dims"
+    source, output = call.axes_of(call.tensors[0]), call.axes_of(call.output)
+    entries = call.node.arguments[name]
+    assert isinstance(entries, tuple)
+    new = list(entries)
+    for i in range(1, len(entries) + 1):
+        axis = source[-i] if i <= len(source) else ONE
+        new[-i] = _copies(call, axis, output[-i], entries[-i])
+    return Resized({name: tuple(new)})
+
+
+def _copies(call: Sizing, axis: Axis, repeated: Axis, count: Argument) -> Argument:
+    """How often `axis` is repeated after the cut."""
+    if axis.size == 0 or call.size(repeated) * axis.size == call.size(axis) * repeated.size:
+        return count
+    return call.size(repeated) // call.size(axis)
+
+
+def _repeat_interleave_axes(call: Typing) -> list[Shape]:
+    """Every element is repeated in place, so the copies are inside: `c -> c x r`."""
+    source = call.axes_of(call.tensors[0])
+    dim, count = call.get("dim"), call.get("repeats")
+    if not isinstance(dim, int) or not isinstance(count, int):
+        for axis in source:
+            call.pin(axis, "repeated a varying number of times")
+        return [tuple(call.fixed(n, "repeated") for n in call.output.shape)]
+    shape = list(source)
+    shape[dim] = ax.prod(shape[dim], call.axes.leaf(count))
+    return [tuple(shape)]
+
+
+def _repeat_interleave_resize(call: Sizing) -> Resized:
+    dim, count = call.get("dim"), call.get("repeats")
+    if not isinstance(dim, int) or not isinstance(count, int):
+        return Resized()
+    axis, repeated = call.axes_of(call.tensors[0])[dim], call.axes_of(call.output)[dim]
+    arguments = {"repeats": _copies(call, axis, repeated, count)}
+    if call.get("output_size") is not None:
+        arguments["output_size"] = call.size(repeated)
+    return Resized(arguments)
+
+
+register(
+    "aten.repeat aten.tile",
+    Operator(axes=_repeat_axes, zero=_stretched_state, resize=_repeat_resize, mixes=no_axes),
+)
+register(
+    "aten.repeat_interleave",
+    Operator(
+        axes=_repeat_interleave_axes,
+        zero=_stretched_state,
+        resize=_repeat_interleave_resize,
+        mixes=no_axes,
+    ),
+)
