@@ -75,12 +75,15 @@ test-arm: .venv/test.stamp
 
 demo: .venv/demo.stamp .venv/device.stamp
 	$(BIN)/autoprune demo -o $(DEMO)
-	@if [ -e $(DEMO)/digits.apz ]; then \
-		echo; echo "The same file on a device, with numpy and ONNX Runtime alone:"; \
-		digest="$$(cat $(DEMO)/digits.digest)"; \
-		$(DEVICE) -m autoprune_runtime verify $(DEMO)/digits.apz --digest "$$digest" && \
-		$(DEVICE) -m autoprune_runtime bench $(DEMO)/digits.apz --threads 1 --digest "$$digest"; \
-	fi
+	@for file in digits digits_int8; do \
+		if [ -e $(DEMO)/$$file.apz ]; then \
+			echo; echo "$$file.apz on a device, with numpy and ONNX Runtime alone:"; \
+			digest="$$(cat $(DEMO)/$$file.digest)"; \
+			$(DEVICE) -m autoprune_runtime verify $(DEMO)/$$file.apz --digest "$$digest" && \
+			$(DEVICE) -m autoprune_runtime bench $(DEMO)/$$file.apz --threads 1 \
+				--digest "$$digest" || exit 1; \
+		fi; \
+	done
 
 zoo: .venv/test.stamp
 	$(PY) benchmarks/zoo.py

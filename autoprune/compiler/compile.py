@@ -116,7 +116,7 @@ def compile_onnx(
     )
     return Compiled(
         contents, _layers(products, islands, measured), error if int8 else None,
-        kinds=needed, targets=tuple(processors),
+        kinds=needed, targets=tuple(processors), int8=choice.int8,
     )  # fmt: skip
 
 

@@ -53,6 +53,7 @@ class Compiled:
             8-bit integers and this processor runs them.
         kinds: the kernels that sparse layers need, in their order in a library.
         targets: the processors it was compiled for, the best first.
+        int8: whether 8-bit integers were asked for.
     """
 
     contents: Contents
@@ -60,6 +61,7 @@ class Compiled:
     error: float | None = None
     kinds: tuple[Kind, ...] = ()
     targets: tuple[Target, ...] = ()
+    int8: bool = False
 
     def save(self, path: str | Path) -> str:
         """Write an artifact (`.apz`).
@@ -123,6 +125,12 @@ class Compiled:
             else:
                 continue
             lines.append(f"  {layer.name}: {layer.outputs} x {layer.inputs}, {what}")
+        wide = sum(not layer.int8 for layer in sparse)
+        if self.int8 and wide:
+            lines.append(
+                f"{wide} of them in float32: 8 bits take zeros in blocks of 4 inputs, as of the "
+                "format 'block 16x4', and linear layers whose inputs are a multiple of 16"
+            )
         if self.error is not None:
             lines.append(f"outputs differ from float32 by {self.error:.1%} of the largest")
         return "\n".join(lines)

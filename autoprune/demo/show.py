@@ -23,6 +23,8 @@ FILES = {
     "report.json": "costs, groups, guarantees, latency",
     "digits.apz": "the sparse network with its kernels, for autoprune-runtime",
     "digits.digest": "what the runtime trusts its native code by",
+    "digits_int8.apz": "the same in 8-bit integers",
+    "digits_int8.digest": "its digest",
     "demo.png": "accuracy over epochs, channels kept",
 }
 
@@ -58,11 +60,11 @@ def plot(story: Story, path: Path) -> None:
 
 
 def table(story: Story) -> Any:
-    """The three networks beside each other, as a rich table."""
-    report, latency, artifact = story.report, story.report.latency, story.artifact
-    compiled = artifact if isinstance(artifact, Artifact) else None
+    """The networks beside each other, as a rich table."""
+    report, latency = story.report, story.report.latency
+    made = [a for a in (story.artifact, story.int8) if isinstance(a, Artifact)]
     rows = plain_table()
-    for column in ("", "original", "pruned", "and sparse"):
+    for column in ("", "original", "pruned", "and sparse", *["in 8 bits"] * (len(made) > 1)):
         rows.add_column(column, justify="right" if column else "left", no_wrap=True)
     zeros = sum(int((~mask).sum()) for mask in story.sparse.masks.values())
     sizes = [quantity(path.stat().st_size) + "B" for path in story.files[:2]]
@@ -72,7 +74,7 @@ def table(story: Story) -> Any:
     )  # fmt: skip
     rows.add_row(
         "  as deployed", *(f"{share:.1%}" for share in story.onnx),
-        f"{compiled.accuracy:.1%}" if compiled else "",
+        *(f"{artifact.accuracy:.1%}" for artifact in made),
     )  # fmt: skip
     before, after = report.before, report.after
     rows.add_row(
@@ -80,16 +82,15 @@ def table(story: Story) -> Any:
         quantity(after.params - zeros),
     )  # fmt: skip
     rows.add_row("FLOPs an image", quantity(before.flops), quantity(after.flops), "")
-    size = quantity(compiled.path.stat().st_size) + "B" if compiled else ""
-    rows.add_row("file", *sizes, size)
+    rows.add_row("file", *sizes, *(quantity(a.path.stat().st_size) + "B" for a in made))
     if latency is not None:
         rows.add_row(
             "latency, 1 thread", milliseconds(latency.before), milliseconds(latency.after),
-            milliseconds(compiled.latency) if compiled else "",
+            *(milliseconds(artifact.latency) for artifact in made),
         )  # fmt: skip
         rows.add_row(
             "  times faster", "", f"{latency.speedup:.2f}x",
-            f"{compiled.speedup:.2f}x" if compiled else "",
+            *(f"{artifact.speedup:.2f}x" for artifact in made),
         )  # fmt: skip
     return rows
 
@@ -128,6 +129,8 @@ def demo(folder: Path, epochs: int = EPOCHS, widths: tuple[int, ...] = WIDTHS) -
     )
     if isinstance(story.artifact, str):
         print(f"The sparse network was not compiled: {story.artifact}.")
+    elif isinstance(story.int8, str):
+        print(f"It was not compiled in 8 bits: {story.int8}.")
     console.print(heading(f"Files in {folder}"))
     for path in story.files:
         print(f"{path.name:<20} {FILES[path.name]}")

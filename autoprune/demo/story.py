@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import platform
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,7 +31,13 @@ KEEP = 0.3
 """Of the FLOPs."""
 
 SPARSITY = 0.8
-"""Share of the weights of convolutions that stay which become zero, in blocks of 8 outputs."""
+"""Share of the weights of convolutions that stay which become zero."""
+
+BLOCKS = "block 8x4"
+"""Format of the zeros; 8-bit integers need four inputs."""
+
+CALIBRATION = 32
+"""Training images from which 8-bit integers know their ranges."""
 
 WIDTHS = (32, 64, 128)
 
@@ -70,6 +76,7 @@ class Story:
         sparsified: test accuracy after every epoch in which weights became zero.
         onnx: accuracy of the original and the pruned network in ONNX Runtime.
         artifact: the compiled network, or why there is none.
+        int8: the same with 8-bit integers, or why there is none.
         files: what was written.
     """
 
@@ -81,6 +88,7 @@ class Story:
     sparsified: list[float]
     onnx: tuple[float, float] = (0.0, 0.0)
     artifact: Artifact | str = ""
+    int8: Artifact | str = ""
     files: list[Path] = field(default_factory=list)
 
     @property
@@ -108,7 +116,7 @@ def make_story(
     tuned = train(result.model, digits, tuning, 0.03, step("fine-tuning", tuning))
     sparsifier = autoprune.Sparsifier(
         copy.deepcopy(result.model), digits.test_x[:1],
-        format={"blocks.*conv*": "block 8x1"}, sparsity=SPARSITY,
+        format={"blocks.*conv*": BLOCKS}, sparsity=SPARSITY,
     )  # fmt: skip
     sparsified = train(
         sparsifier.model, digits, epochs, 0.03, step("sparsifying", epochs),
@@ -131,9 +139,17 @@ def deploy(story: Story, digits: Digits, folder: Path) -> None:
     story.result.plan.save(plan)
     story.report.save(folder / "report.json")
     story.files = [before, after, weights, plan, folder / "report.json"]
-    story.artifact = _missing() or _artifact(story, digits, folder)
-    if isinstance(story.artifact, Artifact):
-        story.files += [story.artifact.path, folder / "digits.digest"]
+    missing = _missing()
+    story.artifact = missing or _artifact(story, digits, folder / "digits.apz")
+    images = list(digits.train_x[:CALIBRATION, None])
+    story.int8 = (
+        missing
+        or _missing_int8()
+        or _artifact(story, digits, folder / "digits_int8.apz", calibration=images)
+    )
+    for artifact in (story.artifact, story.int8):
+        if isinstance(artifact, Artifact):
+            story.files += [artifact.path, artifact.path.with_suffix(".digest")]
 
 
 def _missing() -> str:
@@ -145,23 +161,36 @@ def _missing() -> str:
     return ""
 
 
-def _artifact(story: Story, digits: Digits, folder: Path) -> Artifact:
+def _missing_int8() -> str:
+    """What 8-bit integers need that this processor has not."""
+    from autoprune.compiler.choice import Choice, runs_here
+
+    if runs_here(Choice((TARGET,), int8=True).processors()) is None:
+        return "this processor has no dot products of 8-bit integers"
+    return ""
+
+
+def _artifact(
+    story: Story, digits: Digits, path: Path, *, calibration: Sequence[torch.Tensor] | None = None
+) -> Artifact:
     """Compile the sparse network, verify the file, and run it as on a device."""
     from autoprune.runtime import Session
 
-    path = folder / "digits.apz"
-    digest = autoprune.compile(story.sparse, target=TARGET, measure=False).save(path)
-    with replacing(folder / "digits.digest") as temporary:
+    compiled = autoprune.compile(
+        story.sparse, target=TARGET, measure=False, int8=bool(calibration), calibration=calibration
+    )
+    digest = compiled.save(path)
+    with replacing(path.with_suffix(".digest")) as temporary:
         temporary.write_text(digest)
     session = Session(path, digest=digest, threads=1)
     session.verify()
     (name,) = (spec.name for spec in session.inputs)
     guesses = [_only(session.run({name: x[None].numpy()})).argmax() for x in digits.test_x]
-    original = open_session(folder / "original.onnx", 1)
+    original = open_session(path.with_name("original.onnx"), 1)
     image = digits.test_x[:1].numpy()
-    compiled = SimpleNamespace(run=lambda _, feed: session.run(feed))
+    runtime = SimpleNamespace(run=lambda _, feed: session.run(feed))
     latency = time_in_turns(
-        (original, {original.get_inputs()[0].name: image}), (compiled, {name: image}),
+        (original, {original.get_inputs()[0].name: image}), (runtime, {name: image}),
         threads=1, seconds=3.0,
     )  # fmt: skip
     right = float(np.mean(np.array(guesses) == digits.test_y.numpy()))

@@ -124,11 +124,19 @@ def test_products_of_integers(tmp_path):
     assert [layer.int8 for layer in compiled.layers] == [True, True]
     assert 0 < compiled.error < 0.02
     assert f"differ from float32 by {compiled.error:.1%}" in str(compiled)
+    assert "in float32" not in str(compiled)
     session = Session(tmp_path / "model.apz", digest=compiled.save(tmp_path / "model.apz"))
     session.verify()
     ((got,),) = [session.run({spec.name: x.numpy() for spec in session.inputs}).values()]
     expected = model(x).detach().numpy()
     assert np.abs(got - expected).max() <= 1.01 * compiled.error * np.abs(expected).max()
+
+
+def test_integers_that_nothing_is_made_of(pruned):
+    """Blocks of one input are not for 8 bits, which has to be said."""
+    compiled = ap.compile(pruned, int8=True, measure=False)
+    assert not any(layer.int8 for layer in compiled.layers)
+    assert "2 of them in float32: 8 bits take zeros in blocks of 4 inputs" in str(compiled)
 
 
 def convolutional_network():
