@@ -56,11 +56,12 @@ def sparsify(
         model: a trained network, or the result of `prune` or of a `Pruner`; it is not changed.
         example_inputs: as for `prune`, to save as ONNX and to rearrange; those of a result are
             known.
-        format: the format of all linear layers and 1x1 convolutions, such as `"block 32x1"`,
-            `"2:4"` or `"fan-in"`; `"auto"` for the blocks of `autoprune.compile`'s kernels where
-            they fit; or a dict to such from names or patterns of layers, also of other convolutions
-            and shared weights, and of parameters that belong to no layer if it ends with their own
-            name (`"encoder.*.in_proj_weight"`).
+        format: the format of all linear layers and convolutions (of two dimensions, not grouped,
+            of 4 channels or more), such as `"block 32x1"`, `"2:4"` or `"fan-in"`; `"auto"` for the
+            blocks of `autoprune.compile`'s kernels where they fit, `"auto int8"` for those of its
+            8-bit kernels; or a dict to such from names or patterns of layers, also of other
+            convolutions and shared weights, and of parameters that belong to no layer if it ends
+            with their own name (`"encoder.*.in_proj_weight"`).
         sparsity: share of the weights to remove of those whose format does not say that itself;
             None for 0.8.
         calibration: inputs to run the network on, each as `example_inputs`; some hundred samples

@@ -16,13 +16,19 @@ from autoprune.passes.sparsify.layout import Format
 from autoprune.passes.sparsify.registry import parse_format
 from autoprune.pipeline import check_patterns, matches
 
-AUTO = {"linear": (32, 16, 8), "conv": (8, 4)}
-"""Outputs of a block that are tried in turn where the format is `auto`, by the kind of layer.
-`autoprune.compile` has kernels for twice as many, too; larger blocks are faster and cost more
-accuracy."""
+AUTO = {
+    "auto": {"linear": ("32x1", "16x1", "8x1"), "conv": ("8x1", "4x1")},
+    "auto int8": {"linear": ("32x4", "16x4"), "conv": ("4x4",)},
+}
+"""Blocks that are tried in turn where the format is left to autoprune, by the kind of layer.
+`autoprune.compile` has kernels for twice as many outputs, too; larger blocks are faster and cost
+more accuracy. Products of 8-bit integers take blocks of four inputs."""
 
 SMALLEST = 4096
 """Weights from which on `auto` makes a matrix sparse: with fewer, its time does not show."""
+
+FEWEST_CHANNELS = 4
+"""Of a convolution: those that read images lose much and gain little."""
 
 FormatSpec = str | Format | Mapping[str, str | Format]
 """One format for all layers that have a sparse kernel, or formats by name or pattern."""
@@ -113,9 +119,9 @@ def find_weights(
 
     Args:
         model: the network.
-        format: `auto` or a format for all linear layers and 1x1 convolutions, or formats by the
-            names or patterns of any layers, or of other parameters if they end with their names;
-            the first pattern that matches counts.
+        format: `auto`, `auto int8` or a format for all linear layers and convolutions, or formats
+            by the names or patterns of any layers, or of other parameters if they end with their
+            names; the first pattern that matches counts.
         ignore: names or patterns of modules or parameters to leave dense.
         trained: whether frozen weights stay dense.
 
@@ -129,7 +135,8 @@ def find_weights(
     check_patterns(patterns, names, "ignore")
     check_patterns(named, names, "format")
     for spec in named.values() if named else [format]:
-        _parsed(spec)
+        if not isinstance(spec, str) or spec not in AUTO:
+            _parsed(spec)
     weights: list[Weight] = []
     reasons: dict[str, str] = {}
     aliases: dict[int, list[str]] = {}
@@ -281,8 +288,11 @@ def _unusual(model: nn.Module, name: str, parameter: nn.Parameter, calls: Calls 
         return "another layer uses it too"
     if calls.groups > 1:
         return "it is that of a grouped convolution"
-    if any(size > 1 for size in parameter.shape[2:]):
-        return f"it is that of a {'x'.join(map(str, parameter.shape[2:]))} convolution"
+    kernel = parameter.shape[2:]
+    if len(kernel) != 2 and any(size > 1 for size in kernel):
+        return f"it is that of a {len(kernel)}-dimensional convolution"
+    if kernel and parameter.shape[1] < FEWEST_CHANNELS:
+        return f"it reads {parameter.shape[1]} channels, as of an image"
     return ""
 
 
@@ -292,23 +302,29 @@ def _format_for(
     """The format of a weight, or why there is none."""
     outputs = len(parameter)
     inputs = parameter.numel() // outputs
-    format = _parsed(spec)
-    if format is None:
-        sizes = AUTO["linear" if calls is None else calls.kind]
-        rows = next((size for size in sizes if outputs % size == 0), None)
-        if rows is None:
-            return None, f"{min(sizes)} does not divide its {outputs} outputs"
+    if isinstance(spec, str) and spec in AUTO:
+        kind = "linear" if calls is None else calls.kind
+        blocks = [parse_format(f"block {size}") for size in AUTO[spec][kind]]
+        fitting = (
+            block
+            for block in blocks
+            if outputs % block.tile[0] == 0 and parameter.shape[1] % block.tile[1] == 0
+        )
+        chosen = next(fitting, None)
+        if chosen is None:
+            return None, f"{blocks[-1]} does not divide its {outputs} x {parameter.shape[1]}"
         if outputs * inputs < SMALLEST:
             return None, f"it has {outputs * inputs} weights, fewer than {SMALLEST}"
-        return parse_format(f"block {rows}x1"), ""
+        return chosen, ""
+    format = _parsed(spec)
     high, wide = format.tile
     if high > outputs or wide > inputs:
         return None, f"{outputs} x {inputs} is smaller than {high} x {wide}"
     return format, ""
 
 
-def _parsed(spec: object) -> Format | None:
-    """The format that is meant; None for `auto`."""
+def _parsed(spec: object) -> Format:
+    """The format that is meant."""
     if not isinstance(spec, str):
         missing = [m for m in ("tile", "fits", "choose", "levels") if not hasattr(spec, m)]
         if missing:
@@ -317,7 +333,7 @@ def _parsed(spec: object) -> Format | None:
             )
         format: Format = spec  # type: ignore[assignment]
         return format
-    return None if spec == "auto" else parse_format(spec)
+    return parse_format(spec)
 
 
 def _shown(format: FormatSpec) -> str:

@@ -40,7 +40,7 @@ def assert_sparse(result):
         assert not parameter[~mask].any()
         assert parameter[mask].all()
         format = parse_format(row.format)
-        assert format.fits(mask.reshape(row.shape).numpy()) is None
+        assert format.fits(mask.movedim(1, -1).reshape(row.shape).numpy()) is None
         assert row.sparsity == pytest.approx(1 - mask.float().mean().item(), abs=DIFFERENT)
 
 
@@ -96,20 +96,38 @@ def test_the_blocks_of_kernels_are_chosen_where_they_fit():
     }
     assert_sparse(result)
     assert result.report.reasons == {
-        "stem.weight": "it is that of a 3x3 convolution",
+        "stem.weight": "it reads 3 channels, as of an image",
         "depth.weight": "it is that of a grouped convolution",
     }
     table = str(result.report)
     assert "head.weight         128      32  block 32x1  79.7%" in table
-    assert "stem.weight: it is that of a 3x3 convolution" in table
+    assert "stem.weight: it reads 3 channels, as of an image" in table
 
 
 def test_small_and_odd_layers_stay_dense():
     model = nn.Sequential(nn.Linear(64, 128), nn.Linear(128, 20), nn.Linear(20, 32))
     assert ap.sparsify(model).report.reasons == {
-        "1.weight": "8 does not divide its 20 outputs",
+        "1.weight": "block 8x1 does not divide its 20 x 128",
         "2.weight": "it has 640 weights, fewer than 4096",
     }
+
+
+def test_convolutions_become_sparse_unless_there_are_no_kernels_for_them():
+    model = nn.Sequential(
+        nn.Conv2d(16, 32, 3), nn.Conv2d(32, 36, (1, 5)), nn.Flatten(2), nn.Conv1d(36, 64, 3),
+        nn.Flatten(), nn.Linear(64, 80),
+    )  # fmt: skip
+    result = ap.sparsify(model)
+    names = {"0.weight": "block 8x1", "1.weight": "block 4x1", "5.weight": "block 16x1"}
+    assert formats(result) == names
+    assert result.report.reasons == {"3.weight": "it is that of a 1-dimensional convolution"}
+    for eight_bits in (result, ap.sparsify(model, format="auto int8")):
+        assert_sparse(eight_bits)
+    names = {"0.weight": "block 4x4", "1.weight": "block 4x4", "5.weight": "block 16x4"}
+    assert formats(eight_bits) == names
+    assert formats(ap.sparsify(model, format={"0": "auto int8", "5": "auto"})) == {
+        "0.weight": "block 4x4", "5.weight": "block 16x1",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["block 4x4", "2:4"])
