@@ -70,19 +70,19 @@ _MODULE_OF = {
     "load": "autoprune.api",
     "prune": "autoprune.api",
     "rule": "autoprune.ops.custom",
-    "sparsify": "autoprune.sparsity",
+    "sparsify": "autoprune.api",
     "to_torch": "autoprune.api",
 }
 
 if TYPE_CHECKING:
-    from autoprune.api import apply_plan, compile, inspect, load, prune, to_torch
+    from autoprune.api import apply_plan, compile, inspect, load, prune, sparsify, to_torch
     from autoprune.ir.plan import Plan
     from autoprune.ops.custom import forget_rule, rule
     from autoprune.ops.rule import State
     from autoprune.pipeline import Options
     from autoprune.pruner import Pruner
     from autoprune.result import Result
-    from autoprune.sparsity import Sparsifier, sparsify
+    from autoprune.sparsity import Sparsifier
 else:
     # Hidden from type checkers, for which it would make every misspelt name valid.
     def __getattr__(name):

@@ -1,4 +1,4 @@
-"""The functions people call: prune, inspect, apply_plan, load, to_torch, compile."""
+"""The functions people call: prune, inspect, apply_plan, load, sparsify, compile, to_torch."""
 
 from __future__ import annotations
 
@@ -24,7 +24,12 @@ if TYPE_CHECKING:
     from autoprune.compiler.compiled import Compiled
     from autoprune.frontends.sessions import Feed
     from autoprune.onnx_result import OnnxResult
+    from autoprune.onnx_sparsity import SparseOnnx
+    from autoprune.passes.sparsify.distribution import Distribution
+    from autoprune.passes.sparsify.single import Criterion as MatrixCriterion
+    from autoprune.passes.sparsify.specs import FormatSpec
     from autoprune.result import Saving
+    from autoprune.sparsity import SparseResult
     from autoprune.torch_result import TorchResult
 
 # Each framework is imported by the branch that needs it: neither has to be installed for the other.
@@ -230,6 +235,108 @@ def load(
     return small
 
 
+@overload
+def sparsify(
+    model: nn.Module | TorchResult,
+    example_inputs: Any = None,
+    *,
+    format: FormatSpec = "auto",
+    sparsity: float | None = None,
+    calibration: Iterable[Any] | None = None,
+    ignore: str | Sequence[str] = (),
+    distribution: str | Distribution = "uniform",
+    criterion: str | MatrixCriterion = "l2",
+    rearrange: bool = False,
+    dynamic_shapes: Any = None,
+) -> SparseResult: ...
+
+
+@overload
+def sparsify(
+    model: str | Path | onnx.ModelProto | OnnxResult,
+    example_inputs: Any = None,
+    *,
+    format: FormatSpec = "auto",
+    sparsity: float | None = None,
+    calibration: Iterable[Any] | None = None,
+    ignore: str | Sequence[str] = (),
+    distribution: str | Distribution = "uniform",
+    criterion: str | MatrixCriterion = "l2",
+    rearrange: bool = False,
+    dynamic_shapes: Any = None,
+) -> SparseOnnx: ...
+
+
+def sparsify(
+    model: nn.Module | TorchResult | str | Path | onnx.ModelProto | OnnxResult,
+    example_inputs: Any = None,
+    *,
+    format: FormatSpec = "auto",
+    sparsity: float | None = None,
+    calibration: Iterable[Any] | None = None,
+    ignore: str | Sequence[str] = (),
+    distribution: str | Distribution = "uniform",
+    criterion: str | MatrixCriterion = "l2",
+    rearrange: bool = False,
+    dynamic_shapes: Any = None,
+) -> SparseResult | SparseOnnx:
+    """A copy of a network in which weights are zero, in a pattern that sparse kernels use.
+
+    With calibration data, the weights of each layer that stay make up for those that go
+    (Optimal Brain Surgeon, see `autoprune.passes.sparsify.reconstruction`), layer after layer, so
+    that each also corrects what those before it changed.
+
+    Args:
+        model: a trained network, an ONNX model as a path or a ModelProto, or the result of `prune`
+            or of a `Pruner`; it is not changed.
+        example_inputs: as for `prune`, to save a module as ONNX and to rearrange it; those of a
+            result are known.
+        format: the format of all linear layers and convolutions (of two dimensions, not grouped,
+            of 4 channels or more), such as `"block 32x1"`, `"2:4"` or `"fan-in"`; `"auto"` for the
+            blocks of `autoprune.compile`'s kernels where they fit, `"auto int8"` for those of its
+            8-bit kernels; or a dict to such from names or patterns of layers, also of other
+            convolutions and shared weights, and of parameters of a module that belong to no layer
+            if it ends with their own name (`"encoder.*.in_proj_weight"`). Layers of ONNX models
+            have the names of their weights, and of their nodes.
+        sparsity: share of the weights to remove of those whose format does not say that itself;
+            None for 0.8.
+        calibration: inputs to run the network on, each as `example_inputs`; some hundred samples
+            of training data. Takes one pass over them for each layer.
+        ignore: names or patterns of modules or parameters to leave dense.
+        distribution: over the layers: `"uniform"`, `"erk"` (less of small layers) or `"global"`
+            (the least important, wherever they are), or a function.
+        criterion: importance of weights, `"l1"`, `"l2"` or a function of a matrix. With
+            calibration it only counts for the distribution.
+        rearrange: first reorder channels of a module, so that important weights share blocks; the
+            network computes the same.
+        dynamic_shapes: of a module, as in `Options`, for files; that of a result is known.
+
+    Raises:
+        FormatError: if a format is unknown or fits no layer, or calibration data is not finite.
+        BudgetError: if the sparsity is out of range, or no format leaves it open.
+        GraphError: if a weight is not finite.
+        TraceError: if the model is neither a module nor an ONNX model, cannot be copied or read,
+            or is to be rearranged and cannot be exported.
+        AutopruneError: if a name matches nothing, or the calibration data is empty.
+
+    Example:
+        >>> result = sparsify(model, x, format="block 32x1", sparsity=0.8, calibration=[x])
+        >>> print(result.report)
+        >>> result.save("sparse.onnx")
+    """
+    from autoprune.passes.sparsify.single import Request as SparseRequest
+
+    patterns = (ignore,) if isinstance(ignore, str) else tuple(ignore)
+    request = SparseRequest(format, sparsity, patterns, distribution, criterion, rearrange)
+    if _is_onnx(model) or _is_onnx_result(model):
+        from autoprune.onnx_sparsity import sparsify_onnx
+
+        return sparsify_onnx(model, example_inputs, calibration, request)
+    from autoprune.sparsity.one_shot import sparsify_module
+
+    return sparsify_module(model, example_inputs, calibration, request, dynamic_shapes)
+
+
 def compile(
     model: Saving | nn.Module | str | Path | onnx.ModelProto,
     example_inputs: Any = None,
@@ -277,6 +384,7 @@ def compile(
     from autoprune.compiler.choice import Choice
     from autoprune.compiler.compile import compile_onnx
     from autoprune.frontends.onnx_file import read_onnx
+    from autoprune.frontends.onnx_inputs import calibration_feeds
     from autoprune.frontends.sessions import open_session
     from autoprune.result import Saving
 
@@ -286,9 +394,13 @@ def compile(
         raise AutopruneError(
             "calibration data is for 8-bit integers", hint="give int8=True, or no calibration"
         )
+
+    def feeds_of(read: onnx.ModelProto) -> list[Feed] | None:
+        return None if calibration is None else calibration_feeds(read, calibration)
+
     if _is_onnx(model):
         read = read_onnx(model).model
-        return compile_onnx(read, choice, example_inputs, "", _feeds(read, calibration))
+        return compile_onnx(read, choice, example_inputs, "", feeds_of(read))
     plan = model.origin if isinstance(model, Saving) else ""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "model.onnx")
@@ -303,19 +415,7 @@ def compile(
             export_onnx(model, inputs, path)
             feed = feed_of(open_session(path, 1), inputs)
         read = read_onnx(path).model
-        return compile_onnx(read, choice, feed, plan, _feeds(read, calibration))
-
-
-def _feeds(model: onnx.ModelProto, calibration: Iterable[Any] | None) -> list[Feed] | None:
-    """Calibration data by the names of a model's inputs."""
-    if calibration is None:
-        return None
-    from autoprune.frontends.onnx_inputs import candidate_feeds
-
-    feeds = [next(candidate_feeds(model, batch)) for batch in calibration]
-    if not feeds:
-        raise AutopruneError("the calibration data is empty")
-    return feeds
+        return compile_onnx(read, choice, feed, plan, feeds_of(read))
 
 
 def to_torch(model: str | Path | onnx.ModelProto, example_inputs: Any = None) -> GraphModule:
@@ -351,6 +451,12 @@ def _is_onnx(model: Any) -> TypeIs[str | Path | onnx.ModelProto]:
     return isinstance(model, str | Path) or (
         loaded is not None and isinstance(model, loaded.ModelProto)
     )
+
+
+def _is_onnx_result(model: Any) -> TypeIs[OnnxResult]:
+    """Whether it is the result of pruning an ONNX model, without importing onnx."""
+    loaded = sys.modules.get("autoprune.onnx_result")
+    return loaded is not None and isinstance(model, loaded.OnnxResult)
 
 
 def _given(example_inputs: Any) -> Any:

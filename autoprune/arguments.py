@@ -27,7 +27,8 @@ examples:
   autoprune prune net.pt2 --params 0.3 --multiple-of 16 -o small.pt2
   autoprune prune encoder:build --input input_ids=1x128:int64:30522 --flops 0.7 -o small.onnx
   autoprune prune net.onnx --flops 0.5 -o small.onnx
-  autoprune compile small.onnx --target x86-64 -o small.apz
+  autoprune sparsify small.onnx --sparsity 0.8 -o sparse.onnx
+  autoprune compile sparse.onnx --target x86-64 -o small.apz
   autoprune demo
 """
 
@@ -44,12 +45,45 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     _inspect_parser(_command(commands, "inspect", "show what can be pruned, what not, and why"))
     _prune_parser(_command(commands, "prune", "write a smaller network"))
+    _sparsify_parser(_command(commands, "sparsify", "set weights to zero, in blocks for compile"))
     _compile_parser(_command(commands, "compile", "write an artifact with sparse kernels"))
     add_commands(commands)
     _demo_parser(
         _command(commands, "demo", "train, prune and fine-tune a small network on real data")
     )
     return top
+
+
+def _sparsify_parser(parser: argparse.ArgumentParser) -> None:
+    _model_and_inputs(parser)
+    parser.add_argument(
+        "--format", default="auto",
+        help="of all linear layers and convolutions: auto (the default), 'auto int8' for compile "
+        "--int8, 'block 16x1', '2:4', 'fan-in', csr, ...",
+    )  # fmt: skip
+    parser.add_argument(
+        "--sparsity", type=float, metavar="SHARE",
+        help="of the weights to remove, 0.8 if it is left out",
+    )  # fmt: skip
+    parser.add_argument(
+        "--calibration", nargs="+", metavar="FILE",
+        help=".npz files with the arrays of all inputs, a sample or a batch of real data each; "
+        "weights that stay then make up for those that go",
+    )  # fmt: skip
+    parser.add_argument(
+        "--ignore", action="append", default=[], metavar="NAME",
+        help="layers to leave dense, by name or pattern; repeat it for several",
+    )  # fmt: skip
+    parser.add_argument(
+        "--distribution", default="uniform", choices=("uniform", "erk", "global"),
+        help="over the layers: the same share of each (the default), less of small ones, or the "
+        "smallest weights wherever they are",
+    )  # fmt: skip
+    parser.add_argument(
+        "-o", "--output", action="append", type=Path, required=True, dest="outputs",
+        metavar="FILE", help="sparse.onnx, or of a module also .pt2 or .safetensors; repeatable",
+    )  # fmt: skip
+    parser.set_defaults(command="sparsify")
 
 
 def _compile_parser(parser: argparse.ArgumentParser) -> None:
@@ -95,7 +129,7 @@ def _command(commands: Any, name: str, text: str) -> argparse.ArgumentParser:
     return parser
 
 
-def _model_arguments(parser: argparse.ArgumentParser) -> None:
+def _model_and_inputs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "model", metavar="MODEL", help="file.onnx, file.pt2 or package.module:callable"
     )
@@ -103,14 +137,18 @@ def _model_arguments(parser: argparse.ArgumentParser) -> None:
         "--input", action="append", default=[], dest="inputs", metavar="INPUT",
         help="shape of an input, such as 1x3x224x224; repeat it for several inputs",
     )  # fmt: skip
+    parser.add_argument(
+        "--dynamic-batch", action="store_true", help="the first axis of every input may vary"
+    )
+
+
+def _model_arguments(parser: argparse.ArgumentParser) -> None:
+    _model_and_inputs(parser)
     parser.add_argument("--strict", action="store_true", help="fail if an operator has no rule")
     parser.add_argument(
         "--probe", action="store_true",
         help="find rules for operators without one by experiments on their calls",
     )  # fmt: skip
-    parser.add_argument(
-        "--dynamic-batch", action="store_true", help="the first axis of every input may vary"
-    )
     parser.add_argument(
         "--report", type=Path, metavar="JSON", help="write the whole report to this file"
     )

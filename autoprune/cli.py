@@ -1,4 +1,4 @@
-"""The command line: `autoprune inspect`, `prune`, `compile`, `run`, `bench`, `verify`, `demo`."""
+"""The command line: one function for each command."""
 
 from __future__ import annotations
 
@@ -143,15 +143,21 @@ def _inspect(options: argparse.Namespace) -> None:
     Console().print(report.table(everything=options.everything))
 
 
-def _prune(options: argparse.Namespace) -> None:
+def _check_suffixes(
+    options: argparse.Namespace, of_onnx: Sequence[str], of_torch: Sequence[str]
+) -> None:
+    suffixes = of_onnx if _is_onnx(options.model) else of_torch
     for path in options.outputs:
-        suffixes = ONNX_SUFFIXES if _is_onnx(options.model) else SUFFIXES
         if path.suffix not in suffixes:
             raise AutopruneError(
                 f"cannot save as {path.suffix or 'a file without suffix'}",
                 where=str(path),
                 hint=f"use one of {', '.join(suffixes)}",
             )
+
+
+def _prune(options: argparse.Namespace) -> None:
+    _check_suffixes(options, ONNX_SUFFIXES, SUFFIXES)
     plan = [options.plan] if options.plan else []
     written = [*options.outputs, *plan, *_report_files(options)]
     _check_writable(written)
@@ -208,16 +214,12 @@ def _measure(result: Result[Any], threads: int, say: Say) -> str:
 def _show(
     result: Result[Any], written: Sequence[Path], problem: str, options: argparse.Namespace
 ) -> None:
-    from autoprune.report import heading, quantity
-
     console = Console()
     console.print(result.report.table(everything=options.everything))
     latency = result.report.latency
     if latency is not None and latency.speedup < 1.05 and (options.multiple_of or 8) < 16:
         print("It is hardly faster. ONNX Runtime likes even channel counts: try --multiple-of 16.")
-    console.print(heading("Files"))
-    for path in written:
-        print(f"{path}  ({quantity(path.stat().st_size)}B)")
+    _show_files(console, written)
     if problem:
         print(f"latency was not measured: {problem}", file=sys.stderr)
 
@@ -258,6 +260,42 @@ def _demo(options: argparse.Namespace) -> None:
     demo(options.output, options.epochs or EPOCHS)
 
 
+def _sparsify(options: argparse.Namespace) -> None:
+    _check_suffixes(options, (".onnx",), (".onnx", ".pt2", ".safetensors"))
+    _check_writable(options.outputs)
+    files = options.calibration
+    batches = None if files is None else [read_arrays([file]) for file in files]
+    with _progress() as say:
+        say("loading the model")
+        model, example = _load(options)
+        say("making weights sparse")
+        import autoprune
+
+        result = autoprune.sparsify(
+            model, example, format=options.format, sparsity=options.sparsity, calibration=batches,
+            ignore=options.ignore, distribution=options.distribution,
+            dynamic_shapes=_dynamic(options),
+        )  # fmt: skip
+        for path in options.outputs:
+            say(f"writing {path}")
+            result.save(path)
+    console = Console()
+    console.print(result.report)
+    _show_files(console, options.outputs)
+    for path in options.outputs:
+        if path.suffix == ".onnx":
+            bits = " --int8" if options.format == "auto int8" else ""
+            print(f"\nautoprune compile {path}{bits} -o {path.with_suffix('.apz')}")
+
+
+def _show_files(console: Console, paths: Sequence[Path]) -> None:
+    from autoprune.report import heading, quantity
+
+    console.print(heading("Files"))
+    for path in paths:
+        print(f"{path}  ({quantity(path.stat().st_size)}B)")
+
+
 def _compile(options: argparse.Namespace) -> None:
     if options.output.suffix != ".apz":
         raise AutopruneError(
@@ -285,7 +323,8 @@ def _compile(options: argparse.Namespace) -> None:
 
 
 COMMANDS = {
-    "inspect": _inspect, "prune": _prune, "compile": _compile, "demo": _demo, **RUNTIME_COMMANDS
+    "inspect": _inspect, "prune": _prune, "sparsify": _sparsify, "compile": _compile,
+    "demo": _demo, **RUNTIME_COMMANDS,
 }  # fmt: skip
 
 if __name__ == "__main__":

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx
 
 from autoprune.errors import NotEqualError
-from autoprune.frontends.onnx_run import with_outputs
-from autoprune.frontends.sessions import Feed, open_session
+from autoprune.frontends.onnx_run import reader
+from autoprune.frontends.sessions import Feed
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,21 +38,6 @@ def step_between(lowest: float, highest: float) -> Step:
     return Step(size, round(-lowest / size))
 
 
-def values_at(model: onnx.ModelProto, feed: Feed, names: Sequence[str]) -> Feed:
-    """Some values that a model computes, or is given."""
-    return _reader(model, names)(feed)
-
-
-def _reader(model: onnx.ModelProto, names: Sequence[str]) -> Callable[[Feed], Feed]:
-    """`values_at` for many feeds."""
-    given = {value.name for value in model.graph.input}
-    wanted = [name for name in dict.fromkeys(names) if name not in given]
-    if not wanted:
-        return lambda feed: feed
-    session = open_session(with_outputs(model, wanted).SerializeToString(), 1)
-    return lambda feed: {**feed, **dict(zip(wanted, session.run(wanted, dict(feed)), strict=True))}
-
-
 def find_steps(model: onnx.ModelProto, names: Sequence[str], feeds: Sequence[Feed]) -> Steps:
     """Bytes for some values of a model, from their least number to their largest.
 
@@ -64,7 +49,7 @@ def find_steps(model: onnx.ModelProto, names: Sequence[str], feeds: Sequence[Fee
     Raises:
         NotEqualError: if one of the numbers is not finite.
     """
-    ranges, read = dict.fromkeys(names, (0.0, 0.0)), _reader(model, names)
+    ranges, read = dict.fromkeys(names, (0.0, 0.0)), reader(model, names)
     for feed in feeds:
         values = read(feed)
         for name, (lowest, highest) in ranges.items():

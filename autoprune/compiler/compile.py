@@ -11,7 +11,7 @@ import onnx
 from onnx import helper
 
 from autoprune.backends.artifact import Contents, NativeLibrary
-from autoprune.compiler.calibration import Steps, find_steps, values_at
+from autoprune.compiler.calibration import Steps, find_steps
 from autoprune.compiler.choice import Choice, runs_here
 from autoprune.compiler.compiled import Compiled, Layer
 from autoprune.compiler.emit import with_sparse_operators
@@ -31,7 +31,7 @@ from autoprune.compiler.units import (
 )
 from autoprune.errors import NotEqualError
 from autoprune.frontends.onnx_inputs import declared_shape, graph_inputs
-from autoprune.frontends.onnx_run import run_once
+from autoprune.frontends.onnx_run import reader, run_once
 from autoprune.frontends.sessions import Feed, open_session
 from autoprune.kernels.build import Target
 from autoprune.runtime.cpu import this_cpu
@@ -137,7 +137,7 @@ def _measured(
     if target is None or not islands:
         return [None] * len(islands)
     kinds = Kinds([unit for island in islands for unit in island])
-    values = values_at(dense, feed, [n for island in islands for n in border(dense, island)[0]])
+    values = reader(dense, [n for island in islands for n in border(dense, island)[0]])(feed)
     known: dict[object, float] = {}
     with library_file(native_library(kinds, target).data) as library:
         for island in islands:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -11,7 +11,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper
 
-from autoprune.errors import TraceError
+from autoprune.errors import AutopruneError, TraceError
 from autoprune.frontends.sessions import Feed
 
 SIZES = (64, 32, 16, 224, 128, 256, 512, 8, 4, 1)
@@ -65,6 +65,23 @@ def candidate_feeds(model: onnx.ModelProto, example_inputs: Any) -> Iterator[Fee
         yield _made_up(inputs, 1)
     else:
         yield from (_made_up(inputs, size) for size in SIZES)
+
+
+def calibration_feeds(model: onnx.ModelProto, calibration: Iterable[Any]) -> list[Feed]:
+    """Calibration data by the names of a model's inputs.
+
+    Args:
+        model: the model.
+        calibration: inputs, each as example inputs.
+
+    Raises:
+        AutopruneError: if it is empty.
+        TraceError: as `candidate_feeds`.
+    """
+    feeds = [next(candidate_feeds(model, batch)) for batch in calibration]
+    if not feeds:
+        raise AutopruneError("the calibration data is empty")
+    return feeds
 
 
 def _made_up(inputs: Sequence[onnx.ValueInfoProto], size: int) -> dict[str, NDArray[Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -52,6 +52,16 @@ def with_outputs(model: onnx.ModelProto, names: Iterable[str]) -> onnx.ModelProt
         if name not in present:
             full.graph.output.append(onnx.ValueInfoProto(name=name))
     return full
+
+
+def reader(model: onnx.ModelProto, names: Iterable[str]) -> Callable[[Feed], Feed]:
+    """What finds some values that a model computes or is given, for one feed after the other."""
+    given = {value.name for value in model.graph.input}
+    wanted = [name for name in dict.fromkeys(names) if name not in given]
+    if not wanted:
+        return lambda feed: feed
+    session = session_for(with_outputs(model, wanted), 1)
+    return lambda feed: {**feed, **dict(zip(wanted, session.run(wanted, dict(feed)), strict=True))}
 
 
 def _with_all_outputs(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -1,16 +1,15 @@
 """Zeros within the weights that stay, in patterns that sparse kernels use.
 
-`sparsify` makes a trained network sparse at once, a `Sparsifier` while it trains. Formats, masks
-and corrections are those of `autoprune.passes.sparsify`.
+`autoprune.sparsify` makes a trained network sparse at once, a `Sparsifier` while it trains.
+Formats, masks and corrections are those of `autoprune.passes.sparsify`.
 """
 
 from autoprune.learners.schedule import Cosine, Polynomial, Timing
 from autoprune.sparsity.gmp import GMP
 from autoprune.sparsity.learnable import Learnable
 from autoprune.sparsity.method import MaskMethod
-from autoprune.sparsity.one_shot import sparsify
 from autoprune.sparsity.optimizer import MaskedOptimizer
-from autoprune.sparsity.result import SparseResult, SparseRow, SparsityReport
+from autoprune.sparsity.result import SparseResult
 from autoprune.sparsity.sparsifier import Sparsifier
 from autoprune.sparsity.srigl import SRigL
 from autoprune.sparsity.straight_through import SRSTE
@@ -26,10 +25,7 @@ __all__ = [
     "Polynomial",
     "SRigL",
     "SparseResult",
-    "SparseRow",
     "Sparsifier",
-    "SparsityReport",
     "Timing",
     "Training",
-    "sparsify",
 ]

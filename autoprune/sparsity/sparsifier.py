@@ -14,16 +14,17 @@ from autoprune.learners.schedule import Timing
 from autoprune.learners.sharding import is_sharded
 from autoprune.learners.wrapper import check_base
 from autoprune.passes.sparsify.distribution import Distribution
+from autoprune.passes.sparsify.specs import FormatSpec
 from autoprune.sparsity.gmp import GMP
 from autoprune.sparsity.learnable import Learnable
 from autoprune.sparsity.method import MaskMethod, magnitudes
-from autoprune.sparsity.one_shot import check_weights, open_sparsity, report_on
+from autoprune.sparsity.one_shot import check_weights, find_sparsity, report_on
 from autoprune.sparsity.optimizer import MaskedOptimizer
 from autoprune.sparsity.result import SparseResult
 from autoprune.sparsity.srigl import SRigL
 from autoprune.sparsity.straight_through import SRSTE
 from autoprune.sparsity.training import Training
-from autoprune.sparsity.weights import FormatSpec, find_weights
+from autoprune.sparsity.weights import find_weights
 from autoprune.torch_result import TorchResult
 
 
@@ -82,7 +83,7 @@ class Sparsifier:
         self._inputs = None if example_inputs is None else as_inputs(example_inputs)
         self._dynamic_shapes = dynamic_shapes
         self._found = find_weights(model, format, ignore, trained=True)
-        self.sparsity = open_sparsity(self._found.weights, sparsity)
+        self.sparsity = find_sparsity(self._found.weights, sparsity)
 
     def gmp(
         self,

@@ -11,27 +11,15 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from autoprune.errors import FormatError
 from autoprune.passes.sparsify.layout import Format
-from autoprune.passes.sparsify.registry import parse_format
+from autoprune.passes.sparsify.specs import (
+    FormatSpec,
+    check_spec,
+    format_for,
+    none_found,
+    unusual_shape,
+)
 from autoprune.pipeline import check_patterns, matches
-
-AUTO = {
-    "auto": {"linear": ("32x1", "16x1", "8x1"), "conv": ("8x1", "4x1")},
-    "auto int8": {"linear": ("32x4", "16x4"), "conv": ("4x4",)},
-}
-"""Blocks that are tried in turn where the format is left to autoprune, by the kind of layer.
-`autoprune.compile` has kernels for twice as many outputs, too; larger blocks are faster and cost
-more accuracy. Products of 8-bit integers take blocks of four inputs."""
-
-SMALLEST = 4096
-"""Weights from which on `auto` makes a matrix sparse: with fewer, its time does not show."""
-
-FEWEST_CHANNELS = 4
-"""Of a convolution: those that read images lose much and gain little."""
-
-FormatSpec = str | Format | Mapping[str, str | Format]
-"""One format for all layers that have a sparse kernel, or formats by name or pattern."""
 
 # What torch.export writes, and what `autoprune.to_torch` does.
 _LINEAR = (torch.ops.aten.linear.default, functional.linear)
@@ -134,9 +122,7 @@ def find_weights(
     names = [name for name, _ in model.named_parameters(remove_duplicate=False)]
     check_patterns(patterns, names, "ignore")
     check_patterns(named, names, "format")
-    for spec in named.values() if named else [format]:
-        if not isinstance(spec, str) or spec not in AUTO:
-            _parsed(spec)
+    check_spec(format)
     weights: list[Weight] = []
     reasons: dict[str, str] = {}
     aliases: dict[int, list[str]] = {}
@@ -156,18 +142,16 @@ def find_weights(
             obstacle = _unusual(model, name, parameter, calls)
         chosen = None
         if not obstacle:
+            kind = "linear" if calls is None else calls.kind
             spec = format if wanted is None else wanted
-            chosen, obstacle = _format_for(spec, parameter, calls)
+            assert not isinstance(spec, Mapping)
+            chosen, obstacle = format_for(spec, parameter.shape, kind)
         if chosen is None:
             reasons[name] = obstacle
         else:
             weights.append(Weight(name, parameter, chosen, calls))
     if not weights:
-        why = "; ".join(f"{name}: {reason}" for name, reason in list(reasons.items())[:3])
-        raise FormatError(
-            f"there is no layer for the format {_shown(format)}" + (f" ({why})" if why else ""),
-            hint="give a smaller format, or formats by name: format={'encoder.*': 'block 8x1'}",
-        )
+        raise none_found(format, reasons)
     return Found(tuple(weights), reasons)
 
 
@@ -286,55 +270,4 @@ def _unusual(model: nn.Module, name: str, parameter: nn.Parameter, calls: Calls 
     of_graph = any(isinstance(place, str) for place in calls.place)
     if not of_graph and not all(isinstance(module, layers) for module in owners):
         return "another layer uses it too"
-    if calls.groups > 1:
-        return "it is that of a grouped convolution"
-    kernel = parameter.shape[2:]
-    if len(kernel) != 2 and any(size > 1 for size in kernel):
-        return f"it is that of a {len(kernel)}-dimensional convolution"
-    if kernel and parameter.shape[1] < FEWEST_CHANNELS:
-        return f"it reads {parameter.shape[1]} channels, as of an image"
-    return ""
-
-
-def _format_for(
-    spec: object, parameter: nn.Parameter, calls: Calls | None
-) -> tuple[Format | None, str]:
-    """The format of a weight, or why there is none."""
-    outputs = len(parameter)
-    inputs = parameter.numel() // outputs
-    if isinstance(spec, str) and spec in AUTO:
-        kind = "linear" if calls is None else calls.kind
-        blocks = [parse_format(f"block {size}") for size in AUTO[spec][kind]]
-        fitting = (
-            block
-            for block in blocks
-            if outputs % block.tile[0] == 0 and parameter.shape[1] % block.tile[1] == 0
-        )
-        chosen = next(fitting, None)
-        if chosen is None:
-            return None, f"{blocks[-1]} does not divide its {outputs} x {parameter.shape[1]}"
-        if outputs * inputs < SMALLEST:
-            return None, f"it has {outputs * inputs} weights, fewer than {SMALLEST}"
-        return chosen, ""
-    format = _parsed(spec)
-    high, wide = format.tile
-    if high > outputs or wide > inputs:
-        return None, f"{outputs} x {inputs} is smaller than {high} x {wide}"
-    return format, ""
-
-
-def _parsed(spec: object) -> Format:
-    """The format that is meant."""
-    if not isinstance(spec, str):
-        missing = [m for m in ("tile", "fits", "choose", "levels") if not hasattr(spec, m)]
-        if missing:
-            raise FormatError(
-                f"{spec!r} is no sparse format", hint='give a name such as "block 32x1", or "auto"'
-            )
-        format: Format = spec  # type: ignore[assignment]
-        return format
-    return parse_format(spec)
-
-
-def _shown(format: FormatSpec) -> str:
-    return repr(format) if isinstance(format, str) else str(format)
+    return unusual_shape(parameter.shape, calls.groups)

@@ -4,10 +4,14 @@ import json
 import subprocess
 import sys
 
+import numpy as np
+import onnx
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import autoprune as ap
+from tests.tolerance import ROUNDING_SINGLE
 
 PRUNE = "prune tinynet:pair --flops 0.5 --no-latency"
 
@@ -247,3 +251,36 @@ def test_python_m(folder):
     done = subprocess.run(line, capture_output=True, text=True, check=True)
     assert "2 groups" in done.stdout
     assert done.stderr == ""
+
+
+def test_sparsify_writes_every_file(run, folder, onnx_output):
+    command = "sparsify tinynet:pair --format 2:4 --ignore 7"
+    done = run(f"{command} -o sparse.onnx -o sparse.pt2 -o sparse.safetensors")
+    assert done.code == 0
+    assert "50.0%" in done.out
+    assert "autoprune compile sparse.onnx -o sparse.apz" in done.out
+
+    from tinynet import build
+
+    sparse = ap.sparsify(build(), format="2:4", ignore="7").model.eval()
+    expected = sparse(torch.zeros(2, 3, 8, 8))
+    loaded = build()
+    loaded.load_state_dict(load_file(folder / "sparse.safetensors"))
+    loaded = loaded.eval()(torch.zeros(2, 3, 8, 8)).detach()
+    for found in (onnx_output(folder / "sparse.onnx", (2, 3, 8, 8)), loaded):
+        np.testing.assert_allclose(found, expected.detach(), rtol=0, atol=ROUNDING_SINGLE)
+
+
+def test_sparsify_an_onnx_file(run, folder):
+    assert run(f"{PRUNE} -o small.onnx").code == 0
+    (name,) = (value.name for value in onnx.load("small.onnx").graph.input)
+    np.savez(folder / "x.npz", **{name: np.random.rand(2, 3, 8, 8).astype("float32")})
+    command = "sparsify small.onnx --format csr --sparsity 0.75 -o sparse.onnx"
+    done = run(f"{command} --calibration x.npz")
+    assert done.code == 0
+    assert "75.0% of these weights are zero" in done.out
+    assert "output error" in done.out
+    assert run("sparsify small.onnx -o sparse.pt2").code == 1
+    assert "use one of .onnx" in run("sparsify small.onnx -o sparse.pt2").err
+    assert "fewer than 4096" in run("sparsify small.onnx -o sparse.onnx").err
+    assert "no.npz" in run("sparsify small.onnx --calibration no.npz -o sparse.onnx").err

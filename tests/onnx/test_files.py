@@ -259,6 +259,7 @@ assert ap.apply_plan(path, result.plan) == result.model
 assert ap.inspect(path).groups
 assert main(["inspect", path, "--input", "x=2x3x8x8"]) == 0
 assert main(["prune", path, "--params", "0.5", "-o", out]) == 0
+assert main(["sparsify", out, "--format", "block 2x1", "-o", out]) == 0
 assert "torch" not in sys.modules
 """
 

@@ -318,7 +318,9 @@ def test_weights_that_are_not_finite():
 
 
 def test_what_is_no_module():
-    with pytest.raises(ap.TraceError, match="got str"):
+    with pytest.raises(ap.TraceError, match="got list"):
+        ap.sparsify([])
+    with pytest.raises(ap.TraceError, match="cannot be read"):
         ap.sparsify("model.onnx")
 
 

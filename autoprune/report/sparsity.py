@@ -1,0 +1,108 @@
+"""What became of the weights of a network that was made sparse, as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from rich.console import Console, Group, RenderableType
+from rich.text import Text
+
+from autoprune.report.quantities import count
+from autoprune.report.text import heading, plain_table
+
+
+@dataclass(frozen=True)
+class SparseRow:
+    """What became of a weight.
+
+    Attributes:
+        name: of the parameter.
+        shape: outputs and inputs of the matrix.
+        format: name of the format.
+        sparsity: share of the weights that is removed.
+        error: squared error of the layer's outputs on calibration data relative to the squared
+            outputs; None without calibration.
+    """
+
+    name: str
+    shape: tuple[int, int]
+    format: str
+    sparsity: float
+    error: float | None = None
+
+
+@dataclass(frozen=True)
+class SparsityReport:
+    """What became sparse, and why the rest did not; prints as a table.
+
+    Attributes:
+        rows: the sparse weights.
+        parameters: of the network, the sparse ones included.
+        reasons: why other weights of layers stay dense, by name.
+        notes: what else is to be said, in sentences.
+    """
+
+    rows: tuple[SparseRow, ...]
+    parameters: int
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def sparsity(self) -> float:
+        """Share of the listed weights that is removed."""
+        sizes = [row.shape[0] * row.shape[1] for row in self.rows]
+        removed = sum(row.sparsity * size for row, size in zip(self.rows, sizes, strict=True))
+        return removed / sum(sizes)
+
+    def __str__(self) -> str:
+        console = Console(width=100, color_system=None, highlight=False, emoji=False)
+        with console.capture() as capture:
+            console.print(self)
+        return "\n".join(line.rstrip() for line in capture.get().strip().splitlines())
+
+    def __rich__(self) -> RenderableType:
+        table = plain_table()
+        table.add_column("weight", overflow="fold")
+        for title in ("outputs", "inputs"):
+            table.add_column(title, justify="right", no_wrap=True)
+        table.add_column("format", no_wrap=True)
+        table.add_column("zero", justify="right", no_wrap=True)
+        calibrated = any(row.error is not None for row in self.rows)
+        if calibrated:
+            table.add_column("output error", justify="right", no_wrap=True)
+        for row in self.rows:
+            outputs, inputs = row.shape
+            cells: list[RenderableType] = [
+                Text(row.name),
+                str(outputs),
+                str(inputs),
+                row.format,
+                f"{row.sparsity:.1%}",
+            ]
+            if calibrated:
+                cells.append("" if row.error is None else f"{row.error:.2%}")
+            table.add_row(*cells)
+        listed = sum(row.shape[0] * row.shape[1] for row in self.rows)
+        total = (
+            f"{self.sparsity:.1%} of these weights are zero, "
+            f"{self.sparsity * listed / max(1, self.parameters):.1%} of all parameters."
+        )
+        parts: list[RenderableType] = [heading("Sparse weights"), table, Text(total)]
+        if self.reasons:
+            parts.append(heading(f"{count(len(self.reasons), 'weight')} left dense"))
+            parts.append(_reasons(self.reasons))
+        parts.extend(Text(note) for note in self.notes)
+        return Group(*parts)
+
+
+def _reasons(reasons: Mapping[str, str]) -> Group:
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        by_reason.setdefault(reason, []).append(name)
+    return Group(
+        *(
+            Text(f"{names[0]}" + (f" and {len(names) - 1} more" if names[1:] else "") + f": {why}")
+            for why, names in by_reason.items()
+        )
+    )
