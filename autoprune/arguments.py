@@ -88,6 +88,7 @@ def _sparsify_parser(parser: argparse.ArgumentParser) -> None:
 
 def _compile_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, metavar="MODEL", help="file.onnx, with zeros in blocks")
+    _input_argument(parser)
     parser.add_argument(
         "--target", action="append", metavar="NAME", dest="targets",
         help="processors to compile for, such as x86-64 (the default), arm64 or x86-64-v3; repeat "
@@ -129,14 +130,18 @@ def _command(commands: Any, name: str, text: str) -> argparse.ArgumentParser:
     return parser
 
 
-def _model_and_inputs(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "model", metavar="MODEL", help="file.onnx, file.pt2 or package.module:callable"
-    )
+def _input_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--input", action="append", default=[], dest="inputs", metavar="INPUT",
         help="shape of an input, such as 1x3x224x224; repeat it for several inputs",
     )  # fmt: skip
+
+
+def _model_and_inputs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "model", metavar="MODEL", help="file.onnx, file.pt2 or package.module:callable"
+    )
+    _input_argument(parser)
     parser.add_argument(
         "--dynamic-batch", action="store_true", help="the first axis of every input may vary"
     )

@@ -297,6 +297,8 @@ def _show_files(console: Console, paths: Sequence[Path]) -> None:
 
 
 def _compile(options: argparse.Namespace) -> None:
+    from autoprune.input_specs import make_arrays, parse_input
+
     if options.output.suffix != ".apz":
         raise AutopruneError(
             "artifacts end in .apz", where=str(options.output), hint="-o small.apz"
@@ -306,12 +308,14 @@ def _compile(options: argparse.Namespace) -> None:
         check_free(options.source)
     files = options.calibration
     batches = None if files is None else [read_arrays([file]) for file in files]
+    specs = [parse_input(text) for text in options.inputs]
+    example = make_arrays(specs) if specs else None
     with _progress() as say:
         say("compiling")
         import autoprune
 
         compiled = autoprune.compile(
-            options.model, target=options.targets or "x86-64",
+            options.model, example, target=options.targets or "x86-64",
             int8=options.int8, measure=options.measure, calibration=batches,
         )  # fmt: skip
         digest = compiled.save(options.output)

@@ -271,3 +271,14 @@ def test_on_the_command_line(pruned, tmp_path, capsys, monkeypatch):
     assert "artifacts end in .apz" in capsys.readouterr().err
     assert main(["compile", "small.onnx", "-o", "small.apz", "--target", "z80"]) == 1
     assert "there is no target 'z80'" in capsys.readouterr().err
+
+
+def test_sizes_that_a_model_leaves_open_are_given_on_the_command_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    sparse = ap.sparsify(sparse_network(), torch.zeros(2, 64), dynamic_shapes="batch")
+    sparse.save("sparse.onnx")
+    command = ["compile", "sparse.onnx", "-o", "small.apz", "--no-measure"]
+    assert main([*command, "--input", "7x64"]) == 0
+    given = Session("small.apz", trust_native=True).example_inputs()
+    assert [array.shape for array in given.values()] == [(7, 64)]
+    assert main([*command, "--input", "7x63"]) == 1
