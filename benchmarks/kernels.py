@@ -78,6 +78,11 @@ class Shape:
         """Products of a model."""
         return -(-ROTATED // (4 * self.outputs * self.inputs * max(1, self.kernel) ** 2))
 
+    @property
+    def inputs_of_model(self) -> list[str]:
+        """The input of each product."""
+        return ["x" if self.kernel else f"x{number}" for number in range(self.copies)]
+
     def example(self) -> np.ndarray:
         """Activations."""
         side = self.positions
@@ -85,7 +90,7 @@ class Shape:
         return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
 
     def weights(self, format: str | None, sparsity: float) -> Iterator[np.ndarray]:
-        """Matrices [outputs, inputs * taps]."""
+        """Matrices [outputs, taps * inputs]."""
         for seed in range(self.copies):
             rng = np.random.default_rng(seed)
             shape = (self.outputs, self.inputs * max(1, self.kernel) ** 2)
@@ -161,27 +166,35 @@ def in_turns(runs: dict[Any, Callable[[], object]]) -> dict[Any, float]:
 
 
 def model_of(shape: Shape, format: str | None, sparsity: float) -> onnx.ModelProto:
-    """Several products, each of an input of its own: those of one input would run as one."""
-    nodes, tensors, inputs, outputs = [], [], [], []
+    """Several products.
+
+    Linear layers have inputs of their own, as those of one input would run as one; convolutions
+    share theirs, which a network finds in the cache.
+    """
+    nodes, tensors, outputs = [], [], []
     for number, weight in enumerate(shape.weights(format, sparsity)):
-        x, name, side = f"x{number}", f"w{number}", shape.kernel
+        x, name, side = shape.inputs_of_model[number], f"w{number}", shape.kernel
         if side:
-            stored = weight.reshape(shape.outputs, shape.inputs, side, side)
+            apart = weight.reshape(shape.outputs, side, side, shape.inputs)
+            stored = np.ascontiguousarray(np.moveaxis(apart, -1, 1))
             pads = [side // 2] * 4
             nodes.append(helper.make_node("Conv", [x, name], [f"y{number}"], pads=pads))
         else:
             stored = np.ascontiguousarray(weight.T)
             nodes.append(helper.make_node("MatMul", [x, name], [f"y{number}"]))
         tensors.append(numpy_helper.from_array(stored, name))
-        inputs.append(helper.make_tensor_value_info(x, TensorProto.FLOAT, shape.example().shape))
         outputs.append(helper.make_tensor_value_info(f"y{number}", TensorProto.FLOAT, None))
+    inputs = [
+        helper.make_tensor_value_info(x, TensorProto.FLOAT, shape.example().shape)
+        for x in dict.fromkeys(shape.inputs_of_model)
+    ]
     graph = helper.make_graph(nodes, "products", inputs, outputs, tensors)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
 
 
 def feed_of(shape: Shape) -> dict[str, np.ndarray]:
     """The inputs of all products."""
-    return {f"x{number}": shape.example() for number in range(shape.copies)}
+    return {x: shape.example() for x in shape.inputs_of_model}
 
 
 def dense(shape: Shape) -> Callable[[], object]:

@@ -153,7 +153,10 @@ def _signature(island: Sequence[Unit], values: Feed) -> object:
         (
             unit.rows, unit.int8, unit.quantized,
             tuple(values[n].shape for n in unit.inputs if n in values),
-            tuple((p.weight.shape, p.geometry, p.activation, p.added is None) for p in unit.parts),
+            tuple(
+                (p.weight.shape, p.geometry, p.activation, p.added is None, p.pool)
+                for p in unit.parts
+            ),
             unit.product and round(_stored(unit), 1),
         )
         for unit in island
@@ -172,7 +175,7 @@ def _layers(
     products: Sequence[Product], islands: Sequence[list[Unit]], measured: Sequence[float | None]
 ) -> tuple[Layer, ...]:
     found = {
-        id(unit.product): (unit, gain, _worthwhile(island, gain))
+        id(unit.product.nodes[0]): (unit, gain, _worthwhile(island, gain))
         for island, gain in zip(islands, measured, strict=True)
         for unit in island
         if unit.product is not None
@@ -180,7 +183,7 @@ def _layers(
     layers = []
     for product in products:
         outputs, inputs = product.weight.shape
-        unit, gain, kept = found.get(id(product), (None, None, False))
+        unit, gain, kept = found.get(id(product.nodes[0]), (None, None, False))
         if product.depthwise:
             continue
         if unit is None or not kept:

@@ -174,7 +174,11 @@ class _Emitter:
         x, *added = (self._rounded(name, place) for name in unit.inputs)
         settings = {"kernel": place, "zero": zero, **part.geometry.attributes()}
         kind = "QuantizedDepthwise" if part.depthwise else "QuantizedConv"
-        self._append(kind, [x, *named, *added], output, part.name, settings)
+        made = output if part.pool is None else f"{part.name}.unpooled"
+        self._append(kind, [x, *named, *added], made, part.name, settings)
+        if part.pool is not None:
+            settings = {"kernel": place, "zero": zero, **part.pool.attributes()}
+            self._append("QuantizedMaxPool", [made], output, f"{part.name}.pool", settings)
         self.rounded.add(unit.output)
         if unit.output in self.flat:
             self._cross("Dequantize", output, unit.output, unit.output, place)

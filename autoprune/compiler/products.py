@@ -32,6 +32,7 @@ class Product:
         geometry: of a convolution.
         depthwise: whether it is a convolution of every channel by itself.
         before: a node that only gives x another shape, which the product does not need.
+        pool: windows of a max pooling that follows all of that, if any.
     """
 
     nodes: tuple[onnx.NodeProto, ...]
@@ -44,6 +45,7 @@ class Product:
     geometry: Geometry = POINT
     depthwise: bool = False
     before: onnx.NodeProto | None = None
+    pool: Geometry | None = None
 
     @property
     def name(self) -> str:
@@ -73,6 +75,19 @@ def find_products(model: onnx.ModelProto, graph: Wiring) -> list[Product]:
             taken |= {id(part) for part in longer.nodes}
             products.append(longer)
     return products
+
+
+def with_pool(product: Product, graph: Wiring) -> Product | None:
+    """A convolution with the max pooling that follows it alone, if there is one."""
+    node = graph.only_reader(product.output)
+    if node is None or node.op_type != "MaxPool" or product.rowwise or len(node.output) > 1:
+        return None
+    settings = attributes(node)
+    pool = _geometry(tuple(settings["kernel_shape"]), settings)
+    two = len(settings["kernel_shape"]) == 2
+    if pool is None or not two or pool.dilation != (1, 1) or settings.get("ceil_mode", 0):
+        return None
+    return replace(product, nodes=(*product.nodes, node), pool=pool)
 
 
 def _product(node: onnx.NodeProto, graph: Wiring) -> Product | None:

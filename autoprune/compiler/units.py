@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 
 from autoprune.compiler.onnx_graph import Array, Wiring
-from autoprune.compiler.products import Product
+from autoprune.compiler.products import Product, with_pool
 from autoprune.passes.sparsify.layout import Mask
 
 DENSEST = 0.5
@@ -126,10 +126,17 @@ def find_units(
         elif unit is not None or _read_by(product.output, units, graph):
             units[id(product)] = Unit(None, depthwise=product)
     for product in products if calibrated else ():
-        if id(product) not in units and _read_as_bytes(product, units, graph):
-            units[id(product)] = Unit(product, INT8_COLUMNS, int8=True, quantized=True)
+        unit, pooled = units.get(id(product)), with_pool(product, graph)
+        if unit is None:
+            known = [made for made in (product, pooled) if made is not None]
+            bytes_ = next((made for made in known if _read_as_bytes(made, units, graph)), None)
+            if bytes_ is not None:
+                units[id(product)] = Unit(bytes_, INT8_COLUMNS, int8=True, quantized=True)
+        elif unit.quantized and unit.product is product and pooled is not None:
+            readers = _reading_bytes(units).intersection(_readers(pooled, graph))
+            units[id(product)] = replace(unit, product=pooled if readers else product)
     order = {id(product): place for place, product in enumerate(products)}
-    return sorted(units.values(), key=lambda unit: order[id(unit.parts[-1])])
+    return [units[key] for key in sorted(units, key=lambda key: order[key])]
 
 
 def _sparse(product: Product, graph: Wiring, *, int8: bool, calibrated: bool) -> Unit | None:
@@ -171,10 +178,20 @@ def _read_as_bytes(product: Product, units: Mapping[int, Unit], graph: Wiring) -
     """Whether a dense convolution can make bytes, and nothing reads anything else of it."""
     if product.rowwise or product.depthwise or len(product.weight) % INT8_COLUMNS:
         return False
-    first = {id(unit.nodes[0]) for unit in units.values() if unit.quantized}
+    reading = _reading_bytes(units)
     return product.weight.shape[1] <= LONGEST and all(
-        id(node) in first for node in graph.readers.get(product.output, [None])
+        node in reading for node in _readers(product, graph)
     )
+
+
+def _reading_bytes(units: Mapping[int, Unit]) -> set[int]:
+    """The nodes that read bytes, to multiply or to add them, by identity."""
+    return {id(node) for unit in units.values() if unit.quantized for node in unit.nodes}
+
+
+def _readers(product: Product, graph: Wiring) -> list[int]:
+    """The nodes that read the result, by identity; that of no node where it is an output."""
+    return [id(node) for node in graph.readers.get(product.output, [None])]
 
 
 def _between_quantized(

@@ -32,7 +32,7 @@ Function = Kernel | Depthwise | DepthwiseInt8 | SpatialInt8 | Quantize | Pack | 
 
 SOURCES = (
     "operators.c", "linear.c", "scattered.c", "convolution.c", "depthwise.c", "spatial.c",
-    "rounding.c", "tvm.c",
+    "pooling.c", "rounding.c", "tvm.c",
 )  # fmt: skip
 
 

@@ -10,6 +10,7 @@
  *                        SparseConvDepthwiseInt8, image by image
  *   QuantizedConv        SparseConv of x and y in bytes, four channels of which are an int32
  *   QuantizedDepthwise   the same for depthwise convolutions
+ *   QuantizedMaxPool     the largest bytes of windows
  *   Quantize, Dequantize x [batch, channels, ...] -> y [batch, channels / 4, ...], and back
  *
  * Further inputs are values, index, offsets and bias of the sparse weights, for 8 bits their scales
@@ -235,6 +236,7 @@ static const Operator operators[] = {
      {X, SPARSE, SCALES, SUMS, NUMBERS, ADDED}},
     {INTERFACE, "QuantizedDepthwise", run_quantized_depthwise, 1, 0, 1, 0, 1, INT32, INT32, 6,
      {X, TAPS, BIAS, SCALES, SUMS, NUMBERS}},
+    {INTERFACE, "QuantizedMaxPool", run_max_pool, 1, 0, 1, 0, 1, INT32, INT32, 1, {X}},
     {INTERFACE, "Quantize", run_quantize, 1, 0, 0, 0, 1, FLOAT, INT32, 2, {X, NUMBERS}},
     {INTERFACE, "Dequantize", run_dequantize, 1, 0, 0, 0, 1, INT32, FLOAT, 2, {X, NUMBERS}},
     {INTERFACE, "DepthwiseConv", run_depthwise, 0, 1, 1, 1, 0, FLOATS, 3, {X, TAPS, SHIFT}},

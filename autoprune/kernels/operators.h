@@ -38,6 +38,7 @@ OrtStatus *run_convolution(const Inputs *inputs);
 OrtStatus *run_convolution_int8(const Inputs *inputs);
 OrtStatus *run_quantized(const Inputs *inputs);
 OrtStatus *run_quantized_depthwise(const Inputs *inputs);
+OrtStatus *run_max_pool(const Inputs *inputs);
 OrtStatus *run_quantize(const Inputs *inputs);
 OrtStatus *run_dequantize(const Inputs *inputs);
 OrtStatus *run_depthwise(const Inputs *inputs);

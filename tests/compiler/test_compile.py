@@ -180,6 +180,38 @@ def test_convolutions_hand_bytes_to_each_other(tmp_path):
     assert 0 < rounded_then.error < 0.05
 
 
+class Pooled(nn.Module):
+    """A dense convolution that reads images, and sparse ones, with pooling after each."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem = nn.Sequential(nn.Conv2d(3, 16, 7, 2, 3), nn.ReLU(), nn.MaxPool2d(3, 2, 1))
+        self.first, self.second = (nn.Conv2d(16, 16, 3, padding=1) for _ in range(2))
+        self.third = nn.Conv2d(16, 32, 3, padding=1)
+
+    def forward(self, x):
+        x = self.stem(x)
+        x = torch.relu(self.second(torch.relu(self.first(x))) + x)
+        x = self.third(nn.functional.max_pool2d(x, 2))
+        return nn.functional.max_pool2d(x, (2, 1))
+
+
+def test_pooling_between_convolutions_is_of_bytes():
+    if "avx512_vnni" not in this_cpu().features:
+        pytest.skip("this processor has no dot products of 8-bit integers")
+    model, x = Pooled().eval(), torch.randn(2, 3, 41, 36)
+    sparse = ap.sparsify(model, x, format=dict.fromkeys(("first", "second", "third"), "block 4x4"))
+    compiled = ap.compile(sparse, int8=True, calibration=[x, 2 * x], measure=False)
+    nodes = [n.op_type for n in onnx.load_from_string(compiled.contents.model).graph.node]
+    assert nodes == [
+        "Quantize", "QuantizedConv", "QuantizedMaxPool", "QuantizedConv", "QuantizedConv",
+        "QuantizedMaxPool", "QuantizedConv", "Dequantize", "MaxPool",
+    ]  # fmt: skip
+    assert [layer.rows for layer in compiled.layers] == [4] * 4
+    assert 0 < compiled.error < 0.05
+
+
 def test_calibration_on_the_command_line(tmp_path, capsys, monkeypatch):
     if "avx512_vnni" not in this_cpu().features:
         pytest.skip("this processor has no dot products of 8-bit integers")

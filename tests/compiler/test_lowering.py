@@ -16,7 +16,7 @@ from torch import nn
 from autoprune.compiler.emit import with_sparse_operators
 from autoprune.compiler.kinds import Kinds
 from autoprune.compiler.onnx_graph import wiring
-from autoprune.compiler.products import find_products
+from autoprune.compiler.products import find_products, with_pool
 from autoprune.compiler.units import find_islands, find_units, sparse_rows, stored_share
 from autoprune.kernels.build import build_library
 from tests.kernels.test_operators import host
@@ -248,6 +248,30 @@ def test_what_is_taken_along(nodes, constants, found):
         {"x": [4, 8], "r": [4, 16], "row": [1, 16]},
     )
     assert epilogues(model) == [found]
+
+
+@pytest.mark.parametrize(
+    ("settings", "pools"),
+    [
+        ({"pads": [0, 1, 1, 0]}, True),
+        ({"strides": [2, 2], "auto_pad": "VALID"}, True),
+        ({"auto_pad": "SAME_UPPER"}, False),
+        ({"dilations": [2, 2]}, False),
+        ({"ceil_mode": 1}, False),
+    ],
+)
+def test_pooling_that_can_be_of_bytes(settings, pools):
+    model = graph(
+        [("Conv", ["x", "w"], ["p"]), ("MaxPool", ["p"], ["y"])], {"w": np.ones((8, 4, 1, 1))},
+        {"x": [1, 4, 9, 9]},
+    )  # fmt: skip
+    model.graph.node[1].attribute.extend(
+        helper.make_attribute(name, value)
+        for name, value in {"kernel_shape": [2, 2], **settings}.items()
+    )
+    wired = wiring(model)
+    (product,) = find_products(model, wired)
+    assert (with_pool(product, wired) is not None) == pools
 
 
 @pytest.mark.parametrize(("kernel", "found"), [((3, 3), [True]), ((1, 1), [True]), ((1,), [])])

@@ -116,9 +116,18 @@ def expected(weights, x, zero, geometry, activation="", added=None, numbers=(0, 
     return np.floor(np.clip(made, 0, 255)).astype(np.uint8)
 
 
+def pooled(x, geometry):
+    """The largest bytes of windows; padding is the least byte."""
+    (top, left), (bottom, right) = geometry.begin, geometry.end
+    padded = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, geometry.kernel, axis=(2, 3))
+    height, width = geometry.stride
+    return windows[:, :, ::height, ::width].max(axis=(-2, -1))
+
+
 def cases_of(rng, offset, geometries, sizes):
     """Cases and their bytes: of depthwise convolutions, whose kernels come first, one for each
-    geometry, and of sparse ones, without a residual and with one."""
+    geometry, and of sparse ones, without a residual and with one; and of pooling."""
     numbers = np.array([0.25, 0, 0], np.float32)
     for place, geometry in enumerate(geometries):
         sparse = draw_quantized(rng, 5, 12, geometry.kernel)
@@ -138,6 +147,10 @@ def cases_of(rng, offset, geometries, sizes):
                 inputs = [words(x, offset), *weights.tensors().values(), numbers, *added]
                 settings = {"kernel": kernel, "zero": zero, **geometry.attributes()}
                 yield Case(kind, settings, inputs), wanted
+            if geometry.dilation == (1, 1):
+                x = draw_bytes(rng, (2, 12, *size))
+                settings = {"kernel": place, "zero": 0, **geometry.attributes()}
+                yield Case("QuantizedMaxPool", settings, [words(x, offset)]), pooled(x, geometry)
 
 
 def families_of(target, geometries):

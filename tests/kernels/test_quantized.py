@@ -23,6 +23,7 @@ from tests.kernels.quantized import (
     draw_depthwise,
     draw_quantized,
     expected,
+    pooled,
     words,
 )
 from tests.kernels.test_convolutions import GEOMETRIES, SIZES, convolved, fits
@@ -119,6 +120,23 @@ def test_depthwise_convolutions(geometry, threads, library):
         for place in (first, first + 1):
             weights = draw_depthwise(rng, 20, geometry.kernel)
             convolve(library, rng, weights, (3, 20, *size), geometry, place, threads)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
+def test_pooling(geometry, threads, library):
+    path, offset = library
+    rng = np.random.default_rng(threads)
+    settings = {"kernel": 0, "zero": 0, **geometry.attributes()}
+    for size in (s for s in [*SIZES, (6, 8), (112, 112)] if fits(geometry, s)):
+        x = draw_bytes(rng, (3, 20, *size))
+        feed = {"x": words(x, offset)}
+        if geometry.dilation != (1, 1):
+            with pytest.raises(Exception, match="pooling has no dilation"):
+                run(path, "QuantizedMaxPool", {}, feed, settings, threads)
+            continue
+        got = run(path, "QuantizedMaxPool", {}, feed, settings, threads)
+        np.testing.assert_array_equal(bytes_of(got, offset), pooled(x, geometry))
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
