@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -172,8 +173,9 @@ class Pruner:
         ignore = (self.ignore,) if isinstance(self.ignore, str) else tuple(self.ignore)
         request = Request(budget, ignore=ignore, multiple_of=self.multiple_of, options=self.options)
         check_base(base, self.model)
-        attempt = best_attempt(self._whole, self._traced, self.analysis, request, self._why_frozen)
-        groups, ties, self._reasons = self._agreed(attempt)
+        groups, ties, self._reasons = self._agreed(
+            best_attempt(self._whole, self._traced, self.analysis, request, self._why_frozen)
+        )
         units = find_units(self.analysis, groups, self.model)
         selection = Selection(self.analysis, groups, ties, request)
         course = Course(units, selection, schedule, base, self.model, self.process_group)
@@ -318,6 +320,8 @@ class Pruner:
             for name, parameter in module.named_parameters(recurse=False):
                 empty = torch.empty_like(parameter, device="meta")
                 module.register_parameter(name, nn.Parameter(empty, parameter.requires_grad))
+        # What torch.export made refers to itself: its copies of the weights would stay for long.
+        gc.collect()
 
     def _trained(self, course: Course) -> nn.Module:
         """The trained model where it was traced, put together again if it was sharded."""
