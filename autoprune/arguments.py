@@ -65,11 +65,7 @@ def _sparsify_parser(parser: argparse.ArgumentParser) -> None:
         "--sparsity", type=float, metavar="SHARE",
         help="of the weights to remove, 0.8 if it is left out",
     )  # fmt: skip
-    parser.add_argument(
-        "--calibration", nargs="+", metavar="FILE",
-        help=".npz files with the arrays of all inputs, a sample or a batch of real data each; "
-        "weights that stay then make up for those that go",
-    )  # fmt: skip
+    _calibration_argument(parser, "weights that stay then make up for those that go")
     parser.add_argument(
         "--ignore", action="append", default=[], metavar="NAME",
         help="layers to leave dense, by name or pattern; repeat it for several",
@@ -99,11 +95,9 @@ def _compile_parser(parser: argparse.ArgumentParser) -> None:
         help="round linear layers and convolutions to 8 bits where zeros come in blocks of four "
         "inputs",
     )  # fmt: skip
-    parser.add_argument(
-        "--calibration", nargs="+", metavar="FILE",
-        help="for --int8: .npz files with the arrays of all inputs, a sample or a batch of real "
-        "data each; convolutions then hand 8-bit integers to each other",
-    )  # fmt: skip
+    _calibration_argument(
+        parser, "with --int8, convolutions then hand 8-bit integers to each other"
+    )
     parser.add_argument(
         "--no-measure", action="store_false", dest="measure",
         help="do not measure here which layers gain; all that are sparse run on sparse kernels",
@@ -134,6 +128,14 @@ def _input_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--input", action="append", default=[], dest="inputs", metavar="INPUT",
         help="shape of an input, such as 1x3x224x224; repeat it for several inputs",
+    )  # fmt: skip
+
+
+def _calibration_argument(parser: argparse.ArgumentParser, purpose: str) -> None:
+    parser.add_argument(
+        "--calibration", nargs="+", metavar="FILE",
+        help=".npz files with the arrays of all inputs, a sample or a batch of real data each; "
+        + purpose,
     )  # fmt: skip
 
 

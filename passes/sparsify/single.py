@@ -11,7 +11,7 @@ from autoprune.errors import BudgetError
 from autoprune.passes.sparsify.distribution import Distribution, Layer, find_levels
 from autoprune.passes.sparsify.layout import Array, Format, Mask, Scores
 from autoprune.passes.sparsify.masks import check_sparsity, l1, l2
-from autoprune.passes.sparsify.reconstruction import Reconstruction, reconstruct
+from autoprune.passes.sparsify.reconstruction import reconstruct
 from autoprune.passes.sparsify.specs import FormatSpec
 
 SPARSITY = 0.8
@@ -142,5 +142,5 @@ def sparse_matrix(
         return mask, np.where(mask, values, values.dtype.type(0)), None
     every = format.levels((values.shape[0], values.shape[1]))
     share = None if keep is None or every is None else 1 - keep / every
-    found: Reconstruction = reconstruct(values, gram, format, share)
+    found = reconstruct(values, gram, format, share)
     return found.mask, found.weight, found.error
