@@ -9,7 +9,7 @@ from __future__ import annotations
 import fnmatch
 import gc
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -219,7 +219,7 @@ def allowed_groups(
     reasons: dict[int, str] = {}
     for group in analysis.found.groups:
         owned = {n for o in group.occurrences for n in aliases[o.parameter]}
-        ignored = next((p for p in patterns for n in owned if matches(n, p)), None)
+        ignored = first_match(patterns, owned)
         if ignored is not None:
             reasons[group.leaf.uid] = f"left alone: ignore={ignored!r}"
         elif not group.guarantee.exact and not options.approximate:
@@ -268,6 +268,11 @@ def matches(name: str, pattern: str) -> bool:
     parts = name.split(".")
     prefixes = (".".join(parts[: i + 1]) for i in range(len(parts)))
     return any(fnmatch.fnmatchcase(prefix, pattern) for prefix in prefixes)
+
+
+def first_match(patterns: Iterable[str], names: Collection[str]) -> str | None:
+    """The first pattern that one of the names of a parameter matches."""
+    return next((p for p in patterns if any(matches(name, p) for name in names)), None)
 
 
 def choose(

@@ -20,7 +20,7 @@ from autoprune.passes.sparsify.specs import (
     none_found,
     unusual_shape,
 )
-from autoprune.pipeline import check_patterns, matches
+from autoprune.pipeline import check_patterns, first_match
 
 KINDS = {"Conv": "conv", "MatMul": "linear", "Gemm": "linear"}
 """Operators that multiply by a weight, which is their second input."""
@@ -107,8 +107,8 @@ def find_weights(
     reasons: dict[str, str] = {}
     for name, tensor, nodes in found:
         own = (name, *(node.name for node in nodes))
-        ignored = next((p for p in ignore for n in own if matches(n, p)), None)
-        wanted = next((named[p] for p in named for n in own if matches(n, p)), None)
+        ignored, named_by = first_match(ignore, own), first_match(named, own)
+        wanted = None if named_by is None else named[named_by]
         if isinstance(format, Mapping) and wanted is None:
             continue
         weight, obstacle = None, _obstacle(tensor, nodes, readers.get(name, 0))

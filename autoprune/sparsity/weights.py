@@ -19,7 +19,7 @@ from autoprune.passes.sparsify.specs import (
     none_found,
     unusual_shape,
 )
-from autoprune.pipeline import check_patterns, matches
+from autoprune.pipeline import check_patterns, first_match, matches
 
 # What torch.export writes, and what `autoprune.to_torch` does.
 _LINEAR = (torch.ops.aten.linear.default, functional.linear)
@@ -130,8 +130,8 @@ def find_weights(
         aliases.setdefault(id(parameter), []).append(name)
     for name, parameter, calls in _candidates(model, tuple(named)):
         own = aliases[id(parameter)]
-        ignored = next((p for p in patterns for n in own if matches(n, p)), None)
-        wanted = next((named[p] for p in named for n in own if matches(n, p)), None)
+        ignored, named_by = first_match(patterns, own), first_match(named, own)
+        wanted = None if named_by is None else named[named_by]
         if isinstance(format, Mapping) and wanted is None:
             continue
         if ignored is not None:
