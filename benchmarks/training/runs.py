@@ -43,7 +43,7 @@ def planned() -> list[Run]:
 
 
 def _everything() -> Iterator[Run]:
-    few = ("hesso", "dhspg", "one-shot", "random")
+    few = ("hesso", "dhspg", *PEERS)
     for percent in (30, 50, 15):
         yield from _compared("vgg", (*LEARNERS, *PEERS), percent)
     yield from _compared("gpt", few, 50)

@@ -32,12 +32,14 @@ IMAGES = Recipe(
 )  # fmt: skip
 
 WORD_BY_WORD = Recipe(
-    epochs=2, batch=32, optimizer=partial(_adamw, decay=0.1), rate=2e-3, tuning_rate=1e-3
-)
+    epochs=2, batch=32, optimizer=partial(_adamw, decay=0.1), rate=2e-3, tuning_rate=1e-3,
+    sparsity=5e-4,
+)  # fmt: skip
 
 SENTENCES = Recipe(
-    epochs=3, batch=32, optimizer=partial(_adamw, decay=0.01), rate=1e-4, tuning_rate=1e-4
-)
+    epochs=3, batch=32, optimizer=partial(_adamw, decay=0.01), rate=1e-4, tuning_rate=1e-4,
+    sparsity=5e-4,
+)  # fmt: skip
 
 TASKS = {
     task.name: task
