@@ -31,56 +31,27 @@ class SparseOptimizer(Wrapper):
         self.method = method
         self.monitor = monitor
 
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.method!r}, {self.base!r})"
+    def _gradients_ready(self, loss: Any) -> None:
+        course = self.course
+        check_finite(loss, self._gradients(), course.units.device, course.step, course.anywhere)
+        self.method.gradients(course)
 
-    @torch.optim.Optimizer.profile_hook_step
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One step of the base optimizer and of the learner.
-
-        Args:
-            closure: computes the loss and its gradients, for optimizers that ask for it.
-
-        Returns:
-            What the base optimizer returns, usually the loss or None.
-
-        Raises:
-            LearnerError: if a gradient or the loss is not finite, in any of the processes that
-                train together. Weights, optimizer and learner are then as they were before the
-                step (or before the call of the closure, if the optimizer makes several).
-        """
+    def _step(self, evaluate: Callable[[], Any] | None) -> Any:
         course, method = self.course, self.method
-
-        def evaluate() -> Any:
-            assert closure is not None
-            with torch.enable_grad():
-                loss = closure()
-            self._gradients_ready(loss)
-            return loss
-
-        if closure is None:
-            self._gradients_ready()
-        with torch.no_grad():
-            method.before(course)
-            if method.pauses(course):
-                # A scheduler of the base asks whether it has been called at all.
-                self.base._opt_called = True  # type: ignore[attr-defined]
-                loss = None if closure is None else evaluate()
-            else:
-                loss = self.base.step(None if closure is None else evaluate)
-            method.after(course)
-            if course.schedule.prunes(course.step):
-                course.shrink()
-            course.hold()
+        method.before(course)
+        if method.pauses(course):
+            # A scheduler of the base asks whether it has been called at all.
+            self.base._opt_called = True  # type: ignore[attr-defined]
+            loss = None if evaluate is None else evaluate()
+        else:
+            loss = self.base.step(evaluate)
+        method.after(course)
+        if course.schedule.prunes(course.step):
+            course.shrink()
+        course.hold()
         course.step += 1
         self.monitor.observe(course)
         return loss
-
-    def _gradients_ready(self, loss: Any = None) -> None:
-        course = self.course
-        check_finite(loss, self._gradients(), course.units.device, course.step, course.anywhere)
-        with torch.no_grad():
-            self.method.gradients(course)
 
     def learner_state(self) -> dict[str, Any]:
         """The learner's part of the state: plain numbers, names and tensors.
@@ -107,7 +78,7 @@ class SparseOptimizer(Wrapper):
         self.course.restore(state)
 
     def _settings(self) -> dict[str, str]:
-        """What a run begun with has to go on with; otherwise its target could be missed."""
+        # Otherwise the target of a run that goes on could be missed.
         schedule = self.course.schedule
         cost, share = self.course.selection.request.budget
         return {

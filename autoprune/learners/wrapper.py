@@ -6,6 +6,7 @@ import re
 from abc import abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,8 +24,8 @@ class Wrapper(torch.optim.Optimizer):
 
     The base optimizer computes its update, so its options, learning-rate schedulers, gradient
     scalers and accumulation of gradients work as before; parameters and state are the base's own.
-    `state_dict` is the base's with one more entry. What happens around a step is for subclasses to
-    say.
+    `state_dict` is the base's with one more entry. What happens around the base's step is for
+    subclasses to say.
 
     Attributes:
         base: the wrapped optimizer.
@@ -40,6 +41,9 @@ class Wrapper(torch.optim.Optimizer):
         self._optimizer_state_dict_post_hooks = base._optimizer_state_dict_post_hooks
         self._optimizer_load_state_dict_pre_hooks = base._optimizer_load_state_dict_pre_hooks
         self._optimizer_load_state_dict_post_hooks = base._optimizer_load_state_dict_post_hooks
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._settings()['method']}, {self.base!r})"
 
     def __getstate__(self) -> dict[str, Any]:
         raise LearnerError(
@@ -63,6 +67,47 @@ class Wrapper(torch.optim.Optimizer):
     def defaults(self) -> dict[str, Any]:  # type: ignore[override]
         """Those of the base optimizer."""
         return self.base.defaults
+
+    @torch.optim.Optimizer.profile_hook_step
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """One step of the base optimizer and of what happens around it.
+
+        Args:
+            closure: computes the loss and its gradients, for optimizers that ask for it.
+
+        Returns:
+            What the base optimizer returns, usually the loss or None.
+
+        Raises:
+            LearnerError: if a gradient or the loss is not finite, in any of the processes that
+                train together. Everything is then as it was before the step (or before the call
+                of the closure, if the optimizer makes several).
+        """
+        with torch.no_grad():
+            if closure is None:
+                self._gradients_ready(None)
+                return self._step(None)
+            return self._step(partial(self._evaluate, closure))
+
+    @torch.no_grad()  # the base's step enables gradients before it calls this
+    def _evaluate(self, closure: Callable[[], Any]) -> Any:
+        """The loss that a closure computes, with gradients that are ready for the step."""
+        with torch.enable_grad():
+            loss = closure()
+        self._gradients_ready(loss)
+        return loss
+
+    @abstractmethod
+    def _gradients_ready(self, loss: Any) -> None:
+        """Check the gradients, and the loss if there is one, and change them as need be.
+
+        Raises:
+            LearnerError: if they are not finite.
+        """
+
+    @abstractmethod
+    def _step(self, evaluate: Callable[[], Any] | None) -> Any:
+        """Take a step with gradients that are ready, or with those that a function computes."""
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients."""
@@ -102,6 +147,10 @@ class Wrapper(torch.optim.Optimizer):
         Raises:
             LearnerError: if it belongs to something else.
         """
+
+    @abstractmethod
+    def _settings(self) -> dict[str, str]:
+        """What a run begun with has to go on with, its method among it."""
 
     def _gradients(self) -> list[Tensor]:
         """Values of all gradients that this process holds."""

@@ -31,59 +31,35 @@ class MaskedOptimizer(Wrapper):
         self.training = training
         self.method = method
 
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.method!r}, {self.base!r})"
+    def _gradients_ready(self, loss: Any) -> None:
+        training = self.training
+        check_finite(loss, self._gradients(), training.device, training.step, anywhere)
+        self.method.gradients(training)
 
-    @torch.optim.Optimizer.profile_hook_step
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One step of the base optimizer and of the method.
+    @torch.no_grad()
+    def _evaluate(self, closure: Callable[[], Any]) -> Any:
+        self._hide()
+        loss = super()._evaluate(closure)
+        self.training.reveal()
+        return loss
 
-        Args:
-            closure: computes the loss and its gradients, for optimizers that ask for it.
-
-        Returns:
-            What the base optimizer returns, usually the loss or None.
-
-        Raises:
-            LearnerError: if a gradient or the loss is not finite, in any of the processes that
-                train together. Weights, optimizer and masks are then as they were before the
-                step (or before the call of the closure, if the optimizer makes several).
-        """
-        training, method = self.training, self.method
-
-        def evaluate() -> Any:
-            assert closure is not None
+    def _step(self, evaluate: Callable[[], Any] | None) -> Any:
+        training = self.training
+        training.reveal()
+        try:
+            loss = self.base.step(evaluate)
+        except Exception:
             self._hide()
-            with torch.enable_grad():
-                loss = closure()
-            self._gradients_ready(loss)
-            training.reveal()
-            return loss
-
-        if closure is None:
-            self._gradients_ready()
-        with torch.no_grad():
-            training.reveal()
-            try:
-                loss = self.base.step(None if closure is None else evaluate)
-            except Exception:
-                self._hide()
-                raise
-            method.after(training)
-            training.step += 1
-            self._hide()
+            raise
+        self.method.after(training)
+        training.step += 1
+        self._hide()
         return loss
 
     def _hide(self) -> None:
         """Let the network compute with what it computes with in this step."""
         gates = self.method.gates(self.training)
         self.training.hide(gates, keep=self.method.hides(self.training))
-
-    def _gradients_ready(self, loss: Any = None) -> None:
-        training = self.training
-        check_finite(loss, self._gradients(), training.device, training.step, anywhere)
-        with torch.no_grad():
-            self.method.gradients(training)
 
     def learner_state(self) -> dict[str, Any]:
         """The sparsifier's part of the state: plain numbers, names and tensors."""
@@ -106,7 +82,7 @@ class MaskedOptimizer(Wrapper):
         self.training.restore(state)
 
     def _settings(self) -> dict[str, str]:
-        """What a run begun with has to go on with; otherwise its target could be missed."""
+        # Otherwise the target of a run that goes on could be missed.
         training = self.training
         formats = dict.fromkeys(str(weight.format) for weight in training.weights)
         return {
