@@ -27,7 +27,13 @@ from autoprune.frontends.onnx_file import (
 from autoprune.frontends.onnx_inputs import graph_inputs, is_dynamic
 from autoprune.frontends.onnx_kinds import FLOATS, tensor_kinds
 from autoprune.frontends.onnx_numbers import LARGEST, Numbers, Seen, find_numbers
-from autoprune.frontends.onnx_operators import NORMALIZE, Arguments, Context, signature
+from autoprune.frontends.onnx_operators import (
+    NORMALIZE,
+    Arguments,
+    Context,
+    Signature,
+    signature,
+)
 from autoprune.frontends.onnx_origin import modules_of, source_of
 from autoprune.frontends.onnx_run import run_once
 from autoprune.frontends.sessions import Feed
@@ -213,28 +219,13 @@ class _Reader:
             return None, {}
         if known is None:
             return self._unlisted(node)
-        arguments: Arguments = {}
-        places: dict[str, Place] = {}
         attributes = {a.name: _attribute(a) for a in node.attribute}
-        for attribute, (name, default) in known.attributes.items():
-            given = attributes.get(attribute, default)
-            arguments[name] = bool(given) if isinstance(default, bool) else _plain(given)
-            if attribute in attributes:
-                places[name] = Place(attribute=attribute)
-        names = known.inputs
-        for i, given in enumerate(node.input):
-            if names == ("*tensors",):
-                break
-            if i >= len(names):
-                return None, {}
-            if not given or names[i] == "-":
-                continue
-            name, argument = names[i].rstrip("!?"), self._input(given, names[i])
-            if argument is None:
-                return None, {}
-            arguments[name], places[name] = argument, Place(input=i)
-        if names == ("*tensors",):
-            arguments["tensors"] = self._all_read(node)
+        read = self._inputs(node, known.inputs)
+        if read is None:
+            return None, {}
+        arguments, places = _settings(known, attributes)
+        arguments |= {name: argument for name, (argument, _) in read.items()}
+        places |= {name: place for name, (_, place) in read.items() if place is not None}
         context = Context(
             node.op_type,
             opset(self.file.model),
@@ -246,6 +237,24 @@ class _Reader:
         )
         normalize = NORMALIZE.get(key)
         return (arguments if normalize is None else normalize(arguments, context)), places
+
+    def _inputs(
+        self, node: onnx.NodeProto, names: tuple[str, ...]
+    ) -> dict[str, tuple[Argument, Place | None]] | None:
+        """What the node reads, as arguments of these names; None if they cannot say it."""
+        if names == ("*tensors",):
+            return {"tensors": (self._all_read(node), None)}
+        found: dict[str, tuple[Argument, Place | None]] = {}
+        for i, given in enumerate(node.input):
+            if i >= len(names):
+                return None
+            if not given or names[i] == "-":
+                continue
+            argument = self._input(given, names[i])
+            if argument is None:
+                return None
+            found[names[i].rstrip("!?")] = argument, Place(input=i)
+        return found
 
     def _unlisted(self, node: onnx.NodeProto) -> tuple[Arguments, dict[str, Place]]:
         """Arguments for a rule from outside the package: the tensors, and attributes by name."""
@@ -316,6 +325,20 @@ def fill_of(node: onnx.NodeProto) -> NDArray[Any]:
         if a.name == "value":
             return numpy_helper.to_array(a.t).reshape(1)
     return np.zeros(1, dtype=np.float32)
+
+
+def _settings(
+    known: Signature, attributes: Mapping[str, Any]
+) -> tuple[Arguments, dict[str, Place]]:
+    """The attributes of a node, and defaults where they are missing, as arguments."""
+    arguments: Arguments = {}
+    places: dict[str, Place] = {}
+    for attribute, (name, default) in known.attributes.items():
+        given = attributes.get(attribute, default)
+        arguments[name] = bool(given) if isinstance(default, bool) else _plain(given)
+        if attribute in attributes:
+            places[name] = Place(attribute=attribute)
+    return arguments, places
 
 
 def _attribute(a: onnx.AttributeProto) -> Any:

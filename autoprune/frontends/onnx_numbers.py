@@ -143,26 +143,29 @@ def find_numbers(
 def _is_number(
     node: onnx.NodeProto, known: set[str], sized: set[str], seen: Mapping[str, Seen]
 ) -> bool:
+    """Whether what a node gives counts as numbers: known from numbers, and few or integers."""
     inputs = [name for name in node.input if name]
     outputs = [seen[name] for name in node.output if name]
-    if (
-        not inputs
-        or node.domain not in ("", "ai.onnx")
-        or node.op_type in _CHANCE
-        or any(name not in known for name in inputs)
-        or any(True for a in node.attribute for _ in subgraphs(a))
-        or any(value.array is None or prod(value.shape) > LARGEST for value in outputs)
-    ):
+    if not inputs or not known.issuperset(inputs) or not _can_run_alone(node):
+        return False
+    if any(value.array is None or prod(value.shape) > LARGEST for value in outputs):
         return False
     integers = all(value.dtype in _INTEGERS for value in outputs)
     if not integers and node.op_type in _FILLING:
         return False
-    if any(name in sized for name in inputs):
-        return all(_small(seen[name]) for name in inputs if name not in sized)
+    if not sized.isdisjoint(inputs):
+        return all(_is_integer(seen[n], SMALL) for n in inputs if n not in sized)
     if integers:
-        return all(seen[n].dtype in _INTEGERS or prod(seen[n].shape) <= 1 for n in inputs)
-    return all(prod(seen[name].shape) <= 1 for name in (*inputs, *node.output) if name)
+        return all(_is_integer(seen[n], 1) for n in inputs)
+    return all(prod(value.shape) <= 1 for value in (*outputs, *(seen[n] for n in inputs)))
 
 
-def _small(value: Seen) -> bool:
-    return value.dtype in _INTEGERS or prod(value.shape) <= SMALL
+def _can_run_alone(node: onnx.NodeProto) -> bool:
+    """Whether a node gives the same again when it runs outside of its graph."""
+    plain = node.domain in ("", "ai.onnx") and node.op_type not in _CHANCE
+    return plain and not any(True for a in node.attribute for _ in subgraphs(a))
+
+
+def _is_integer(value: Seen, at_most: int) -> bool:
+    """Whether a value is of integers, or of no more floats than so many."""
+    return value.dtype in _INTEGERS or prod(value.shape) <= at_most

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -173,53 +173,77 @@ class _Drawing:
             inputs: item kind, number and name of each value that comes from outside.
             outputs: the same for each value that is read outside.
         """
-        items: list[tuple[int, int]] = [(kind, number) for kind, number, _ in inputs]
-        giver = {name: i for i, (_, _, name) in enumerate(inputs)}
-        takers: dict[str, list[int]] = {}
-        last_read = {
-            v.name: i for i, child in enumerate(cluster.children) for n in _members(child)
-            for v in n.inputs
-        }  # fmt: skip
-        last_read.update((name, len(cluster.children)) for _, _, name in outputs)
+        items = [(kind, number) for kind, number, _ in inputs]
+        wires = _Wires({name: i for i, (_, _, name) in enumerate(inputs)})
+        last_read = _last_read(cluster, [name for _, _, name in outputs])
         for i, child in enumerate(cluster.children):
-            place = len(items)
             members = tuple(_members(child))
-            inside = {v.name for node in members for v in node.outputs}
+            inside = {v.name: v for node in members for v in node.outputs}
             read = dict.fromkeys(v for node in members for v in node.inputs)
-            taken = [v for v in read if v.name not in inside and v.name in giver]
-            for value in taken:
-                takers.setdefault(value.name, []).append(place)
-            if isinstance(child, Cluster):
-                given = [v for n in members for v in n.outputs if last_read.get(v.name, i) > i]
-                number = self.cluster(
-                    child,
-                    [(PORT_IN, self.value(v), v.name) for v in taken],
-                    [(PORT_OUT, self.value(v), v.name) for v in given],
-                )
-                items.append((CLUSTER, number))
-            else:
-                items.append((NODE, self.nodes[child.name]))
-            giver.update(dict.fromkeys(inside, place))
+            taken = [v for v in read if v.name not in inside and v.name in wires.giver]
+            given = [v for v in inside.values() if last_read.get(v.name, i) > i]
+            wires.add(len(items), (v.name for v in taken), inside)
+            items.append(self.item(child, taken, given))
         for kind, number, name in outputs:
-            takers.setdefault(name, []).append(len(items))
+            wires.add(len(items), (name,), ())
             items.append((kind, number))
-        edges = [
-            (self.values[name], Edge(giver[name], tuple(targets)))
-            for name, targets in takers.items()
-            if name in giver
-        ]
-        rows = rows_of(len(items), [e for _, e in edges], len(inputs), len(outputs))
+        edges = wires.edges()
         self.clusters.append(
             {
                 "path": cluster.path,
                 "label": cluster.label,
                 "aside": cluster.aside,
                 "items": items,
-                "edges": [[value, edge.source, edge.targets] for value, edge in edges],
-                "rows": rows,
+                "edges": [[self.values[v], edge.source, edge.targets] for v, edge in edges],
+                "rows": rows_of(len(items), [e for _, e in edges], len(inputs), len(outputs)),
             }
         )
         return len(self.clusters) - 1
+
+    def item(
+        self, child: Node | Cluster, taken: Sequence[Value], given: Sequence[Value]
+    ) -> tuple[int, int]:
+        """Kind and number of a child, which takes values from its siblings and gives them some."""
+        if not isinstance(child, Cluster):
+            return NODE, self.nodes[child.name]
+        inputs = [(PORT_IN, self.value(v), v.name) for v in taken]
+        outputs = [(PORT_OUT, self.value(v), v.name) for v in given]
+        return CLUSTER, self.cluster(child, inputs, outputs)
+
+
+class _Wires:
+    """Which item of a cluster gives each value, and which ones take it.
+
+    Args:
+        giver: numbers of the items that give the first values.
+    """
+
+    def __init__(self, giver: dict[str, int]) -> None:
+        self.giver = giver
+        self._takers: dict[str, list[int]] = {}
+
+    def add(self, item: int, taken: Iterable[str], given: Iterable[str]) -> None:
+        """An item takes values and gives others."""
+        for name in taken:
+            self._takers.setdefault(name, []).append(item)
+        self.giver.update(dict.fromkeys(given, item))
+
+    def edges(self) -> list[tuple[str, Edge]]:
+        """The values that an item gives and another takes."""
+        return [
+            (name, Edge(self.giver[name], tuple(items)))
+            for name, items in self._takers.items()
+            if name in self.giver
+        ]
+
+
+def _last_read(cluster: Cluster, outputs: Iterable[str]) -> dict[str, int]:
+    """The last child that reads each value; the number of children for values read outside."""
+    inside = {
+        v.name: i for i, child in enumerate(cluster.children) for n in _members(child)
+        for v in n.inputs
+    }  # fmt: skip
+    return {**inside, **dict.fromkeys(outputs, len(cluster.children))}
 
 
 def _members(child: Node | Cluster) -> Iterator[Node]:
