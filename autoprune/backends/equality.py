@@ -28,11 +28,17 @@ from autoprune.ir.group import Group
 from autoprune.ir.positions import Kept
 
 
-def run(model: nn.Module, inputs: Inputs, state: Mapping[str, torch.Tensor] | None = None) -> Any:
+def run(
+    model: nn.Module,
+    inputs: Inputs,
+    state: Mapping[str, torch.Tensor] | None = None,
+    *,
+    seed: int = 0,
+) -> Any:
     """Outputs on the (probing) example inputs, without gradients, and with chance of its own."""
     args, kwargs = probing(inputs)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         if isinstance(model, fx.GraphModule):
             # An exported graph may write to its buffers; it writes to copies here.
             buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}

@@ -48,7 +48,8 @@ def export_onnx(
         The largest relative difference between ONNX Runtime and torch on the example inputs.
 
     Raises:
-        NotEqualError: if they differ by more than rounding; nothing is written then.
+        NotEqualError: if they differ by more than rounding, also because the network draws random
+            numbers; nothing is written then.
         AutopruneError: if the exporter fails; nothing is written then.
         TraceError: if the model cannot be copied.
     """
@@ -72,12 +73,29 @@ def export_onnx(
         reference = [v for v in pytree.tree_leaves(expected) if isinstance(v, torch.Tensor)]
         gap = difference(reference, [torch.from_numpy(np.asarray(o)) for o in got])
         if gap > tolerance(expected) * 10:
+            if _draws(model, inputs):
+                raise NotEqualError(
+                    "the network draws random numbers in evaluation mode, so ONNX Runtime and "
+                    f"torch cannot be compared (they differ by {gap:.2g})",
+                    where=str(path),
+                    hint="save as .pt2 or .safetensors instead",
+                )
             raise NotEqualError(
                 f"ONNX Runtime differs from torch by {gap:.2g}",
                 where=str(path),
                 hint="report it with the operator list; .pt2 is an alternative",
             )
     return gap
+
+
+def _draws(model: nn.Module, inputs: Inputs) -> bool:
+    """Whether the outputs of a network in evaluation mode depend on the random seed."""
+    outputs = []
+    for seed in (0, 1):
+        work = copy_of(model)  # as some remember things between calls
+        with evaluating(work):
+            outputs.append(run(work, inputs, seed=seed))
+    return difference(*outputs) > 0
 
 
 def feed_of(session: Any, inputs: Inputs) -> dict[str, Any]:

@@ -337,3 +337,16 @@ def test_a_failing_export_leaves_the_old_file(suffix, tmp_path, monkeypatch):
         result.save(path)
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == [path.name]
+
+
+def test_a_network_that_draws_numbers_has_nothing_to_be_compared_with(tmp_path):
+    class Noisy(nn.Sequential):
+        def forward(self, x):
+            hidden = super().forward(x)
+            return hidden + torch.randn_like(hidden)
+
+    net = Noisy(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 4))
+    result = ap.prune(net, torch.randn(2, 4), channels=0.5)
+    with pytest.raises(ap.NotEqualError, match="draws random numbers"):
+        result.save(tmp_path / "noisy.onnx")
+    assert not os.listdir(tmp_path)
