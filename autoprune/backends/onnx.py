@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 import torch
 from torch import nn
 from torch.utils import _pytree as pytree
@@ -21,6 +22,9 @@ from autoprune.errors import AutopruneError, NotEqualError
 from autoprune.frontends.sessions import open_session
 from autoprune.frontends.torch import Inputs, copy_of
 from autoprune.ir.files import replacing
+
+NEARLY = 1e-4
+"""Scalars that are this close to zero or one might be taken for it."""
 
 
 @contextmanager
@@ -60,10 +64,13 @@ def export_onnx(
         expected = run(other, inputs)
     with evaluating(work), replacing(path) as temporary, _quiet(), torch.no_grad():
         try:
-            torch.onnx.export(
-                work, args, str(temporary), kwargs=kwargs, dynamo=True,
-                dynamic_shapes=dynamic_shapes, external_data=False, verbose=False,
+            program = torch.onnx.export(
+                work, args, kwargs=kwargs, dynamo=True, dynamic_shapes=dynamic_shapes,
+                verbose=False, optimize=False,
             )  # fmt: skip
+            assert program is not None
+            _optimize(program)
+            program.save(str(temporary), external_data=False)
         except Exception as error:
             raise AutopruneError(
                 f"torch.onnx.export failed: {str(error).splitlines()[0]}",
@@ -86,6 +93,38 @@ def export_onnx(
                 hint="report it with the operator list; .pt2 is an alternative",
             )
     return gap
+
+
+def _optimize(program: torch.onnx.ONNXProgram) -> None:
+    """Let the exporter simplify its graph, but not by taking small numbers for zero.
+
+    It leaves out the addition of a number below 1e-8, and so the epsilon that keeps a division from
+    being one by zero, and a factor within 1e-5 of one. Such constants are inputs while it works.
+    """
+    graph = program.model.graph
+    kept = []
+    for node in graph.all_nodes():
+        constant = node.outputs[0]
+        if node.op_type == "Constant" and (number := _nearly_zero_or_one(constant)) is not None:
+            kind = ir.TensorType(number.dtype)
+            stand_in = ir.Input(f"{constant.name}_kept", ir.Shape(()), kind)
+            ir.convenience.replace_all_uses_with(constant, stand_in)
+            graph.inputs.append(stand_in)
+            kept.append((stand_in, number))
+    program.optimize()
+    for stand_in, number in kept:
+        graph.inputs.remove(stand_in)
+        stand_in.const_value = number
+        graph.register_initializer(stand_in)
+
+
+def _nearly_zero_or_one(constant: ir.Value) -> ir.TensorProtocol | None:
+    """The scalar that a value is, if it is close to zero or one and neither."""
+    number = ir.convenience.get_const_tensor(constant)
+    if number is None or len(number.shape) or not number.dtype.is_floating_point():
+        return None
+    distances = abs(float(number.numpy()) - np.array([0.0, 1.0]))
+    return number if 0 < distances.min() < NEARLY else None
 
 
 def _draws(model: nn.Module, inputs: Inputs) -> bool:
