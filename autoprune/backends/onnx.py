@@ -7,6 +7,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from torch.utils import _pytree as pytree
 
 from autoprune.backends.equality import difference, evaluating, probing, run, tolerance
 from autoprune.backends.latency import Latency, time_in_turns
+from autoprune.backends.onnx_gaps import decompositions, translations
 from autoprune.errors import AutopruneError, NotEqualError
 from autoprune.frontends.sessions import open_session
 from autoprune.frontends.torch import Inputs, copy_of
@@ -54,44 +56,84 @@ def export_onnx(
     Raises:
         NotEqualError: if they differ by more than rounding, also because the network draws random
             numbers; nothing is written then.
-        AutopruneError: if the exporter fails; nothing is written then.
+        AutopruneError: if the exporter fails, or ONNX Runtime does; nothing is written then.
         TraceError: if the model cannot be copied.
     """
+    work = copy_of(model)
+    with evaluating(work):
+        expected = run(work, inputs)
+    with replacing(path) as temporary, _quiet():
+        try:
+            _export(model, inputs, dynamic_shapes, temporary)
+            return _checked(temporary, inputs, expected)
+        except AutopruneError as failure:
+            try:
+                _export(model, inputs, dynamic_shapes, temporary, decompose=True)
+                return _checked(temporary, inputs, expected)
+            except AutopruneError:
+                if isinstance(failure, NotEqualError) and _draws(model, inputs):
+                    raise NotEqualError(
+                        "the network draws random numbers in evaluation mode, so what it computes "
+                        "in ONNX Runtime and in torch cannot be compared",
+                        where=str(path),
+                        hint="save as .pt2 or .safetensors instead",
+                    ) from failure
+                raise failure from failure.__cause__
+
+
+def _export(
+    model: nn.Module, inputs: Inputs, dynamic_shapes: Any, path: Path, *, decompose: bool = False
+) -> None:
+    """Write a copy of a model, perhaps without the operators that the exporter gets wrong."""
     args, kwargs = inputs
     # Of a module that remembers things between calls, tracing may leave half of them changed.
-    work, other = copy_of(model), copy_of(model)
-    with evaluating(other):
-        expected = run(other, inputs)
-    with evaluating(work), replacing(path) as temporary, _quiet(), torch.no_grad():
+    work = copy_of(model)
+    export = partial(
+        torch.onnx.export, dynamo=True, verbose=False, optimize=False,
+        custom_translation_table=translations(),
+    )  # fmt: skip
+    with evaluating(work), torch.no_grad():
         try:
-            program = torch.onnx.export(
-                work, args, kwargs=kwargs, dynamo=True, dynamic_shapes=dynamic_shapes,
-                verbose=False, optimize=False,
-            )  # fmt: skip
+            if decompose:
+                traced = torch.export.export(
+                    work, args, kwargs, dynamic_shapes=dynamic_shapes, strict=False
+                )
+                program = export(traced.run_decompositions(decompositions()))
+            else:
+                program = export(work, args, kwargs=kwargs, dynamic_shapes=dynamic_shapes)
             assert program is not None
             _optimize(program)
-            program.save(str(temporary), external_data=False)
+            program.save(str(path), external_data=False)
         except Exception as error:
             raise AutopruneError(
                 f"torch.onnx.export failed: {str(error).splitlines()[0]}",
                 hint="save as .pt2 or .safetensors instead, or report the operator",
             ) from error
-        got = session_outputs(open_session(temporary, 0), probing(inputs))
-        reference = [v for v in pytree.tree_leaves(expected) if isinstance(v, torch.Tensor)]
-        gap = difference(reference, [torch.from_numpy(np.asarray(o)) for o in got])
-        if gap > tolerance(expected) * 10:
-            if _draws(model, inputs):
-                raise NotEqualError(
-                    "the network draws random numbers in evaluation mode, so ONNX Runtime and "
-                    f"torch cannot be compared (they differ by {gap:.2g})",
-                    where=str(path),
-                    hint="save as .pt2 or .safetensors instead",
-                )
-            raise NotEqualError(
-                f"ONNX Runtime differs from torch by {gap:.2g}",
-                where=str(path),
-                hint="report it with the operator list; .pt2 is an alternative",
-            )
+
+
+def _checked(path: Path, inputs: Inputs, expected: Any) -> float:
+    """The largest relative difference between ONNX Runtime and what is expected.
+
+    Raises:
+        AutopruneError: if it does not run.
+        NotEqualError: if it differs by more than rounding.
+    """
+    try:
+        session = open_session(path, 0)
+        got = session_outputs(session, probing(inputs))
+    except AutopruneError:
+        raise
+    except Exception as error:  # ONNX Runtime has no base class of its errors
+        raise AutopruneError(
+            f"ONNX Runtime does not run what torch.onnx.export made: {error}",
+            hint="save as .pt2 or .safetensors instead, or report the operator",
+        ) from error
+    gap = difference(expected, [torch.from_numpy(np.asarray(output)) for output in got])
+    if gap > tolerance(expected) * 10:
+        raise NotEqualError(
+            f"ONNX Runtime differs from torch by {gap:.2g}",
+            hint="report it with the operator list; .pt2 is an alternative",
+        )
     return gap
 
 

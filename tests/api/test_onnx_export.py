@@ -1,0 +1,123 @@
+"""What torch.onnx.export gets wrong or lacks, and comes out right or is refused."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import autoprune as ap
+from autoprune.backends.onnx import export_onnx
+from autoprune.frontends.torch import Inputs
+from tests.tolerance import ROUNDING_SINGLE
+from tests.zoo.models import get
+
+
+class Attention(nn.Module):
+    """Attention within windows: tensors of so many dimensions."""
+
+    def __init__(self, *windows: int, mask: bool = False, causal: bool = False) -> None:
+        super().__init__()
+        self.qkv = nn.Linear(8, 24)
+        self.windows, self.causal = windows, causal
+        self.mask = torch.randn(*windows, 1, 5, 5) if mask else None
+
+    def forward(self, x):
+        q, k, v = (t.reshape(*self.windows, 2, 5, 4) for t in self.qkv(x).chunk(3, -1))
+        return F.scaled_dot_product_attention(q, k, v, self.mask, is_causal=self.causal)
+
+
+class Distances(nn.Module):
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.layer, self.p = nn.Linear(4, 8), p
+
+    def forward(self, x):
+        return torch.cdist(self.layer(x), x.repeat(1, 1, 2), self.p)
+
+
+class Squeezed(nn.Module):
+    """Squeezes an axis of another size, which torch leaves alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 8)
+
+    def forward(self, x):
+        return self.layer(x).squeeze(1)
+
+
+class FromOne(nn.Module):
+    """Subtracts integers from a fraction."""
+
+    def forward(self, x):
+        return 1.5 - x.long()
+
+
+class AllTrue(nn.Module):
+    def forward(self, x):
+        return x * torch.ops.aten._is_all_true(x > -100)
+
+
+NETWORKS = {
+    "five dimensions": (Attention(2, 3), (6, 5, 8)),
+    "five dimensions, masked": (Attention(2, 3, mask=True), (6, 5, 8)),
+    "six dimensions, causal": (Attention(2, 3, 1, causal=True), (6, 5, 8)),
+    "three dimensions": (Attention(), (1, 5, 8)),
+    "euclidean distances": (Distances(2.0), (2, 3, 4)),
+    "other distances": (Distances(3.0), (2, 3, 4)),
+    "squeeze of a longer axis": (Squeezed(), (2, 3, 4)),
+    "integers from a fraction": (FromOne(), (2, 3)),
+    "all true": (AllTrue(), (2, 3)),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_what_the_exporter_lacks_is_made_of_what_it_has(name, tmp_path):
+    network, shape = NETWORKS[name]
+    assert export_onnx(network, Inputs((torch.randn(shape),), {}), tmp_path / "x.onnx") <= (
+        10 * ROUNDING_SINGLE
+    )
+
+
+def test_products_of_experts(tmp_path):
+    """Experts get different numbers of rows, some none."""
+    row = get("hf_mixtral")
+    inputs = Inputs((), dict(row.inputs()))
+    assert export_onnx(row.build(), inputs, tmp_path / "x.onnx") <= 10 * ROUNDING_SINGLE
+
+
+def test_numbers_that_are_nearly_zero_or_one(tmp_path):
+    """The exporter takes 1e-12 for zero, and then divides by zero where everything is removed."""
+
+    class Shares(nn.Sequential):
+        def forward(self, x):
+            hidden = super().forward(x).relu()
+            return 1.000001 * (hidden / (hidden.sum(-1, keepdim=True) + 1e-12))
+
+    net = Shares(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 4))
+    result = ap.prune(net, torch.randn(2, 4), channels=0.5)
+    with torch.no_grad():
+        result.model[2].weight.zero_()
+        result.model[2].bias.fill_(-1.0)
+    session = onnxruntime.InferenceSession(str(result.save(tmp_path / "shares.onnx")))
+    (got,) = session.run(None, {session.get_inputs()[0].name: np.ones((2, 4), np.float32)})
+    np.testing.assert_array_equal(got, np.zeros((2, 4), np.float32))
+
+
+def test_a_network_that_draws_numbers_has_nothing_to_be_compared_with(tmp_path):
+    class Noisy(nn.Sequential):
+        def forward(self, x):
+            hidden = super().forward(x)
+            return hidden + torch.randn_like(hidden)
+
+    net = Noisy(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 4))
+    result = ap.prune(net, torch.randn(2, 4), channels=0.5)
+    with pytest.raises(ap.NotEqualError, match="draws random numbers"):
+        result.save(tmp_path / "noisy.onnx")
+    assert not os.listdir(tmp_path)
