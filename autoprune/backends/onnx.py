@@ -77,7 +77,7 @@ def export_onnx(
                         "in ONNX Runtime and in torch cannot be compared",
                         where=str(path),
                         hint="save as .pt2 or .safetensors instead",
-                    ) from failure
+                    ) from None
                 raise failure from failure.__cause__
 
 
