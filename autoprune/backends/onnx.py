@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import torch
 from torch import nn
@@ -20,10 +21,11 @@ from torch.utils import _pytree as pytree
 from autoprune.backends.equality import difference, evaluating, probing, run, tolerance
 from autoprune.backends.latency import Latency, time_in_turns
 from autoprune.backends.onnx_gaps import decompositions, translations
+from autoprune.backends.onnx_write import write_onnx
 from autoprune.errors import AutopruneError, NotEqualError
+from autoprune.frontends.onnx_file import session_for
 from autoprune.frontends.sessions import open_session
 from autoprune.frontends.torch import Inputs, copy_of
-from autoprune.ir.files import replacing
 
 NEARLY = 1e-4
 """Scalars that are this close to zero or one might be taken for it."""
@@ -62,14 +64,14 @@ def export_onnx(
     work = copy_of(model)
     with evaluating(work):
         expected = run(work, inputs)
-    with replacing(path) as temporary, _quiet():
+    with _quiet():
         try:
-            _export(model, inputs, dynamic_shapes, temporary)
-            return _checked(temporary, inputs, expected)
+            exported = _export(model, inputs, dynamic_shapes)
+            gap = _compare(exported, inputs, expected)
         except AutopruneError as failure:
             try:
-                _export(model, inputs, dynamic_shapes, temporary, decompose=True)
-                return _checked(temporary, inputs, expected)
+                exported = _export(model, inputs, dynamic_shapes, decompose=True)
+                gap = _compare(exported, inputs, expected)
             except AutopruneError:
                 if isinstance(failure, NotEqualError) and _draws(model, inputs):
                     raise NotEqualError(
@@ -79,12 +81,14 @@ def export_onnx(
                         hint="save as .pt2 or .safetensors instead",
                     ) from None
                 raise failure from failure.__cause__
+    write_onnx(exported, Path(path))
+    return gap
 
 
 def _export(
-    model: nn.Module, inputs: Inputs, dynamic_shapes: Any, path: Path, *, decompose: bool = False
-) -> None:
-    """Write a copy of a model, perhaps without the operators that the exporter gets wrong."""
+    model: nn.Module, inputs: Inputs, dynamic_shapes: Any, *, decompose: bool = False
+) -> onnx.ModelProto:
+    """A copy of a model as ONNX, perhaps without the operators that the exporter gets wrong."""
     args, kwargs = inputs
     # Of a module that remembers things between calls, tracing may leave half of them changed.
     work = copy_of(model)
@@ -103,7 +107,7 @@ def _export(
                 program = export(work, args, kwargs=kwargs, dynamic_shapes=dynamic_shapes)
             assert program is not None
             _optimize(program)
-            program.save(str(path), external_data=False)
+            return program.model_proto
         except Exception as error:
             raise AutopruneError(
                 f"torch.onnx.export failed: {str(error).splitlines()[0]}",
@@ -111,7 +115,7 @@ def _export(
             ) from error
 
 
-def _checked(path: Path, inputs: Inputs, expected: Any) -> float:
+def _compare(exported: onnx.ModelProto, inputs: Inputs, expected: Any) -> float:
     """The largest relative difference between ONNX Runtime and what is expected.
 
     Raises:
@@ -119,11 +123,10 @@ def _checked(path: Path, inputs: Inputs, expected: Any) -> float:
         NotEqualError: if it differs by more than rounding.
     """
     try:
-        session = open_session(path, 0)
-        got = session_outputs(session, probing(inputs))
+        got = session_outputs(session_for(exported), probing(inputs))
     except AutopruneError:
         raise
-    except Exception as error:  # ONNX Runtime has no base class of its errors
+    except Exception as error:  # ONNX Runtime's errors have no class of their own
         raise AutopruneError(
             f"ONNX Runtime does not run what torch.onnx.export made: {error}",
             hint="save as .pt2 or .safetensors instead, or report the operator",

@@ -12,6 +12,8 @@ from torch import nn
 from torch.nn import functional as F
 
 import autoprune as ap
+from autoprune.backends import onnx_write
+from autoprune.backends.equality import difference
 from autoprune.backends.onnx import export_onnx
 from autoprune.frontends.torch import Inputs
 from tests.tolerance import ROUNDING_SINGLE
@@ -121,3 +123,14 @@ def test_a_network_that_draws_numbers_has_nothing_to_be_compared_with(tmp_path):
     with pytest.raises(ap.NotEqualError, match="draws random numbers"):
         result.save(tmp_path / "noisy.onnx")
     assert not os.listdir(tmp_path)
+
+
+def test_tensors_that_need_a_file_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(onnx_write, "PROTOBUF_LIMIT", 0)
+    net, x = nn.Sequential(nn.Linear(8, 64), nn.ReLU(), nn.Linear(64, 8)), torch.randn(2, 8)
+    result = ap.prune(net, x, channels=0.5)
+    path = result.save(tmp_path / "small.onnx")
+    assert sorted(os.listdir(tmp_path)) == ["small.onnx", "small.onnx.data"]
+    session = onnxruntime.InferenceSession(str(path))
+    (got,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+    assert difference(result.model(x), torch.from_numpy(got)) <= ROUNDING_SINGLE
