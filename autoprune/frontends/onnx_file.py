@@ -10,6 +10,7 @@ from typing import Any
 
 import onnx
 from onnx import external_data_helper as external
+from onnx import inliner
 
 from autoprune.errors import TraceError
 from autoprune.frontends.sessions import open_session
@@ -37,7 +38,7 @@ class OnnxFile:
 
 
 def read_onnx(source: str | Path | onnx.ModelProto) -> OnnxFile:
-    """Read an ONNX model together with its external data.
+    """Read an ONNX model together with its external data; calls of its functions are inlined.
 
     Raises:
         TraceError: if the file is missing, truncated, no ONNX model, or refers to data that is
@@ -54,7 +55,7 @@ def read_onnx(source: str | Path | onnx.ModelProto) -> OnnxFile:
                     where=f"tensor {tensor.name}",
                     hint="pass the path of the file, or load it with its external data",
                 )
-        return OnnxFile(model)
+        return OnnxFile(_inlined(model))
     path = Path(source)
     try:
         data = path.read_bytes()
@@ -72,7 +73,21 @@ def read_onnx(source: str | Path | onnx.ModelProto) -> OnnxFile:
     kept_outside = [t for t in tensors_of(model) if external.uses_external_data(t)]
     for tensor in kept_outside:
         _load_external(tensor, path)
-    return OnnxFile(model, path, bool(kept_outside))
+    return OnnxFile(_inlined(model), path, bool(kept_outside))
+
+
+def _inlined(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model without functions of its own, where it is not too large for the inliner."""
+    if not model.functions or model.ByteSize() >= PROTOBUF_LIMIT:
+        return model
+    try:
+        return inliner.inline_local_functions(model, convert_version=True)
+    except Exception as error:  # the inliner raises RuntimeError and what protobuf does
+        raise TraceError(
+            f"its functions cannot be inlined: {str(error).splitlines()[0]}",
+            where=f"function {model.functions[0].name}",
+            hint="onnx.checker.check_model says what is wrong with them",
+        ) from error
 
 
 def _check_model(model: onnx.ModelProto, where: str) -> None:

@@ -304,3 +304,44 @@ def test_sparse_tensors_keep_their_size():
     result = ap.prune(model, channels=0.5, multiple_of=1)
     assert [row.name for row in result.report.groups] == ["a.weight:1"]
     assert result.report.error < CUT
+
+
+WITH_FUNCTIONS = """
+<ir_version: 9, opset_import: ["" : 18, "own" : 1]>
+net (float[2, 3, 8, 8] x, float[16, 3, 3, 3] w1, float[16] b1, float[4, 16, 3, 3] w2, float[4] b2)
+  => (float[2, 4, 4, 4] y) {
+  h = own.layer (x, w1, b1)
+  y = own.layer (h, w2, b2)
+}
+<domain: "own", opset_import: ["" : 18, "own" : 1]>
+layer (x, w, b) => (y) {
+  c = Conv (x, w, b)
+  y = own.activation <slope = 0.1> (c)
+}
+<domain: "own", opset_import: ["" : 18]>
+activation <slope> (x) => (y) {
+  y = LeakyRelu <alpha : float = @slope> (x)
+}
+"""
+
+
+def test_functions_of_the_model_are_inlined(tmp_path):
+    model = onnx.parser.parse_model(WITH_FUNCTIONS)
+    rng = np.random.default_rng(0)
+    for given in [*model.graph.input][1:]:
+        shape = [d.dim_value for d in given.type.tensor_type.shape.dim]
+        values = rng.standard_normal(shape).astype(np.float32)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(values, given.name))
+        model.graph.input.remove(given)
+    onnx.checker.check_model(model)
+    result = ap.prune(model, X, channels=0.5)
+    assert [row.units for row in result.report.groups] == [16]
+    assert not result.report.unknown_operators
+    result.save(tmp_path / "small.onnx")
+    assert difference(run(tmp_path / "small.onnx"), outputs(result.model, X)) < CUT
+
+
+def test_functions_that_call_themselves_are_refused():
+    model = onnx.parser.parse_model(WITH_FUNCTIONS.replace("LeakyRelu", "own.activation"))
+    with pytest.raises(ap.TraceError, match="cannot be inlined: Cycle"):
+        ap.inspect(model)
