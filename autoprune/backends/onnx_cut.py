@@ -41,9 +41,7 @@ def cut_model(traced: TracedOnnx, typed: TypedGraph, kept: Kept) -> onnx.ModelPr
     Raises:
         GraphError: if an argument that changes cannot be written.
     """
-    model = onnx.ModelProto()
-    model.CopyFrom(traced.model)
-    cut_tensors(model, traced, typed, kept)
+    model = cut_tensors(traced, typed, kept)
     calls = resized_calls(typed, kept)
     numbers = NumberRewriter(model, traced, typed, kept, calls)
     numbers.rewrite()

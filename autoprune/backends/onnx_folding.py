@@ -17,6 +17,7 @@ from autoprune.backends.onnx_tensors import read_tensor, write_tensor, zeroed_mo
 from autoprune.frontends.onnx import TracedOnnx
 from autoprune.frontends.onnx_file import session_for
 from autoprune.frontends.onnx_inputs import probing
+from autoprune.frontends.onnx_large import copied
 from autoprune.frontends.onnx_run import with_outputs
 from autoprune.ir.graph import Node
 from autoprune.ir.group import Group
@@ -40,8 +41,7 @@ def fold(
     seen = with_outputs(zeroed, names)
     feed = probing(traced.feed)
     inputs = dict(zip(names, session_for(seen, optimize=False).run(names, feed), strict=True))
-    model = onnx.ModelProto()
-    model.CopyFrom(traced.model)
+    model = copied(traced.model)
     for node, uids in sites:
         x = inputs[operand(node, "input").name]
         added = _constant(traced, typed, node, {uid: kept[uid] for uid in uids}, x)

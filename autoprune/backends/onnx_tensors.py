@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import MappingProxyType
 from typing import Any
 
@@ -14,7 +14,8 @@ from onnx import helper, numpy_helper
 from autoprune.analysis.folding import Spared
 from autoprune.analysis.typing import TypedGraph
 from autoprune.frontends.onnx import Owner, TracedOnnx, constant_of, fill_of, reads
-from autoprune.ir.graph import Argument
+from autoprune.frontends.onnx_large import copied, copy_fields
+from autoprune.ir.graph import Argument, Value
 from autoprune.ir.positions import Kept, cut_array, kept_masks
 
 Array = NDArray[Any]
@@ -51,20 +52,30 @@ def weights(traced: TracedOnnx) -> dict[str, Array]:
     return found
 
 
-def cut_tensors(model: onnx.ModelProto, traced: TracedOnnx, typed: TypedGraph, kept: Kept) -> None:
-    """Cut the tensors of `model`, a copy of the traced one, in place.
+def cut_tensors(traced: TracedOnnx, typed: TypedGraph, kept: Kept) -> onnx.ModelProto:
+    """A copy of the model in which the tensors are cut, and nothing else.
 
     Filled tensors are left alone: their shape is an argument like others.
     """
-    for parameter in traced.graph.parameters:
-        name = parameter.value.name
-        axes = typed.types[name]
-        owner = traced.owners.get(name)
-        untouched = all(axis.uids.isdisjoint(kept) for axis in axes)
-        if untouched or owner is None or owner.kind == "filled":
-            continue
-        array = read_tensor(traced.model, owner, parameter.value.shape)
-        write_tensor(model, owner, cut_array(array, axes, kept))
+    changed = [
+        p.value
+        for p in traced.graph.parameters
+        if not all(axis.uids.isdisjoint(kept) for axis in typed.types[p.value.name])
+        and p.value.name in traced.owners
+        and traced.owners[p.value.name].kind != "filled"
+    ]
+    model = _without_numbers(traced, changed)
+    for value in changed:
+        array = read_tensor(traced.model, traced.owners[value.name], value.shape)
+        cut = cut_array(array, typed.types[value.name], kept)
+        write_tensor(model, traced.owners[value.name], cut)
+    return model
+
+
+def _without_numbers(traced: TracedOnnx, values: Iterable[Value]) -> onnx.ModelProto:
+    """A copy of the model that waits for new tensors of these values."""
+    owners = [traced.owners[value.name] for value in values]
+    return copied(traced.model, {o.position for o in owners if o.kind == "initializer"})
 
 
 def zeroed_model(
@@ -74,22 +85,21 @@ def zeroed_model(
 
     The zero of an integer weight is its zero point.
     """
-    model = onnx.ModelProto()
-    model.CopyFrom(traced.model)
+    changed: dict[Value, list[NDArray[np.bool_]]] = {}
     for parameter in traced.graph.parameters:
-        if parameter.kind != "parameter":
-            continue
-        name, shape = parameter.value.name, parameter.value.shape
-        left = spared.get(name, frozenset())
-        masks = list(
-            kept_masks(typed.types[name], {u: k for u, k in kept.items() if u not in left})
-        )
-        if masks:
-            array = read_tensor(traced.model, traced.owners[name], shape)
-            zero = _zero_point(traced, name, array)
-            for mask in masks:
-                array = np.where(mask, array, zero)
-            write_tensor(model, traced.owners[name], array)
+        if parameter.kind == "parameter":
+            name = parameter.value.name
+            left = spared.get(name, frozenset())
+            rest = {uid: units for uid, units in kept.items() if uid not in left}
+            if masks := list(kept_masks(typed.types[name], rest)):
+                changed[parameter.value] = masks
+    model = _without_numbers(traced, changed)
+    for value, masks in changed.items():
+        array = read_tensor(traced.model, traced.owners[value.name], value.shape)
+        zero = _zero_point(traced, value.name, array)
+        for mask in masks:
+            array = np.where(mask, array, zero)
+        write_tensor(model, traced.owners[value.name], array)
     return model
 
 
@@ -131,11 +141,11 @@ def _along(numbers: Array, array: Array, dim: Argument) -> Array:
 def write_tensor(model: onnx.ModelProto, owner: Owner, array: Array) -> None:
     """Put an array where a tensor was; a filled one becomes a constant."""
     if owner.kind == "initializer":
-        old = model.graph.initializer[owner.position]
-        new = numpy_helper.from_array(array, old.name)
-        new.data_type = old.data_type
-        new.doc_string = old.doc_string
-        old.CopyFrom(new)
+        tensor = model.graph.initializer[owner.position]
+        new = numpy_helper.from_array(array, tensor.name)
+        new.data_type, new.doc_string = tensor.data_type, tensor.doc_string
+        tensor.Clear()
+        copy_fields(tensor, new)
         return
     node = model.graph.node[owner.position]
     if owner.kind == "filled":

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import onnx
 
-from autoprune.frontends.onnx_file import PROTOBUF_LIMIT, write_external
+from autoprune.frontends.onnx_large import fits_one_message, write_external
 from autoprune.ir.files import write_atomically
 
 
@@ -22,7 +22,7 @@ def write_onnx(model: onnx.ModelProto, path: Path, *, external: bool = False) ->
     Raises:
         OSError: if the folder does not exist or cannot be written to.
     """
-    if not external and model.ByteSize() < PROTOBUF_LIMIT:
+    if not external and fits_one_message(model):
         write_atomically(path, model.SerializeToString())
         return
     data = f"{path.name}.data"

@@ -29,8 +29,9 @@ from autoprune.compiler.units import (
     quadruples,
     stored_share,
 )
-from autoprune.errors import NotEqualError
+from autoprune.errors import NotEqualError, TargetError
 from autoprune.frontends.onnx_inputs import declared_shape, graph_inputs
+from autoprune.frontends.onnx_large import fits_one_message
 from autoprune.frontends.onnx_run import reader, run_once
 from autoprune.frontends.sessions import Feed, open_session
 from autoprune.kernels.build import Target
@@ -68,11 +69,16 @@ def compile_onnx(
             computed.
 
     Raises:
-        TargetError: if a target is unknown or its compiler is missing.
+        TargetError: if a target is unknown or its compiler is missing, or the model is too large.
         TraceError: if the model does not run.
         NotEqualError: if the sparse network does not compute what the dense one does.
     """
     processors = choice.processors()
+    if not fits_one_message(model):
+        raise TargetError(
+            "the model needs more than 2 GB, and an artifact holds less",
+            hint="prune it, or store its weights in float16",
+        )
     feed, _ = run_once(model, example_inputs)
     dense = simplified(model)
     graph = wiring(dense)

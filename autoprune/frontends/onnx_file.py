@@ -13,13 +13,8 @@ from onnx import external_data_helper as external
 from onnx import inliner
 
 from autoprune.errors import TraceError
+from autoprune.frontends.onnx_large import copied, fits_one_message, write_external
 from autoprune.frontends.sessions import open_session
-
-EXTERNAL_FROM = 1024
-"""Bytes from which a tensor is moved out of the graph."""
-
-PROTOBUF_LIMIT = 2**31 - 2**20
-"""Bytes that one protobuf message can hold, with room for what is not a tensor."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +40,7 @@ def read_onnx(source: str | Path | onnx.ModelProto) -> OnnxFile:
             missing or outside its folder.
     """
     if isinstance(source, onnx.ModelProto):
-        model = onnx.ModelProto()
-        model.CopyFrom(source)
+        model = copied(source)
         _check_model(model, "the ModelProto")
         for tensor in tensors_of(model):
             if external.uses_external_data(tensor):
@@ -78,7 +72,7 @@ def read_onnx(source: str | Path | onnx.ModelProto) -> OnnxFile:
 
 def _inlined(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model without functions of its own, where it is not too large for the inliner."""
-    if not model.functions or model.ByteSize() >= PROTOBUF_LIMIT:
+    if not model.functions or not fits_one_message(model):
         return model
     try:
         return inliner.inline_local_functions(model, convert_version=True)
@@ -160,25 +154,9 @@ def subgraphs(attribute: onnx.AttributeProto) -> Iterator[onnx.GraphProto]:
     yield from attribute.graphs
 
 
-def write_external(model: onnx.ModelProto, path: Path, data: str) -> None:
-    """Write a model whose large tensors go into the file `data` beside it.
-
-    Args:
-        model: the model; it is not changed.
-        path: file for the graph.
-        data: name of the file for the tensors, in the same folder.
-    """
-    light = onnx.ModelProto()
-    light.CopyFrom(model)
-    onnx.save_model(
-        light, str(path), save_as_external_data=True, all_tensors_to_one_file=True, location=data,
-        size_threshold=EXTERNAL_FROM,
-    )  # fmt: skip
-
-
 def session_for(model: onnx.ModelProto, threads: int = 0, *, optimize: bool = True) -> Any:
     """An ONNX Runtime session for a model of any size."""
-    if model.ByteSize() < PROTOBUF_LIMIT:
+    if fits_one_message(model):
         return open_session(model.SerializeToString(), threads, optimize=optimize)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"

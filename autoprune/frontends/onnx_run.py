@@ -11,6 +11,7 @@ import onnx
 from autoprune.errors import TraceError
 from autoprune.frontends.onnx_file import session_for
 from autoprune.frontends.onnx_inputs import candidate_feeds
+from autoprune.frontends.onnx_large import copied
 from autoprune.frontends.onnx_numbers import LARGEST, SMALL, Seen
 from autoprune.frontends.sessions import Feed
 
@@ -45,8 +46,7 @@ def run_once(model: onnx.ModelProto, example_inputs: Any) -> tuple[Feed, dict[st
 
 def with_outputs(model: onnx.ModelProto, names: Iterable[str]) -> onnx.ModelProto:
     """A copy of the model with more of its values among its outputs."""
-    full = onnx.ModelProto()
-    full.CopyFrom(model)
+    full = copied(model)
     present = {o.name for o in full.graph.output}
     for name in dict.fromkeys(names):
         if name not in present:

@@ -12,9 +12,9 @@ from torch import nn
 from torch.nn import functional as F
 
 import autoprune as ap
-from autoprune.backends import onnx_write
 from autoprune.backends.equality import difference
 from autoprune.backends.onnx import export_onnx
+from autoprune.frontends import onnx_large
 from autoprune.frontends.torch import Inputs
 from tests.tolerance import ROUNDING_SINGLE
 from tests.zoo.models import get
@@ -126,7 +126,7 @@ def test_a_network_that_draws_numbers_has_nothing_to_be_compared_with(tmp_path):
 
 
 def test_tensors_that_need_a_file_of_their_own(tmp_path, monkeypatch):
-    monkeypatch.setattr(onnx_write, "PROTOBUF_LIMIT", 0)
+    monkeypatch.setattr(onnx_large, "PROTOBUF_LIMIT", 0)
     net, x = nn.Sequential(nn.Linear(8, 64), nn.ReLU(), nn.Linear(64, 8)), torch.randn(2, 8)
     result = ap.prune(net, x, channels=0.5)
     path = result.save(tmp_path / "small.onnx")

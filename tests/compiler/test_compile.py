@@ -15,6 +15,7 @@ from torch import nn
 
 import autoprune as ap
 from autoprune.cli import main
+from autoprune.frontends import onnx_large
 from autoprune.runtime import DenseNotice, Session
 from autoprune.runtime.cpu import this_cpu
 from tests.tolerance import ROUNDING_SINGLE
@@ -282,6 +283,12 @@ def test_an_encoder_with_a_mask():
 def test_unknown_targets(pruned):
     with pytest.raises(ap.TargetError, match="there is no target 'z80'"):
         ap.compile(pruned, target="z80")
+
+
+def test_models_too_large_for_an_artifact(pruned, monkeypatch):
+    monkeypatch.setattr(onnx_large, "PROTOBUF_LIMIT", 0)
+    with pytest.raises(ap.TargetError, match="more than 2 GB"):
+        ap.compile(pruned)
 
 
 def test_a_single_instruction_set(pruned, tmp_path):

@@ -12,9 +12,9 @@ import pytest
 from onnx import TensorProto, helper
 
 import autoprune as ap
-from autoprune.backends import onnx_cut, onnx_tensors, onnx_write
+from autoprune.backends import onnx_cut, onnx_tensors
 from autoprune.backends.onnx_equality import difference, outputs
-from autoprune.frontends import onnx_file
+from autoprune.frontends import onnx_large
 from tests.onnx.build import Builder
 from tests.tolerance import CUT, DIFFERENT
 
@@ -98,7 +98,7 @@ def test_external_data(tmp_path, external, monkeypatch):
         network(), folder / "net.onnx", save_as_external_data=external, location="weights.bin",
         size_threshold=0,
     )  # fmt: skip
-    monkeypatch.setattr(onnx_file, "EXTERNAL_FROM", 0)
+    monkeypatch.setattr(onnx_large, "EXTERNAL_FROM", 0)
     result = ap.prune(folder / "net.onnx", X, channels=0.5)
     result.save(tmp_path / "small.onnx")
     assert {p.name for p in tmp_path.iterdir()} == {
@@ -108,9 +108,8 @@ def test_external_data(tmp_path, external, monkeypatch):
 
 
 def test_models_too_large_for_one_file(tmp_path, monkeypatch):
-    monkeypatch.setattr(onnx_write, "PROTOBUF_LIMIT", 0)
-    monkeypatch.setattr(onnx_file, "PROTOBUF_LIMIT", 0)
-    monkeypatch.setattr(onnx_file, "EXTERNAL_FROM", 0)
+    monkeypatch.setattr(onnx_large, "PROTOBUF_LIMIT", 0)
+    monkeypatch.setattr(onnx_large, "EXTERNAL_FROM", 0)
     result = ap.prune(network(), X, channels=0.5)
     result.save(tmp_path / "small.onnx")
     assert (tmp_path / "small.onnx.data").exists()
