@@ -33,8 +33,9 @@ FLOPs are counted by autoprune for all of them, in the network that came out, an
 asked for within 1 % of the dense network's. *To dense*: mean difference to the dense network
 trained with the same seed. Scores are those of the last step. Learning rates were chosen for dense
 training and for the peers, by short trials on the same test examples; learners have the dense
-network's, and default settings. Minutes are processor time of one thread, tests after each epoch
-included.
+network's, and default settings. The standard error of an accuracy is 0.25 points on the 10,000
+test images and 0.8 on the 2,114 reviews: smaller differences of single seeds mean little. Minutes
+are processor time of one thread, tests after each epoch included.
 """
 
 COLUMNS = """
