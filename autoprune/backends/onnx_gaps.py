@@ -37,12 +37,8 @@ def decompositions() -> dict[Any, Callable[..., Any]]:
 
 def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
     """By overload, a function that emits ONNX operators, as torch.onnx.export takes it."""
-    table: dict[Callable[..., Any], Callable[..., Any]] = {}
-    if hasattr(torch.ops, "transformers") and hasattr(
-        torch.ops.transformers, "grouped_mm_fallback"
-    ):
-        table[torch.ops.transformers.grouped_mm_fallback.default] = _grouped_product
-    return table
+    experts = getattr(torch.ops.transformers, "grouped_mm_fallback", None)
+    return {} if experts is None else {experts.default: _grouped_product}
 
 
 def _attention(
