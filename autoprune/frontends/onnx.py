@@ -18,12 +18,8 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from autoprune.errors import TraceError
-from autoprune.frontends.onnx_file import (
-    OnnxFile,
-    opset,
-    read_onnx,
-    subgraphs,
-)
+from autoprune.frontends.onnx_file import OnnxFile, opset, read_onnx, subgraphs
+from autoprune.frontends.onnx_functions import STANDARD, operator_name
 from autoprune.frontends.onnx_inputs import graph_inputs, is_dynamic
 from autoprune.frontends.onnx_kinds import FLOATS, tensor_kinds
 from autoprune.frontends.onnx_numbers import LARGEST, Numbers, Seen, find_numbers
@@ -39,8 +35,6 @@ from autoprune.frontends.onnx_run import run_once
 from autoprune.frontends.sessions import Feed
 from autoprune.ir.graph import Argument, Graph, Node, Parameter, Value, verify
 from autoprune.ops.rule import find
-
-_STANDARD = ("", "ai.onnx")
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +148,7 @@ class _Reader:
             self.owners[tensor.name] = Owner("initializer", i)
             tensors[tensor.name] = numpy_helper.to_array(tensor)
         for i, node in enumerate(graph.node):
-            if node.op_type == "Constant" and node.domain in _STANDARD:
+            if node.op_type == "Constant" and node.domain in STANDARD:
                 array = constant_of(node)
                 if array is not None:
                     self.owners[node.output[0]] = Owner("node", i)
@@ -200,7 +194,7 @@ class _Reader:
         if not present:
             return
         name = node.output[present[0]]
-        op = _operator(node)
+        op = operator_name(node.domain, node.op_type)
         arguments, places = self._arguments(node, op, present)
         if arguments is None:
             # No rule: all that the node reads is pinned.
@@ -280,12 +274,6 @@ class _Reader:
         if form.endswith("?") and array is not None and array.size == 1:
             return _plain(array.reshape(()))
         return self._use(name)
-
-
-def _operator(node: onnx.NodeProto) -> str:
-    """Domain and type: `onnx.Conv`, `microsoft.Gelu`."""
-    domain = "onnx" if node.domain in _STANDARD else node.domain.rsplit(".", 1)[-1]
-    return f"{domain}.{node.op_type}"
 
 
 def reads(node: onnx.NodeProto) -> list[str]:

@@ -10,9 +10,9 @@ from typing import Any
 
 import onnx
 from onnx import external_data_helper as external
-from onnx import inliner
 
 from autoprune.errors import TraceError
+from autoprune.frontends.onnx_functions import inlined
 from autoprune.frontends.onnx_large import copied, fits_one_message, write_external
 from autoprune.frontends.sessions import open_session
 
@@ -49,7 +49,7 @@ def read_onnx(source: str | Path | onnx.ModelProto) -> OnnxFile:
                     where=f"tensor {tensor.name}",
                     hint="pass the path of the file, or load it with its external data",
                 )
-        return OnnxFile(_inlined(model))
+        return OnnxFile(inlined(model))
     path = Path(source)
     try:
         data = path.read_bytes()
@@ -67,21 +67,7 @@ def read_onnx(source: str | Path | onnx.ModelProto) -> OnnxFile:
     kept_outside = [t for t in tensors_of(model) if external.uses_external_data(t)]
     for tensor in kept_outside:
         _load_external(tensor, path)
-    return OnnxFile(_inlined(model), path, bool(kept_outside))
-
-
-def _inlined(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model without functions of its own, where it is not too large for the inliner."""
-    if not model.functions or not fits_one_message(model):
-        return model
-    try:
-        return inliner.inline_local_functions(model, convert_version=True)
-    except Exception as error:  # the inliner raises RuntimeError and what protobuf does
-        raise TraceError(
-            f"its functions cannot be inlined: {str(error).splitlines()[0]}",
-            where=f"function {model.functions[0].name}",
-            hint="onnx.checker.check_model says what is wrong with them",
-        ) from error
+    return OnnxFile(inlined(model), path, bool(kept_outside))
 
 
 def _check_model(model: onnx.ModelProto, where: str) -> None:

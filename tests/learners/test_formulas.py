@@ -241,7 +241,7 @@ def test_gradients_of_penalties(method):
     if isinstance(method, learners.Polarization):
         value = 1.2 * norms.sum() - (norms - norms.mean()).abs().sum()
     extra = torch.autograd.grad(0.3 * value, tensors, allow_unused=True)
-    optimizer._gradients_ready()
+    optimizer._gradients_ready(None)
     for parameter, before, added in zip(model.parameters(), plain, extra, strict=True):
         expected = before if added is None else before + added
         torch.testing.assert_close(parameter.grad, expected)
@@ -253,7 +253,7 @@ def test_importance_weighted_group_lasso():
     plain, tensors = gradients(model, x, y), flat(model)
     norms = torch.stack([unit(tensors, u).norm() for u in range(6)])
     factors = 0.1 * 2 ** (4 * (norms.max() - norms) / (norms.max() - norms.min()))
-    optimizer._gradients_ready()
+    optimizer._gradients_ready(None)
     changed = [p.grad for p in model.parameters()]
     for u in range(6):
         added = unit(changed, u) - unit(plain, u)

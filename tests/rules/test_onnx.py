@@ -10,7 +10,10 @@ from tests.onnx.build import Builder
 
 @pytest.fixture
 def model() -> onnx.ModelProto:
-    """4 -> 8 -> 2 with a function of its own in between: 2 x + y."""
+    """4 -> 8 -> 2 with a function of its own in between: 2 x + y.
+
+    It is written in another opset, so it cannot be inlined.
+    """
     build = Builder()
     x = build.input("x", (3, 4))
     left, right = build.linear("a", x, 4, 8), build.linear("b", x, 4, 8)
@@ -31,7 +34,7 @@ def model() -> onnx.ModelProto:
         helper.make_node("Mul", ["p", "s"], ["scaled"]),
         helper.make_node("Add", ["scaled", "q"], ["r"]),
     ]
-    opsets = [helper.make_opsetid("", build.opset)]
+    opsets = [helper.make_opsetid("", build.opset - 1)]
     function = helper.make_function(
         "test.lib", "Blend", ["p", "q"], ["r"], body, opsets, ["strength"]
     )
@@ -71,3 +74,11 @@ def test_plan_of_a_probed_model_applies_to_it_again(model):
     result = ap.prune(model, channels=0.5, options=ap.Options(probe=True))
     again = ap.apply_plan(model, result.plan)
     assert again.SerializeToString() == result.model.SerializeToString()
+
+
+def test_a_function_with_a_rule_is_not_inlined(model):
+    ap.rule("lib.Blend", "n c + n c -> n c", zero=ap.State.ZERO)
+    model.functions[0].opset_import[0].version += 1
+    result = ap.prune(model, channels=0.5)
+    assert "Blend" in [node.op_type for node in result.model.graph.node]
+    assert next(row.kept for row in result.report.groups) == 4
