@@ -64,29 +64,28 @@ def export_onnx(
     work = copy_of(model)
     with evaluating(work):
         expected = run(work, inputs)
+    attempt = partial(_checked, model, inputs, dynamic_shapes, expected, str(path))
     with _quiet():
         try:
-            exported = _export(model, inputs, dynamic_shapes)
-            gap = _compare(exported, inputs, expected)
+            exported, gap = attempt()
         except AutopruneError as failure:
+            if isinstance(failure, NotEqualError) and _draws(model, inputs):
+                raise NotEqualError(
+                    "the network draws random numbers in evaluation mode, so what it computes in "
+                    "ONNX Runtime and in torch cannot be compared",
+                    where=str(path),
+                    hint="save as .pt2 or .safetensors instead",
+                ) from None
             try:
-                exported = _export(model, inputs, dynamic_shapes, decompose=True)
-                gap = _compare(exported, inputs, expected)
+                exported, gap = attempt(decompose=True)
             except AutopruneError:
-                if isinstance(failure, NotEqualError) and _draws(model, inputs):
-                    raise NotEqualError(
-                        "the network draws random numbers in evaluation mode, so what it computes "
-                        "in ONNX Runtime and in torch cannot be compared",
-                        where=str(path),
-                        hint="save as .pt2 or .safetensors instead",
-                    ) from None
                 raise failure from failure.__cause__
     write_onnx(exported, Path(path))
     return gap
 
 
 def _export(
-    model: nn.Module, inputs: Inputs, dynamic_shapes: Any, *, decompose: bool = False
+    model: nn.Module, inputs: Inputs, dynamic_shapes: Any, where: str, *, decompose: bool
 ) -> onnx.ModelProto:
     """A copy of a model as ONNX, perhaps without the operators that the exporter gets wrong."""
     args, kwargs = inputs
@@ -111,33 +110,46 @@ def _export(
         except Exception as error:
             raise AutopruneError(
                 f"torch.onnx.export failed: {str(error).splitlines()[0]}",
+                where=where,
                 hint="save as .pt2 or .safetensors instead, or report the operator",
             ) from error
 
 
-def _compare(exported: onnx.ModelProto, inputs: Inputs, expected: Any) -> float:
-    """The largest relative difference between ONNX Runtime and what is expected.
+def _checked(
+    model: nn.Module,
+    inputs: Inputs,
+    dynamic_shapes: Any,
+    expected: Any,
+    where: str,
+    *,
+    decompose: bool = False,
+) -> tuple[onnx.ModelProto, float]:
+    """A model as ONNX, and how far ONNX Runtime is from what is expected.
 
     Raises:
-        AutopruneError: if it does not run.
+        AutopruneError: if it cannot be exported, or what comes out does not run.
         NotEqualError: if it differs by more than rounding.
     """
+    exported = _export(model, inputs, dynamic_shapes, where, decompose=decompose)
     try:
-        got = session_outputs(session_for(exported), probing(inputs))
+        session = session_for(exported)
+        got = session_outputs(session, probing(inputs))
     except AutopruneError:
         raise
     except Exception as error:  # ONNX Runtime's errors have no class of their own
         raise AutopruneError(
             f"ONNX Runtime does not run what torch.onnx.export made: {error}",
+            where=where,
             hint="save as .pt2 or .safetensors instead, or report the operator",
         ) from error
     gap = difference(expected, [torch.from_numpy(np.asarray(output)) for output in got])
     if gap > tolerance(expected) * 10:
         raise NotEqualError(
             f"ONNX Runtime differs from torch by {gap:.2g}",
+            where=where,
             hint="report it with the operator list; .pt2 is an alternative",
         )
-    return gap
+    return exported, gap
 
 
 def _optimize(program: torch.onnx.ONNXProgram) -> None:
@@ -148,19 +160,26 @@ def _optimize(program: torch.onnx.ONNXProgram) -> None:
     """
     graph = program.model.graph
     kept = []
-    for node in graph.all_nodes():
-        constant = node.outputs[0]
-        if node.op_type == "Constant" and (number := _nearly_zero_or_one(constant)) is not None:
-            kind = ir.TensorType(number.dtype)
-            stand_in = ir.Input(f"{constant.name}_kept", ir.Shape(()), kind)
-            ir.convenience.replace_all_uses_with(constant, stand_in)
-            graph.inputs.append(stand_in)
-            kept.append((stand_in, number))
+    for node in list(graph.all_nodes()):
+        if node.op_type == "Constant" and _nearly_zero_or_one(node.outputs[0]) is not None:
+            constant = node.outputs[0]
+            scalar = ir.Value(
+                name=f"{constant.name}_kept", const_value=ir.convenience.get_const_tensor(constant)
+            )
+            graph.register_initializer(scalar)
+            ir.convenience.replace_all_uses_with(constant, scalar)
+    for value in list(graph.initializers.values()):
+        if (number := _nearly_zero_or_one(value)) is not None:
+            value.shape, value.type = ir.Shape(()), ir.TensorType(number.dtype)
+            value.const_value = None
+            del graph.initializers[value.name or ""]
+            graph.inputs.append(value)
+            kept.append((value, number))
     program.optimize()
-    for stand_in, number in kept:
-        graph.inputs.remove(stand_in)
-        stand_in.const_value = number
-        graph.register_initializer(stand_in)
+    for value, number in kept:
+        graph.inputs.remove(value)
+        value.const_value = number
+        graph.register_initializer(value)
 
 
 def _nearly_zero_or_one(constant: ir.Value) -> ir.TensorProtocol | None:

@@ -29,7 +29,7 @@ def fits_one_message(model: onnx.ModelProto) -> bool:
 
 
 def _bytes(tensor: TensorProto) -> int:
-    """Size of a tensor's numbers, without looking at them."""
+    """Size of a tensor without looking at it; twice what it is where a byte holds two numbers."""
     if tensor.data_type in (TensorProto.UNDEFINED, TensorProto.STRING):
         return int(tensor.ByteSize())
     return int(prod(tensor.dims) * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
@@ -62,14 +62,15 @@ def write_external(model: onnx.ModelProto, path: Path, data: str) -> None:
         path: file for the graph.
         data: name of the file for the tensors, in the same folder.
     """
-    with (path.parent / data).open("wb") as file:
+    tensors = path.parent / data
+    with tensors.open("wb") as file:
 
         def move_tensor(new: TensorProto, _: int, tensor: TensorProto) -> None:
             if not tensor.HasField("raw_data") or _bytes(tensor) < EXTERNAL_FROM:
                 copy_fields(new, tensor)
                 return
-            place = {"location": data, "offset": file.tell(), "length": _bytes(tensor)}
-            file.write(tensor.raw_data)
+            start = file.tell()
+            place = {"location": data, "offset": start, "length": file.write(tensor.raw_data)}
             new.name, new.doc_string = tensor.name, tensor.doc_string
             new.data_type, new.data_location = tensor.data_type, TensorProto.EXTERNAL
             new.dims.extend(tensor.dims)
@@ -77,6 +78,8 @@ def write_external(model: onnx.ModelProto, path: Path, data: str) -> None:
                 new.external_data.add(key=key, value=str(value))
 
         light = _copied(model, move_tensor)
+    if not tensors.stat().st_size:  # all are small, and stay in the graph
+        tensors.unlink()
     path.write_bytes(light.SerializeToString())
 
 

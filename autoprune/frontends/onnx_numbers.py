@@ -154,9 +154,9 @@ def _is_number(
     if not integers and node.op_type in _FILLING:
         return False
     if not sized.isdisjoint(inputs):
-        return all(_is_integer(seen[n], SMALL) for n in inputs if n not in sized)
+        return all(_integers_or_few(seen[n], SMALL) for n in inputs if n not in sized)
     if integers:
-        return all(_is_integer(seen[n], 1) for n in inputs)
+        return all(_integers_or_few(seen[n], 1) for n in inputs)
     return all(prod(value.shape) <= 1 for value in (*outputs, *(seen[n] for n in inputs)))
 
 
@@ -166,6 +166,6 @@ def _can_run_alone(node: onnx.NodeProto) -> bool:
     return plain and not any(True for a in node.attribute for _ in subgraphs(a))
 
 
-def _is_integer(value: Seen, at_most: int) -> bool:
+def _integers_or_few(value: Seen, at_most: int) -> bool:
     """Whether a value is of integers, or of no more floats than so many."""
     return value.dtype in _INTEGERS or prod(value.shape) <= at_most

@@ -78,7 +78,6 @@ class SparseOptimizer(Wrapper):
         self.course.restore(state)
 
     def _settings(self) -> dict[str, str]:
-        # Otherwise the target of a run that goes on could be missed.
         schedule = self.course.schedule
         cost, share = self.course.selection.request.budget
         return {

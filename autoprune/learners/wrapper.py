@@ -150,7 +150,7 @@ class Wrapper(torch.optim.Optimizer):
 
     @abstractmethod
     def _settings(self) -> dict[str, str]:
-        """What a run begun with has to go on with, its method among it."""
+        """What a run has to go on with, or it could miss its target; its method among it."""
 
     def _gradients(self) -> list[Tensor]:
         """Values of all gradients that this process holds."""

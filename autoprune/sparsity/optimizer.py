@@ -82,7 +82,6 @@ class MaskedOptimizer(Wrapper):
         self.training.restore(state)
 
     def _settings(self) -> dict[str, str]:
-        # Otherwise the target of a run that goes on could be missed.
         training = self.training
         formats = dict.fromkeys(str(weight.format) for weight in training.weights)
         return {

@@ -94,13 +94,24 @@ def test_products_of_experts(tmp_path):
     assert export_onnx(row.build(), inputs, tmp_path / "x.onnx") <= 10 * ROUNDING_SINGLE
 
 
-def test_numbers_that_are_nearly_zero_or_one(tmp_path):
+@pytest.mark.parametrize("buffer", [False, True])
+def test_numbers_that_are_nearly_zero_or_one(buffer, tmp_path):
     """The exporter takes 1e-12 for zero, and then divides by zero where everything is removed."""
 
     class Shares(nn.Sequential):
+        def __init__(self, *layers):
+            super().__init__(*layers)
+            if buffer:
+                self.register_buffer("epsilon", torch.tensor(1e-12))
+            else:
+                self.epsilon = 1e-12
+
         def forward(self, x):
-            hidden = super().forward(x).relu()
-            return 1.000001 * (hidden / (hidden.sum(-1, keepdim=True) + 1e-12))
+            hidden = x
+            for layer in self.children():
+                hidden = layer(hidden)
+            hidden = hidden.relu()
+            return 1.000001 * (hidden / (hidden.sum(-1, keepdim=True) + self.epsilon))
 
     net = Shares(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 4))
     result = ap.prune(net, torch.randn(2, 4), channels=0.5)

@@ -344,3 +344,21 @@ def test_functions_that_call_themselves_are_refused():
     model = onnx.parser.parse_model(WITH_FUNCTIONS.replace("LeakyRelu", "own.activation"))
     with pytest.raises(ap.TraceError, match="cannot be inlined: Cycle"):
         ap.inspect(model)
+
+
+def test_external_tensors_of_half_a_byte_and_none(tmp_path):
+    """Two numbers to a byte; and no file for tensors that are small enough for the graph."""
+    packed = helper.make_tensor("w", TensorProto.INT4, [64, 64], bytes(range(256)) * 8, raw=True)
+    graph = helper.make_graph(
+        [helper.make_node("Cast", ["w"], ["y"], to=TensorProto.INT8)], "g", [],
+        [helper.make_tensor_value_info("y", TensorProto.INT8, [64, 64])], [packed],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    onnx_large.write_external(model, tmp_path / "m.onnx", "data")
+    again = onnx.load(tmp_path / "m.onnx")
+    assert again.graph.initializer[0].raw_data == packed.raw_data
+    packed.dims[:], packed.raw_data = [2, 2], bytes(2)
+    del model.graph.initializer[:]
+    model.graph.initializer.append(packed)
+    onnx_large.write_external(model, tmp_path / "small.onnx", "none")
+    assert not (tmp_path / "none").exists()
