@@ -7,12 +7,12 @@ import tempfile
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Unpack, overload
 
 from autoprune.errors import AutopruneError, BudgetError, PlanError, TraceError
 from autoprune.ir.plan import Plan
 from autoprune.passes.criteria import Criterion, find_criterion
-from autoprune.pipeline import DEFAULTS, Options, Request, one_budget
+from autoprune.pipeline import DEFAULTS, Budget, Options, Request, one_budget
 from autoprune.report import Report
 
 if TYPE_CHECKING:
@@ -40,14 +40,12 @@ def prune(
     model: nn.Module,
     example_inputs: Any,
     *,
-    flops: float | None = None,
-    params: float | None = None,
-    channels: float | None = None,
     criterion: str | Criterion = "l2",
     ignore: str | Sequence[str] = (),
     multiple_of: int | None = None,
     seed: int = 0,
     options: Options = DEFAULTS,
+    **budget: Unpack[Budget],
 ) -> TorchResult: ...
 
 
@@ -56,14 +54,12 @@ def prune(
     model: str | Path | onnx.ModelProto,
     example_inputs: Any = None,
     *,
-    flops: float | None = None,
-    params: float | None = None,
-    channels: float | None = None,
     criterion: str | Criterion = "l2",
     ignore: str | Sequence[str] = (),
     multiple_of: int | None = None,
     seed: int = 0,
     options: Options = DEFAULTS,
+    **budget: Unpack[Budget],
 ) -> OnnxResult: ...
 
 
@@ -71,14 +67,12 @@ def prune(
     model: nn.Module | str | Path | onnx.ModelProto,
     example_inputs: Any = None,
     *,
-    flops: float | None = None,
-    params: float | None = None,
-    channels: float | None = None,
     criterion: str | Criterion = "l2",
     ignore: str | Sequence[str] = (),
     multiple_of: int | None = None,
     seed: int = 0,
     options: Options = DEFAULTS,
+    **budget: Unpack[Budget],
 ) -> TorchResult | OnnxResult:
     """Return a smaller network that computes what the zeroed original computes.
 
@@ -92,9 +86,6 @@ def prune(
         example_inputs: a tensor, a tuple of positional arguments, or a dict of keyword arguments.
             For ONNX: an array, a sequence of arrays, a dict of arrays by input name, or None to
             make some up.
-        flops: fraction of the FLOPs to keep, met within 1 %.
-        params: fraction of the parameters to keep, met within 1 %.
-        channels: fraction of the units to keep in every group. Exactly one budget is given.
         criterion: `"l2"`, `"random"`, or a function from `GroupWeights` to one score per unit.
         ignore: names or patterns (`"head"`, `"layer4.*"`) of modules or parameters to leave as
             they are.
@@ -102,6 +93,10 @@ def prune(
             or of less in small groups and where a budget could not be met otherwise.
         seed: for criteria that draw.
         options: everything else.
+        **budget: exactly one of these, the fraction to keep: `flops`, `params` or `memory` (of the
+            activations alive at the same time), each met within 1 %; `latency` of one inference in
+            ONNX Runtime on this machine, met within 3 % as measured or by the largest network that
+            takes less; `channels` of every group.
 
     Raises:
         TraceError: if the model cannot be read, does not run on the inputs, or cannot be exported.
@@ -119,7 +114,7 @@ def prune(
         multiple_of=1 if multiple_of is None else multiple_of, min_units=options.min_units
     )
     request = Request(
-        budget=one_budget(flops=flops, params=params, channels=channels),
+        budget=one_budget(budget, Budget.__annotations__),
         criterion=find_criterion(criterion),
         ignore=(ignore,) if isinstance(ignore, str) else tuple(ignore),
         multiple_of=multiple_of,

@@ -180,6 +180,8 @@ def _prune_parser(parser: argparse.ArgumentParser) -> None:
     budget = parser.add_mutually_exclusive_group(required=True)
     for name, what in (
         ("flops", "of the FLOPs"), ("params", "of the parameters"),
+        ("memory", "of the activations alive at the same time"),
+        ("latency", "of the time in ONNX Runtime, found by measuring,"),
         ("channels", "of the units of every group"),
     ):  # fmt: skip
         budget.add_argument(

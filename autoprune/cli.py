@@ -164,24 +164,27 @@ def _prune(options: argparse.Namespace) -> None:
     with _progress() as say:
         say("loading the model")
         model, example = _load(options)
-        say("tracing and pruning")
-        result = _pruned(model, example, options)
+        result = _pruned(model, example, options, say)
         for path in options.outputs:
             say(f"writing {path}")
             result.save(path)
-        problem = "" if options.no_latency else _measure(result, options.threads, say)
+        known = options.no_latency or result.report.latency is not None
+        problem = "" if known else _measure(result, options.threads, say)
     if options.plan:
         result.plan.save(options.plan)
     _save_report(result.report, options)
     _show(result, written, problem, options)
 
 
-def _pruned(model: nn.Module | Path, example: Any, options: argparse.Namespace) -> Result[Any]:
+def _pruned(
+    model: nn.Module | Path, example: Any, options: argparse.Namespace, say: Say
+) -> Result[Any]:
     import autoprune
+    from autoprune.pipeline import Budget
 
     return autoprune.prune(
         model, example,
-        flops=options.flops, params=options.params, channels=options.channels,
+        **{name: getattr(options, name) for name in Budget.__annotations__},
         criterion=options.criterion, ignore=options.ignore, multiple_of=options.multiple_of,
         seed=options.seed,
         options=autoprune.Options(
@@ -194,6 +197,8 @@ def _pruned(model: nn.Module | Path, example: Any, options: argparse.Namespace) 
             probe=options.probe,
             per_outer=options.per_outer,
             uniform=options.uniform,
+            threads=options.threads,
+            progress=say,
         ),
     )  # fmt: skip
 

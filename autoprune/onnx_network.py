@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ from autoprune.backends.onnx_tensors import weights
 from autoprune.errors import PlanError
 from autoprune.frontends.onnx import TracedOnnx, trace
 from autoprune.ir.plan import Plan
+from autoprune.latency_budget import prune_to_budget
 from autoprune.onnx_result import OnnxResult
+from autoprune.passes.criteria import Array
 from autoprune.pipeline import (
     Analysis,
     Options,
@@ -41,6 +44,13 @@ def prune(source: OnnxSource, example_inputs: Any, request: Request) -> OnnxResu
     traced, analysis = _analysed(source, example_inputs, request.options)
     arrays = weights(traced)
     check_finite(arrays)
+    return prune_to_budget(request, lambda foreseen: _attempt(traced, analysis, arrays, foreseen))
+
+
+def _attempt(
+    traced: TracedOnnx, analysis: Analysis, arrays: Mapping[str, Array], request: Request
+) -> OnnxResult:
+    """The model cut to a cost that the analysis can foresee."""
     allowed, reasons = allowed_groups(analysis, request.ignore, request.options)
     kept = choose(analysis, arrays, allowed, (), request)
     groups = analysis.groups
@@ -86,6 +96,7 @@ def apply_plan(source: OnnxSource, plan: Plan, example_inputs: Any = None) -> on
 def _analysed(
     source: OnnxSource, example_inputs: Any, options: Options
 ) -> tuple[TracedOnnx, Analysis]:
+    options.progress("reading the model")
     traced = trace(source, example_inputs)
     found = _probed(traced) if options.probe else NOT_PROBED
     return traced, analyse(traced.graph, options, found)

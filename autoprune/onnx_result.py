@@ -9,7 +9,7 @@ from typing import Any
 
 import onnx
 
-from autoprune.backends.latency import Latency, time_in_turns
+from autoprune.backends.latency import Timed
 from autoprune.backends.onnx_write import write_onnx
 from autoprune.frontends.onnx_file import OnnxFile, session_for
 from autoprune.frontends.sessions import Feed
@@ -37,9 +37,10 @@ class OnnxResult(Result[onnx.ModelProto]):
         """The example inputs by name."""
         return self._feed
 
-    def _latency(self, threads: int, seconds: float, progress: Callable[[str], None]) -> Latency:
-        progress("measuring latency")
-        before, after = (
-            (session_for(model, threads), self._feed) for model in (self._file.model, self.model)
-        )
-        return time_in_turns(before, after, threads=threads, seconds=seconds)
+    def open_original(self, threads: int) -> Timed:
+        """See `Result.open_original`."""
+        return session_for(self._file.model, threads), self._feed
+
+    def open_pruned(self, threads: int) -> Timed:
+        """See `Result.open_pruned`."""
+        return session_for(self.model, threads), self._feed

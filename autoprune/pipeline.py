@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 
@@ -47,8 +47,41 @@ PREFERRED_MULTIPLES = (8, 4, 2)
 
 NO_LEAVES: Mapping[int, Leaf] = MappingProxyType({})
 
+
+class CostBudget(TypedDict, total=False):
+    """A cost that the analysis can foresee; the fraction of it to keep.
+
+    Attributes:
+        flops: of the FLOPs, met within 1 %.
+        params: of the parameters, met within 1 %.
+        memory: of the bytes of activations alive at the same time, met within 1 %.
+        channels: of the units of every group.
+    """
+
+    flops: float | None
+    params: float | None
+    memory: float | None
+    channels: float | None
+
+
+class Budget(CostBudget, total=False):
+    """What `prune` is to keep, as a fraction; exactly one is given.
+
+    Attributes:
+        latency: of the time that one inference takes in ONNX Runtime on this machine. Networks
+            are pruned and measured until one is found that meets it within 3 %, or the largest
+            that takes less.
+    """
+
+    latency: float | None
+
+
 LITTLE = 0.5
 """If exact groups leave more than this share of the parameters, the report says why."""
+
+
+def silent(text: str) -> None:
+    """Tell nobody what is being done."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +107,8 @@ class Options:
             the heads, keep the best units of each unit of that axis; otherwise the same for all.
         uniform: groups that play the same role in repeated layers keep the same number of units,
             as programs that serve language models expect; if one of them cannot shrink, none does.
+        threads: threads that ONNX Runtime may use where latency is the budget.
+        progress: called with what is being done, such as `print`.
     """
 
     approximate: bool = False
@@ -86,6 +121,8 @@ class Options:
     probe: bool = False
     per_outer: bool = True
     uniform: bool = False
+    threads: int = 1
+    progress: Callable[[str], object] = silent
 
 
 DEFAULTS = Options()
@@ -96,12 +133,14 @@ class Request:
     """What a user asks of `prune`, for the meaning see there.
 
     Attributes:
-        budget: a cost (`flops`, `params`, `groups` or `channels`) and the share of it to keep.
+        budget: a cost (`flops`, `params`, `memory`, `channels` or `groups`) and the share of it to
+            keep.
         criterion: scores the units of a group.
         ignore: patterns of names to leave alone.
         multiple_of: channel counts stay multiples of this; None to choose.
         seed: for criteria that draw.
         options: everything else.
+        tolerance: how far from the budget the result may be, as a share of the full cost.
     """
 
     budget: tuple[str, float]
@@ -110,6 +149,7 @@ class Request:
     multiple_of: int | None = None
     seed: int = 0
     options: Options = DEFAULTS
+    tolerance: float = TOLERANCE
 
 
 @dataclass(frozen=True)
@@ -172,19 +212,26 @@ def _no_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-def one_budget(**budgets: float | None) -> tuple[str, float]:
-    """The only budget that is given, with its name.
+def one_budget(keywords: Mapping[str, Any], budgets: Collection[str]) -> tuple[str, float]:
+    """The only budget among the keywords of a call, with its name.
+
+    Args:
+        keywords: those given; None counts as not given.
+        budgets: names of the budgets there are.
 
     Raises:
-        BudgetError: if none or several are given.
+        TypeError: if another keyword is given.
+        BudgetError: if no budget or several are given.
     """
-    given = [(name, share) for name, share in budgets.items() if share is not None]
+    if unknown := keywords.keys() - set(budgets):
+        raise TypeError(f"unexpected keywords: {', '.join(sorted(unknown))}")
+    given = [name for name in budgets if keywords.get(name) is not None]
     if len(given) != 1:
         raise BudgetError(
             f"give one budget, not {len(given)}",
             hint=", ".join(f"{name}=0.5" for name in budgets) + ": the fraction to keep",
         )
-    return given[0]
+    return given[0], keywords[given[0]]
 
 
 def check_finite(weights: Mapping[str, Array]) -> None:
@@ -343,7 +390,6 @@ def allocate(
         if parameter.kind == "parameter"
         for axis in analysis.typed.types[parameter.value.name]
     ]
-    cost, tolerance = _cost(analysis.costs, allowed, name)
 
     def meet(multiple: int) -> Kept:
         blocks = block_sizes(axes, free, multiple)
@@ -361,10 +407,11 @@ def allocate(
         ]
         if name == "channels":
             return keep_share(candidates, share, ties)
-        strategy = options.allocation or "uniform"
+        cost, tolerance = _cost(analysis.costs, allowed, request)
         return meet_budget(
-            candidates, cost, name, share, ties=ties, strategy=strategy, tolerance=tolerance
-        )
+            candidates, cost, name, share,
+            ties=ties, strategy=options.allocation or "uniform", tolerance=tolerance,
+        )  # fmt: skip
 
     if multiple_of is not None:
         return meet(multiple_of)
@@ -377,14 +424,16 @@ def allocate(
 
 
 def _cost(
-    costs: CostModel, allowed: Sequence[Group], name: str
+    costs: CostModel, allowed: Sequence[Group], request: Request
 ) -> tuple[Callable[[Mapping[int, int]], int], float]:
     """What a budget is counted in, and how far from it a choice may be as a share of the whole."""
-    if name != "groups":
-        return costs.flops if name == "flops" else costs.params, TOLERANCE
-    whole = {g.leaf.uid: g.units for g in allowed}
-    half_a_unit = 0.5 / max(1, sum(whole.values()))
-    return lambda sizes: sum({**whole, **sizes}.values()), half_a_unit
+    name, _ = request.budget
+    if name == "groups":
+        whole = {g.leaf.uid: g.units for g in allowed}
+        half_a_unit = 0.5 / max(1, sum(whole.values()))
+        return lambda sizes: sum({**whole, **sizes}.values()), half_a_unit
+    known = {"flops": costs.flops, "params": costs.params, "memory": costs.memory}
+    return known[name], request.tolerance
 
 
 def make_report(

@@ -7,7 +7,7 @@ import gc
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, Required, TypedDict, Unpack
+from typing import Any, Literal, Required, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -28,27 +28,21 @@ from autoprune.learners.selection import Selection
 from autoprune.learners.sharding import first_of, is_sharded, local_part, reshard, whole_tensor
 from autoprune.learners.units import find_units
 from autoprune.learners.wrapper import check_base
-from autoprune.pipeline import DEFAULTS, Options, Request, one_budget
+from autoprune.pipeline import DEFAULTS, CostBudget, Options, Request, one_budget
 from autoprune.torch_network import Attempt, analysed, best_attempt, cut_trained
 from autoprune.torch_result import TorchResult
 
 
-class Target(TypedDict, total=False):
+class Target(CostBudget, total=False):
     """What a learner is to reach, and when; one budget and `steps` are needed.
 
     Attributes:
-        flops: fraction of the FLOPs to keep, met within 1 %.
-        params: fraction of the parameters to keep, met within 1 %.
-        channels: fraction of the units to keep in every group.
         groups: fraction of the units of all groups to keep, met exactly.
         steps: optimizer steps of the whole training run.
         timing: when pruning begins and ends.
     """
 
-    flops: float
-    params: float
-    channels: float
-    groups: float
+    groups: float | None
     steps: Required[int]
     timing: Timing
 
@@ -148,7 +142,8 @@ class Pruner:
             base: any torch optimizer of the model's parameters.
             method: how units are found and brought to zero, with its settings: `HSPG`, `DHSPG`,
                 `HESSO`, `HESSOCRIC`, `GroupLasso`, `WGSEF`, `Polarization` or `TurboVBI`.
-            **target: see `Target`; one of `flops`, `params`, `channels` and `groups`, and `steps`.
+            **target: see `Target`; one of `flops`, `params`, `memory`, `channels` and `groups`, and
+                `steps`.
 
         Raises:
             LearnerError: if the optimizer lacks parameters, the steps are too few, or this Pruner
@@ -160,15 +155,11 @@ class Pruner:
             raise LearnerError(
                 "this Pruner has a learner already", hint="make a new Pruner of the model"
             )
-        if unknown := target.keys() - Target.__annotations__.keys():
-            raise TypeError(f"unexpected keywords: {', '.join(sorted(unknown))}")
-        schedule = target.get("timing", Timing()).schedule(target.get("steps"))
         budget = one_budget(
-            flops=target.get("flops"),
-            params=target.get("params"),
-            channels=target.get("channels"),
-            groups=target.get("groups"),
+            {name: share for name, share in target.items() if name not in ("steps", "timing")},
+            (*CostBudget.__annotations__, "groups"),
         )
+        schedule = target.get("timing", Timing()).schedule(target.get("steps"))
         reshard(self.model)
         ignore = (self.ignore,) if isinstance(self.ignore, str) else tuple(self.ignore)
         request = Request(budget, ignore=ignore, multiple_of=self.multiple_of, options=self.options)

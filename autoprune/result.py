@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from autoprune.backends.latency import Latency
+from autoprune.backends.latency import Timed, time_in_turns
 from autoprune.errors import AutopruneError
 from autoprune.frontends.sessions import Feed
 from autoprune.ir.plan import Plan
@@ -87,7 +87,7 @@ class Result(Saving, Generic[Model]):
         *,
         threads: int = 1,
         seconds: float = 2.0,
-        progress: Callable[[str], None] = lambda _: None,
+        progress: Callable[[str], object] = lambda _: None,
     ) -> Report:
         """Measure latency before and after in ONNX Runtime and add it to the report.
 
@@ -96,10 +96,31 @@ class Result(Saving, Generic[Model]):
             seconds: how long to measure.
             progress: called with what is being done.
         """
-        latency = self._latency(threads, seconds, progress)
+        progress("opening the original network in ONNX Runtime")
+        return self.measure_against(
+            self.open_original(threads), threads=threads, seconds=seconds, progress=progress
+        )
+
+    def measure_against(
+        self,
+        original: Timed,
+        *,
+        threads: int,
+        seconds: float = 2.0,
+        progress: Callable[[str], object] = lambda _: None,
+    ) -> Report:
+        """As `measure`, with an original that is open already, in a session of as many threads."""
+        progress("opening the pruned network in ONNX Runtime")
+        pruned = self.open_pruned(threads)
+        progress("measuring latency")
+        latency = time_in_turns(original, pruned, threads=threads, seconds=seconds)
         self.report = dataclasses.replace(self.report, latency=latency)
         return self.report
 
     @abstractmethod
-    def _latency(self, threads: int, seconds: float, progress: Callable[[str], None]) -> Latency:
-        """Latency before and after."""
+    def open_original(self, threads: int) -> Timed:
+        """The original network in a session of ONNX Runtime, and its example inputs."""
+
+    @abstractmethod
+    def open_pruned(self, threads: int) -> Timed:
+        """The pruned network in a session of ONNX Runtime, and its example inputs."""

@@ -39,6 +39,7 @@ from autoprune.frontends.torch import Traced, trace
 from autoprune.ir.group import Group, Guarantee
 from autoprune.ir.plan import Plan
 from autoprune.ir.positions import Kept
+from autoprune.latency_budget import prune_to_budget
 from autoprune.passes.criteria import Array
 from autoprune.passes.roles import role
 from autoprune.pipeline import (
@@ -61,7 +62,9 @@ FAIR_PART = 0.25
 def prune(model: nn.Module, example_inputs: Any, request: Request) -> TorchResult:
     """See `autoprune.prune`."""
     traced, analysis = analysed(model, example_inputs, request.options)
-    return best_attempt(model, traced, analysis, request).result
+    return prune_to_budget(
+        request, lambda foreseen: best_attempt(model, traced, analysis, foreseen).result
+    )
 
 
 def best_attempt(
@@ -282,6 +285,7 @@ def _chosen(
 
 def analysed(model: nn.Module, example_inputs: Any, options: Options) -> tuple[Traced, Analysis]:
     """A model's graph, and what can be said about it."""
+    options.progress("tracing the network")
     traced = trace(model, example_inputs, dynamic_shapes=options.dynamic_shapes)
     found = _probed(traced) if options.probe else NOT_PROBED
     return traced, analyse(traced.graph, options, found)

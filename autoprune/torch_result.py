@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from autoprune.backends.equality import evaluating
-from autoprune.backends.latency import Latency
-from autoprune.backends.onnx import export_onnx, feed_of, measure_latency
+from autoprune.backends.latency import Timed
+from autoprune.backends.onnx import export_onnx, feed_of, open_exported
 from autoprune.errors import AutopruneError, PlanError
 from autoprune.frontends.sessions import Feed
 from autoprune.frontends.torch import Inputs, copy_of
@@ -42,11 +42,13 @@ class TorchResult(Result[nn.Module]):
             ".json": self.plan.save,
         }
 
-    def _latency(self, threads: int, seconds: float, progress: Callable[[str], None]) -> Latency:
-        return measure_latency(
-            self._original, self.model, self._inputs,
-            threads=threads, seconds=seconds, progress=progress,
-        )  # fmt: skip
+    def open_original(self, threads: int) -> Timed:
+        """See `Result.open_original`."""
+        return open_exported(self._original, self._inputs, threads)
+
+    def open_pruned(self, threads: int) -> Timed:
+        """See `Result.open_pruned`."""
+        return open_exported(self.model, self._inputs, threads)
 
     def feed(self, session: Any) -> Feed:
         """The example inputs by the names that an exported model has for them."""

@@ -299,6 +299,8 @@ def _approach(
             continue
         attempt = [*levels[:b], level, *levels[b + 1 :]]
         cheaper = cost(_counts(bundles, attempt))
+        if cheaper == reached:
+            continue  # a step that saves nothing: the most memory is in use elsewhere
         if abs(cheaper - target) <= max(slack, abs(reached - target)) and (
             cheaper >= target - slack
         ):

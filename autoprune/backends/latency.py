@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from autoprune.frontends.sessions import Feed
+
+Timed: TypeAlias = tuple[Any, Feed]
+"""A session of ONNX Runtime, and the inputs to time it on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +36,7 @@ class Latency:
         return self.before / self.after
 
 
-def time_in_turns(
-    before: tuple[Any, Feed], after: tuple[Any, Feed], *, threads: int, seconds: float
-) -> Latency:
+def time_in_turns(before: Timed, after: Timed, *, threads: int, seconds: float) -> Latency:
     """Time two sessions in turns, so that both see the same machine.
 
     Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from autoprune.backends.equality import difference, evaluating, probing, run, tolerance
-from autoprune.backends.latency import Latency, time_in_turns
+from autoprune.backends.latency import Timed
 from autoprune.backends.onnx_gaps import decompositions, translations
 from autoprune.backends.onnx_write import write_onnx
 from autoprune.errors import AutopruneError, NotEqualError
@@ -223,32 +223,14 @@ def session_outputs(session: Any, inputs: Inputs) -> list[Any]:
     return outputs
 
 
-def measure_latency(
-    before: nn.Module,
-    after: nn.Module,
-    inputs: Inputs,
-    *,
-    threads: int = 1,
-    seconds: float = 2.0,
-    progress: Callable[[str], None] = lambda _: None,
-) -> Latency:
-    """Time two models in ONNX Runtime, in turns, so that both see the same machine.
+def open_exported(model: nn.Module, inputs: Inputs, threads: int) -> Timed:
+    """A model in a session of ONNX Runtime, and the example inputs by name.
 
-    Args:
-        before: the original network.
-        after: the pruned network.
-        inputs: the example inputs.
-        threads: threads ONNX Runtime may use.
-        seconds: how long to measure; at least five rounds are made.
-        progress: called with what is being done.
+    Raises:
+        AutopruneError: if it cannot be exported.
     """
     with tempfile.TemporaryDirectory() as folder:
-        sessions = []
-        for name, model in (("before", before), ("after", after)):
-            progress(f"exporting the network {name} pruning")
-            path = Path(folder) / f"{name}.onnx"
-            export_onnx(model, inputs, path)
-            sessions.append(open_session(path, threads))
-        progress("measuring latency")
-        before_run, after_run = ((session, feed_of(session, inputs)) for session in sessions)
-        return time_in_turns(before_run, after_run, threads=threads, seconds=seconds)
+        path = Path(folder) / "model.onnx"
+        export_onnx(model, inputs, path)
+        session = open_session(path, threads)
+    return session, feed_of(session, inputs)

@@ -67,10 +67,17 @@ def test_channels_keeps_the_share_of_every_group(share):
     assert all(row.kept == share * row.units for row in result.report.groups)
 
 
+@pytest.mark.parametrize("share", [0.5, 0.8])
+def test_memory_is_met(share):
+    result = ap.prune(build(Digits), IMAGES, memory=share, multiple_of=1)
+    before, after = result.report.before.memory, result.report.after.memory
+    assert abs(after / before - share) <= BUDGET
+
+
 @pytest.mark.parametrize(
     "share", [0, 1, 1.5, -0.5, True, False, float("nan"), float("inf"), "0.5", 0.0, 1.0]
 )
-@pytest.mark.parametrize("budget", ["flops", "params", "channels"])
+@pytest.mark.parametrize("budget", ["flops", "params", "memory", "channels"])
 def test_shares_out_of_range(budget, share):
     with pytest.raises(ap.BudgetError, match=budget):
         ap.prune(build(Branchy), VECTORS, **{budget: share})
@@ -80,6 +87,11 @@ def test_shares_out_of_range(budget, share):
 def test_exactly_one_budget(budgets):
     with pytest.raises(ap.BudgetError, match="one budget"):
         ap.prune(build(Branchy), VECTORS, **budgets)
+
+
+def test_a_budget_that_there_is_not():
+    with pytest.raises(TypeError, match="unexpected keywords: macs"):
+        ap.prune(build(Branchy), VECTORS, macs=0.5)
 
 
 @pytest.mark.parametrize("budget", ["flops", "params"])

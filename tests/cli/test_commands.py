@@ -80,6 +80,16 @@ def test_pt2_goes_in_and_out(run, folder):
     )
 
 
+def test_a_budget_of_memory(run, folder):
+    done = run("prune tinynet:pair --memory 0.75 --multiple-of 1 --no-latency -o small.onnx")
+    assert (done.code, done.err) == (0, "")
+    assert (folder / "small.onnx").stat().st_size > 0
+
+
+def test_a_latency_that_is_no_fraction(run):
+    assert run("prune tinynet:pair --latency 2 -o small.onnx").code == 2
+
+
 def test_latency_is_in_the_table(run):
     done = run("prune tinynet:pair --channels 0.5 -o small.json --threads 2")
     assert done.code == 0

@@ -45,7 +45,7 @@ def hesso(**target):
 
 
 @pytest.mark.parametrize("share", [1.0, 0.0, -0.5, 1.5, float("nan"), 50, "0.5"])
-@pytest.mark.parametrize("cost", ["flops", "params", "channels", "groups"])
+@pytest.mark.parametrize("cost", ["flops", "params", "memory", "channels", "groups"])
 def test_a_share_out_of_range(cost, share):
     with pytest.raises(ap.BudgetError, match=cost):
         hesso(**{cost: share})

@@ -84,8 +84,11 @@ def learned(network, method, *, multiple_of=None, options=None, steps=STEPS, **t
     return pruner, pruner.finish()
 
 
-@pytest.mark.parametrize("network", NETWORKS)
-@pytest.mark.parametrize(("budget", "share"), [("flops", 0.3), ("params", 0.7)])
+@pytest.mark.parametrize(
+    ("network", "budget", "share"),
+    [(n, *target) for n in NETWORKS for target in (("flops", 0.3), ("params", 0.7))]
+    + [("residual", "memory", 0.75)],
+)
 @pytest.mark.parametrize("method", METHODS, ids=lambda m: type(m).__name__)
 def test_costs_are_met_within_one_percent(method, budget, share, network):
     report = learned(network, method, **{budget: share})[1].report

@@ -88,6 +88,15 @@ def test_global_budget_takes_the_least_relative_to_the_mean():
     assert units(kept) == {A: [1, 3]}
 
 
+def test_units_that_save_nothing_stay():
+    """Half of A is too much, so 0.3 of B go after the first 0.4 of all; C costs nothing."""
+    three = (candidate(A, range(4)), candidate(B, range(10)), candidate(2, range(10)))
+    kept = meet_budget(
+        three, lambda s: 30 * s.get(A, 4) + 8 * s.get(B, 10), "memory", 0.57, tolerance=0.01
+    )
+    assert {uid: len(chosen) for uid, chosen in kept.items()} == {A: 3, B: 3, 2: 6}
+
+
 def test_ties_shrink_alike():
     pair = (candidate(A, [1, 4, 2, 3]), candidate(B, [1, 2]))
     kept = meet_budget(
