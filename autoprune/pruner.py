@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import gc
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from torch.distributed import ProcessGroup
 
 from autoprune.errors import LearnerError
+from autoprune.frontends.torch import copy_of
 from autoprune.ir.group import Group
 from autoprune.learners.course import Course
 from autoprune.learners.cric import HESSOCRIC
@@ -102,7 +102,7 @@ class Pruner:
         self._reasons: dict[str, str] = {}
         self._teacher: Teacher | None = None
         # Training may shard the model and so take its whole parameters away.
-        self._whole = copy.deepcopy(model)
+        self._whole = copy_of(model)
         self._device = next((p.device for p in model.parameters()), torch.device("cpu"))
         self._traced, self.analysis = analysed(self._whole, example_inputs, self.options)
         if distill is not None:
@@ -329,7 +329,7 @@ class Pruner:
             for parameter in parameters.values()
         }
         buffers = dict(self.model.named_buffers(remove_duplicate=False))
-        whole = copy.deepcopy(self._whole)
+        whole = copy_of(self._whole)
         for prefix, module in whole.named_modules(remove_duplicate=False):
             start = f"{prefix}." if prefix else ""
             for name in dict(module.named_parameters(recurse=False)):

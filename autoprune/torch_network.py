@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,7 +34,7 @@ from autoprune.backends.modules import rebuild
 from autoprune.backends.own_class import Cut, in_own_class, inexpressible
 from autoprune.backends.torch import GraphNetwork, cut_graph, owned_tensors, with_tensors
 from autoprune.errors import BudgetError, PlanError, TraceError
-from autoprune.frontends.torch import Traced, trace
+from autoprune.frontends.torch import Traced, copy_of, trace
 from autoprune.ir.group import Group, Guarantee
 from autoprune.ir.plan import Plan
 from autoprune.ir.positions import Kept
@@ -374,7 +373,7 @@ def _network(
 
 def _check_export(model: nn.Module, traced: Traced) -> None:
     """A result that only exists as a graph is worth what the exported graph is worth."""
-    expected = run(copy.deepcopy(model).eval(), traced.inputs)
+    expected = run(copy_of(model).eval(), traced.inputs)
     gap = difference(expected, run(traced.module, traced.inputs))
     if gap > tolerance(expected):
         raise TraceError(

@@ -143,7 +143,12 @@ def l2(weights: GroupWeights) -> Scores:
 
     Depgraph (Fang et al., CVPR 2023) calls it the group L2 norm.
     """
-    return np.sqrt(weights.sums(np.square))
+    return np.sqrt(weights.sums(_squared))
+
+
+def _squared(array: Array) -> Array:
+    """Squared magnitudes, also of complex numbers."""
+    return np.square(array) if array.dtype.kind != "c" else array.real**2 + array.imag**2
 
 
 def random(weights: GroupWeights) -> Scores:

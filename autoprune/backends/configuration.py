@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from autoprune.backends.equality import difference, run, tolerance
-from autoprune.frontends.torch import Inputs
+from autoprune.frontends.torch import Inputs, copy_of
 from autoprune.ir.plan import Plan
 
 Changes = Mapping[int, Collection[int]]
@@ -79,7 +79,7 @@ def _disagreement(pruned: nn.Module, inputs: Inputs) -> str:
         with torch.random.fork_rng(devices=[]):
             rebuilt = type(pruned)(copy.deepcopy(pruned.config)).to(next(pruned.parameters()).dtype)
         rebuilt.load_state_dict(pruned.state_dict())
-        expected = run(copy.deepcopy(pruned).eval(), inputs)
+        expected = run(copy_of(pruned).eval(), inputs)
         gap = difference(expected, run(rebuilt.eval(), inputs))
     except Exception as error:
         return f"a network built from its new configuration fails: {str(error).splitlines()[0]}"

@@ -6,7 +6,6 @@ network is decided by running it and by comparing its calls with those of the cu
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -31,7 +30,7 @@ from autoprune.backends.modules import rebuild
 from autoprune.backends.sameness import Comparison, compare
 from autoprune.backends.torch import cut_graph
 from autoprune.errors import PlanError, TraceError
-from autoprune.frontends.torch import Traced, trace
+from autoprune.frontends.torch import Traced, copy_of, trace
 from autoprune.ir.plan import Plan
 from autoprune.ir.positions import Kept
 
@@ -234,7 +233,7 @@ class Judge:
         """
         # A copy runs: a forward may write to buffers and attributes, and the candidate is returned.
         try:
-            outputs = run(copy.deepcopy(candidate).eval(), self.cut.traced.inputs)
+            outputs = run(copy_of(candidate).eval(), self.cut.traced.inputs)
         except Exception as problem:
             text = str(problem).strip().splitlines() or [type(problem).__name__]
             raise Inexpressible(f"its forward does not follow: {text[0]}") from problem

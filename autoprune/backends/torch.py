@@ -20,7 +20,7 @@ from autoprune.analysis.resizing import resized_calls
 from autoprune.analysis.typing import TypedGraph
 from autoprune.backends.norms import rescaled_norm
 from autoprune.errors import TraceError
-from autoprune.frontends.torch import Traced
+from autoprune.frontends.torch import Traced, computed_tensors
 from autoprune.ir.axes import Axis
 from autoprune.ir.graph import Argument, Node, Value
 from autoprune.ir.positions import Kept, cut_steps, kept_masks
@@ -155,7 +155,7 @@ def copy_without(module: nn.Module, paths: Iterable[str]) -> Any:
     """A deep copy that still shares the tensors at `paths`, which are about to be replaced."""
     shared = {id(tensor): tensor for tensor in (get_tensor(module, path) for path in paths)}
     with _quiet_copies():
-        return copy.deepcopy(module, shared)
+        return copy.deepcopy(module, computed_tensors(module) | shared)
 
 
 @contextmanager

@@ -77,6 +77,7 @@ def trace(model: nn.Module, example_inputs: Any, *, dynamic_shapes: Any = None) 
             f"a torch.nn.Module is needed, got {type(model).__name__}",
             hint="pass the model itself, not its class or its state_dict",
         )
+    _check_traceable(model)
     args, kwargs = as_inputs(example_inputs)
     # In the forward's own order, which is the order of the exported graph's inputs.
     order = [name for name in inspect.signature(model.forward).parameters if name in kwargs]
@@ -93,6 +94,24 @@ def trace(model: nn.Module, example_inputs: Any, *, dynamic_shapes: Any = None) 
     graph = read(module, pytree.tree_leaves((args, kwargs)), buffers)
     verify(graph)
     return Traced(graph, module, Inputs(args, kwargs), dynamic_shapes)
+
+
+def _check_traceable(model: nn.Module) -> None:
+    """Notice what torch.export fails on without saying what it is."""
+    for name, module in model.named_modules():
+        where = f"{type(module).__name__} at {name!r}" if name else type(module).__name__
+        if isinstance(module, torch.jit.ScriptModule):
+            raise TraceError(
+                "TorchScript cannot be exported",
+                where=where,
+                hint="pass the module that it was made of, before torch.jit.script or trace",
+            )
+        if any(map(torch.nn.parameter.is_lazy, module.parameters(recurse=False))):
+            raise TraceError(
+                "parameters have no values yet",
+                where=where,
+                hint="call the model once on the example inputs, which gives them their shapes",
+            )
 
 
 def _check_names(model: nn.Module) -> None:
@@ -114,13 +133,27 @@ def copy_of(model: nn.Module) -> nn.Module:
         TraceError: if it cannot be copied.
     """
     try:
-        return copy.deepcopy(model)
+        return copy.deepcopy(model, computed_tensors(model))
     except Exception as error:
         raise TraceError(
             f"the model cannot be copied: {error}",
             where=type(model).__name__,
             hint="autoprune works on a copy; make the model deep-copyable (copy.deepcopy)",
         ) from error
+
+
+def computed_tensors(model: nn.Module) -> dict[int, Any]:
+    """A memo for `copy.deepcopy` of a model that keeps tensors it computed from its parameters.
+
+    Hooks of weight normalization and of masks put such tensors where layers look for their weights,
+    and make them anew in each forward pass; torch does not copy what has a gradient.
+    """
+    return {
+        id(value): value.detach().clone()
+        for module in model.modules()
+        for value in vars(module).values()
+        if isinstance(value, torch.Tensor) and value.grad_fn is not None
+    }
 
 
 def as_dynamic_shapes(model: nn.Module, inputs: Inputs, dynamic_shapes: Any) -> Any:
@@ -158,8 +191,8 @@ def _export(
 ) -> torch.export.ExportedProgram:
     def attempt() -> torch.export.ExportedProgram:
         with warnings.catch_warnings():
-            # Recurrent layers refresh their list of weights in every forward pass.
-            warnings.filterwarnings("ignore", r"The tensor attributes? \S*_flat_weights")
+            # Recurrent layers and hooks of weights make tensors anew in every forward pass.
+            warnings.filterwarnings("ignore", r"The tensor attributes? .* assigned during export")
             return torch.export.export(
                 model, args, kwargs, dynamic_shapes=dynamic_shapes, strict=False
             )
@@ -169,7 +202,7 @@ def _export(
     except Exception as error:
         try:
             with torch.no_grad():
-                outputs = copy.deepcopy(model)(*args, **kwargs)
+                outputs = copy_of(model)(*args, **kwargs)
         except Exception as running:
             raise _does_not_run(running) from running
         # Libraries may register the types of their outputs when they make the first one.

@@ -6,7 +6,6 @@ one can be compared with the same feature of the other.
 
 from __future__ import annotations
 
-import copy
 import math
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from autoprune.errors import LearnerError
+from autoprune.frontends.torch import copy_of
 from autoprune.learners.features import (
     Features,
     Recorder,
@@ -152,17 +152,9 @@ def frozen_copy(model: nn.Module) -> nn.Module:
     """A copy of `model` in evaluation mode, none of whose parameters is trained.
 
     Raises:
-        LearnerError: if the model cannot be copied.
+        TraceError: if the model cannot be copied.
     """
-    try:
-        twin = copy.deepcopy(model)
-    except Exception as error:
-        raise LearnerError(
-            f"the model cannot be copied: {error}",
-            where=type(model).__name__,
-            hint="make it deep-copyable (copy.deepcopy), or build the teacher yourself",
-        ) from error
-    return twin.eval().requires_grad_(False)
+    return copy_of(model).eval().requires_grad_(False)
 
 
 def find_logits(output: Any) -> Tensor | None:

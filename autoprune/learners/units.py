@@ -31,6 +31,8 @@ from autoprune.pipeline import Analysis
 class Slices:
     """The units in one parameter.
 
+    Complex numbers are seen as pairs of real ones, along a last dimension more.
+
     Attributes:
         parameter: the parameter.
         owners: pairs of a dimension and the unit that each (local) position along it belongs to;
@@ -43,13 +45,13 @@ class Slices:
     @property
     def local(self) -> Tensor:
         """The values this process holds, without their history."""
-        return local_part(self.parameter.detach())
+        return _as_real(local_part(self.parameter.detach()))
 
     @property
     def gradient(self) -> Tensor | None:
         """The gradient this process holds, if there is one."""
         gradient = self.parameter.grad
-        return None if gradient is None else local_part(gradient)
+        return None if gradient is None else _as_real(local_part(gradient))
 
     @property
     def addable_gradient(self) -> Tensor | None:
@@ -72,7 +74,7 @@ class Slices:
         """
         padded = torch.cat((values, values.new_full((1,), rest)))
         along = padded.to(owner.device)[owner]
-        return along.reshape([-1 if d == dim else 1 for d in range(self.parameter.ndim)])
+        return along.reshape([-1 if d == dim else 1 for d in range(self.local.ndim)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -225,6 +227,10 @@ class Zeros:
         """Set them to zero."""
         for part, factors in self._factors:
             part.local.mul_(factors)
+
+
+def _as_real(tensor: Tensor) -> Tensor:
+    return torch.view_as_real(tensor) if tensor.is_complex() else tensor
 
 
 def _add_by_unit(total: Tensor, part: Slices, values: Tensor, weight: float) -> None:

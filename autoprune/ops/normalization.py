@@ -268,7 +268,9 @@ def _weight_norm_zero(call: Zeroing) -> State:
         call.report(Guarantee.APPROXIMATE, "a weight of norm zero has no direction")
         return State.ANY
     state = call.state(direction)
-    if state is not State.ZERO:
+    if state is State.ZERO:
+        call.report(Guarantee.MASKED, "a norm is taken over the weights that read it")
+    else:
         call.report(Guarantee.APPROXIMATE, "a norm is taken over it")
     return state
 

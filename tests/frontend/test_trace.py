@@ -377,6 +377,22 @@ def test_a_model_that_cannot_be_copied():
     assert "Shaped" in str(raised.value)
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("compiler", [torch.jit.script, lambda m: torch.jit.trace(m, X)])
+def test_torchscript(compiler, nested):
+    model = compiler(nn.Linear(3, 2))
+    with pytest.raises(TraceError, match="TorchScript cannot be exported") as raised:
+        trace(nn.Sequential(model) if nested else model, X)
+    assert ("at '0'" in raised.value.where) is nested
+
+
+def test_lazy_parameters_without_values():
+    with pytest.raises(TraceError, match="no values yet") as raised:
+        trace(nn.Sequential(nn.Linear(3, 4), nn.LazyLinear(2)), X)
+    assert raised.value.where == "LazyLinear at '1'"
+
+
 def test_text_form_names_the_source_line():
     graph = trace(Shaped(), X).graph
     assert all(__file__ in node.source for node in graph.nodes)

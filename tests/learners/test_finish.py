@@ -11,7 +11,7 @@ from autoprune import learners
 from autoprune.backends.equality import difference
 from autoprune.learners.features import float_tensors
 from tests.learners.training import STEPS, TIMING, learn, same, state, train
-from tests.tolerance import BUDGET, ROUNDING_DOUBLE
+from tests.tolerance import BUDGET, ROUNDING_DOUBLE, ROUNDING_SINGLE
 from tests.zoo.small import SMALL
 
 
@@ -42,7 +42,22 @@ def classifier(*blocks: nn.Module) -> nn.Sequential:
     return nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.LazyLinear(4))
 
 
+class Fourier(nn.Module):
+    """Complex weights between two convolutions, as in a Fourier neural operator."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.into, self.out = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 4, 1)
+        self.spectrum = nn.Parameter(torch.randn(8, 8, 5, dtype=torch.complex64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(torch.fft.irfft2(torch.fft.rfft2(self.into(x)) * self.spectrum)).mean(
+            (2, 3)
+        )
+
+
 OWN = {
+    "fourier": Fourier,
     "conv_norm_relu": lambda: classifier(block(3, 8), block(8, 16)),
     "residual": Residual,
     "grouped": lambda: classifier(block(3, 8), block(8, 16, groups=4), block(16, 8)),
@@ -192,3 +207,12 @@ def test_the_small_network_is_trained_further():
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < losses[0]
+
+
+def test_norms_of_complex_weights_are_those_of_their_magnitudes():
+    model = Fourier()
+    pruner = ap.Pruner(model, images(0))
+    optimizer = pruner.hesso(torch.optim.SGD(model.parameters(), 0.1), channels=0.5, steps=STEPS)
+    weights = (model.into.weight, model.into.bias, model.spectrum, model.out.weight.transpose(0, 1))
+    expected = sum(w.detach().abs().square().reshape(8, -1).sum(1) for w in weights).sqrt()
+    assert difference(expected, optimizer.course.units.norms()) <= ROUNDING_SINGLE

@@ -243,9 +243,9 @@ WEIGHT = (
     Case(
         "_weight_norm",
         "_weight_norm",
-        lambda: {"a": nn.Linear(3, 6), "v": free(4, 6), "g": free(4, 1), "z": nn.Linear(4, 2)},
-        lambda m, x: m.z(F.linear(m.a(x), torch._weight_norm(m.v, m.g, 0))),
-        {"v:0[4]": Z, "v:1[6]": Z},
+        lambda: {"a": nn.Linear(3, 6), "weight": free(4, 6), "g": free(4, 1), "z": nn.Linear(4, 2)},
+        lambda m, x: m.z(F.linear(m.a(x), torch._weight_norm(m.weight, m.g, 0))),
+        {"weight:0[4]": Z, "weight:1[6]": M},
     ),
     Case(
         "weight_norm parametrization",
@@ -256,7 +256,7 @@ WEIGHT = (
             "z": nn.Linear(4, 2),
         },
         lambda m, x: m.z(m.b(m.a(x))),
-        {"a.weight:0[6]": Z, "b.bias:0[4]": Z},
+        {"a.weight:0[6]": M, "b.bias:0[4]": Z},
     ),
     Case(
         "l2 normalised vectors",

@@ -55,13 +55,16 @@ def full_name(name: str) -> str:
 
 def reads(network: Net, name: str, dim: int) -> bool:
     """Whether the slices of this dimension are applied to units, not what makes them."""
-    owner = network.get_submodule(name.rpartition(".")[0])
+    path, _, tensor = name.rpartition(".")
+    path, _, parametrized = path.partition(".parametrizations.")
+    owner = network.get_submodule(path)
     if isinstance(owner, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d):
         applied = 0
     else:
         sizes = ("in_features", "in_channels", "input_size")
-        applied = 1 if any(hasattr(owner, size) for size in sizes) else None
-    is_matrix = name.rpartition(".")[2].startswith("weight")
+        is_layer = owner is network or any(hasattr(owner, size) for size in sizes)
+        applied = 1 if is_layer else None
+    is_matrix = (parametrized or tensor).startswith("weight")
     return name.startswith("z") or (is_matrix and dim == applied)
 
 

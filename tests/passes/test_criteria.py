@@ -47,6 +47,11 @@ def test_l2_adds_up_over_parameters():
     assert l2(weights).tolist() == [5, 2, 1, 0]
 
 
+def test_l2_of_complex_numbers():
+    weights = weights_of({"w": np.array([3 + 4j, -4j, 1j, 0])}, {"w": (LEAF,)})
+    assert l2(weights).tolist() == [5, 4, 1, 0]
+
+
 def test_l2_of_units_that_own_several_positions():
     inner = weights_of({"w": np.arange(8.0)}, {"w": (prod(LEAF, Leaf(3, 2)),)})
     assert np.allclose(l2(inner) ** 2, [1, 13, 41, 85])

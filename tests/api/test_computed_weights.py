@@ -1,0 +1,81 @@
+"""Networks whose hooks compute the weights that layers use from other parameters."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import prune as masks
+
+import autoprune as ap
+from autoprune.backends.equality import difference
+from tests.tolerance import ROUNDING_SINGLE
+
+X = torch.randn(5, 16, generator=torch.Generator().manual_seed(0))
+
+
+def plain():
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 4)
+    )
+
+
+def weight_norm():
+    model = plain()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch has a newer way, without hooks
+        for i in (0, 2):
+            nn.utils.weight_norm(model[i])
+    return model
+
+
+def masked():
+    model = plain()
+    masks.l1_unstructured(model[0], "weight", 0.5)
+    masks.ln_structured(model[2], "weight", 0.5, n=2, dim=0)
+    return model
+
+
+NETWORKS = (weight_norm, masked)
+
+
+@pytest.mark.parametrize("make", NETWORKS)
+def test_prune(make):
+    model = make()
+    model(X).sum().backward()  # leaves weights behind that have a gradient and cannot be copied
+    before = copy.deepcopy(model.state_dict())
+    result = ap.prune(model, X, params=0.6, multiple_of=1)
+    assert result.report.module == "same class"
+    assert all(row.kept < row.units for row in result.report.groups)
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    for _ in range(2):  # the weights are computed anew after a step
+        result.model(X).square().sum().backward()
+        torch.optim.SGD(result.model.parameters(), lr=0.1).step()
+    assert torch.isfinite(result.model(X)).all()
+
+
+@pytest.mark.parametrize("make", NETWORKS)
+def test_save_and_load(make, tmp_path):
+    result = ap.prune(make(), X, params=0.6, multiple_of=1)
+    result.save(tmp_path / "small.safetensors")
+    loaded = ap.load(make(), tmp_path / "small.safetensors")
+    assert difference(result.model(X), loaded(X)) <= ROUNDING_SINGLE
+    result.save(tmp_path / "small.onnx")
+
+
+@pytest.mark.parametrize("make", NETWORKS)
+def test_train_once(make):
+    model = make()
+    pruner = ap.Pruner(model, X, multiple_of=1, distill="logits")
+    base = torch.optim.SGD(model.parameters(), lr=0.01)
+    optimizer = pruner.hesso(base, params=0.6, steps=40)
+    for _ in range(40):
+        optimizer.zero_grad()
+        (model(X).square().mean() + pruner.distillation_loss()).backward()
+        optimizer.step()
+    result = pruner.finish()
+    assert difference(model(X), result.model(X)) <= ROUNDING_SINGLE
