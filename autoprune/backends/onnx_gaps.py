@@ -32,6 +32,9 @@ def decompositions() -> dict[Any, Callable[..., Any]]:
         aten._is_all_true.default: torch.all,
         aten.squeeze.dim: _squeeze,
         aten.rsub.Scalar: _subtract_from,
+        aten.fake_quantize_per_tensor_affine.default: _rounded,
+        aten.fake_quantize_per_tensor_affine.tensor_qparams: _rounded,
+        aten.fake_quantize_per_channel_affine.default: _rounded_per_channel,
     }
 
 
@@ -87,6 +90,19 @@ def _subtract_from(x: Tensor, other: float, alpha: float = 1) -> Any:
     """`other - alpha * x` of integers and a fraction, whose types have to be made the same."""
     kind = torch.result_type(x, other)
     return x.to(kind) * -alpha + other if x.dtype != kind else NotImplemented
+
+
+def _rounded(x: Tensor, scale: Any, zero_point: Any, quant_min: int, quant_max: int) -> Tensor:
+    """What remains of values after they were quantized and dequantized."""
+    whole = (x * (1 / scale)).round() + zero_point
+    return (whole.clamp(quant_min, quant_max) - zero_point) * scale
+
+
+def _rounded_per_channel(
+    x: Tensor, scale: Tensor, zero_point: Tensor, axis: int, quant_min: int, quant_max: int
+) -> Tensor:
+    along = [-1 if dim == axis % x.dim() else 1 for dim in range(x.dim())]
+    return _rounded(x, scale.view(along), zero_point.view(along), quant_min, quant_max)
 
 
 def _grouped_product(x: Any, weights: Any, ends: Any) -> Any:

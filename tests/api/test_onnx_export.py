@@ -66,6 +66,24 @@ class AllTrue(nn.Module):
         return x * torch.ops.aten._is_all_true(x > -100)
 
 
+class Quantized(nn.Module):
+    """Simulates quantization of what it is given, by one scale or by one for each channel."""
+
+    def __init__(self, per_channel):
+        super().__init__()
+        count = 3 if per_channel else 1
+        self.per_channel = per_channel
+        self.scale = nn.Buffer(torch.linspace(0.01, 0.03, count))
+        self.zero = nn.Buffer(torch.arange(count, dtype=torch.int32))
+
+    def forward(self, x):
+        if self.per_channel:
+            args = (self.scale, self.zero, 1, -127, 127)
+            return torch.fake_quantize_per_channel_affine(x, *args)
+        x = torch.fake_quantize_per_tensor_affine(x, self.scale, self.zero, 0, 255)
+        return torch.fake_quantize_per_tensor_affine(x - 1, 0.02, 5, 0, 255)
+
+
 NETWORKS = {
     "five dimensions": (Attention(2, 3), (6, 5, 8)),
     "five dimensions, masked": (Attention(2, 3, mask=True), (6, 5, 8)),
@@ -76,6 +94,8 @@ NETWORKS = {
     "squeeze of a longer axis": (Squeezed(), (2, 3, 4)),
     "integers from a fraction": (FromOne(), (2, 3)),
     "all true": (AllTrue(), (2, 3)),
+    "quantized": (Quantized(False), (2, 3, 4)),
+    "quantized by channel": (Quantized(True), (2, 3, 4)),
 }
 
 

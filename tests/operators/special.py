@@ -1,9 +1,10 @@
 """Further elementwise operators: special functions, comparisons, bits, and chance."""
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
-from tests.operators.case import FOLDED, A, Case, M, Z, aten, chain, opaque
+from tests.operators.case import FOLDED, A, Case, M, Z, aten, chain, free, opaque
 
 DOUBLE = torch.float64
 
@@ -130,4 +131,42 @@ CHANCE = (
     opaque("multinomial", lambda y: torch.multinomial(y.exp(), 3)),
 )
 
-SPECIAL = (*FUNCTIONS, *BOTH, *CHANCE)
+
+def _quantized_weight(m, x):
+    weight = torch.fake_quantize_per_channel_affine(
+        m.w.float(), m.scale.float(), m.zero.int(), 0, -127, 127
+    )
+    return m.z(F.linear(m.a(x), weight.double()).relu())
+
+
+QUANTIZED = (
+    chain(
+        "fake_quantize_per_tensor_affine",
+        lambda x: torch.fake_quantize_per_tensor_affine(x, 0.05, 3, 0, 255),
+        Z,
+    ),
+    chain(
+        "fake_quantize_per_tensor_affine by tensors",
+        lambda x: torch.fake_quantize_per_tensor_affine(
+            x, torch.tensor(0.05), torch.tensor(3, dtype=torch.int32), 0, 255
+        ),
+        FOLDED,
+        covers="fake_quantize_per_tensor_affine",
+        weaker="the zero point is in range",
+    ),
+    Case(
+        "fake_quantize_per_channel_affine",
+        "fake_quantize_per_channel_affine",
+        lambda: {
+            "a": nn.Linear(3, 6),
+            "w": free(5, 6),
+            "scale": nn.Buffer(torch.linspace(0.01, 0.05, 5)),
+            "zero": nn.Buffer(torch.arange(5.0)),
+            "z": nn.Linear(5, 2),
+        },
+        _quantized_weight,
+        {"w:0[5]": Z, "w:1[6]": Z},
+    ),
+)
+
+SPECIAL = (*FUNCTIONS, *BOTH, *CHANCE, *QUANTIZED)
