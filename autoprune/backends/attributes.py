@@ -35,6 +35,13 @@ LAYER_SIZES = (
 """Attributes by which torch's own layers repeat the shape of their weight."""
 
 
+WEIGHTS = (
+    "weight", "running_mean", "weight_v", "weight_orig", "parametrizations.weight.original",
+    "parametrizations.weight.original1",
+)  # fmt: skip
+"""Names of the tensor of that shape: the weight, or what torch computes it from."""
+
+
 class Inexpressible(Exception):
     """No attribute values make the model's own `forward` compute the cut network."""
 
@@ -121,10 +128,11 @@ def attribute_readings(model: nn.Module, typed: TypedGraph, kept: Kept) -> Itera
     """
     sizes = sizes_of(kept)
     mentions = _mentions(typed)
+    owned = {name: typed.types[p.value.name] for p in typed.graph.parameters for name in p.names}
     certain: Attributes = {}
     doubtful: dict[tuple[type, str], Attributes] = {}
     for path, module in model.named_modules():
-        described = _described_by_weight(path, module, typed)
+        described = _described_by_weight(path, module, owned)
         mentioned = [a for m in mentions.get(path, ()) for a in m.axes]
         for name, value in vars(module).items():
             entries = entries_of(value)
@@ -166,13 +174,19 @@ def _fixed(value: int) -> Axis:
 
 
 def _described_by_weight(
-    path: str, module: nn.Module, typed: TypedGraph
+    path: str, module: nn.Module, owned: Mapping[str, tuple[Axis, ...]]
 ) -> dict[str, tuple[Axis, ...]]:
-    """Sizes that layers repeat from the shape of their weight, under torch's usual names."""
+    """Sizes that layers repeat from the shape of their weight, under torch's usual names.
+
+    Args:
+        path: of the module.
+        module: the layer, or any other module.
+        owned: axis types of the model's tensors, by name.
+    """
     prefix = f"{path}." if path else ""
-    weight = _axes_of(typed, f"{prefix}weight") or _axes_of(typed, f"{prefix}running_mean")
+    weight = next((owned[prefix + name] for name in WEIGHTS if owned.get(prefix + name)), None)
     if weight is None:
-        return _described_by_gates(prefix, module, typed)
+        return _described_by_gates(prefix, module, owned)
     first: tuple[Axis, ...] = weight[:1]
     second = weight[1:2]
     described: dict[str, tuple[Axis, ...]] = {
@@ -198,19 +212,19 @@ def _described_by_weight(
 
 
 def _described_by_gates(
-    prefix: str, module: nn.Module, typed: TypedGraph
+    prefix: str, module: nn.Module, owned: Mapping[str, tuple[Axis, ...]]
 ) -> dict[str, tuple[Axis, ...]]:
     """The same for recurrent layers, whose weights are `(gate hidden) x input`."""
     hidden = getattr(module, "hidden_size", None)
     for suffix in ("", "_l0"):
-        weight = _axes_of(typed, f"{prefix}weight_ih{suffix}")
+        weight = owned.get(f"{prefix}weight_ih{suffix}")
         if weight is None or len(weight) != 2 or type(hidden) is not int:
             continue
         described: dict[str, tuple[Axis, ...]] = {"input_size": weight[1:]}
         gates = _outer(weight[0], weight[0].size // hidden) if hidden else None
         if gates is not None:
             described["hidden_size"] = (ax.outer_and_inner(weight[0], hidden)[1],)
-        projection = _axes_of(typed, f"{prefix}weight_hr{suffix}")
+        projection = owned.get(f"{prefix}weight_hr{suffix}")
         if projection is not None:
             described["proj_size"] = projection[:1]
         return _agreeing(module, described)
@@ -271,10 +285,3 @@ def constant_readings(
         if known != (before, value):
             raise Inexpressible(f"`{attribute}` of `{path}` would need two values")
     return found
-
-
-def _axes_of(typed: TypedGraph, path: str) -> tuple[Axis, ...] | None:
-    for parameter in typed.graph.parameters:
-        if path in parameter.names:
-            return typed.types[parameter.value.name]
-    return None

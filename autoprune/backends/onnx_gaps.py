@@ -92,7 +92,9 @@ def _subtract_from(x: Tensor, other: float, alpha: float = 1) -> Any:
     return x.to(kind) * -alpha + other if x.dtype != kind else NotImplemented
 
 
-def _rounded(x: Tensor, scale: Any, zero_point: Any, quant_min: int, quant_max: int) -> Tensor:
+def _rounded(
+    x: Tensor, scale: float | Tensor, zero_point: int | Tensor, quant_min: int, quant_max: int
+) -> Tensor:
     """What remains of values after they were quantized and dequantized."""
     whole = (x * (1 / scale)).round() + zero_point
     return (whole.clamp(quant_min, quant_max) - zero_point) * scale

@@ -32,14 +32,34 @@ def simplify(module: fx.GraphModule) -> None:
     """Put regions in line that compute the same there, and drop what no output needs.
 
     Such are `with torch.no_grad()`, whose results are detached, and `with
-    torch.autocast(enabled=False)`.
+    torch.autocast(enabled=False)`. What layers compute of which nothing else is read stays: the
+    model's own forward runs them, so that they have to shrink with what they are given.
     """
     _inline_regions(module)
     # Tensors nobody reads stay: they may be further names of one that is read.
+    kept = _of_unread_layers(module)
     module.graph.eliminate_dead_code(
-        is_impure_node=lambda n: n.op == "get_attr" or _enters_vmap(n) or n.is_impure()
+        is_impure_node=lambda n: n.op == "get_attr" or n in kept or _enters_vmap(n) or n.is_impure()
     )
     module.recompile()
+
+
+def _of_unread_layers(module: fx.GraphModule) -> set[fx.Node]:
+    """What is computed from trained parameters that no output depends on."""
+    read: set[fx.Node] = set()
+    pending = [n for n in module.graph.nodes if n.op == "output"]
+    while pending:
+        n = pending.pop()
+        if n not in read:
+            read.add(n)
+            pending.extend(n.all_input_nodes)
+    parameters = dict(module.named_parameters(remove_duplicate=False))
+    unread: set[fx.Node] = set()
+    for n in module.graph.nodes:
+        is_unread = n.op == "get_attr" and n not in read and n.target in parameters
+        if is_unread or not unread.isdisjoint(n.all_input_nodes):
+            unread.add(n)
+    return unread
 
 
 def _enters_vmap(n: fx.Node) -> bool:

@@ -40,7 +40,14 @@ def masked():
     return model
 
 
-NETWORKS = (weight_norm, masked)
+def parametrized():
+    model = plain()
+    nn.utils.parametrizations.weight_norm(model[0])
+    nn.utils.parametrizations.spectral_norm(model[2])
+    return model
+
+
+NETWORKS = (weight_norm, masked, parametrized)
 
 
 @pytest.mark.parametrize("make", NETWORKS)
@@ -51,6 +58,10 @@ def test_prune(make):
     result = ap.prune(model, X, params=0.6, multiple_of=1)
     assert result.report.module == "same class"
     assert all(row.kept < row.units for row in result.report.groups)
+    assert [result.model[i].out_features for i in (0, 2)] == [
+        row.kept for row in result.report.groups
+    ]
+    assert result.model[2].in_features == result.model[0].out_features
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
     for _ in range(2):  # the weights are computed anew after a step
         result.model(X).square().sum().backward()

@@ -150,3 +150,26 @@ def test_every_group_is_cut_where_the_class_does_not_matter():
     result = prune(LiteralHeads(), options=ap.Options(keep_class=False))
     assert result.report.module == "GraphModule"
     assert all(g.kept < g.units for g in result.report.groups)
+
+
+class Unread(nn.Module):
+    """Its forward runs a layer whose result it does not use, and one that reads that."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.unread, self.after, self.b = (
+            nn.Linear(8, 16), nn.Linear(16, 12), nn.Linear(12, 16), nn.Linear(16, 4),
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.a(x).relu()
+        _ = hidden + self.after(self.unread(hidden).tanh())
+        return self.b(hidden)
+
+
+def test_layers_nothing_reads_shrink_with_what_they_are_given():
+    result = prune(Unread())
+    assert result.report.module == "same class"
+    assert all(g.kept == g.units / 2 for g in result.report.groups)
+    assert result.model.unread.weight.shape == (6, 8)
+    assert result.model.after.weight.shape == (8, 6)
