@@ -179,14 +179,13 @@ def _prune_parser(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     budget = parser.add_mutually_exclusive_group(required=True)
     for name, what in (
-        ("flops", "of the FLOPs"), ("params", "of the parameters"),
-        ("memory", "of the activations alive at the same time"),
-        ("latency", "of the time in ONNX Runtime, found by measuring,"),
-        ("channels", "of the units of every group"),
-    ):  # fmt: skip
-        budget.add_argument(
-            f"--{name}", type=_fraction, metavar="F", help=f"fraction {what} to keep"
-        )
+        ("flops", "the FLOPs to keep"),
+        ("params", "the parameters to keep"),
+        ("memory", "the memory for activations to keep"),
+        ("latency", "the time to keep: networks are timed in ONNX Runtime until one takes that"),
+        ("channels", "the units of every group to keep"),
+    ):
+        budget.add_argument(f"--{name}", type=_fraction, metavar="F", help=f"fraction of {what}")
     add(
         "-o",
         "--output",
