@@ -101,6 +101,32 @@ def chain(
     )
 
 
+def one(name, call, groups, *, covers="", out=10, inputs=((5, 3),), weaker=""):
+    """A linear 3 -> 6, the call, linear out -> 2."""
+    return Case(
+        name,
+        covers or name,
+        lambda: {"a": nn.Linear(3, 6), "z": nn.Linear(out, 2)},
+        lambda m, x: m.z(call(m.a(x))),
+        groups,
+        inputs,
+        weaker=weaker,
+    )
+
+
+def two(name, call, groups, *, covers="", out=10, inputs=((5, 3),), weaker=""):
+    """Linears 3 -> 6 and 3 -> 4, the call on both, linear out -> 2."""
+    return Case(
+        name,
+        covers or name,
+        lambda: {"a": nn.Linear(3, 6), "b": nn.Linear(3, 4), "z": nn.Linear(out, 2)},
+        lambda m, x: m.z(call(m.a(x), m.b(x))),
+        groups,
+        inputs,
+        weaker=weaker,
+    )
+
+
 def image(
     name: str,
     op: Callable[[Tensor], Tensor],

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tests.operators.case import FOLDED, Case, M, Z, aten, free, image, tokens
+from tests.operators.case import FOLDED, Case, M, Z, aten, free, image, one, tokens, two
 
 
 def heads(name, op, groups, *, covers="", width=12, out=12, inputs=((5, 3),), weaker=""):
@@ -291,19 +291,6 @@ STRETCH = (
 )
 
 
-def two(name, call, groups, *, covers="", out=10, inputs=((5, 3),), weaker=""):
-    """Linears 3 -> 6 and 3 -> 4, the call on both, linear out -> 2."""
-    return Case(
-        name,
-        covers or name,
-        lambda: {"a": nn.Linear(3, 6), "b": nn.Linear(3, 4), "z": nn.Linear(out, 2)},
-        lambda m, x: m.z(call(m.a(x), m.b(x))),
-        groups,
-        inputs,
-        weaker=weaker,
-    )
-
-
 BOTH = {"a.weight:0[6]": Z, "b.weight:0[4]": Z}
 SIX = {"a.weight:0/0[4]": Z, "a.weight:0/1[2]": Z}
 
@@ -346,25 +333,25 @@ JOIN = (
         {**SIX, "b.weight:0[4]": Z},
         covers="split_with_sizes cat",
     ),
-    two(
+    one(
         "stack beside the axis",
-        lambda a, b: torch.stack([a, a.relu()], 1).sum(1),
+        lambda a: torch.stack([a, a.relu()], 1).sum(1),
         {
             "a.weight:0[6]": Z,
         },
         out=6,
         covers="stack",
     ),
-    two(
+    one(
         "stack behind the axis",
-        lambda a, b: torch.stack([a, a.relu()], -1).flatten(1),
+        lambda a: torch.stack([a, a.relu()], -1).flatten(1),
         {"a.weight:0[6]": Z},
         out=12,
         covers="stack",
     ),
-    two(
+    one(
         "stack in front of the axis",
-        lambda a, b: torch.stack([a, a.relu()], -2).flatten(1),
+        lambda a: torch.stack([a, a.relu()], -2).flatten(1),
         {"a.weight:0[6]": Z},
         out=12,
         covers="stack",
@@ -398,56 +385,56 @@ SPLIT = (
         {"a.weight:0/0[2]": Z, "a.weight:0/1[4]": Z, "b.weight:0[4]": Z},
         out=8,
     ),
-    two("chunk", lambda a, b: a.chunk(2, -1)[0] * a.chunk(2, -1)[1], {"a.weight:0[3]": Z}, out=3),
-    two(
+    one("chunk", lambda a: a.chunk(2, -1)[0] * a.chunk(2, -1)[1], {"a.weight:0[3]": Z}, out=3),
+    one(
         "chunk of unequal pieces",
-        lambda a, b: torch.cat([p.relu() for p in a.chunk(4, 1)], 1),
+        lambda a: torch.cat([p.relu() for p in a.chunk(4, 1)], 1),
         {"a.weight:0/0[2]": Z, "a.weight:0/1[2]": Z, "a.weight:0/2[2]": Z},
         out=6,
         covers="chunk",
     ),
-    two(
+    one(
         "tensor_split",
-        lambda a, b: torch.cat([p.relu() for p in a.tensor_split(2, 1)], 1),
+        lambda a: torch.cat([p.relu() for p in a.tensor_split(2, 1)], 1),
         {"a.weight:0/0[3]": Z, "a.weight:0/1[3]": Z},
         out=6,
     ),
-    two(
+    one(
         "unsafe_chunk",
-        lambda a, b: torch.cat([p.relu() for p in a.unsafe_chunk(2, 1)], 1),
+        lambda a: torch.cat([p.relu() for p in a.unsafe_chunk(2, 1)], 1),
         {"a.weight:0/0[3]": Z, "a.weight:0/1[3]": Z},
         out=6,
     ),
-    two(
+    one(
         "unsafe_split",
-        lambda a, b: torch.cat([p.relu() for p in a.unsafe_split(4, 1)], 1),
+        lambda a: torch.cat([p.relu() for p in a.unsafe_split(4, 1)], 1),
         SIX,
         out=6,
     ),
-    two(
+    one(
         "split beside the axis",
-        lambda a, b: torch.cat([p.relu() for p in a.split([2, 3])], 0),
+        lambda a: torch.cat([p.relu() for p in a.split([2, 3])], 0),
         {"a.weight:0[6]": Z},
         out=6,
         covers="split_with_sizes",
     ),
-    two(
+    one(
         "unbind of heads",
-        lambda a, b: (lambda q, k, v: q * k + v)(*a.view(5, 3, 2).unbind(1)),
+        lambda a: (lambda q, k, v: q * k + v)(*a.view(5, 3, 2).unbind(1)),
         {"a.weight:0[2]": Z},
         out=2,
         covers="unbind",
     ),
-    two(
+    one(
         "unbind beside the axis",
-        lambda a, b: sum(p.relu() for p in a.unbind(0)),
+        lambda a: sum(p.relu() for p in a.unbind(0)),
         {"a.weight:0[6]": Z},
         out=6,
         covers="unbind",
     ),
-    two(
+    one(
         "unbind of the axis itself",
-        lambda a, b: torch.stack(a.unbind(1), 1),
+        lambda a: torch.stack(a.unbind(1), 1),
         {},
         out=6,
         covers="unbind",
@@ -470,10 +457,10 @@ SPLIT = (
 )
 
 SLICE = (
-    two("slice", lambda a, b: torch.cat([a[:, :4].relu(), a[:, 4:]], 1), SIX, out=6),
-    two(
+    one("slice", lambda a: torch.cat([a[:, :4].relu(), a[:, 4:]], 1), SIX, out=6),
+    one(
         "slice with negative bounds",
-        lambda a, b: torch.cat([a[:, :-2].relu(), a[:, -2:]], 1),
+        lambda a: torch.cat([a[:, :-2].relu(), a[:, -2:]], 1),
         SIX,
         out=6,
         covers="slice",
@@ -485,60 +472,60 @@ SLICE = (
         out=4,
         covers="slice",
     ),
-    two(
+    one(
         "slice beyond the end",
-        lambda a, b: a[:, :100],
+        lambda a: a[:, :100],
         {"a.weight:0[6]": Z},
         out=6,
         covers="linear",
     ),
-    two(
+    one(
         "slices that overlap",
-        lambda a, b: a[:, :4] * a[:, 2:],
+        lambda a: a[:, :4] * a[:, 2:],
         {"a.weight:0[2]": Z},
         out=4,
         covers="slice",
     ),
-    two("slice with a step", lambda a, b: a[:, ::2], {}, out=3, covers="slice"),
-    two("slice beside the axis", lambda a, b: a[1:3], {"a.weight:0[6]": Z}, out=6, covers="slice"),
-    two(
+    one("slice with a step", lambda a: a[:, ::2], {}, out=3, covers="slice"),
+    one("slice beside the axis", lambda a: a[1:3], {"a.weight:0[6]": Z}, out=6, covers="slice"),
+    one(
         "slice beside the axis with a step",
-        lambda a, b: a[::2],
+        lambda a: a[::2],
         {"a.weight:0[6]": Z},
         out=6,
         covers="slice",
     ),
-    two(
+    one(
         "slice that is empty",
-        lambda a, b: torch.cat([a[:, 6:], a], 1),
+        lambda a: torch.cat([a[:, 6:], a], 1),
         {"a.weight:0[6]": Z},
         out=6,
         covers="slice",
     ),
-    two(
+    one(
         "select beside the axis",
-        lambda a, b: a[2],
+        lambda a: a[2],
         {"a.weight:0[6]": Z},
         out=6,
         covers="select.int",
     ),
-    two(
+    one(
         "select with a negative index",
-        lambda a, b: a[-1],
+        lambda a: a[-1],
         {"a.weight:0[6]": Z},
         out=6,
         covers="select.int",
     ),
-    two(
+    one(
         "select of one unit",
-        lambda a, b: a * a[:, 2:3] + a[:, 2, None],
+        lambda a: a * a[:, 2:3] + a[:, 2, None],
         {"a.weight:0/0[2]": M, "a.weight:0/1[3]": M},
         out=6,
         covers="select.int",
     ),
-    two(
+    one(
         "select of one head",
-        lambda a, b: a.view(5, 3, 2)[:, 1],
+        lambda a: a.view(5, 3, 2)[:, 1],
         {"a.weight:0[2]": Z},
         out=2,
         covers="select.int",
@@ -569,31 +556,31 @@ SLICE = (
 )
 
 PAD = (
-    two(
+    one(
         "pad with zeros",
-        lambda a, b: F.pad(a, (1, 3)),
+        lambda a: F.pad(a, (1, 3)),
         {"a.weight:0[6]": Z, "z.weight:1/1[3]": Z},
         out=10,
         covers="pad",
     ),
-    two(
+    one(
         "pad beside the axis",
-        lambda a, b: F.pad(a, (0, 0, 1, 2)),
+        lambda a: F.pad(a, (0, 0, 1, 2)),
         {"a.weight:0[6]": Z},
         out=6,
         covers="pad",
     ),
-    two(
+    one(
         "pad with ones",
-        lambda a, b: F.pad(a, (1, 3), value=1.0),
+        lambda a: F.pad(a, (1, 3), value=1.0),
         {"a.weight:0[6]": M, "z.weight:1/1[3]": M},
         out=10,
         weaker="padding is not told apart from what is padded",
         covers="pad",
     ),
-    two(
+    one(
         "constant_pad_nd",
-        lambda a, b: aten.constant_pad_nd(a, [2, 0], 0.0),
+        lambda a: aten.constant_pad_nd(a, [2, 0], 0.0),
         {"a.weight:0[6]": Z, "z.weight:1/0[2]": Z},
         out=8,
     ),
@@ -606,7 +593,7 @@ PAD = (
         weaker="padding is not told apart from what is padded",
         covers="pad",
     ),
-    two("pad that crops", lambda a, b: F.pad(a, (-1, -1)), {}, out=4, covers="pad"),
+    one("pad that crops", lambda a: F.pad(a, (-1, -1)), {}, out=4, covers="pad"),
     image(
         "reflection padding beside the axis",
         lambda x: F.pad(x, (1, 1, 2, 2), "reflect"),
@@ -630,18 +617,18 @@ PAD = (
 )
 
 ROLL = (
-    two("roll over the axis", lambda a, b: a.roll(2, 1), {}, out=6, covers="roll"),
-    two(
+    one("roll over the axis", lambda a: a.roll(2, 1), {}, out=6, covers="roll"),
+    one(
         "roll beside the axis",
-        lambda a, b: a.roll(2, 0),
+        lambda a: a.roll(2, 0),
         {"a.weight:0[6]": Z},
         out=6,
         covers="roll",
     ),
-    two("roll of everything", lambda a, b: a.roll(2), {}, out=6, covers="roll"),
-    two("roll over the last axis", lambda a, b: a.roll(2, -1), {}, out=6, covers="roll"),
-    two("flip", lambda a, b: a.flip(1), {}, out=6),
-    two("flip beside the axis", lambda a, b: a.flip(0), {"a.weight:0[6]": Z}, out=6, covers="flip"),
+    one("roll of everything", lambda a: a.roll(2), {}, out=6, covers="roll"),
+    one("roll over the last axis", lambda a: a.roll(2, -1), {}, out=6, covers="roll"),
+    one("flip", lambda a: a.flip(1), {}, out=6),
+    one("flip beside the axis", lambda a: a.flip(0), {"a.weight:0[6]": Z}, out=6, covers="flip"),
 )
 
 SHUFFLE = (

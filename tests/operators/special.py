@@ -148,7 +148,7 @@ QUANTIZED = (
     chain(
         "fake_quantize_per_tensor_affine by tensors",
         lambda x: torch.fake_quantize_per_tensor_affine(
-            x, torch.tensor(0.05), torch.tensor(3, dtype=torch.int32), 0, 255
+            x, torch.tensor([0.05]), torch.tensor([3], dtype=torch.int32), 0, 255
         ),
         FOLDED,
         covers="fake_quantize_per_tensor_affine",
