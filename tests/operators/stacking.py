@@ -5,7 +5,6 @@ from torch import nn
 
 from tests.operators.case import A, Case, M, Z, aten, one, opaque, tokens, two
 
-
 OTHERS = "the outputs have one state, and the axis stretches the other one"
 BOTH = {"a.weight:0[6]": Z, "b.weight:0[4]": Z}
 
