@@ -11,7 +11,7 @@ import gc
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal, TypedDict
 
@@ -122,7 +122,7 @@ class Options:
     per_outer: bool = True
     uniform: bool = False
     threads: int = 1
-    progress: Callable[[str], object] = silent
+    progress: Callable[[str], object] = field(default=silent, repr=False)
 
 
 DEFAULTS = Options()

@@ -74,7 +74,8 @@ class Slices:
         """
         padded = torch.cat((values, values.new_full((1,), rest)))
         along = padded.to(owner.device)[owner]
-        return along.reshape([-1 if d == dim else 1 for d in range(self.local.ndim)])
+        dims = self.parameter.ndim + self.parameter.is_complex()
+        return along.reshape([-1 if d == dim else 1 for d in range(dims)])
 
 
 @dataclass(frozen=True, eq=False)

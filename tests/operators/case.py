@@ -101,8 +101,17 @@ def chain(
     )
 
 
-def one(name, call, groups, *, covers="", out=10, inputs=((5, 3),), weaker=""):
-    """A linear 3 -> 6, the call, linear out -> 2."""
+def one(
+    name: str,
+    call: Callable[[Tensor], Tensor],
+    groups: Mapping[str, str],
+    *,
+    covers: str = "",
+    out: int = 10,
+    inputs: tuple[Any, ...] = ((5, 3),),
+    weaker: str = "",
+) -> Case:
+    """linear 3 -> 6, the call, linear out -> 2."""
     return Case(
         name,
         covers or name,
@@ -114,17 +123,42 @@ def one(name, call, groups, *, covers="", out=10, inputs=((5, 3),), weaker=""):
     )
 
 
-def two(name, call, groups, *, covers="", out=10, inputs=((5, 3),), weaker=""):
-    """Linears 3 -> 6 and 3 -> 4, the call on both, linear out -> 2."""
+def two(
+    name: str,
+    call: Callable[[Tensor, Tensor], Tensor],
+    groups: Mapping[str, str],
+    *,
+    covers: str = "",
+    second: int = 4,
+    out: int = 10,
+    inputs: tuple[Any, ...] = ((5, 3),),
+    weaker: str = "",
+) -> Case:
+    """linears 3 -> 6 and 3 -> second, the call on both, linear out -> 2."""
     return Case(
         name,
         covers or name,
-        lambda: {"a": nn.Linear(3, 6), "b": nn.Linear(3, 4), "z": nn.Linear(out, 2)},
+        lambda: {"a": nn.Linear(3, 6), "b": nn.Linear(3, second), "z": nn.Linear(out, 2)},
         lambda m, x: m.z(call(m.a(x), m.b(x))),
         groups,
         inputs,
         weaker=weaker,
     )
+
+
+def two_tokens(
+    name: str,
+    call: Callable[[Tensor, Tensor], Tensor],
+    groups: str | Mapping[str, str] | None,
+    *,
+    covers: str = "",
+    out: int = 6,
+    weaker: str = "",
+) -> Case:
+    """linears 3 -> 6 and 3 -> 6 of 4 tokens, the call on both, linear out -> 2."""
+    found = {"a.weight:0[6]": groups} if isinstance(groups, str) else groups or {}
+    inputs = ((5, 4, 3),)
+    return two(name, call, found, covers=covers, second=6, out=out, inputs=inputs, weaker=weaker)
 
 
 def image(

@@ -5,21 +5,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from tests.operators.case import A, Case, M, Z, free, opaque, tokens
-
-
-def two(name, call, groups, *, covers="", out=6, weaker=""):
-    """Linears 3 -> 6 of 4 tokens, the call on both, linear out -> 2."""
-    found = {"a.weight:0[6]": groups} if isinstance(groups, str) else groups or {}
-    return Case(
-        name,
-        covers or name,
-        lambda: {"a": nn.Linear(3, 6), "b": nn.Linear(3, 6), "z": nn.Linear(out, 2)},
-        lambda m, x: m.z(call(m.a(x), m.b(x))),
-        found,
-        ((5, 4, 3),),
-        weaker=weaker,
-    )
-
+from tests.operators.case import two_tokens as two
 
 DISTANCES = (
     two("cdist", torch.cdist, Z, out=4),

@@ -1,24 +1,16 @@
 """Products of other kinds than matrix multiplication."""
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from tests.operators.case import A, Case, M, Z, free, tokens
+from tests.operators.case import two as unequal
 
-
-def two(name, call, groups, *, covers="", out=6, inputs=((5, 3),), weaker=""):
-    """Linears 3 -> 6 and 3 -> 6, the call on both, linear out -> 2."""
-    return Case(
-        name,
-        covers or name,
-        lambda: {"a": nn.Linear(3, 6), "b": nn.Linear(3, 6), "z": nn.Linear(out, 2)},
-        lambda m, x: m.z(call(m.a(x), m.b(x))),
-        groups,
-        inputs,
-        weaker=weaker,
-    )
-
+two = partial(unequal, second=6, out=6)
+"""Linears 3 -> 6 and 3 -> 6, the call on both, linear out -> 2."""
 
 SHARED = {"a.weight:0[6]": Z}
 ADDED = {"a.weight:0[6]": A, "b.weight:0[6]": Z}

@@ -4,25 +4,12 @@ import torch
 from torch import nn
 
 from tests.operators.case import Case, M, Z, tokens
+from tests.operators.case import two_tokens as two
 
 ROWS = torch.tensor([0, 2])
 WHERE = torch.tensor([[[0], [2], [1], [2]]]).expand(5, 4, 6)
 REST = {"b.weight:0/1[4]": Z}
 """The part of the second layer that is sliced off."""
-
-
-def two(name, call, groups, *, covers="", weaker=""):
-    """Linears 3 -> 6 of 4 tokens, the call on both, linear 6 -> 2."""
-    found = {"a.weight:0[6]": groups} if isinstance(groups, str) else groups or {}
-    return Case(
-        name,
-        covers or name,
-        lambda: {"a": nn.Linear(3, 6), "b": nn.Linear(3, 6), "z": nn.Linear(6, 2)},
-        lambda m, x: m.z(call(m.a(x), m.b(x))),
-        found,
-        ((5, 4, 3),),
-        weaker=weaker,
-    )
 
 
 BY_INDEX = (
