@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-arm lint demo zoo fuzz clean
+.PHONY: help setup test test-arm lint demo zoo fuzz conformance clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 TORCH ?= torch==2.13.0
@@ -29,6 +29,9 @@ help:
 	@echo "make zoo     examine the model zoo and write docs/zoo.md (an hour or more)"
 	@echo "make fuzz    cut 2000 random networks (FUZZ=n for another number), run every case of"
 	@echo "             what make test samples"
+	@echo "make conformance"
+	@echo "             prune networks around every operator of torch and ONNX, and write"
+	@echo "             docs/conformance.md"
 	@echo "make clean   remove caches and build output, keep .venv"
 	@echo
 	@echo "PYTHON=... chooses the interpreter for .venv, TORCH=... the torch requirement."
@@ -94,6 +97,9 @@ fuzz: .venv/test.stamp
 	AUTOPRUNE_FUZZ=$(FUZZ) OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 tests/random_graphs \
 		tests/nesting/test_random_heads.py tests/operators tests/rules/test_probing_known.py \
 		tests/runtime/test_fuzz.py tests/onnx/test_large.py
+
+conformance: .venv/test.stamp
+	$(PY) benchmarks/conformance.py
 
 clean:
 	rm -rf build dist runtime/build runtime/dist *.egg-info runtime/*.egg-info
