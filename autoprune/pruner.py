@@ -32,6 +32,9 @@ from autoprune.pipeline import DEFAULTS, CostBudget, Options, Request, one_budge
 from autoprune.torch_network import Attempt, analysed, best_attempt, cut_trained
 from autoprune.torch_result import TorchResult
 
+WORTH_COLLECTING = 1 << 26
+"""Bytes of weights from which a pass of the garbage collector over all of torch pays."""
+
 
 class Target(CostBudget, total=False):
     """What a learner is to reach, and when; one budget and `steps` are needed.
@@ -307,12 +310,15 @@ class Pruner:
     def _forget_weights(self) -> None:
         """Keep the structure of the model alone; its weights are those that are trained."""
         del self._traced
+        size = 0
         for module in self._whole.modules():
             for name, parameter in module.named_parameters(recurse=False):
+                size += parameter.nbytes
                 empty = torch.empty_like(parameter, device="meta")
                 module.register_parameter(name, nn.Parameter(empty, parameter.requires_grad))
         # What torch.export made refers to itself: its copies of the weights would stay for long.
-        gc.collect()
+        if size > WORTH_COLLECTING:
+            gc.collect()
 
     def _trained(self, course: Course) -> nn.Module:
         """The trained model where it was traced, put together again if it was sharded."""
