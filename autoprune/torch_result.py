@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,7 @@ from autoprune.backends.onnx import export_onnx, feed_of, open_exported
 from autoprune.errors import AutopruneError, PlanError
 from autoprune.frontends.sessions import Feed
 from autoprune.frontends.torch import Inputs, copy_of
-from autoprune.ir.files import replacing
+from autoprune.ir.files import write_atomically
 from autoprune.ir.plan import Plan
 from autoprune.result import Result
 
@@ -84,8 +85,10 @@ def write_pt2(model: nn.Module, inputs: Inputs, path: Path, dynamic_shapes: Any)
             where=str(path),
             hint="save as .safetensors, which holds the weights",
         ) from error
-    with replacing(path) as temporary:
-        torch.export.save(program, temporary)
+    # A file that cannot be written ends the process in torch's writer of archives.
+    archive = io.BytesIO()
+    torch.export.save(program, archive)
+    write_atomically(path, archive.getvalue())
 
 
 def write_safetensors(model: nn.Module, path: Path, plan: Plan | None) -> None:
@@ -95,7 +98,7 @@ def write_safetensors(model: nn.Module, path: Path, plan: Plan | None) -> None:
         AutopruneError: if that fails; nothing is written then.
     """
     from safetensors import SafetensorError
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     tensors: dict[str, torch.Tensor] = {}
     seen: set[tuple[int, tuple[int, ...], int]] = set()
@@ -106,11 +109,11 @@ def write_safetensors(model: nn.Module, path: Path, plan: Plan | None) -> None:
         seen.add(key)
         tensors[name] = tensor.detach().contiguous()
     metadata = {} if plan is None else {"autoprune.plan": plan.to_json()}
-    with replacing(path) as temporary:
-        try:
-            save_file(tensors, temporary, metadata=metadata)
-        except SafetensorError as error:
-            raise AutopruneError(f"safetensors failed: {error}", where=str(path)) from error
+    try:
+        data = save(tensors, metadata)
+    except SafetensorError as error:
+        raise AutopruneError(f"safetensors failed: {error}", where=str(path)) from error
+    write_atomically(path, data)
 
 
 def read_safetensors(path: str | Path) -> tuple[Plan, dict[str, torch.Tensor]]:

@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 from .container import Entry, chunks, member_of, read_directory
 from .errors import ArtifactError
+from .files import open_file
 from .manifest import MANIFEST_NAME, MAX_MANIFEST_SIZE, Manifest
 from .manifest_reader import read_manifest
 
@@ -59,10 +60,21 @@ class Archive:
 
 @contextmanager
 def open_archive(path: str | Path, digest: str | None = None) -> Iterator[Archive]:
+    """As `read_archive`, of the file at a path.
+
+    Raises:
+        ArtifactError: as `read_archive`.
+        OSError: if the file cannot be read, or is none.
+    """
+    with open_file(path) as file:
+        yield read_archive(file, digest)
+
+
+def read_archive(file: BinaryIO, digest: str | None = None) -> Archive:
     """An artifact, with its manifest read and its members where the manifest says.
 
     Args:
-        path: the file.
+        file: an open file.
         digest: the digest it must have, if one is known.
 
     Raises:
@@ -71,19 +83,18 @@ def open_archive(path: str | Path, digest: str | None = None) -> Iterator[Archiv
     """
     if digest is not None and not _SHA256.fullmatch(digest):
         raise ArtifactError(f"{digest!r} is no digest: it takes 64 hexadecimal digits")
-    with Path(path).open("rb") as file:
-        entries = read_directory(file)
-        data = _manifest_bytes(file, entries)
-        found = hashlib.sha256(data).hexdigest()
-        if digest is not None and found != digest:
-            raise ArtifactError(
-                f"the artifact has another digest: {found}",
-                where=str(path),
-                hint="use the artifact that the digest was printed for",
-            )
-        manifest = read_manifest(data)
-        _check_members(file, entries[1:], manifest)
-        yield Archive(manifest, found, file, {entry.name: entry for entry in entries[1:]})
+    entries = read_directory(file)
+    data = _manifest_bytes(file, entries)
+    found = hashlib.sha256(data).hexdigest()
+    if digest is not None and found != digest:
+        raise ArtifactError(
+            f"the artifact has another digest: {found}",
+            where=file.name,
+            hint="use the artifact that the digest was printed for",
+        )
+    manifest = read_manifest(data)
+    _check_members(file, entries[1:], manifest)
+    return Archive(manifest, found, file, {entry.name: entry for entry in entries[1:]})
 
 
 def _manifest_bytes(file: BinaryIO, entries: tuple[Entry, ...]) -> bytes:

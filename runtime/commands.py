@@ -9,6 +9,7 @@ import argparse
 import sys
 import warnings
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from .errors import DenseNotice, InputError
 from .extraction import extract
+from .files import open_file, replacing
 from .session import Session
 
 EPILOG = """\
@@ -148,31 +150,33 @@ def read_arrays(inputs: Sequence[str]) -> dict[str, NDArray[Any]]:
     arrays: dict[str, NDArray[Any]] = {}
     for text in inputs:
         name, equals, file = text.rpartition("=")
-        try:
-            loaded = np.load(file, allow_pickle=False)
-        except (ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise InputError(f"the file holds no arrays: {error}", where=file) from error
-        if isinstance(loaded, np.ndarray) != bool(equals):
+        loaded = _load(file)
+        if isinstance(loaded, dict) == bool(equals):
             raise InputError(
                 "an .npy file needs the name of its input, an .npz file has the names inside",
                 where=text,
                 hint="write name=array.npy, or arrays.npz",
             )
-        arrays |= {name: loaded} if equals else dict(loaded)
+        arrays |= loaded if isinstance(loaded, dict) else {name: loaded}
     return arrays
 
 
-def _save(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
-    part = path.with_name(f".{path.name}.part")
+def _load(path: str) -> NDArray[Any] | dict[str, NDArray[Any]]:
+    """The array of an .npy file, or the arrays of an .npz file."""
     try:
-        # np.savez takes names as keywords, and has some of its own.
-        with zipfile.ZipFile(part, "w") as archive:
-            for name, array in arrays.items():
-                with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
-                    np.lib.format.write_array(file, array, allow_pickle=False)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+        with open_file(path) as file:
+            loaded = np.load(file, allow_pickle=False)
+            return loaded if isinstance(loaded, np.ndarray) else dict(loaded)
+    except (ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(f"the file holds no arrays: {error}", where=path) from error
+
+
+def _save(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
+    # np.savez takes names as keywords, and has some of its own.
+    with replacing(path) as file, zipfile.ZipFile(file, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
 
 
 def _range(array: NDArray[Any]) -> str:

@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from autoprune.errors import ArtifactError
 from autoprune.ir.files import replacing
-from autoprune.runtime.archive import open_archive
+from autoprune.runtime.archive import open_archive, read_archive
 from autoprune.runtime.arrays import Arrays, array_bytes, check_inputs
 from autoprune.runtime.container import DEFLATED, MAX_RATIO, STORED, Entry, end_record
 from autoprune.runtime.errors import AutopruneRuntimeError
@@ -89,12 +89,11 @@ def write_artifact(path: str | Path, contents: Contents) -> str:
         members: dict[str, bytes] = {}
         data = _manifest(contents, members).to_json()
         digest = hashlib.sha256(data).hexdigest()
-        with replacing(path) as temporary:
-            with temporary.open("wb") as file:
-                _write(file, {MANIFEST_NAME: data} | dict(sorted(members.items())))
+        with replacing(path) as file:
+            _write(file, {MANIFEST_NAME: data} | dict(sorted(members.items())))
+            file.flush()
             # What the runtime would refuse is refused here.
-            with open_archive(temporary, digest) as archive:
-                archive.read()
+            read_archive(file, digest).read()
     return digest
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 import onnx
 
 from autoprune.frontends.onnx_large import fits_one_message, write_external
-from autoprune.ir.files import write_atomically
+from autoprune.ir.files import replacing_all, write_atomically
 
 
 def write_onnx(model: onnx.ModelProto, path: Path, *, external: bool = False) -> None:
@@ -26,10 +25,5 @@ def write_onnx(model: onnx.ModelProto, path: Path, *, external: bool = False) ->
         write_atomically(path, model.SerializeToString())
         return
     data = f"{path.name}.data"
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-        written = Path(folder) / path.name
-        write_external(model, written, data)
-        tensors = Path(folder) / data
-        if tensors.exists():  # small tensors stay in the graph
-            tensors.replace(path.with_name(data))
-        written.replace(path)
+    with replacing_all(path, path.with_name(data)) as (graph, tensors):
+        write_external(model, graph, tensors, data)

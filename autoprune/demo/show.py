@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from autoprune.demo.digits import SIDE, load_digits
 from autoprune.demo.story import KEEP, SPARSITY, WIDTHS, Artifact, Story, deploy, make_story
+from autoprune.ir.files import replacing
 from autoprune.report import heading, milliseconds, plain_table, quantity
 
 EPOCHS = 8
@@ -55,7 +56,8 @@ def plot(story: Story, path: Path) -> None:
     right.barh(names, [row.kept for row in rows], label="kept")
     right.set(xlabel="channels in the group")
     right.legend(loc="upper right")
-    figure.savefig(path, dpi=120)
+    with replacing(path) as file:
+        figure.savefig(file, dpi=120, format="png")
     plt.close(figure)
 
 

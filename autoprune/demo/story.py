@@ -22,7 +22,7 @@ from autoprune.backends.onnx import export_onnx
 from autoprune.demo.digits import DigitNet, Digits, accuracy, batches, onnx_accuracy, train
 from autoprune.frontends.sessions import open_session
 from autoprune.frontends.torch import Inputs
-from autoprune.ir.files import replacing
+from autoprune.ir.files import write_atomically
 from autoprune.report import Report
 from autoprune.sparsity import SparseResult
 from autoprune.torch_result import TorchResult
@@ -180,8 +180,7 @@ def _artifact(
         story.sparse, target=TARGET, measure=False, int8=bool(calibration), calibration=calibration
     )
     digest = compiled.save(path)
-    with replacing(path.with_suffix(".digest")) as temporary:
-        temporary.write_text(digest)
+    write_atomically(path.with_suffix(".digest"), digest.encode())
     session = Session(path, digest=digest, threads=1)
     session.verify()
     (name,) = (spec.name for spec in session.inputs)

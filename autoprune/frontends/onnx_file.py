@@ -145,6 +145,7 @@ def session_for(model: onnx.ModelProto, threads: int = 0, *, optimize: bool = Tr
     if fits_one_message(model):
         return open_session(model.SerializeToString(), threads, optimize=optimize)
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.onnx"
-        write_external(model, path, "model.data")
+        path, data = Path(folder, "model.onnx"), Path(folder, "model.data")
+        with path.open("wb") as graph, data.open("wb") as tensors:
+            write_external(model, graph, tensors, data.name)
         return open_session(path, threads, optimize=optimize)

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from math import prod
-from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import onnx
 from onnx import TensorProto, helper
@@ -54,33 +53,29 @@ def copied(model: onnx.ModelProto, without: Collection[int] = ()) -> onnx.ModelP
     return _copied(model, copy_tensor)
 
 
-def write_external(model: onnx.ModelProto, path: Path, data: str) -> None:
-    """Write a model whose large tensors go into the file `data` beside it.
+def write_external(model: onnx.ModelProto, graph: BinaryIO, tensors: BinaryIO, data: str) -> None:
+    """Write a model whose large tensors go into a file of their own.
 
     Args:
         model: the model; it is not changed.
-        path: file for the graph.
-        data: name of the file for the tensors, in the same folder.
+        graph: file for the graph, and for small tensors.
+        tensors: file for large tensors; nothing is written to it if there are none.
+        data: the name that `tensors` will have, in the folder of the graph.
     """
-    tensors = path.parent / data
-    with tensors.open("wb") as file:
 
-        def move_tensor(new: TensorProto, _: int, tensor: TensorProto) -> None:
-            if not tensor.HasField("raw_data") or _bytes(tensor) < EXTERNAL_FROM:
-                copy_fields(new, tensor)
-                return
-            start = file.tell()
-            place = {"location": data, "offset": start, "length": file.write(tensor.raw_data)}
-            new.name, new.doc_string = tensor.name, tensor.doc_string
-            new.data_type, new.data_location = tensor.data_type, TensorProto.EXTERNAL
-            new.dims.extend(tensor.dims)
-            for key, value in place.items():
-                new.external_data.add(key=key, value=str(value))
+    def move_tensor(new: TensorProto, _: int, tensor: TensorProto) -> None:
+        if not tensor.HasField("raw_data") or _bytes(tensor) < EXTERNAL_FROM:
+            copy_fields(new, tensor)
+            return
+        start = tensors.tell()
+        place = {"location": data, "offset": start, "length": tensors.write(tensor.raw_data)}
+        new.name, new.doc_string = tensor.name, tensor.doc_string
+        new.data_type, new.data_location = tensor.data_type, TensorProto.EXTERNAL
+        new.dims.extend(tensor.dims)
+        for key, value in place.items():
+            new.external_data.add(key=key, value=str(value))
 
-        light = _copied(model, move_tensor)
-    if not tensors.stat().st_size:  # all are small, and stay in the graph
-        tensors.unlink()
-    path.write_bytes(light.SerializeToString())
+    graph.write(_copied(model, move_tensor).SerializeToString())
 
 
 def _copied(

@@ -12,7 +12,7 @@ from typing import Any
 import tvm
 
 from autoprune.errors import TargetError
-from autoprune.ir.files import replacing
+from autoprune.ir.files import read_file, write_atomically
 from autoprune.kernels.depthwise import Depthwise, depthwise
 from autoprune.kernels.depthwise_int8 import DepthwiseInt8, depthwise_int8
 from autoprune.kernels.dot import Dot
@@ -263,8 +263,8 @@ def build_library(families: Sequence[Family], target: Target, path: Path) -> Non
         kind["mattr"] = list(target.attributes)
     compiled = tvm.compile(tvm_module(families), target=tvm.target.Target(kind))
     here = Path(__file__).parent
-    with tempfile.TemporaryDirectory() as folder, replacing(path) as made:
-        code, table = Path(folder, "kernels.o"), Path(folder, "kernels.h")
+    with tempfile.TemporaryDirectory() as folder:
+        code, table, made = (Path(folder, f"kernels.{end}") for end in ("o", "h", "so"))
         compiled.mod.write_to_file(str(code), "o")
         table.write_text(kernel_table(families))
         _run(
@@ -273,6 +273,7 @@ def build_library(families: Sequence[Family], target: Target, path: Path) -> Non
             *(str(here / name) for name in SOURCES), str(code),
             "-Wl,--exclude-libs,ALL", "-lm", "-s", "-o", str(made),
         )  # fmt: skip
+        write_atomically(path, read_file(made))
 
 
 def _functions(families: Sequence[Family]) -> Iterator[Function]:

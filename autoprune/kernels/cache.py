@@ -1,15 +1,22 @@
-"""Libraries of kernels that were built before, in the user's cache folder."""
+"""Libraries of kernels that were built before, in the user's cache folder.
+
+They are loaded and shipped in artifacts, so one is used only if nobody but this user can have put
+it there: the file and its folder are this user's and no others may write to them, and nobody
+can replace the folder.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import subprocess
+import warnings
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
-from autoprune.ir.files import write_atomically
+from autoprune.ir.files import open_file, write_atomically
 
 KEPT = 200
 """Libraries in the folder at most; the ones used last stay."""
@@ -19,6 +26,12 @@ ENDING = ".library"
 
 DIGEST = 32
 """Bytes of a digest."""
+
+_OTHERS = stat.S_IWGRP | stat.S_IWOTH
+
+
+class CacheNotice(UserWarning):
+    """Libraries that were kept are not used, because others could have written them."""
 
 
 def cache_folder() -> Path:
@@ -38,10 +51,15 @@ def cache_key(described: object, compiler: str) -> str:
 
 
 def find_cached(key: str) -> bytes | None:
-    """A library that was kept, or None if there is none or it was damaged."""
+    """A library that was kept, or None if there is none, or it was damaged or is not trusted."""
     path = cache_folder() / f"{key}{ENDING}"
     try:
-        kept = path.read_bytes()
+        if not _is_trusted(path.parent):
+            return None
+        with open_file(path) as file:
+            if not _is_own(path, os.fstat(file.fileno())):
+                return None
+            kept = file.read()
         os.utime(path)
     except OSError:
         return None
@@ -50,17 +68,62 @@ def find_cached(key: str) -> bytes | None:
 
 
 def keep(key: str, data: bytes) -> None:
-    """Keep a library, unless the folder cannot be written to."""
+    """Keep a library, unless the folder cannot be written to or others can write to it."""
     folder = cache_folder()
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not _is_trusted(folder):
+            return
         write_atomically(folder / f"{key}{ENDING}", hashlib.sha256(data).digest() + data)
-        found = sorted(folder.glob(f"*{ENDING}"), key=lambda path: path.stat().st_mtime)
+        found = sorted(folder.glob(f"*{ENDING}"), key=lambda path: path.lstat().st_mtime)
         for old in found[:-KEPT]:
             old.unlink(missing_ok=True)
     except OSError:
         # Nothing depends on it but the time of the next build.
         return
+
+
+def _is_trusted(folder: Path) -> bool:
+    """Whether only this user and root can change what is in a folder.
+
+    Whoever can write to a folder on the way to it could put another one there.
+    """
+    resolved = folder.resolve(strict=True)
+    return _is_own(resolved, resolved.stat()) and all(
+        _is_safe(above, above.stat()) for above in resolved.parents
+    )
+
+
+def _is_own(path: Path, status: os.stat_result) -> bool:
+    """Whether a file or folder is this user's, and only this user can write to it."""
+    if not hasattr(os, "geteuid"):  # Windows keeps what is below a user's folder from others
+        return True
+    if status.st_uid == os.geteuid() and not status.st_mode & _OTHERS:
+        return True
+    owner = "this user's" if status.st_uid == os.geteuid() else f"that of user {status.st_uid}"
+    _notice(path, f"it is {owner}, and its mode is {stat.filemode(status.st_mode)}")
+    return False
+
+
+def _is_safe(path: Path, status: os.stat_result) -> bool:
+    """Whether nobody else can replace what this user has in a folder."""
+    if not hasattr(os, "geteuid"):
+        return True
+    ours = status.st_uid in (0, os.geteuid())
+    if ours and (not status.st_mode & _OTHERS or status.st_mode & stat.S_ISVTX):
+        return True
+    _notice(path, "others can replace what is in it")
+    return False
+
+
+def _notice(path: Path, why: str) -> None:
+    warnings.warn(
+        f"kept libraries of kernels are not used, as others may have written them: {path}: {why}; "
+        "kernels are built anew, which takes longer (to keep them, make the folder yours: "
+        "chown and chmod 700, or set XDG_CACHE_HOME)",
+        CacheNotice,
+        stacklevel=2,
+    )
 
 
 @cache

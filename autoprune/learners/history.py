@@ -157,8 +157,8 @@ def plot(records: Sequence[Record], path: str | Path) -> None:
             hint=f"use one of {', '.join(sorted(formats))}",
         )
     try:
-        with mpl.rc_context({"savefig.dpi": 120}), replacing(path) as temporary:
-            figure.savefig(temporary, format=suffix)
+        with mpl.rc_context({"savefig.dpi": 120}), replacing(path) as file:
+            figure.savefig(file, format=suffix)
     except OSError as error:
         raise AutopruneError(
             f"the file cannot be written: {error.strerror or error}",

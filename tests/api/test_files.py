@@ -332,7 +332,7 @@ def test_a_failing_export_leaves_the_old_file(suffix, tmp_path, monkeypatch):
 
     monkeypatch.setattr(torch.onnx, "export", fail)
     monkeypatch.setattr(torch.export, "export", fail)
-    monkeypatch.setattr("safetensors.torch.save_file", fail)
+    monkeypatch.setattr("safetensors.torch.save", fail)
     with pytest.raises(ap.AutopruneError):
         result.save(path)
     assert path.read_text() == "old"

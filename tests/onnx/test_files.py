@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -14,6 +15,7 @@ from onnx import TensorProto, helper
 import autoprune as ap
 from autoprune.backends import onnx_cut, onnx_tensors
 from autoprune.backends.onnx_equality import difference, outputs
+from autoprune.backends.onnx_write import write_onnx
 from autoprune.frontends import onnx_large
 from tests.onnx.build import Builder
 from tests.tolerance import CUT, DIFFERENT
@@ -354,11 +356,11 @@ def test_external_tensors_of_half_a_byte_and_none(tmp_path):
         [helper.make_tensor_value_info("y", TensorProto.INT8, [64, 64])], [packed],
     )  # fmt: skip
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
-    onnx_large.write_external(model, tmp_path / "m.onnx", "data")
+    write_onnx(model, tmp_path / "m.onnx", external=True)
     again = onnx.load(tmp_path / "m.onnx")
     assert again.graph.initializer[0].raw_data == packed.raw_data
     packed.dims[:], packed.raw_data = [2, 2], bytes(2)
     del model.graph.initializer[:]
     model.graph.initializer.append(packed)
-    onnx_large.write_external(model, tmp_path / "small.onnx", "none")
-    assert not (tmp_path / "none").exists()
+    write_onnx(model, tmp_path / "small.onnx", external=True)
+    assert sorted(os.listdir(tmp_path)) == ["m.onnx", "m.onnx.data", "small.onnx"]

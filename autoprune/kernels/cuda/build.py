@@ -12,7 +12,7 @@ from pathlib import Path
 import tvm
 
 from autoprune.errors import TargetError
-from autoprune.ir.files import replacing
+from autoprune.ir.files import read_file, write_atomically
 from autoprune.kernels.cuda.kernels import Kernel
 from autoprune.kernels.cuda.templates import primitive
 
@@ -86,8 +86,8 @@ def build_cuda(kernels: Sequence[Kernel], path: str | Path, arch: str = "sm_80")
     """
     compiler = find_nvcc()
     compute = arch.replace("sm_", "compute_")
-    with tempfile.TemporaryDirectory() as folder, replacing(Path(path)) as made:
-        source = Path(folder, "kernels.cu")
+    with tempfile.TemporaryDirectory() as folder:
+        source, made = Path(folder, "kernels.cu"), Path(folder, "kernels.so")
         source.write_text(cuda_source(kernels, arch))
         command = [
             compiler, "-O3", "-w", "-shared", "-Xcompiler", "-fPIC,-fvisibility=hidden",
@@ -99,6 +99,7 @@ def build_cuda(kernels: Sequence[Kernel], path: str | Path, arch: str = "sm_80")
                 f"nvcc failed: {(done.stderr or done.stdout).strip()[:500]}",
                 hint=f"see whether this nvcc compiles for {arch}, and has a C++ compiler",
             )
+        write_atomically(path, read_file(made))
 
 
 def find_nvcc() -> str:
