@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,11 @@ import onnx
 
 from autoprune.analysis.groups import find_groups
 from autoprune.analysis.nesting import outer_leaves
-from autoprune.analysis.planning import make_plan
+from autoprune.analysis.planning import check_complete, make_plan
 from autoprune.analysis.probing import NOT_PROBED, Probing, probe_calls
 from autoprune.analysis.typing import infer, nodes_without_rule
 from autoprune.backends.onnx_calls import sample_calls
+from autoprune.backends.onnx_carried import carried_plan, carry, was_changed
 from autoprune.backends.onnx_cut import cut_model
 from autoprune.backends.onnx_equality import cut_error
 from autoprune.backends.onnx_folding import fold
@@ -35,6 +37,11 @@ from autoprune.pipeline import (
     make_report,
 )
 from autoprune.report import Report
+
+CHANGED = (
+    "The model was pruned before, and its nodes were changed afterwards: the plan starts from the "
+    "model as it was given, and is none for the original."
+)
 
 OnnxSource = str | Path | onnx.ModelProto
 
@@ -62,7 +69,11 @@ def _attempt(
     report = make_report(
         analysis, kept, reasons, module="ONNX", error=error, approximate_error=approximate
     )
-    plan = make_plan(analysis.typed, analysis.names, kept)
+    if was_changed(traced.model):
+        report = dataclasses.replace(report, notes=(*report.notes, CHANGED))
+    plan = make_plan(analysis.typed, analysis.names, kept).sealed()
+    plan = plan.after(carried_plan(traced.model))
+    carry(small, plan)
     return OnnxResult(small, plan, report, traced.file, traced.feed)
 
 
@@ -75,7 +86,17 @@ def inspect(source: OnnxSource, example_inputs: Any, options: Options) -> Report
 def apply_plan(source: OnnxSource, plan: Plan, example_inputs: Any = None) -> onnx.ModelProto:
     """See `autoprune.apply_plan`."""
     plan.check()
+    first, *rest = plan.steps
     traced = trace(source, example_inputs)
+    small = _apply_step(traced, first)
+    for step in rest:
+        small = _apply_step(trace(small, example_inputs), step)
+    carry(small, plan.after(carried_plan(traced.model)))
+    return small
+
+
+def _apply_step(traced: TracedOnnx, plan: Plan) -> onnx.ModelProto:
+    """A model cut as one step of a plan says."""
     if traced.graph.digest != plan.graph:
         raise PlanError(
             "the plan was made for another graph",
@@ -89,6 +110,7 @@ def apply_plan(source: OnnxSource, plan: Plan, example_inputs: Any = None) -> on
         groups = {g.name: g for g in find_groups(typed).groups}
     outers = outer_leaves(typed, [g.leaf.uid for g in groups.values()])
     kept = plan.kept(groups, outers)
+    check_complete(plan, typed, kept)
     folded = fold(traced, typed, {g.leaf.uid: g for g in groups.values()}, kept)
     return cut_model(folded, typed, kept)
 

@@ -80,7 +80,7 @@ class Result(Saving, Generic[Model]):
     @property
     def origin(self) -> str:
         """Digest of the graph that the network was pruned from."""
-        return self.plan.graph
+        return self.plan.origin
 
     def measure(
         self,

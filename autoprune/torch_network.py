@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,12 +16,13 @@ from torch import fx, nn
 from autoprune.analysis.cost import CostModel
 from autoprune.analysis.groups import find_groups
 from autoprune.analysis.nesting import outer_leaves
-from autoprune.analysis.planning import make_plan
+from autoprune.analysis.planning import check_complete, make_plan
 from autoprune.analysis.probing import NOT_PROBED, Probing, probe_calls
 from autoprune.analysis.resizing import shrunk_sizes
 from autoprune.analysis.typing import TypedGraph, infer, nodes_without_rule
 from autoprune.backends.attributes import Inexpressible, shared_sizes
 from autoprune.backends.calls import sample_calls
+from autoprune.backends.carried import carried_plan, carry, was_changed
 from autoprune.backends.configuration import follow_configuration
 from autoprune.backends.equality import (
     cut_error,
@@ -30,11 +32,16 @@ from autoprune.backends.equality import (
     run,
     tolerance,
 )
-from autoprune.backends.modules import rebuild
+from autoprune.backends.modules import (
+    architecture_of,
+    check_architecture,
+    check_layers,
+    rebuild,
+)
 from autoprune.backends.own_class import Cut, in_own_class, inexpressible
 from autoprune.backends.torch import GraphNetwork, cut_graph, owned_tensors, with_tensors
 from autoprune.errors import BudgetError, PlanError, TraceError
-from autoprune.frontends.torch import Traced, copy_of, trace
+from autoprune.frontends.torch import Inputs, Traced, copy_of, trace
 from autoprune.ir.group import Group, Guarantee
 from autoprune.ir.plan import Plan
 from autoprune.ir.positions import Kept
@@ -56,6 +63,11 @@ from autoprune.torch_result import TorchResult
 
 FAIR_PART = 0.25
 """Share of the reduction that a result of the model's own class has to reach."""
+
+CHANGED = (
+    "The network was pruned before, and its layers were changed afterwards: the plan starts from "
+    "the network as it was given, and its files load into such a one, not into the original."
+)
 
 
 def prune(model: nn.Module, example_inputs: Any, request: Request) -> TorchResult:
@@ -233,10 +245,39 @@ def apply_plan(
     model: nn.Module, plan: Plan, example_inputs: Any = None, dynamic_shapes: Any = None
 ) -> nn.Module:
     """See `autoprune.apply_plan`."""
+    return _follow(model, plan, example_inputs, dynamic_shapes, weights=True)
+
+
+def shape_by_plan(
+    model: nn.Module, plan: Plan, example_inputs: Any = None, dynamic_shapes: Any = None
+) -> nn.Module:
+    """A network of the shape that a plan gives `model`, whose weights are yet to be loaded."""
+    return _follow(model, plan, example_inputs, dynamic_shapes, weights=False)
+
+
+def _follow(
+    model: nn.Module, plan: Plan, example_inputs: Any, dynamic_shapes: Any, *, weights: bool
+) -> nn.Module:
+    """A network made by the steps of a plan; without `weights` only its shape matters."""
     plan.check()
-    if plan.rebuildable and not plan.folded:
-        return rebuild(model, plan)
+    small = model
+    for step in plan.steps:
+        check_architecture(small, step)
+        if step.rebuildable and not weights:
+            small = _rebuilt(small, step)
+        else:
+            small = _apply_step(small, step, example_inputs, dynamic_shapes)
+    carry(small, plan.after(carried_plan(model)))
+    return small
+
+
+def _apply_step(
+    model: nn.Module, plan: Plan, example_inputs: Any, dynamic_shapes: Any
+) -> nn.Module:
+    """A network cut as one step of a plan says; compared with the graph where there is one."""
     if example_inputs is None:
+        if plan.rebuildable and not plan.folded:
+            return _rebuilt(model, plan)
         why = (
             f"constants are added to biases such as {plan.folded[0]}"
             if plan.rebuildable
@@ -245,32 +286,45 @@ def apply_plan(
         raise PlanError(f"{why}, so the model has to be traced", hint="pass example_inputs")
     traced, typed, groups, kept = _chosen(model, plan, example_inputs, dynamic_shapes)
     biases = new_biases(traced, typed, groups, kept)
-    if plan.rebuildable:
-        return rebuild(with_tensors(model, biases), plan)
     folded = dataclasses.replace(traced, module=with_tensors(traced.module, biases))
-    return cut_graph(folded, typed, kept).train(model.training)
+    network = cut_graph(folded, typed, kept)
+    if not plan.rebuildable:
+        return network.train(model.training)
+    small = _rebuilt(with_tensors(model, biases), plan)
+    _check_follows(small, network, traced.inputs)
+    return small
 
 
-def shape_by_plan(
-    model: nn.Module, plan: Plan, example_inputs: Any = None, dynamic_shapes: Any = None
-) -> nn.Module:
-    """A network of the shape that a plan gives `model`, whose weights are yet to be loaded."""
-    plan.check()
-    if plan.rebuildable:
-        return rebuild(model, plan)
-    return apply_plan(model, plan, example_inputs, dynamic_shapes)
+def _rebuilt(model: nn.Module, plan: Plan) -> nn.Module:
+    small = rebuild(model, plan)
+    if not plan.seal:
+        check_layers(model, small)
+    return small
+
+
+def _check_follows(small: nn.Module, network: nn.Module, inputs: Inputs) -> None:
+    """Check that a network made by slicing and setting attributes is the cut graph."""
+    expected = run(network, inputs)
+    try:
+        gap = difference(expected, run(copy_of(small).eval(), inputs))
+    except Exception as error:
+        raise PlanError(
+            f"the network that the plan makes does not run: {str(error).splitlines()[0]:.200}",
+            hint="groups whose size the model states only once have to keep as many units",
+        ) from error
+    if not gap <= tolerance(expected):
+        raise PlanError(
+            f"the network that the plan makes is not what its groups say (relative difference "
+            f"{gap:.1e})",
+            hint="use the plan as it was written",
+        )
 
 
 def _chosen(
     model: nn.Module, plan: Plan, example_inputs: Any, dynamic_shapes: Any
 ) -> tuple[Traced, TypedGraph, dict[int, Group], Kept]:
     """The traced model and the units that a plan keeps of it."""
-    traced = trace(model, example_inputs, dynamic_shapes=dynamic_shapes)
-    if traced.graph.digest != plan.graph:
-        raise PlanError(
-            "the plan was made for another graph",
-            hint="apply it to the architecture, and the library versions, it was made with",
-        )
+    traced = _traced_as_planned(model, plan, example_inputs, dynamic_shapes)
     typed = infer(traced.graph)
     groups = {g.leaf.uid: g for g in find_groups(typed)}
     by_name = {g.name: g for g in groups.values()}
@@ -279,7 +333,30 @@ def _chosen(
         typed = infer(traced.graph, rules=_probed(traced).rules)
         groups = {g.leaf.uid: g for g in find_groups(typed)}
         by_name = {g.name: g for g in groups.values()}
-    return traced, typed, groups, plan.kept(by_name, outer_leaves(typed, list(groups)))
+    kept = plan.kept(by_name, outer_leaves(typed, list(groups)))
+    check_complete(plan, typed, kept)
+    return traced, typed, groups, kept
+
+
+def _traced_as_planned(
+    model: nn.Module, plan: Plan, example_inputs: Any, dynamic_shapes: Any
+) -> Traced:
+    """The model's graph, which has to be the one that the plan was made for.
+
+    Each step may have been traced with other dynamic shapes, which the graph shows.
+    """
+    traced = trace(model, example_inputs, dynamic_shapes=dynamic_shapes)
+    others = [shapes for shapes in (None, "batch") if shapes != dynamic_shapes]
+    while traced.graph.digest != plan.graph and others:
+        with contextlib.suppress(TraceError):
+            traced = trace(model, example_inputs, dynamic_shapes=others.pop(0))
+    if traced.graph.digest != plan.graph:
+        raise PlanError(
+            "the plan was made for another graph",
+            hint="apply it to the architecture, and the library versions, it was made with, and "
+            "pass the same dynamic_shapes",
+        )
+    return traced
 
 
 def analysed(model: nn.Module, example_inputs: Any, options: Options) -> tuple[Traced, Analysis]:
@@ -335,7 +412,9 @@ def _cut(
         approximate, small = cut_error(traced, typed, groups, kept)
     biases = new_biases(traced, typed, groups, kept)
     network, plan, reason = _network(model, biases, cut, small, options)
-    plan = dataclasses.replace(plan, folded=tuple(biases))
+    plan = dataclasses.replace(plan, folded=tuple(biases), architecture=architecture_of(model))
+    plan = plan.sealed().after(carried_plan(model))
+    carry(network, plan)
     report = make_report(
         analysis, kept, reasons,
         module="GraphModule" if reason else "same class", module_reason=reason,
@@ -348,6 +427,8 @@ def _cut(
     if obstacle:
         note = f"Its configuration cannot describe it ({obstacle}): save it with its plan."
         report = dataclasses.replace(report, notes=(*report.notes, note))
+    if was_changed(model):
+        report = dataclasses.replace(report, notes=(*report.notes, CHANGED))
     result = TorchResult(network, plan, report, model, traced.inputs, traced.dynamic_shapes)
     return result, obstacle
 

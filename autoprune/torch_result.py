@@ -17,7 +17,7 @@ from autoprune.backends.onnx import export_onnx, feed_of, open_exported
 from autoprune.errors import AutopruneError, PlanError
 from autoprune.frontends.sessions import Feed
 from autoprune.frontends.torch import Inputs, copy_of
-from autoprune.ir.files import write_atomically
+from autoprune.ir.files import open_file, write_atomically
 from autoprune.ir.plan import Plan
 from autoprune.result import Result
 
@@ -125,7 +125,8 @@ def read_safetensors(path: str | Path) -> tuple[Plan, dict[str, torch.Tensor]]:
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(path, framework="pt") as file:
+        # A pipe would be waited for.
+        with open_file(path), safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 
 from autoprune.analysis.groups import leaf_names
 from autoprune.analysis.typing import TypedGraph
+from autoprune.errors import PlanError
 from autoprune.ir import axes as ax
 from autoprune.ir.axes import Axis
-from autoprune.ir.plan import Choice, Factor, Plan, expression
+from autoprune.ir.choice import Choice, Factor, expression
+from autoprune.ir.plan import Plan
 from autoprune.ir.positions import Indices, Kept, PerOuter
 
 Attributes = Mapping[str, Mapping[str, tuple[Axis, ...]]]
@@ -59,6 +61,26 @@ def make_plan(
         constants=constants or {},
         rebuildable=attributes is not None,
     )
+
+
+def check_complete(plan: Plan, typed: TypedGraph, kept: Kept) -> None:
+    """Check that a plan lists the parameters that its groups are in, and no others.
+
+    Args:
+        plan: one step of a plan.
+        typed: the graph it was made for.
+        kept: the units that it keeps, by leaf.
+
+    Raises:
+        PlanError: naming a parameter.
+    """
+    names = {p.value.name for p in typed.graph.parameters}
+    cut = {name for name in names if any(not a.uids.isdisjoint(kept) for a in typed.types[name])}
+    for name in sorted(cut ^ plan.parameters.keys()):
+        if name in cut:
+            raise PlanError("the plan does not list a parameter that it cuts", where=name)
+        if name not in names:
+            raise PlanError("the plan cuts a parameter that the model does not have", where=name)
 
 
 def _choice(units: int, stay: Indices | PerOuter, names: Mapping[int, str]) -> Choice:

@@ -132,7 +132,7 @@ def attribute_readings(model: nn.Module, typed: TypedGraph, kept: Kept) -> Itera
     certain: Attributes = {}
     doubtful: dict[tuple[type, str], Attributes] = {}
     for path, module in model.named_modules():
-        described = _described_by_weight(path, module, owned)
+        described = described_by_weight(path, module, owned)
         mentioned = [a for m in mentions.get(path, ()) for a in m.axes]
         for name, value in vars(module).items():
             entries = entries_of(value)
@@ -173,7 +173,7 @@ def _fixed(value: int) -> Axis:
     return ax.Leaf(-1, value)
 
 
-def _described_by_weight(
+def described_by_weight(
     path: str, module: nn.Module, owned: Mapping[str, tuple[Axis, ...]]
 ) -> dict[str, tuple[Axis, ...]]:
     """Sizes that layers repeat from the shape of their weight, under torch's usual names.

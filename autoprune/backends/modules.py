@@ -6,18 +6,22 @@ factors that the cut brings about are taken up by parameters.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from itertools import count
 
 import torch
 from torch import nn
 
 from autoprune.analysis.resizing import sizes_of
-from autoprune.backends.attributes import entries_of
+from autoprune.backends.attributes import described_by_weight, entries_of
 from autoprune.backends.torch import copy_without, cut_tensor, get_tensor, set_tensor
 from autoprune.errors import PlanError
 from autoprune.ir import axes as ax
-from autoprune.ir.axes import Axis
-from autoprune.ir.plan import Factor, Plan
+from autoprune.ir.axes import Axis, Leaf
+from autoprune.ir.choice import Factor
+from autoprune.ir.plan import Plan
 from autoprune.ir.positions import unit_positions
 
 
@@ -28,7 +32,11 @@ def rebuild(model: nn.Module, plan: Plan) -> nn.Module:
         PlanError: if the model lacks a parameter or attribute of the plan, or has a parameter in
             another shape.
     """
-    result = _cut_copy(model, plan)
+    names = _names_of_tensors(model)
+    for name in plan.folded:
+        if name not in {n for tied in names.values() for n in tied}:
+            raise PlanError("the plan folds constants into no parameter", where=name)
+    result = _cut_copy(model, plan, names)
     sizes = sizes_of(plan.choices())
     for path, entries in plan.attributes.items():
         for name, stated in entries.items():
@@ -49,8 +57,12 @@ def rebuild(model: nn.Module, plan: Plan) -> nn.Module:
             setattr(module, name, type(old)(new) if isinstance(old, tuple | list) else new[0])
     for path, constants in plan.constants.items():
         for name, (before, after) in constants.items():
-            module = result.get_submodule(path)
-            if name not in vars(module) or vars(module)[name] != before:
+            try:
+                module = result.get_submodule(path)
+            except AttributeError:
+                module = nn.Module()
+            held = vars(module).get(name, ())
+            if type(held) not in (float, type(None)) or held != before:
                 raise PlanError(
                     f"the plan changes a number that is not in the model: {before} was expected",
                     where=f"{path}.{name}",
@@ -60,33 +72,108 @@ def rebuild(model: nn.Module, plan: Plan) -> nn.Module:
     return result
 
 
-def _cut_copy(model: nn.Module, plan: Plan) -> nn.Module:
-    """A copy in which each tensor the plan names is sliced, under all the names it is tied to."""
-    kept = plan.choices()
+def architecture_of(model: nn.Module) -> str:
+    """Digest of the names and shapes of a model's parameters, and of which of them are one."""
+    first: dict[int, str] = {}
+    entries = [
+        (name, first.setdefault(id(tensor), name), tuple(tensor.shape))
+        for name, tensor in model.named_parameters(remove_duplicate=False)
+    ]
+    return hashlib.sha256(json.dumps(sorted(entries)).encode()).hexdigest()
+
+
+def check_architecture(model: nn.Module, plan: Plan) -> None:
+    """Check that a model has the parameters of the one that a plan was made for.
+
+    Raises:
+        PlanError: naming a parameter in another shape, if the plan names one.
+    """
+    for name, expressions in plan.parameters.items():
+        _tensor_of_plan(model, name, plan.axes(expressions))
+    if plan.architecture and architecture_of(model) != plan.architecture:
+        raise PlanError(
+            "the plan was made for another architecture: the model has other parameters, or ties "
+            "others",
+            where=type(model).__name__,
+            hint="apply the plan to a fresh, uncut instance of the architecture it was made for",
+        )
+
+
+def check_layers(model: nn.Module, result: nn.Module) -> None:
+    """Check that the layers of a cut model still say of themselves what their weights are.
+
+    Plans of format 1 can lack an entry unnoticed.
+
+    Args:
+        model: the model before the cut.
+        result: the model after it.
+
+    Raises:
+        PlanError: naming a layer whose attributes agreed with its weights only before.
+    """
+    for path, module in model.named_modules():
+        lost = _agreeing(module) - _agreeing(result.get_submodule(path))
+        if lost:
+            raise PlanError(
+                "the plan cuts only a part of this layer: an entry is missing",
+                where=f"{path}: {min(lost)}",
+                hint="use the plan as it was written",
+            )
+
+
+def _agreeing(module: nn.Module) -> set[str]:
+    """Attributes of a layer that state the shape of its tensors."""
+    numbers = count()
+    owned = {
+        name: tuple(Leaf(next(numbers), n) for n in tensor.shape)
+        for name, tensor in module.named_parameters(recurse=False)
+    }
+    found = set(described_by_weight("", module, owned))
+    bias = owned.get("bias", ())
+    outputs = (vars(module).get(name) for name in ("out_features", "out_channels", "num_features"))
+    return found | ({"bias"} if bias and bias[0].size in outputs else set())
+
+
+def _names_of_tensors(model: nn.Module) -> dict[int, list[str]]:
+    """By identity of a parameter or buffer, all its names."""
     names: dict[int, list[str]] = {}
     for name, tensor in (
         *model.named_parameters(remove_duplicate=False),
         *model.named_buffers(remove_duplicate=False),
     ):
         names.setdefault(id(tensor), []).append(name)
+    return names
+
+
+def _tensor_of_plan(model: nn.Module, name: str, axes: Sequence[Axis]) -> torch.Tensor:
+    """The tensor that a plan cuts, which has to be of the size it says."""
+    try:
+        tensor = get_tensor(model, name)
+    except AttributeError:
+        tensor = None
+    if not isinstance(tensor, torch.Tensor):
+        raise PlanError(
+            "the plan cuts a parameter that the model does not have",
+            where=name,
+            hint="apply the plan to the architecture it was made for",
+        )
+    expected = tuple(axis.size for axis in axes)
+    if tuple(tensor.shape) != expected:
+        raise PlanError(
+            f"the plan expects shape {expected}, the model has {tuple(tensor.shape)}",
+            where=name,
+            hint="apply the plan to the uncut architecture it was made for",
+        )
+    return tensor
+
+
+def _cut_copy(model: nn.Module, plan: Plan, names: Mapping[int, list[str]]) -> nn.Module:
+    """A copy in which each tensor the plan names is sliced, under all the names it is tied to."""
+    kept = plan.choices()
     changed: dict[str, torch.Tensor] = {}
     for name, expressions in plan.parameters.items():
         axes = plan.axes(expressions)
-        try:
-            old = get_tensor(model, name)
-        except AttributeError as error:
-            raise PlanError(
-                "the plan cuts a parameter that the model does not have",
-                where=name,
-                hint="apply the plan to the architecture it was made for",
-            ) from error
-        expected = tuple(axis.size for axis in axes)
-        if tuple(old.shape) != expected:
-            raise PlanError(
-                f"the plan expects shape {expected}, the model has {tuple(old.shape)}",
-                where=name,
-                hint="apply the plan to the uncut architecture it was made for",
-            )
+        old = _tensor_of_plan(model, name, axes)
         factor = plan.factors.get(name)
         uid = list(plan.groups).index(factor.group) if factor and factor.group else None
         try:

@@ -10,99 +10,34 @@ tracing the model again:
 
 Units that are chosen per unit of another axis (per head) name that axis, and list the units kept
 for each of its units: `{"units": 4, "outer": "q.weight:0/0", "kept": [[0, 2], [1, 2]]}`.
+
+The plan of a network that was pruned several times is a sequence of such steps, each in terms of
+the network that it was made for.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import pairwise
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
-
-import numpy as np
+from typing import Any
 
 from autoprune.errors import PlanError
 from autoprune.ir import axes as ax
-from autoprune.ir.axes import Axis, Leaf, Prod, Sum
-from autoprune.ir.files import write_atomically
+from autoprune.ir.axes import Axis, Leaf, Sum
+from autoprune.ir.choice import Choice, Expression, Factor
+from autoprune.ir.files import read_file, write_atomically
 from autoprune.ir.group import Group
+from autoprune.ir.plan_checks import check_step
+from autoprune.ir.plan_json import parse, read_step, write_step
 from autoprune.ir.positions import Indices, Kept, PerOuter
 
-FORMAT = 1
+FORMAT = 2
 
-Expression = int | str | dict[str, Any]
-"""An axis type in JSON: a fixed size, a group's name, `{"prod": [...]}` or `{"sum": [...]}`."""
-
-
-@dataclass(frozen=True)
-class Choice:
-    """The units of one group that stay.
-
-    Attributes:
-        units: how many there were.
-        kept: increasing numbers out of `range(units)`; with `outer`, equally many for each unit
-            of that axis.
-        outer: the axis per whose units they were chosen (named as groups are), or nothing.
-    """
-
-    units: int
-    kept: tuple[int, ...] | tuple[tuple[int, ...], ...]
-    outer: str = ""
-
-    def array(self) -> Indices:
-        """`kept` as an array; shape [units kept] or [units of the outer axis, units kept]."""
-        return np.array(self.kept, dtype=np.intp)
-
-    def to_json(self) -> dict[str, Any]:
-        """What `from_json` reads."""
-        outer = {"outer": self.outer} if self.outer else {}
-        return {"units": self.units, **outer, "kept": self.kept}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Choice:
-        """Read a choice back.
-
-        Raises:
-            KeyError, TypeError: if the data is no choice.
-        """
-        outer = data.get("outer", "")
-        if not isinstance(outer, str):
-            raise TypeError(f"{outer!r} is not the name of an axis")
-        kept = data["kept"]
-        if outer:
-            return cls(_whole(data["units"]), tuple(_wholes(row) for row in kept), outer)
-        return cls(_whole(data["units"]), _wholes(kept))
-
-    def problem(self) -> str:
-        """What is wrong with the choice, or nothing."""
-        rows = cast("Sequence[Sequence[int]]", self.kept if self.outer else (self.kept,))
-        for row in rows:
-            increasing = all(a < b for a, b in pairwise(row))
-            if not row or not increasing or row[0] < 0 or row[-1] >= self.units:
-                return (
-                    f"kept units must be increasing numbers from 0 to {self.units - 1}, "
-                    "at least one"
-                )
-        if not rows or len({len(row) for row in rows}) > 1:
-            return f"equally many units must be kept for each unit of {self.outer}"
-        return ""
-
-
-@dataclass(frozen=True, slots=True)
-class Factor:
-    """What a parameter becomes so that it takes up a factor: `scale * p + offset`.
-
-    Attributes:
-        group: the group whose positions are meant, or nothing for all.
-        scale: see above.
-        offset: see above.
-    """
-
-    group: str
-    scale: float
-    offset: float = 0.0
+LARGEST = 2**28
+"""Bytes of the longest text that is unpacked as a plan."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +56,11 @@ class Plan:
         folded: biases that take up constants; they depend on the weights that are cut.
         rebuildable: whether slicing parameters and setting attributes is all it takes. Otherwise
             the model has to be traced again, which needs example inputs.
+        outers: units of the axes per whose units groups are chosen.
+        architecture: digest of the names and shapes of the parameters of the module that the plan
+            was made for; empty for ONNX models, and in plans of format 1.
+        seal: digest of all that is no choice of units; empty in plans of format 1.
+        earlier: the plans by which the model that this one was made for had been pruned before.
     """
 
     graph: str
@@ -131,66 +71,85 @@ class Plan:
     constants: Mapping[str, Mapping[str, tuple[float | None, float]]] = field(default_factory=dict)
     folded: tuple[str, ...] = ()
     rebuildable: bool = False
+    outers: Mapping[str, int] = field(default_factory=dict)
+    architecture: str = ""
+    seal: str = ""
+    earlier: tuple[Plan, ...] = ()
+
+    @property
+    def steps(self) -> tuple[Plan, ...]:
+        """The prunings that the plan describes, in their order; each is a plan of its own."""
+        return (*self.earlier, replace(self, earlier=()))
+
+    @property
+    def origin(self) -> str:
+        """Digest of the graph that the first pruning started from."""
+        return self.steps[0].graph
+
+    def after(self, earlier: Plan | None) -> Plan:
+        """This plan for a network that another one made, as a plan for what that one was for."""
+        if earlier is None:
+            return self
+        return replace(self, earlier=(*earlier.steps, *self.earlier))
+
+    def sealed(self) -> Plan:
+        """The plan as it may be written: what is no choice of units may not change any more."""
+        outers = {name: size for name, size in self.sizes.items() if name not in self.groups}
+        whole = replace(self, outers=outers)
+        return replace(whole, seal=whole._digest())
+
+    def _digest(self) -> str:
+        """SHA-256 of all that is no choice of units.
+
+        Factors depend on how many units stay, so with factors that belongs to it too.
+        """
+        exact = bool(self.factors or self.constants)
+        content = write_step(self) | {
+            "groups": {
+                name: [choice.units, choice.count if exact else None]
+                for name, choice in self.groups.items()
+            }
+        }
+        text = json.dumps({k: v for k, v in content.items() if k != "seal"}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
 
     def to_json(self) -> str:
         """The plan as JSON text, one group a line."""
-        groups = ",\n".join(
-            f"    {json.dumps(name)}: " + json.dumps(choice.to_json())
-            for name, choice in self.groups.items()
-        )
-        parameters = ",\n".join(
-            f"    {json.dumps(name)}: {json.dumps(axes)}" for name, axes in self.parameters.items()
-        )
-        factors = {name: [f.group, f.scale, f.offset] for name, f in self.factors.items()}
-        return (
-            "{\n"
-            f'  "format": {FORMAT},\n'
-            f'  "graph": "{self.graph}",\n'
-            f'  "rebuildable": {json.dumps(self.rebuildable)},\n'
-            f'  "groups": {{\n{groups}\n  }},\n'
-            f'  "parameters": {{\n{parameters}\n  }},\n'
-            f'  "attributes": {json.dumps(self.attributes)},\n'
-            f'  "factors": {json.dumps(factors)},\n'
-            f'  "folded": {json.dumps(self.folded)},\n'
-            f'  "constants": {json.dumps(self.constants)}\n'
-            "}\n"
-        )
+        *earlier, last = (step if step.seal else step.sealed() for step in self.steps)
+        content = {
+            "format": FORMAT,
+            **write_step(last),
+            "earlier": [write_step(e) for e in earlier],
+        }
+        return "{\n" + ",\n".join(f'  "{k}": {_lines(k, v)}' for k, v in content.items()) + "\n}\n"
 
     @classmethod
     def from_json(cls, text: str) -> Plan:
         """Read a plan back.
 
         Raises:
-            PlanError: if the text is no plan, or a choice is out of range.
+            PlanError: if the text is no plan, or a damaged one, or a choice is out of range.
         """
+        data = parse(text)
         try:
-            data = json.loads(text)
-            if data["format"] != FORMAT:
+            version = data["format"]
+            if version not in (1, FORMAT) or isinstance(version, bool):
                 raise PlanError(
-                    f"plan has format {data['format']}, this version reads {FORMAT}",
+                    f"plan has format {version!r:.20}, this version reads {FORMAT}",
                     hint="write it again with this version of autoprune",
                 )
-            plan = cls(
-                graph=str(data["graph"]),
-                groups={name: Choice.from_json(c) for name, c in data["groups"].items()},
-                parameters={name: tuple(e) for name, e in data["parameters"].items()},
-                attributes={
-                    path: {name: tuple(e) for name, e in entries.items()}
-                    for path, entries in data["attributes"].items()
-                },
-                factors={name: _factor(*entry) for name, entry in data["factors"].items()},
-                constants={
-                    path: {name: _constant(*entry) for name, entry in entries.items()}
-                    for path, entries in data["constants"].items()
-                },
-                folded=tuple(str(name) for name in data["folded"]),
-                rebuildable=bool(data["rebuildable"]),
-            )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            earlier = data["earlier"] if version == FORMAT else []
+            if not isinstance(earlier, list):
+                raise TypeError("the earlier steps are no list")
+            first = tuple(cls(**read_step(step, version)) for step in earlier)
+            plan = cls(**read_step(data, version), earlier=first)
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise PlanError(
-                f"this is not a plan: {type(error).__name__}: {error}",
+                f"this is not a plan: {type(error).__name__}: {error!s:.200}",
                 hint="a plan is what Plan.save or Plan.to_json wrote",
             ) from error
+        if version == FORMAT and not all(step.seal for step in plan.steps):
+            raise PlanError("the plan has lost its seal", hint="use the file as it was written")
         plan.check()
         return plan
 
@@ -206,42 +165,42 @@ class Plan:
             PlanError: if the file cannot be read or is no plan.
         """
         try:
-            text = Path(path).read_text(encoding="utf-8")
+            text = read_file(path).decode()
         except (OSError, UnicodeDecodeError) as error:
             raise PlanError(f"the plan cannot be read: {error}", where=str(path)) from error
         return cls.from_json(text)
 
     def check(self) -> None:
-        """Check that every choice is a non-empty increasing selection of existing units.
+        """Check that the plan makes sense, whatever network it is for, and is whole.
 
-        One that is made per unit of another axis needs such a selection for each of them.
+        Of each group a non-empty increasing selection of existing units stays, for each unit of
+        another axis where it is made per that; every name in it refers to something in it; numbers
+        are such as a cut can bring about; and nothing was changed but the choice of units.
 
         Raises:
-            PlanError: naming the group.
+            PlanError: naming the group, parameter or attribute.
         """
-        for name, choice in self.groups.items():
-            problem = choice.problem()
-            if problem:
-                raise PlanError(problem, where=f"group {name}")
-            if choice.outer and len(choice.kept) != self._sizes()[choice.outer]:
+        for number, step in enumerate(self.steps, 1):
+            where = f", step {number} of {len(self.steps)}" if self.earlier else ""
+            check_step(step, step.sizes, where)
+            if step.seal and step.seal != step._digest():
                 raise PlanError(
-                    f"{choice.outer} has {self._sizes()[choice.outer]} units, and kept units are "
-                    f"listed for {len(choice.kept)}",
-                    where=f"group {name}",
-                )
-        for name, factor in self.factors.items():
-            if factor.group and factor.group not in self.groups:
-                raise PlanError(
-                    f"a factor is for the group {factor.group}, which is not in the plan",
-                    where=f"parameter {name}",
+                    "the plan was damaged, or more was edited than which units stay",
+                    where=f"graph {step.graph[:12]}{where}",
+                    hint="edit `kept` alone; in a plan with factors as many units have to stay as "
+                    "before, since the factors depend on that",
                 )
 
-    def _sizes(self) -> dict[str, int]:
-        """Units of every group and of every axis per whose units a group is chosen."""
-        outers = {c.outer: len(c.kept) for c in self.groups.values() if c.outer}
-        return {name: choice.units for name, choice in self.groups.items()} | {
-            name: units for name, units in outers.items() if name not in self.groups
-        }
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Units of every group, then of every other axis per whose units a group is chosen."""
+        found = {name: choice.units for name, choice in self.groups.items()}
+        for name, units in self.outers.items():
+            found.setdefault(name, units)
+        for choice in self.groups.values():
+            if choice.outer and not self.seal:  # format 1 did not list them
+                found.setdefault(choice.outer, len(choice.kept))
+        return found
 
     def kept(self, groups: Mapping[str, Group], outers: Mapping[int, Leaf]) -> Kept:
         """The choice as kept units by leaf, for the groups of a traced graph.
@@ -275,31 +234,24 @@ class Plan:
         return chosen
 
     def axes(self, expressions: tuple[Expression, ...]) -> tuple[Axis, ...]:
-        """Axis types with leaves numbered as in `choices`."""
-        sizes = self._sizes()
+        """Axis types with leaves numbered as in `choices`; the plan has passed `check`."""
+        sizes = self.sizes
         numbers = {name: i for i, name in enumerate(sizes)}
         fresh = iter(range(len(numbers), 1 << 62))
 
         def build(e: Expression) -> Axis:
-            if isinstance(e, bool) or not isinstance(e, int | str | dict):
-                raise PlanError(f"{e!r} is no axis type")
             if isinstance(e, int):
                 return ax.ONE if e == 1 else Leaf(next(fresh), e) if e else Sum(())
             if isinstance(e, str):
-                if e not in numbers:
-                    raise PlanError("an axis type names a group that is not in the plan", where=e)
                 return Leaf(numbers[e], sizes[e])
-            if set(e) == {"prod"}:
-                return ax.prod(*(build(part) for part in e["prod"]))
-            if set(e) == {"sum"}:
-                return ax.concat(*(build(part) for part in e["sum"]))
-            raise PlanError(f"{e!r} is no axis type")
+            ((kind, parts),) = e.items()
+            return (ax.prod if kind == "prod" else ax.concat)(*map(build, parts))
 
         return tuple(build(e) for e in expressions)
 
     def choices(self) -> Kept:
         """Kept units by leaf number, for axes built by `axes`."""
-        numbers = {name: i for i, name in enumerate(self._sizes())}
+        numbers = {name: i for i, name in enumerate(self.sizes)}
         return {
             numbers[name]: PerOuter(numbers[choice.outer], choice.array())
             if choice.outer
@@ -308,38 +260,9 @@ class Plan:
         }
 
 
-def _factor(group: object, scale: object, offset: object) -> Factor:
-    if not isinstance(group, str):
-        raise TypeError(f"{group!r} is not the name of a group")
-    return Factor(group, _real(scale), _real(offset))
-
-
-def _constant(old: object, new: object) -> tuple[float | None, float]:
-    return None if old is None else _real(old), _real(new)
-
-
-def _real(number: object) -> float:
-    if isinstance(number, bool) or not isinstance(number, int | float):
-        raise TypeError(f"{number!r} is not a number")
-    return float(number)
-
-
-def _wholes(numbers: Iterable[object]) -> tuple[int, ...]:
-    return tuple(_whole(n) for n in numbers)
-
-
-def _whole(number: object) -> int:
-    if type(number) is not int:
-        raise TypeError(f"{number!r} is not a whole number")
-    return number
-
-
-def expression(axis: Axis, names: Mapping[int, str]) -> Expression:
-    """An axis type in JSON, where leaf `uid` is called `names[uid]` (others are fixed sizes)."""
-    if axis.uids.isdisjoint(names):
-        return axis.size
-    if isinstance(axis, Leaf):
-        return names[axis.uid]
-    if isinstance(axis, Prod):
-        return {"prod": [expression(f, names) for f in axis.factors]}
-    return {"sum": [expression(t, names) for t in axis.terms]}
+def _lines(key: str, value: Any) -> str:
+    """JSON of a part of a plan, one group or parameter a line."""
+    if key in ("groups", "parameters") and value:
+        rows = (f"    {json.dumps(name)}: {json.dumps(entry)}" for name, entry in value.items())
+        return "{\n" + ",\n".join(rows) + "\n  }"
+    return json.dumps(value)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from autoprune.backends.carried import carried_plan
 from autoprune.backends.equality import evaluating
 from autoprune.errors import TraceError
 from autoprune.frontends.torch import as_inputs, copy_of
@@ -37,15 +38,15 @@ def sparsify_module(
     dynamic_shapes: Any = None,
 ) -> SparseResult:
     """`autoprune.sparsify` of a module; arguments and errors as there."""
-    plan = None
     if isinstance(model, TorchResult):
-        plan, example_inputs = model.plan, model._inputs
+        example_inputs = model._inputs
         dynamic_shapes, model = model._dynamic_shapes, model.model
     if not isinstance(model, nn.Module):
         raise TraceError(
             f"a torch.nn.Module, an ONNX model or a result of ap.prune is needed, got "
             f"{type(model).__name__}"
         )
+    plan = carried_plan(model)
     inputs = None if example_inputs is None else as_inputs(example_inputs)
     batches = None if calibration is None else batches_of(calibration)
     score = find_criterion(request.criterion)

@@ -55,7 +55,7 @@ class SparseResult(Saving):
     @property
     def origin(self) -> str:
         """Digest of the graph that the network was pruned from, or nothing."""
-        return "" if self._plan is None else self._plan.graph
+        return "" if self._plan is None else self._plan.origin
 
     def _save_onnx(self, path: Path) -> None:
         inputs = self._given(path)

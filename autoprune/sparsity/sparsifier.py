@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from autoprune.backends.carried import carried_plan
 from autoprune.errors import LearnerError, TraceError
 from autoprune.frontends.torch import as_inputs, copy_of
 from autoprune.learners.schedule import Timing
@@ -68,15 +69,15 @@ class Sparsifier:
         distribution: str | Distribution = "uniform",
         dynamic_shapes: Any = None,
     ) -> None:
-        self._plan = None
         if isinstance(model, TorchResult):
-            self._plan, example_inputs = model.plan, model._inputs
+            example_inputs = model._inputs
             dynamic_shapes, model = model._dynamic_shapes, model.model
         if not isinstance(model, nn.Module):
             raise TraceError(
                 f"a torch.nn.Module or a result of ap.prune is needed, got {type(model).__name__}",
                 hint="of an ONNX model, make a module with ap.to_torch",
             )
+        self._plan = carried_plan(model)
         self.model = model
         self.distribution = distribution
         self.optimizer: MaskedOptimizer | None = None
