@@ -195,11 +195,9 @@ class Plan:
     def sizes(self) -> dict[str, int]:
         """Units of every group, then of every other axis per whose units a group is chosen."""
         found = {name: choice.units for name, choice in self.groups.items()}
-        for name, units in self.outers.items():
+        listed = {c.outer: len(c.kept) for c in self.groups.values() if c.outer}
+        for name, units in {**self.outers, **listed}.items():
             found.setdefault(name, units)
-        for choice in self.groups.values():
-            if choice.outer and not self.seal:  # format 1 did not list them
-                found.setdefault(choice.outer, len(choice.kept))
         return found
 
     def kept(self, groups: Mapping[str, Group], outers: Mapping[int, Leaf]) -> Kept:
