@@ -49,8 +49,6 @@ def check_step(plan: Plan, sizes: Mapping[str, int], where: str = "") -> None:
         problem = choice.problem()
         if problem:
             raise PlanError(problem, where=place)
-        if choice.outer and choice.outer not in sizes:
-            raise PlanError(f"its outer axis {choice.outer:.80} is not in the plan", where=place)
         if choice.outer and len(choice.kept) != sizes[choice.outer]:
             raise PlanError(
                 f"{choice.outer} has {sizes[choice.outer]} units, and kept units are listed for "
@@ -67,9 +65,12 @@ def check_step(plan: Plan, sizes: Mapping[str, int], where: str = "") -> None:
                 raise PlanError("no parameter has so long an axis", where=place)
             after = _size(axis, {name: c.count for name, c in plan.groups.items()}, sizes)
             largest = max(largest, _size(axis, {}, sizes) / max(after, 1))
-    for name in plan.groups:
+    for name, choice in plan.groups.items():
+        place = f"group {name}{where}"
         if name not in mentioned:
-            raise PlanError("no parameter of the plan has this group", where=f"group {name}{where}")
+            raise PlanError("no parameter of the plan has this group", where=place)
+        if choice.outer and choice.outer not in mentioned:
+            raise PlanError(f"its outer axis {choice.outer:.80} is not in the plan", where=place)
     for path, entries in plan.attributes.items():
         for name, axes in entries.items():
             place = f"attribute {path}.{name}{where}"
