@@ -82,7 +82,7 @@ _ATEN_NAMES = """
     constant_pad_nd contiguous conv1d conv2d conv3d conv_tbc conv_transpose1d conv_transpose2d
     conv_transpose3d convolution copy copysign corrcoef cos cosh cosine_embedding_loss
     cosine_similarity count_nonzero cov cross cross_entropy_loss ctc_loss cummax cummin cumprod
-    cumsum cumulative_trapezoid deg2rad dequantize det detach detach_copy diag diag_embed
+    cumsum cumulative_trapezoid data deg2rad dequantize det detach detach_copy diag diag_embed
     diagflat diagonal diagonal_copy diagonal_scatter diff digamma dim dist div divide dot
     dropout dsplit dstack einsum elu embedding embedding_bag embedding_renorm empty empty_like
     empty_permuted empty_strided eq equal erf erfc erfinv exp exp2 expand expand_as expand_copy
