@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from autoprune.arguments import ONNX_SUFFIXES, SUFFIXES, parser
-from autoprune.errors import AutopruneError
+from autoprune.errors import AutopruneError, Notice
 from autoprune.ir.files import write_atomically
 from autoprune.runtime.commands import COMMANDS as RUNTIME_COMMANDS
 from autoprune.runtime.commands import read_arrays
@@ -53,6 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with warnings.catch_warnings():
             if not options.debug:
                 warnings.simplefilter("ignore")
+                warnings.simplefilter("default", Notice)
+                warnings.showwarning = _show_notice
             COMMANDS[options.command](options)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -64,6 +66,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"error: {_explain(error)}", file=sys.stderr)
         return 1
     return 0
+
+
+def _show_notice(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: object = None,
+    line: str | None = None,
+) -> None:
+    print(f"note: {message}", file=sys.stderr)
 
 
 def _explain(error: Exception) -> str:

@@ -70,3 +70,7 @@ class TargetError(AutopruneError):
 
 class ArtifactError(AutopruneError):
     """A compiled artifact is truncated, tampered with, or made for another processor."""
+
+
+class Notice(UserWarning):
+    """Something that is no error, but that whoever runs autoprune should know."""

@@ -16,6 +16,7 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
+from autoprune.errors import Notice
 from autoprune.ir.files import open_file, write_atomically
 
 KEPT = 200
@@ -27,16 +28,15 @@ ENDING = ".library"
 DIGEST = 32
 """Bytes of a digest."""
 
-_OTHERS = stat.S_IWGRP | stat.S_IWOTH
-
-
-class CacheNotice(UserWarning):
-    """Libraries that were kept are not used, because others could have written them."""
-
 
 def cache_folder() -> Path:
-    """Where libraries are kept: below XDG_CACHE_HOME, or ~/.cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "autoprune", "kernels")
+    """Where libraries are kept: below XDG_CACHE_HOME, or ~/.cache.
+
+    Raises:
+        RuntimeError: if this user has no home.
+    """
+    root = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return Path(root if root.is_absolute() else Path.home() / ".cache", "autoprune", "kernels")
 
 
 def cache_key(described: object, compiler: str) -> str:
@@ -52,8 +52,8 @@ def cache_key(described: object, compiler: str) -> str:
 
 def find_cached(key: str) -> bytes | None:
     """A library that was kept, or None if there is none, or it was damaged or is not trusted."""
-    path = cache_folder() / f"{key}{ENDING}"
     try:
+        path = cache_folder() / f"{key}{ENDING}"
         if not _is_trusted(path.parent):
             return None
         with open_file(path) as file:
@@ -61,7 +61,7 @@ def find_cached(key: str) -> bytes | None:
                 return None
             kept = file.read()
         os.utime(path)
-    except OSError:
+    except (OSError, RuntimeError):
         return None
     digest, data = kept[:DIGEST], kept[DIGEST:]
     return data if hashlib.sha256(data).digest() == digest else None
@@ -69,8 +69,8 @@ def find_cached(key: str) -> bytes | None:
 
 def keep(key: str, data: bytes) -> None:
     """Keep a library, unless the folder cannot be written to or others can write to it."""
-    folder = cache_folder()
     try:
+        folder = cache_folder()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not _is_trusted(folder):
             return
@@ -78,16 +78,13 @@ def keep(key: str, data: bytes) -> None:
         found = sorted(folder.glob(f"*{ENDING}"), key=lambda path: path.lstat().st_mtime)
         for old in found[:-KEPT]:
             old.unlink(missing_ok=True)
-    except OSError:
+    except (OSError, RuntimeError):
         # Nothing depends on it but the time of the next build.
         return
 
 
 def _is_trusted(folder: Path) -> bool:
-    """Whether only this user and root can change what is in a folder.
-
-    Whoever can write to a folder on the way to it could put another one there.
-    """
+    """Whether only this user and root can change what is in a folder, and replace it."""
     resolved = folder.resolve(strict=True)
     return _is_own(resolved, resolved.stat()) and all(
         _is_safe(above, above.stat()) for above in resolved.parents
@@ -98,10 +95,9 @@ def _is_own(path: Path, status: os.stat_result) -> bool:
     """Whether a file or folder is this user's, and only this user can write to it."""
     if not hasattr(os, "geteuid"):  # Windows keeps what is below a user's folder from others
         return True
-    if status.st_uid == os.geteuid() and not status.st_mode & _OTHERS:
+    if status.st_uid == os.geteuid() and not _is_open(status):
         return True
-    owner = "this user's" if status.st_uid == os.geteuid() else f"that of user {status.st_uid}"
-    _notice(path, f"it is {owner}, and its mode is {stat.filemode(status.st_mode)}")
+    _notice(path, f"owned by user {status.st_uid}, with mode {stat.filemode(status.st_mode)}")
     return False
 
 
@@ -110,19 +106,25 @@ def _is_safe(path: Path, status: os.stat_result) -> bool:
     if not hasattr(os, "geteuid"):
         return True
     ours = status.st_uid in (0, os.geteuid())
-    if ours and (not status.st_mode & _OTHERS or status.st_mode & stat.S_ISVTX):
+    if ours and (not _is_open(status) or status.st_mode & stat.S_ISVTX):
         return True
     _notice(path, "others can replace what is in it")
     return False
 
 
+def _is_open(status: os.stat_result) -> bool:
+    """Whether others may write; a group of the user's own number has nobody else in it."""
+    private = status.st_gid == os.getegid() == os.geteuid()
+    others = stat.S_IWOTH if private else stat.S_IWOTH | stat.S_IWGRP
+    return bool(status.st_mode & others)
+
+
 def _notice(path: Path, why: str) -> None:
     warnings.warn(
-        f"kept libraries of kernels are not used, as others may have written them: {path}: {why}; "
-        "kernels are built anew, which takes longer (to keep them, make the folder yours: "
-        "chown and chmod 700, or set XDG_CACHE_HOME)",
-        CacheNotice,
-        stacklevel=2,
+        f"kernels are built anew, as others may have written those kept in {path} ({why}); make "
+        "it yours with chown and chmod go-w, or set XDG_CACHE_HOME to a folder that is",
+        Notice,
+        stacklevel=3,
     )
 
 

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import onnx
@@ -11,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 import autoprune as ap
+from autoprune import cli
 from tests.tolerance import ROUNDING_SINGLE
 
 PRUNE = "prune tinynet:pair --flops 0.5 --no-latency"
@@ -25,6 +27,15 @@ def test_inspect(run, folder):
     assert "zero-invariant" in done.out
     assert "graph output" in done.out
     assert len(json.loads((folder / "all.json").read_text())["groups"]) == 2
+
+
+def test_notices_are_shown(run, monkeypatch):
+    def noticing(options):
+        warnings.warn("kernels are built anew", ap.errors.Notice, stacklevel=1)
+        warnings.warn("torch will change", UserWarning, stacklevel=1)
+
+    monkeypatch.setitem(cli.COMMANDS, "inspect", noticing)
+    assert run("inspect tinynet:pair").err == "note: kernels are built anew\n"
 
 
 def test_html(run, folder):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from types import SimpleNamespace
 
 import pytest
 
 pytest.importorskip("tvm", reason="needs apache-tvm")
 
+from autoprune.compiler.kinds import native_library
+from autoprune.errors import Notice
 from autoprune.kernels import cache
 from autoprune.kernels.build import find_target, rowwise_family, spatial_family
 
@@ -63,8 +66,78 @@ def test_everything_that_matters_is_in_the_key(monkeypatch):
     assert not keys & {cache.cache_key(each, "gcc") for each in described}
 
 
-def test_without_a_folder_nothing_is_kept(tmp_path, monkeypatch):
+@pytest.mark.parametrize("home", ["file", None])
+def test_without_a_folder_nothing_is_kept(home, tmp_path, monkeypatch):
+    def homeless():
+        raise RuntimeError("no home")
+
     (tmp_path / "file").write_text("")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / home) if home else "not/absolute")
+    monkeypatch.setattr(cache.Path, "home", homeless)
     cache.keep("key", b"library")
     assert cache.find_cached("key") is None
+
+
+def kept(folder):
+    cache.keep("key", b"library")
+    return folder / f"key{cache.ENDING}"
+
+
+def opened(path):
+    path.chmod(path.stat().st_mode | 0o022)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="Windows has other rules")
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda file, _: opened(file),
+        lambda file, _: opened(file.parent),
+        lambda file, _: opened(file.parent.parent),
+        lambda file, move: move.setattr(os, "geteuid", lambda: file.stat().st_uid + 1),
+    ],
+    ids=["file", "folder", "folder above", "owner"],
+)
+def test_what_others_can_write_is_not_used(spoil, folder, monkeypatch):
+    spoil(kept(folder), monkeypatch)
+    with pytest.warns(Notice, match="built anew"):
+        assert cache.find_cached("key") is None
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no pipes with names")
+def test_what_is_no_file_of_ours_is_not_used(folder, tmp_path):
+    path = kept(folder)
+    path.unlink()
+    os.mkfifo(path)
+    assert cache.find_cached("key") is None
+    path.unlink()
+    (tmp_path / "elsewhere").write_bytes(b"library")
+    opened(tmp_path / "elsewhere")
+    path.symlink_to(tmp_path / "elsewhere")
+    with pytest.warns(Notice, match="built anew"):
+        assert cache.find_cached("key") is None
+    cache.keep("key", b"library")
+    assert cache.find_cached("key") == b"library"
+    assert (tmp_path / "elsewhere").read_bytes() == b"library"
+    assert not path.is_symlink()
+
+
+def test_nothing_is_kept_where_others_can_write(folder):
+    folder.mkdir(parents=True)
+    opened(folder)
+    with pytest.warns(Notice, match="built anew"):
+        cache.keep("key", b"library")
+    assert not list(folder.iterdir())
+
+
+def test_a_planted_library_does_not_get_into_an_artifact(folder, monkeypatch):
+    """It has the right name and digest, but lies where anybody could have put it."""
+    target = find_target("x86-64-v3")
+    kinds = SimpleNamespace(kinds=[])
+    key = cache.cache_key((target, []), target.compiler)
+    monkeypatch.setattr("autoprune.compiler.kinds.build_library", lambda *a: a[2].write_bytes(b"x"))
+    cache.keep(key, b"planted")
+    assert native_library(kinds, target).data == b"planted"
+    opened(folder)
+    with pytest.warns(Notice, match="built anew"):
+        assert native_library(kinds, target).data == b"x"

@@ -23,7 +23,8 @@ SUBCLASSES = [
 def test_hierarchy_is_complete_and_flat():
     assert set(errors.AutopruneError.__subclasses__()) >= set(SUBCLASSES)
     defined = {v for v in vars(errors).values() if isinstance(v, type)}
-    assert defined == {errors.AutopruneError, *SUBCLASSES}
+    assert defined == {errors.AutopruneError, errors.Notice, *SUBCLASSES}
+    assert errors.Notice.__bases__ == (UserWarning,)
 
 
 @pytest.mark.parametrize("error", SUBCLASSES)
