@@ -22,6 +22,7 @@ from autoprune.backends.onnx_folding import fold
 from autoprune.backends.onnx_tensors import weights
 from autoprune.errors import PlanError
 from autoprune.frontends.onnx import TracedOnnx, trace
+from autoprune.frontends.onnx_run import reader
 from autoprune.ir.plan import Plan
 from autoprune.latency_budget import prune_to_budget
 from autoprune.onnx_result import OnnxResult
@@ -51,6 +52,9 @@ def prune(source: OnnxSource, example_inputs: Any, request: Request) -> OnnxResu
     traced, analysis = _analysed(source, example_inputs, request.options)
     arrays = weights(traced)
     check_finite(arrays)
+    computed = [name for name in analysis.effective if name not in traced.graph.parameter_of]
+    read = reader(traced.model, computed)(traced.feed)
+    arrays.update((name, read[name]) for name in computed)
     return prune_to_budget(request, lambda foreseen: _attempt(traced, analysis, arrays, foreseen))
 
 

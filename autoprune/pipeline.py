@@ -12,12 +12,14 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Literal, TypedDict
 
 import numpy as np
 
 from autoprune.analysis.cost import CostModel
+from autoprune.analysis.effective import as_read, effective_weights
 from autoprune.analysis.groups import Groups, find_groups
 from autoprune.analysis.nesting import outer_leaves
 from autoprune.analysis.probing import NOT_PROBED, Probing
@@ -180,6 +182,11 @@ class Analysis:
         """Groups by leaf."""
         return {g.leaf.uid: g for g in self.found.groups}
 
+    @cached_property
+    def effective(self) -> tuple[str, ...]:
+        """The values that layers read as their weights; see `effective_weights`."""
+        return effective_weights(self.graph)
+
     @property
     def names(self) -> dict[int, str]:
         """Group names by leaf."""
@@ -333,7 +340,7 @@ def choose(
 
     Args:
         analysis: of the model.
-        weights: trained parameters by value name.
+        weights: trained parameters by value name, and what is computed from them alone.
         allowed: the groups that may shrink.
         ties: leaves that have to shrink alike.
         request: the budget and how to meet it.
@@ -343,6 +350,7 @@ def choose(
     """
     types = analysis.typed.types
     rng = np.random.default_rng(request.seed)
+    read = as_read(allowed, analysis.typed, [n for n in analysis.effective if n in weights])
     free = frozenset(g.leaf.uid for g in allowed)
     outers = outer_leaves(analysis.typed, free) if request.options.per_outer else {}
     scores = [
@@ -350,7 +358,7 @@ def choose(
             request.criterion,
             GroupWeights(group, weights, types, rng, outers.get(group.leaf.uid)),
         )
-        for group in allowed
+        for group in read
     ]
     if request.options.allocation == "global":
         scores = [relative_to_group(of_group) for of_group in scores]

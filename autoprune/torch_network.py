@@ -39,7 +39,13 @@ from autoprune.backends.modules import (
     rebuild,
 )
 from autoprune.backends.own_class import Cut, in_own_class, inexpressible
-from autoprune.backends.torch import GraphNetwork, cut_graph, owned_tensors, with_tensors
+from autoprune.backends.torch import (
+    GraphNetwork,
+    computed_values,
+    cut_graph,
+    owned_tensors,
+    with_tensors,
+)
 from autoprune.errors import BudgetError, PlanError, TraceError
 from autoprune.frontends.torch import Inputs, Traced, copy_of, trace
 from autoprune.ir.group import Group, Guarantee
@@ -104,7 +110,7 @@ def best_attempt(
         # Its sizes stand in generated code, not in attributes: there is no class to keep.
         options = dataclasses.replace(options, keep_class=False, keep_config=False)
         request = dataclasses.replace(request, options=options)
-    weights = trained_weights(traced)
+    weights = trained_weights(traced, analysis.effective)
     check_finite(weights)
     allowed, reasons = allowed_groups(analysis, request.ignore, options)
     whole = {g.leaf.uid: reason for g in allowed if (reason := keep_whole(g))}
@@ -374,17 +380,19 @@ def _probed(traced: Traced) -> Probing:
     return probe_calls(samples, traced.graph)
 
 
-def trained_weights(traced: Traced) -> dict[str, Array]:
-    """Trained parameters as arrays, by value name."""
-    arrays: dict[str, Array] = {}
+def trained_weights(traced: Traced, effective: Iterable[str]) -> dict[str, Array]:
+    """Trained parameters, and effective weights that are computed from them, by value name."""
     tensors = owned_tensors(traced)
-    for parameter in traced.graph.parameters:
-        if parameter.kind == "parameter":
-            tensor = tensors[parameter.value.name].detach().cpu()
-            if tensor.dtype in (torch.bfloat16, torch.float16):
-                tensor = tensor.float()
-            arrays[parameter.value.name] = tensor.numpy()
-    return arrays
+    trained = [p.value.name for p in traced.graph.parameters if p.kind == "parameter"]
+    computed = computed_values(traced.module, [name for name in effective if name not in tensors])
+    found = {name: tensors[name] for name in trained} | computed
+    return {name: _as_array(tensor) for name, tensor in found.items()}
+
+
+def _as_array(tensor: torch.Tensor) -> Array:
+    half = tensor.dtype in (torch.bfloat16, torch.float16)
+    array: Array = (tensor.float() if half else tensor).numpy(force=True)
+    return array
 
 
 def _cut(

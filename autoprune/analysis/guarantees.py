@@ -11,10 +11,10 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
+from autoprune.analysis.effective import constants
 from autoprune.analysis.typing import TypedGraph
 from autoprune.ir.graph import Node, Value
 from autoprune.ir.group import Guarantee
-from autoprune.ops.creation import draws
 from autoprune.ops.rule import State, Zeroing, writes_in_place
 
 _NONE = frozenset[int]()
@@ -66,7 +66,7 @@ class _Propagation:
     def __init__(self, typed: TypedGraph, uids: frozenset[int]) -> None:
         self.typed = typed
         self.removals = {uid: _Removal() for uid in uids}
-        self.constants = _constants(typed)
+        self.constants = constants(typed.graph)
         self.owned = _owned(typed)
         self.aliases: dict[str, set[str]] = {}
 
@@ -129,16 +129,3 @@ def _owned(typed: TypedGraph) -> frozenset[str]:
     uses.update(v.name for v in typed.graph.outputs)
     trained = (p.value.name for p in typed.graph.parameters if p.kind == "parameter")
     return frozenset(name for name in trained if uses[name] == 1)
-
-
-def _constants(typed: TypedGraph) -> frozenset[str]:
-    """Values that depend on parameters alone, not on the graph's inputs or on chance."""
-    constants = {p.value.name for p in typed.graph.parameters}
-    for node in typed.graph.nodes:
-        for value in node.tensors:
-            if value.name not in constants:
-                break
-        else:
-            if not draws(node.op):
-                constants.update(v.name for v in node.outputs)
-    return frozenset(constants)

@@ -151,6 +151,25 @@ def owned_tensors(traced: Traced) -> dict[str, torch.Tensor]:
     return tensors
 
 
+def computed_values(module: fx.GraphModule, names: Iterable[str]) -> dict[str, torch.Tensor]:
+    """Values of a graph, by name, that depend on no input of it."""
+    # A value is called after its node, and otherwise only if a parameter has that name.
+    nodes = {n.name: n for n in module.graph.nodes}
+    wanted = {name: nodes[name.removesuffix("'")] for name in names}
+    pending, needed = list(wanted.values()), set[fx.Node]()
+    while pending:
+        node = pending.pop()
+        if node not in needed:
+            needed.add(node)
+            pending.extend(node.all_input_nodes)
+    interpreter = fx.Interpreter(module)
+    with torch.no_grad():
+        for node in module.graph.nodes:
+            if node in needed:
+                interpreter.env[node] = interpreter.run_node(node)
+    return {name: interpreter.env[node] for name, node in wanted.items()}
+
+
 def copy_without(module: nn.Module, paths: Iterable[str]) -> Any:
     """A deep copy that still shares the tensors at `paths`, which are about to be replaced."""
     shared = {id(tensor): tensor for tensor in (get_tensor(module, path) for path in paths)}

@@ -1,0 +1,76 @@
+"""Which values layers read as their weights: parameters, or what is computed from these alone.
+
+    mask                 weight_orig * weight_mask                -> linear
+    weight norm          weight_g * weight_v / norm(weight_v)     -> conv2d
+    low-rank update      weight + up @ down                       -> linear
+
+How much a unit matters is to be seen in what is multiplied with activations, not in what that is
+computed from: a masked weight does nothing, however large it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from autoprune.analysis.typing import TypedGraph
+from autoprune.ir.graph import Graph, Node
+from autoprune.ir.group import Group, Occurrence
+from autoprune.ops.creation import draws
+from autoprune.ops.rule import find
+
+
+def constants(graph: Graph) -> frozenset[str]:
+    """Values that depend on parameters and buffers alone, not on the graph's inputs or chance."""
+    found = {p.value.name for p in graph.parameters}
+    for node in graph.nodes:
+        if all(v.name in found for v in node.tensors) and not draws(node.op):
+            found.update(v.name for v in node.outputs)
+    return frozenset(found)
+
+
+def effective_weights(graph: Graph) -> tuple[str, ...]:
+    """Names of the values computed from trained parameters that meet what depends on inputs.
+
+    A parameter that is moved on the way, and not changed, counts itself.
+    """
+    fixed = constants(graph)
+    trained = {p.value.name for p in graph.parameters if p.kind == "parameter"}
+    producer: dict[str, Node] = {}
+    met: dict[str, None] = {}
+    for node in graph.nodes:
+        if all(v.name in fixed for v in node.outputs):
+            if not trained.isdisjoint(v.name for v in node.tensors):
+                trained.update(v.name for v in node.outputs)
+            producer.update((v.name, node) for v in node.outputs)
+        else:
+            met.update((v.name, None) for v in node.tensors if v.name in trained)
+    return tuple(dict.fromkeys(_unmoved(name, producer) for name in met))
+
+
+def _unmoved(name: str, producer: Mapping[str, Node]) -> str:
+    """What a value shares its elements with that is nearest to the parameters."""
+    while name in producer:
+        node = producer[name]
+        operator = find(node.op)
+        if operator is None or not operator.aliases or len(node.tensors) != 1:
+            break
+        name = node.tensors[0].name
+    return name
+
+
+def as_read(groups: Sequence[Group], typed: TypedGraph, values: Iterable[str]) -> tuple[Group, ...]:
+    """Groups with the places where their units lie in effective weights.
+
+    Units that lie in none of `values`, such as the rank of a low-rank update, stay with the
+    parameters.
+    """
+    found: dict[int, list[Occurrence]] = {}
+    for name in values:
+        for dim, axis in enumerate(typed.types[name]):
+            for uid in axis.uids:
+                found.setdefault(uid, []).append(Occurrence(name, dim))
+    return tuple(
+        replace(group, occurrences=tuple(found.get(group.leaf.uid, group.occurrences)))
+        for group in groups
+    )
