@@ -40,13 +40,17 @@ from autoprune.ops.rule import Shape, Typing
 def outer_leaves(typed: TypedGraph, uids: Iterable[int]) -> dict[int, Leaf]:
     """By leaf, the leaf per whose units its units may be chosen; leaves without one are left out.
 
-    Of several outer leaves the innermost is taken.
+    Of several outer leaves the innermost is taken. Of two that always occur along with each other,
+    such as letters that a product of two parameters sums over, the one that came first is the
+    outer one.
 
     Args:
         typed: the graph.
         uids: the leaves asked about, which are not pinned.
     """
     candidates = _candidates(typed, frozenset(uids))
+    others = frozenset(leaf.uid for outers in candidates.values() for leaf in outers)
+    along = candidates | _candidates(typed, others - candidates.keys())
     touching: dict[int, list[Node]] = {uid: [] for uid in candidates}
     for node in typed.graph.nodes if candidates else ():
         around = [typed.uids[v.name] for v in (*node.inputs, *node.outputs)]
@@ -64,10 +68,20 @@ def outer_leaves(typed: TypedGraph, uids: Iterable[int]) -> dict[int, Leaf]:
 
     for uid, outers in candidates.items():
         for outer in outers:
+            mutual = any(leaf.uid == uid for leaf in along.get(outer.uid, ()))
+            if (mutual and uid < outer.uid) or _leads_to(found, outer.uid, uid):
+                continue
             if all(passes_on(node, uid, outer.uid) for node in touching[uid]):
                 found[uid] = outer
                 break
     return found
+
+
+def _leads_to(outers: Mapping[int, Leaf], uid: int, end: int) -> bool:
+    """Whether one comes from a leaf to another by going from leaves to their outer ones."""
+    while uid in outers and uid != end:
+        uid = outers[uid].uid
+    return uid == end
 
 
 def _likeness(typed: TypedGraph, node: Node, inner: int, outer: int) -> Hashable:
