@@ -16,6 +16,7 @@ from autoprune.backends.latency import Timed
 from autoprune.backends.onnx import export_onnx, feed_of, open_exported
 from autoprune.errors import AutopruneError, PlanError
 from autoprune.frontends.sessions import Feed
+from autoprune.frontends.packed import export
 from autoprune.frontends.torch import Inputs, copy_of
 from autoprune.ir.files import open_file, write_atomically
 from autoprune.ir.plan import Plan
@@ -76,9 +77,7 @@ def write_pt2(model: nn.Module, inputs: Inputs, path: Path, dynamic_shapes: Any)
         # Tracing may change what a module remembers between calls.
         work = copy_of(model)
         with evaluating(work):
-            program = torch.export.export(
-                work, args, kwargs, dynamic_shapes=dynamic_shapes, strict=False
-            )
+            program = export(work, args, kwargs, dynamic_shapes)
     except Exception as error:
         raise AutopruneError(
             f"torch.export failed: {str(error).splitlines()[0]}",

@@ -18,6 +18,7 @@ from torch.utils import _pytree as pytree
 
 from autoprune.errors import TraceError
 from autoprune.frontends.exported import read, simplify
+from autoprune.frontends.packed import export
 from autoprune.ir.graph import Graph, verify
 
 
@@ -193,9 +194,7 @@ def _export(
         with warnings.catch_warnings():
             # Recurrent layers and hooks of weights make tensors anew in every forward pass.
             warnings.filterwarnings("ignore", r"The tensor attributes? .* assigned during export")
-            return torch.export.export(
-                model, args, kwargs, dynamic_shapes=dynamic_shapes, strict=False
-            )
+            return export(model, args, kwargs, dynamic_shapes)
 
     try:
         return attempt()

@@ -28,9 +28,12 @@ from autoprune.ops.rule import (
     State,
     Typing,
     Zeroing,
+    first_state,
+    no_axes,
     register,
 )
 
+_PACKED = "sequences of several lengths are packed along it"
 _GATES = {"lstm": 4, "gru": 3, "rnn": 1}
 
 
@@ -90,7 +93,7 @@ def _describe(call: Call) -> _Recurrence:
     states = _values(call.get("hx"))
     layers = _layers(call) if "params" in call.node.arguments else ((_single_cell(call),),)
     return _Recurrence(
-        kind, call.tensor("input"), layers, states[0], states[1] if kind == "lstm" else None
+        kind, call.tensors[0], layers, states[0], states[1] if kind == "lstm" else None
     )
 
 
@@ -149,13 +152,21 @@ def _couple(call: Typing, net: _Recurrence) -> tuple[Axis, Axis]:
 
 
 def _sequence_axes(call: Typing) -> list[Shape]:
-    """`t b i, (l d) b o, (l d) b h -> t b (d o), (l d) b o, (l d) b h`."""
+    """`t b i, (l d) b o, (l d) b h -> t b (d o), (l d) b o, (l d) b h`.
+
+    Packed sequences have one axis of rows in place of time and batch.
+    """
     net = _describe(call)
     output, hidden = _couple(call, net)
     x = call.axes_of(net.x)
     states = [net.h] if net.c is None else [net.h, net.c]
-    time, batch = (x[1], x[0]) if call.get("batch_first") is True else (x[0], x[1])
-    call.pin(time, "a sequence is read along it")
+    batch = call.axes_of(net.h)[1]
+    if "batch_sizes" in call.node.arguments:
+        call.pin(x[0], _PACKED)
+        call.pin(call.axes_of("batch_sizes")[0], _PACKED)
+    else:
+        time, batch = (x[1], x[0]) if call.get("batch_first") is True else (x[0], x[1])
+        call.pin(time, "a sequence is read along it")
     for state in states:
         call.pin(call.axes_of(state)[0], "the layers of a recurrent network")
         call.same(batch, call.axes_of(state)[1])
@@ -250,6 +261,47 @@ def _resize(call: Sizing) -> Resized:
 register(
     "aten.lstm.input aten.gru.input aten.rnn_tanh.input aten.rnn_relu.input",
     Operator(axes=_sequence_axes, zero=_zero, cost=_cost, resize=_resize),
+)
+
+
+def _packed_axes(call: Typing) -> list[Shape]:
+    """`t b ... -> rows ..., t`."""
+    time, batch, *features = call.axes_of("input")
+    for axis in (time, batch, *call.axes_of("lengths")):
+        call.pin(axis, _PACKED)
+    rows, sizes = call.node.outputs
+    return [(call.fixed(rows.shape[0], _PACKED), *features), (call.fixed(sizes.shape[0], _PACKED),)]
+
+
+def _padded_axes(call: Typing) -> list[Shape]:
+    """`rows ..., t -> t b ..., b`."""
+    rows, *features = call.axes_of("data")
+    for axis in (rows, *call.axes_of("batch_sizes")):
+        call.pin(axis, _PACKED)
+    padded, lengths = (
+        [call.fixed(n, _PACKED) for n in value.shape[: 2 - i]]
+        for i, value in enumerate(call.node.outputs)
+    )
+    return [(*padded, *features), tuple(lengths)]
+
+
+def _padded_zero(call: Zeroing) -> State:
+    """Short sequences are filled up with a number."""
+    filled = State.ZERO if call.get("padding_value", 0.0) == 0 else State.CONSTANT
+    return max(call.state(call.tensor("data")), filled)
+
+
+register(
+    "aten.lstm.data aten.gru.data aten.rnn_tanh.data aten.rnn_relu.data",
+    Operator(axes=_sequence_axes, zero=_zero, cost=_cost, resize=_resize),
+)
+register(
+    "aten._pack_padded_sequence",
+    Operator(axes=_packed_axes, zero=first_state, mixes=no_axes),
+)
+register(
+    "aten._pad_packed_sequence",
+    Operator(axes=_padded_axes, zero=_padded_zero, mixes=no_axes),
 )
 register(
     "aten.lstm_cell aten.gru_cell aten.rnn_tanh_cell aten.rnn_relu_cell",
