@@ -206,6 +206,14 @@ LINEAR = (
         {"a.weight:0[6]": Z, "b.weight:0[4]": Z},
     ),
     Case(
+        "linear on the sigmoid of a vector",
+        "linear",
+        lambda: {"a": nn.Linear(3, 6), "z": nn.Linear(6, 2)},
+        lambda m, x: m.z(m.a(x).sigmoid()),
+        {"a.weight:0[6]": FOLDED},
+        ((3,),),
+    ),
+    Case(
         "linear on a vector",
         "linear",
         lambda: {"a": nn.Linear(3, 6), "z": nn.Linear(6, 2)},
@@ -397,6 +405,19 @@ def _einsum(
 
 
 EINSUM = (
+    Case(
+        "einsum of two parameters",
+        "einsum",
+        lambda: {
+            "a": nn.Linear(3, 6),
+            "v": free(4, 5, 5),
+            "w": free(4, 5, 6),
+            "z": nn.Linear(6, 2),
+        },
+        lambda m, x: m.z(m.a(x) + torch.einsum("bik,bkj->ij", m.v, m.w)),
+        {"v:0[4]": M, "v:2[5]": M, "w:2[6]": Z},
+        weaker="neither of two parameters makes what the other one reads",
+    ),
     _einsum(
         "einsum matrix product", "bi,io->bo", {"w:0[6]": Z, "w:1[4]": Z}, lambda: {"w": free(6, 4)}
     ),

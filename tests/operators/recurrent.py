@@ -2,6 +2,7 @@
 
 import torch
 from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from tests.operators.case import Case, M, Z, free
 
@@ -28,6 +29,33 @@ def _layer(name, make, covers, groups, *, width=6, call=None, inputs=SEQUENCE, b
 
 H = {"b.weight_ih_l0:0/1[6]": Z}
 ALONE = {"b.weight_ih_l0:0[6]": Z}
+
+
+def _packed(name, make, groups, *, padding_value=0.0):
+    """Sequences of 5 and 3 steps."""
+    kind = name.removeprefix("packed ").split()[0]
+    return _layer(
+        name,
+        make,
+        f"{kind}.data _pack_padded_sequence _pad_packed_sequence",
+        groups,
+        before=lambda y: pack_padded_sequence(y, torch.tensor([5, 3])),
+        call=lambda y: pad_packed_sequence(y[0], padding_value=padding_value)[0],
+    )
+
+
+PACKED = (
+    _packed("packed lstm", lambda: nn.LSTM(4, 6, 2), H),
+    _packed("packed gru", lambda: nn.GRU(4, 6), H),
+    _packed("packed rnn_tanh", lambda: nn.RNN(4, 6), ALONE),
+    _packed("packed rnn_relu", lambda: nn.RNN(4, 6, nonlinearity="relu"), ALONE),
+    _packed(
+        "packed gru filled with ones",
+        lambda: nn.GRU(4, 6),
+        {"b.weight_ih_l0:0/1[6]": M},
+        padding_value=1.0,
+    ),
+)
 
 LAYERS = (
     _layer("lstm", lambda: nn.LSTM(4, 6), "lstm.input", H),
@@ -211,4 +239,4 @@ CELLS = (
     ),
 )
 
-RECURRENT = (*LAYERS, *STATES, *CELLS)
+RECURRENT = (*LAYERS, *PACKED, *STATES, *CELLS)

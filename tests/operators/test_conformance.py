@@ -170,6 +170,10 @@ UNSAMPLED = {
     "_fused_rms_norm over the axis": _STATISTICS,
     "resolve_neg": "numpy cannot hold what it is given",
     "embedding_bag of maxima": "networks do not read where its maxima were",
+    **dict.fromkeys(
+        (case.name for case in CASES if case.name.startswith("packed")),
+        "numbers of rows that do not fit abort the process",
+    ),
     "native_group_norm": "it takes the batch size as an argument, and batches are never cut",
 }
 """Cases in which the call alone says nothing, and why."""
