@@ -15,8 +15,8 @@ from autoprune.backends.equality import evaluating
 from autoprune.backends.latency import Timed
 from autoprune.backends.onnx import export_onnx, feed_of, open_exported
 from autoprune.errors import AutopruneError, PlanError
-from autoprune.frontends.sessions import Feed
 from autoprune.frontends.packed import export
+from autoprune.frontends.sessions import Feed
 from autoprune.frontends.torch import Inputs, copy_of
 from autoprune.ir.files import open_file, write_atomically
 from autoprune.ir.plan import Plan

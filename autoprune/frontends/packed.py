@@ -12,6 +12,7 @@ has those again.
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -92,7 +93,9 @@ def export(
     if isinstance(model, fx.GraphModule):
         model = copy.deepcopy(model)
         _replace(model, {own: _STAND_INS[name] for name, own in _OWN.items()})
-    with _PackedSequences():
+    with _PackedSequences(), warnings.catch_warnings():
+        # Recurrent layers and hooks of weights make tensors anew in every forward pass.
+        warnings.filterwarnings("ignore", r"The tensor attributes? .* assigned during export")
         program = torch.export.export(
             model, args, kwargs, dynamic_shapes=dynamic_shapes, strict=False
         )

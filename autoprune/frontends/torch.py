@@ -6,7 +6,6 @@ import copy
 import dataclasses
 import inspect
 import traceback
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -190,14 +189,8 @@ def _export(
     *,
     first: bool = True,
 ) -> torch.export.ExportedProgram:
-    def attempt() -> torch.export.ExportedProgram:
-        with warnings.catch_warnings():
-            # Recurrent layers and hooks of weights make tensors anew in every forward pass.
-            warnings.filterwarnings("ignore", r"The tensor attributes? .* assigned during export")
-            return export(model, args, kwargs, dynamic_shapes)
-
     try:
-        return attempt()
+        return export(model, args, kwargs, dynamic_shapes)
     except Exception as error:
         try:
             with torch.no_grad():

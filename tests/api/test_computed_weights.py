@@ -90,3 +90,56 @@ def test_train_once(make):
         optimizer.step()
     result = pruner.finish()
     assert difference(model(X), result.model(X)) <= ROUNDING_SINGLE
+
+
+def low_rank():
+    """An update of rank 2, as large as the weight."""
+
+    class Update(nn.Module):
+        def __init__(self, out, into):
+            super().__init__()
+            self.up, self.down = (nn.Parameter(torch.randn(s)) for s in ((out, 2), (2, into)))
+
+        def forward(self, weight):
+            return weight + self.up @ self.down
+
+    model = plain()
+    nn.utils.parametrize.register_parametrization(model[0], "weight", Update(32, 16))
+    return model
+
+
+def standardized():
+    model = plain()
+
+    class Standardized(nn.Module):
+        def forward(self, weight):
+            return (weight - weight.mean(1, keepdim=True)) / weight.std(1, keepdim=True)
+
+    nn.utils.parametrize.register_parametrization(model[2], "weight", Standardized())
+    return model
+
+
+@pytest.mark.parametrize("make", [*NETWORKS, low_rank, standardized])
+def test_scores_are_of_the_weights_that_layers_read(make):
+    """The same units stay as of the network whose layers have these as their parameters."""
+    computed, stored = make(), plain()
+    computed.eval()(X)
+    with torch.no_grad():
+        for i in (0, 2, 4):
+            stored[i].weight.copy_(computed[i].weight)
+            stored[i].bias.copy_(computed[i].bias)
+    plans = [ap.prune(m, X, channels=0.5, multiple_of=1).plan for m in (computed, stored)]
+    mine, theirs = ([c.kept for c in plan.groups.values() if c.units == 32] for plan in plans)
+    assert mine
+    assert all(kept in theirs for kept in mine)
+
+
+def test_masked_units_go_first_whatever_is_behind_the_mask():
+    model = plain()
+    masks.ln_structured(model[0], "weight", 0.5, n=2, dim=0)
+    masked = model[0].weight_mask[:, 0] == 0
+    with torch.no_grad():
+        model[0].weight_orig[masked] *= 100
+        model[0].bias[masked] = 0
+    result = ap.prune(model, X, channels=0.5, multiple_of=1, ignore="2")
+    assert difference(model(X), result.model(X)) <= ROUNDING_SINGLE

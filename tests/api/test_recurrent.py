@@ -5,8 +5,11 @@ import warnings
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import autoprune as ap
+from autoprune.backends.equality import difference
+from tests.tolerance import ROUNDING_SINGLE
 
 
 class Reader(nn.Module):
@@ -56,3 +59,45 @@ def test_sizes_follow(model, sizes):
     assert (layer.input_size, layer.hidden_size, getattr(layer, "proj_size", None)) == sizes
     small.train()(torch.randn(2, 9, 3)).sum().backward()
     assert all(p.grad is not None for p in small.parameters())
+
+
+class PackedReader(nn.Module):
+    """The mean of what is read of each of several sequences."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Linear(3, 8)
+        self.layer = nn.LSTM(8, 12, batch_first=True)
+        self.judge = nn.Linear(12, 2)
+
+    def forward(self, x, lengths):
+        packed = pack_padded_sequence(self.embed(x), lengths, True, enforce_sorted=False)
+        read, lengths = pad_packed_sequence(self.layer(packed)[0], batch_first=True)
+        inside = torch.arange(read.shape[1]) < lengths[:, None]
+        return self.judge((read * inside[..., None]).sum(1) / lengths[:, None])
+
+
+@pytest.mark.parametrize("keep_class", [True, False])
+def test_packed_sequences(keep_class, tmp_path):
+    """The result reads sequences of other lengths than the example's as the zeroed model does."""
+    torch.manual_seed(0)
+    model, x = PackedReader(), torch.randn(3, 6, 3)
+    given = (x, torch.tensor([4, 6, 1]))
+    result = ap.prune(model, given, channels=0.5, options=ap.Options(keep_class=keep_class))
+    assert isinstance(result.model, PackedReader) is keep_class
+    assert [(row.kept, row.units) for row in result.report.groups] == [(4, 8), (6, 12)]
+    with torch.no_grad():
+        for group, choice in result.plan.groups.items():
+            gone = [u for u in range(choice.units) if u not in choice.kept]
+            if group.startswith("embed"):
+                for tensor in (model.embed.weight, model.embed.bias):
+                    tensor[gone] = 0
+            else:
+                for tensor in (getattr(model.layer, name) for name in model.layer._all_weights[0]):
+                    tensor.view(4, 12, -1)[:, gone] = 0
+    others = (x, torch.tensor([2, 5, 5]))
+    expected = model.eval()(*others)
+    assert difference(expected, result.model.eval()(*others)) <= ROUNDING_SINGLE
+    result.save(tmp_path / "small.pt2")
+    loaded = torch.export.load(tmp_path / "small.pt2").module()
+    assert difference(expected, loaded(*others)) <= ROUNDING_SINGLE
