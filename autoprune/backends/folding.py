@@ -82,4 +82,5 @@ def _constant(typed: TypedGraph, node: Node, kept: Kept, observer: _Observer) ->
     added = constants - n.target(torch.zeros_like(x), *rest, **kwargs)
     # Before the spatial dimensions, if there are any.
     channels = 1 - len(operand(node, "weight").shape)
-    return added.movedim(channels, -1).reshape(-1, added.shape[channels])[0]
+    result: torch.Tensor = added.movedim(channels, -1).reshape(-1, added.shape[channels])[0]
+    return result

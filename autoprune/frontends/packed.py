@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -70,7 +70,10 @@ def _recurrent(
 
 
 def _define() -> dict[str, Any]:
-    fakes = {"_pack_padded_sequence": _pack, "_pad_packed_sequence": _pad}
+    fakes: dict[str, Callable[..., Any]] = {
+        "_pack_padded_sequence": _pack,
+        "_pad_packed_sequence": _pad,
+    }
     for name, own in _OWN.items():
         signature = str(own._schema).partition("(")[2].replace("int total", "SymInt total")
         _LIBRARY.define(f"{name}({signature}")

@@ -113,7 +113,7 @@ def standardized():
 
     class Standardized(nn.Module):
         def forward(self, weight):
-            return (weight - weight.mean(1, keepdim=True)) / weight.std(1, keepdim=True)
+            return (weight - weight.mean(1, True)) / (weight.std(1, keepdim=True) + 1e-5)
 
     nn.utils.parametrize.register_parametrization(model[2], "weight", Standardized())
     return model
