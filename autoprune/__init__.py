@@ -14,6 +14,7 @@ from autoprune.errors import (
     ArtifactError,
     AutopruneError,
     BudgetError,
+    BudgetWarning,
     FormatError,
     GraphError,
     LearnerError,
@@ -30,6 +31,7 @@ __all__ = [
     "ArtifactError",
     "AutopruneError",
     "BudgetError",
+    "BudgetWarning",
     "FormatError",
     "GraphError",
     "LearnerError",
@@ -57,7 +59,7 @@ __all__ = [
 
 # A public name belongs in three places: __all__, this table, and the imports for type checkers.
 _MODULE_OF = {
-    "Options": "autoprune.pipeline",
+    "Options": "autoprune.request",
     "Plan": "autoprune.ir.plan",
     "Pruner": "autoprune.pruner",
     "Result": "autoprune.result",
@@ -79,8 +81,8 @@ if TYPE_CHECKING:
     from autoprune.ir.plan import Plan
     from autoprune.ops.custom import forget_rule, rule
     from autoprune.ops.rule import State
-    from autoprune.pipeline import Options
     from autoprune.pruner import Pruner
+    from autoprune.request import Options
     from autoprune.result import Result
     from autoprune.sparsity import Sparsifier
 else:

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import sys
 import tempfile
+import warnings
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack, overload
 
-from autoprune.errors import AutopruneError, BudgetError, PlanError, TraceError
+from autoprune.errors import (
+    AutopruneError,
+    BudgetError,
+    BudgetWarning,
+    PlanError,
+    TraceError,
+)
 from autoprune.ir.plan import Plan
 from autoprune.passes.criteria import Criterion, find_criterion
-from autoprune.pipeline import DEFAULTS, Budget, Options, Request, one_budget
+from autoprune.pipeline import shortfall
 from autoprune.report import Report
+from autoprune.request import DEFAULTS, Budget, Options, Request, as_scope, one_budget
 
 if TYPE_CHECKING:
     import onnx
@@ -41,7 +49,9 @@ def prune(
     example_inputs: Any,
     *,
     criterion: str | Criterion = "l2",
+    only: str | Sequence[str] = (),
     ignore: str | Sequence[str] = (),
+    outputs: int | str | Sequence[int | str] = (),
     multiple_of: int | None = None,
     seed: int = 0,
     options: Options = DEFAULTS,
@@ -55,7 +65,9 @@ def prune(
     example_inputs: Any = None,
     *,
     criterion: str | Criterion = "l2",
+    only: str | Sequence[str] = (),
     ignore: str | Sequence[str] = (),
+    outputs: int | str | Sequence[int | str] = (),
     multiple_of: int | None = None,
     seed: int = 0,
     options: Options = DEFAULTS,
@@ -68,7 +80,9 @@ def prune(
     example_inputs: Any = None,
     *,
     criterion: str | Criterion = "l2",
+    only: str | Sequence[str] = (),
     ignore: str | Sequence[str] = (),
+    outputs: int | str | Sequence[int | str] = (),
     multiple_of: int | None = None,
     seed: int = 0,
     options: Options = DEFAULTS,
@@ -87,22 +101,31 @@ def prune(
             For ONNX: an array, a sequence of arrays, a dict of arrays by input name, or None to
             make some up.
         criterion: `"l2"`, `"random"`, or a function from `GroupWeights` to one score per unit.
-        ignore: names or patterns (`"head"`, `"layer4.*"`) of modules or parameters to leave as
-            they are.
+        only: names or patterns of modules or parameters (`"head"`, `"layer4.*"`), or of groups as
+            the report prints them (`"conv1.weight:0"`). Only the groups whose units these make are
+            pruned, which cuts the slices that read these units, too.
+        ignore: names or patterns of the same kinds of what to leave as it is: no group that has a
+            slice there is pruned.
+        outputs: the outputs that matter, by position, key, field or name; empty for all. The others
+            are not compared and may change shape, such as those of an auxiliary head.
         multiple_of: channel counts stay multiples of this, which processors prefer. None: of 8,
             or of less in small groups and where a budget could not be met otherwise.
         seed: for criteria that draw.
         options: everything else.
-        **budget: exactly one of these, the fraction to keep: `flops`, `params` or `memory` (of the
+        **budget: exactly one of these. The fraction to keep: `flops`, `params` or `memory` (of the
             activations alive at the same time), each met within 1 %; `latency` of one inference in
             ONNX Runtime on this machine, met within 3 % as measured or by the largest network that
-            takes less; `channels` of every group.
+            takes less; `channels` of every group, or a dict of such by pattern (as for `only`; the
+            first that matches a group counts, what none matches stays whole). Or `sizes`, a dict
+            from patterns to numbers of units to keep. Or `dead=True`, to remove exactly the units
+            that do not take part, because weights are zero or masked.
 
     Raises:
         TraceError: if the model cannot be read, does not run on the inputs, or cannot be exported.
         BudgetError: if the budget is out of range or cannot be met.
         GraphError: if a weight is not finite, or `strict` meets an unknown operator.
         NotEqualError: if the cut network does not compute what the zeroed one does.
+        AutopruneError: if a name matches nothing, or there is no such criterion.
 
     Example:
         >>> net = nn.Sequential(nn.Linear(8, 64), nn.ReLU(), nn.Linear(64, 2))
@@ -113,41 +136,56 @@ def prune(
     _check_counts(
         multiple_of=1 if multiple_of is None else multiple_of, min_units=options.min_units
     )
+    if outputs or budget.get("dead"):
+        raise AutopruneError("outputs= and dead= are not there yet")
     request = Request(
         budget=one_budget(budget, Budget.__annotations__),
         criterion=find_criterion(criterion),
-        ignore=(ignore,) if isinstance(ignore, str) else tuple(ignore),
+        scope=as_scope(only, ignore, outputs),
         multiple_of=multiple_of,
         seed=seed,
         options=options,
     )
+    result: TorchResult | OnnxResult
     if _is_onnx(model):
         from autoprune import onnx_network
 
-        return onnx_network.prune(model, example_inputs, request)
-    from autoprune import torch_network
+        result = onnx_network.prune(model, example_inputs, request)
+    else:
+        from autoprune import torch_network
 
-    return torch_network.prune(model, _given(example_inputs), request)
+        result = torch_network.prune(model, _given(example_inputs), request)
+    if note := shortfall(request, result.report):
+        result.note(note)
+        warnings.warn(note, BudgetWarning, stacklevel=2)
+    return result
 
 
 def inspect(
     model: nn.Module | str | Path | onnx.ModelProto,
     example_inputs: Any = None,
     *,
+    only: str | Sequence[str] = (),
+    ignore: str | Sequence[str] = (),
+    outputs: int | str | Sequence[int | str] = (),
     options: Options = DEFAULTS,
 ) -> Report:
     """What could be pruned: groups, guarantees, pinned axes and why, costs.
 
+    The arguments are those of `prune`; the report says what `only` and `ignore` leave alone.
+
     Raises:
         TraceError: if the model cannot be read, does not run on the inputs, or cannot be exported.
+        AutopruneError: if a name matches nothing.
     """
+    scope = as_scope(only, ignore, outputs)
     if _is_onnx(model):
         from autoprune import onnx_network
 
-        return onnx_network.inspect(model, example_inputs, options)
+        return onnx_network.inspect(model, example_inputs, scope, options)
     from autoprune import torch_network
 
-    return torch_network.inspect(model, _given(example_inputs), options)
+    return torch_network.inspect(model, _given(example_inputs), scope, options)
 
 
 @overload

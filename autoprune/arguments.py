@@ -27,6 +27,7 @@ examples:
   autoprune prune net.pt2 --params 0.3 --multiple-of 16 -o small.pt2
   autoprune prune encoder:build --input input_ids=1x128:int64:30522 --flops 0.7 -o small.onnx
   autoprune prune net.onnx --flops 0.5 -o small.onnx
+  autoprune prune net.onnx --sizes 'layer1.*=24' -o small.onnx
   autoprune sparsify small.onnx --sparsity 0.8 -o sparse.onnx
   autoprune compile sparse.onnx --target x86-64 -o small.apz
   autoprune demo
@@ -169,23 +170,60 @@ def _model_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def _budget_arguments(budget: argparse._MutuallyExclusiveGroup) -> None:
+    for name, what in (
+        ("flops", "the FLOPs to keep"),
+        ("params", "the parameters to keep"),
+        ("memory", "the memory for activations to keep"),
+        ("latency", "the time to keep: networks are timed in ONNX Runtime until one takes that"),
+    ):
+        budget.add_argument(f"--{name}", type=_fraction, metavar="F", help=f"fraction of {what}")
+    budget.add_argument(
+        "--channels", type=_part_of, action="append", metavar="[NAME=]F",
+        help="fraction of the units of every group to keep; with names or patterns of what makes "
+        "the units, of their groups: the first that matches counts, repeat it for several",
+    )  # fmt: skip
+    budget.add_argument(
+        "--sizes", type=_size_of, action="append", metavar="NAME=N",
+        help="units to keep of the groups of what has this name or matches this pattern; the rest "
+        "stays whole; repeat it for several",
+    )  # fmt: skip
+    budget.add_argument(
+        "--dead", action="store_true",
+        help="remove exactly the units that do not take part, as weights are zero or masked",
+    )  # fmt: skip
+
+
+def _scope_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--only", action="append", default=[], metavar="NAME",
+        help="prune only units that this module, parameter or group makes; * stands for anything; "
+        "may be repeated",
+    )  # fmt: skip
+    parser.add_argument(
+        "--ignore", action="append", default=[], metavar="NAME",
+        help="a module, parameter or group to leave as it is; * stands for anything; may be "
+        "repeated",
+    )  # fmt: skip
+    parser.add_argument(
+        "--outputs", action="append", default=[], type=_position_or_name, dest="which_outputs",
+        metavar="OUTPUT",
+        help="an output that matters, by position or name; others may change shape; may be "
+        "repeated (default: all)",
+    )  # fmt: skip
+
+
 def _inspect_parser(parser: argparse.ArgumentParser) -> None:
     _model_arguments(parser)
+    _scope_arguments(parser)
     parser.set_defaults(command="inspect")
 
 
 def _prune_parser(parser: argparse.ArgumentParser) -> None:
     _model_arguments(parser)
     add = parser.add_argument
-    budget = parser.add_mutually_exclusive_group(required=True)
-    for name, what in (
-        ("flops", "the FLOPs to keep"),
-        ("params", "the parameters to keep"),
-        ("memory", "the memory for activations to keep"),
-        ("latency", "the time to keep: networks are timed in ONNX Runtime until one takes that"),
-        ("channels", "the units of every group to keep"),
-    ):
-        budget.add_argument(f"--{name}", type=_fraction, metavar="F", help=f"fraction of {what}")
+    _budget_arguments(parser.add_mutually_exclusive_group(required=True))
+    _scope_arguments(parser)
     add(
         "-o",
         "--output",
@@ -200,13 +238,6 @@ def _prune_parser(parser: argparse.ArgumentParser) -> None:
         default="l2",
         choices=["l2", "random"],
         help="what makes a unit worth keeping (default: l2)",
-    )
-    add(
-        "--ignore",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="a module or parameter to leave as it is; * stands for anything; may be repeated",
     )
     add(
         "--multiple-of",
@@ -227,6 +258,11 @@ def _prune_parser(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         dest="everywhere",
         help="remove the least important units wherever they are, not the same share everywhere",
+    )
+    add(
+        "--exact-budget",
+        action="store_true",
+        help="fail if the budget cannot be met within 1 %% instead of taking the nearest",
     )
     add(
         "--approximate",
@@ -276,14 +312,34 @@ def _demo_parser(parser: argparse.ArgumentParser) -> None:
 
 
 def _fraction(text: str) -> float:
-    value = float(text)
-    if not 0 < value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is no fraction above 0 and up to 1")
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no fraction between 0 and 1")
     return value
+
+
+def _part_of(text: str) -> tuple[str, float]:
+    """A pattern, which may be left out, and a fraction."""
+    pattern, _, part = text.rpartition("=")
+    return pattern, _fraction(part)
+
+
+def _size_of(text: str) -> tuple[str, int]:
+    """A pattern and a number of units."""
+    pattern, _, size = text.rpartition("=")
+    if not pattern:
+        raise argparse.ArgumentTypeError(f"{text} is not of the form NAME=N")
+    return pattern, _count(size)
+
+
+def _position_or_name(text: str) -> int | str:
+    return int(text) if text.isdecimal() else text
 
 
 def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is less than 1")
-    return value
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no whole number from 1")
+    return int(text)

@@ -151,7 +151,7 @@ def _inspect(options: argparse.Namespace) -> None:
         choices = autoprune.Options(
             strict=options.strict, probe=options.probe, dynamic_shapes=_dynamic(options)
         )
-        report = autoprune.inspect(model, example, options=choices)
+        report = autoprune.inspect(model, example, **_scope(options), options=choices)
     _save_report(report, options)
     Console().print(report.table(everything=options.everything))
 
@@ -193,16 +193,15 @@ def _pruned(
     model: nn.Module | Path, example: Any, options: argparse.Namespace, say: Say
 ) -> Result[Any]:
     import autoprune
-    from autoprune.pipeline import Budget
 
     return autoprune.prune(
         model, example,
-        **{name: getattr(options, name) for name in Budget.__annotations__},
-        criterion=options.criterion, ignore=options.ignore, multiple_of=options.multiple_of,
-        seed=options.seed,
+        **_budget(options), **_scope(options),
+        criterion=options.criterion, multiple_of=options.multiple_of, seed=options.seed,
         options=autoprune.Options(
             approximate=options.approximate,
             min_units=options.min_units,
+            exact_budget=options.exact_budget,
             allocation="global" if options.everywhere else "uniform",
             keep_config=options.keep_config,
             dynamic_shapes=_dynamic(options),
@@ -214,6 +213,35 @@ def _pruned(
             progress=say,
         ),
     )  # fmt: skip
+
+
+def _budget(options: argparse.Namespace) -> dict[str, Any]:
+    """The budgets among the arguments."""
+    from autoprune.request import Budget
+
+    given = {name: getattr(options, name) for name in Budget.__annotations__}
+    if given["channels"] is not None:
+        given["channels"] = _by_pattern(given["channels"], "--channels")
+        if given["channels"].keys() == {""}:
+            given["channels"] = given["channels"][""]
+    if given["sizes"] is not None:
+        given["sizes"] = _by_pattern(given["sizes"], "--sizes")
+    return given
+
+
+def _by_pattern(pairs: Sequence[tuple[str, Any]], argument: str) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs) or (len(found) > 1 and "" in found):
+        raise AutopruneError(
+            "several values are given for the same groups",
+            where=argument,
+            hint="give one for each name or pattern, and '*=0.5' for all that is left",
+        )
+    return found
+
+
+def _scope(options: argparse.Namespace) -> dict[str, Any]:
+    return {"only": options.only, "ignore": options.ignore, "outputs": options.which_outputs}
 
 
 def _dynamic(options: argparse.Namespace) -> str | None:

@@ -1,4 +1,4 @@
-"""Every error autoprune raises on purpose.
+"""Every error autoprune raises on purpose, and its only warning.
 
 `except AutopruneError` catches them all. A message says what happened, where, and what to do:
 
@@ -46,6 +46,10 @@ class PlanError(AutopruneError):
 
 class BudgetError(AutopruneError):
     """A budget is out of range, or no choice of units meets it."""
+
+
+class BudgetWarning(UserWarning):
+    """A budget was not met within its tolerance, but by the nearest that can be reached."""
 
 
 class NotEqualError(AutopruneError):

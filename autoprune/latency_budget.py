@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 from autoprune.backends.latency import Timed
 from autoprune.errors import BudgetError
-from autoprune.passes.allocation import check_share
-from autoprune.pipeline import Request
+from autoprune.passes.shares import check_share
+from autoprune.request import Request
 from autoprune.result import Result
 
 AnyResult = TypeVar("AnyResult", bound=Result[Any])

@@ -9,6 +9,7 @@ from typing import Any
 
 import onnx
 
+from autoprune.analysed import Analysis, analyse
 from autoprune.analysis.groups import find_groups
 from autoprune.analysis.nesting import outer_leaves
 from autoprune.analysis.planning import check_complete, make_plan
@@ -28,16 +29,13 @@ from autoprune.latency_budget import prune_to_budget
 from autoprune.onnx_result import OnnxResult
 from autoprune.passes.criteria import Array
 from autoprune.pipeline import (
-    Analysis,
-    Options,
-    Request,
-    allowed_groups,
-    analyse,
     check_finite,
     choose,
     make_report,
 )
 from autoprune.report import Report
+from autoprune.request import Options, Request, Scope
+from autoprune.scope import allowed_groups, left_by
 
 CHANGED = (
     "The model was pruned before, and its nodes were changed afterwards: the plan starts from the "
@@ -62,8 +60,8 @@ def _attempt(
     traced: TracedOnnx, analysis: Analysis, arrays: Mapping[str, Array], request: Request
 ) -> OnnxResult:
     """The model cut to a cost that the analysis can foresee."""
-    allowed, reasons = allowed_groups(analysis, request.ignore, request.options)
-    kept = choose(analysis, arrays, allowed, (), request)
+    allowed, reasons = allowed_groups(analysis, request.scope, request.options)
+    kept = choose(analysis, arrays, allowed, (), request, reasons)
     groups = analysis.groups
     exact = {uid: units for uid, units in kept.items() if groups[uid].guarantee.exact}
     error, small = cut_error(traced, analysis.typed, groups, exact)
@@ -81,10 +79,10 @@ def _attempt(
     return OnnxResult(small, plan, report, traced.file, traced.feed)
 
 
-def inspect(source: OnnxSource, example_inputs: Any, options: Options) -> Report:
+def inspect(source: OnnxSource, example_inputs: Any, scope: Scope, options: Options) -> Report:
     """See `autoprune.inspect`."""
     _, analysis = _analysed(source, example_inputs, options)
-    return make_report(analysis, {}, {})
+    return make_report(analysis, {}, left_by(analysis, scope, options))
 
 
 def apply_plan(source: OnnxSource, plan: Plan, example_inputs: Any = None) -> onnx.ModelProto:

@@ -1,4 +1,4 @@
-"""What happens to a graph, whatever it was read from: analyse, choose, report.
+"""What happens to an analysed graph, whatever it was read from: choose, and report.
 
 Reading a model, cutting it and checking the result differ between frameworks; each has a module
 of its own above this one.
@@ -6,239 +6,45 @@ of its own above this one.
 
 from __future__ import annotations
 
-import fnmatch
-import gc
-import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from types import MappingProxyType
-from typing import Any, Literal, TypedDict
+from typing import Any
 
 import numpy as np
 
-from autoprune.analysis.cost import CostModel
-from autoprune.analysis.effective import as_read, effective_weights
-from autoprune.analysis.groups import Groups, find_groups
+from autoprune.analysed import Analysis
+from autoprune.analysis.effective import as_read
 from autoprune.analysis.nesting import outer_leaves
-from autoprune.analysis.probing import NOT_PROBED, Probing
 from autoprune.analysis.resizing import sizes_of
-from autoprune.analysis.typing import TypedGraph, infer, unused_parameters
-from autoprune.errors import AutopruneError, BudgetError, GraphError
+from autoprune.analysis.typing import unused_parameters
+from autoprune.errors import BudgetError, GraphError
 from autoprune.ir.axes import Leaf
-from autoprune.ir.graph import Graph
 from autoprune.ir.group import Group
 from autoprune.ir.positions import Kept
-from autoprune.passes.allocation import (
-    TOLERANCE,
-    Candidate,
-    block_sizes,
-    keep_share,
-    meet_budget,
-    relative_to_group,
-    roomy_block,
-)
-from autoprune.passes.criteria import Array, Criterion, GroupWeights, Scores, l2, score
-from autoprune.passes.roles import role, same_roles
+from autoprune.obstacles import Obstacles
+from autoprune.passes.allocation import meet_budget, relative_to_group
+from autoprune.passes.criteria import Array, GroupWeights, Scores, score
+from autoprune.passes.roles import same_roles
+from autoprune.passes.shares import keep_counts, keep_share
+from autoprune.passes.steps import Candidate, OutOfReach, block_sizes, roomy_block
 from autoprune.report import Report, Subject
 from autoprune.report.explain import group_rows, pinned_rows, unknown_operators
+from autoprune.request import Request
+from autoprune.scope import by_group
 
 PREFERRED_MULTIPLES = (8, 4, 2)
 """Channel multiples tried in turn where none is asked for; vector units want the first."""
 
+COSTS = ("flops", "params", "memory")
+"""Budgets that are shares of a cost."""
+
 NO_LEAVES: Mapping[int, Leaf] = MappingProxyType({})
-
-
-class CostBudget(TypedDict, total=False):
-    """A cost that the analysis can foresee; the fraction of it to keep.
-
-    Attributes:
-        flops: of the FLOPs, met within 1 %.
-        params: of the parameters, met within 1 %.
-        memory: of the bytes of activations alive at the same time, met within 1 %.
-        channels: of the units of every group.
-    """
-
-    flops: float | None
-    params: float | None
-    memory: float | None
-    channels: float | None
-
-
-class Budget(CostBudget, total=False):
-    """What `prune` is to keep, as a fraction; exactly one is given.
-
-    Attributes:
-        latency: of the time that one inference takes in ONNX Runtime on this machine. Networks
-            are pruned and measured until one is found that meets it within 3 %, or the largest
-            that takes less.
-    """
-
-    latency: float | None
+NO_REASONS: Mapping[int, str] = MappingProxyType({})
 
 
 LITTLE = 0.5
 """If exact groups leave more than this share of the parameters, the report says why."""
-
-
-def silent(text: str) -> None:
-    """Tell nobody what is being done."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """Choices that rarely change.
-
-    Attributes:
-        approximate: also prune groups whose removal changes the function (units normalized
-            together); the report gives the measured error.
-        min_units: units of a group that stay at least.
-        allocation: `uniform` removes the same share of every group, `global` the lowest scores
-            wherever they are (for criteria, relative to the mean of their group). None: uniform
-            for criteria, global for learners.
-        keep_class: return a network of the model's own class where possible, otherwise a
-            GraphModule. Groups that its forward cannot follow are left alone, unless that is
-            more than three quarters of the reduction.
-        keep_config: also leave alone what the model's configuration object cannot describe, so
-            that `save_pretrained` and `from_pretrained` work; layers shrink alike.
-        dynamic_shapes: None, `"batch"`, or what `torch.export.export` takes.
-        strict: an operator without a rule is an error instead of pinning what it touches.
-        probe: find rules for operators without one by experiments on their calls.
-        per_outer: where a group occurs only under another axis, such as the width of heads under
-            the heads, keep the best units of each unit of that axis; otherwise the same for all.
-        uniform: groups that play the same role in repeated layers keep the same number of units,
-            as programs that serve language models expect; if one of them cannot shrink, none does.
-        threads: threads that ONNX Runtime may use where latency is the budget.
-        progress: called with what is being done, such as `print`.
-    """
-
-    approximate: bool = False
-    min_units: int = 1
-    allocation: Literal["uniform", "global"] | None = None
-    keep_class: bool = True
-    keep_config: bool = False
-    dynamic_shapes: Any = None
-    strict: bool = False
-    probe: bool = False
-    per_outer: bool = True
-    uniform: bool = False
-    threads: int = 1
-    progress: Callable[[str], object] = field(default=silent, repr=False)
-
-
-DEFAULTS = Options()
-
-
-@dataclass(frozen=True)
-class Request:
-    """What a user asks of `prune`, for the meaning see there.
-
-    Attributes:
-        budget: a cost (`flops`, `params`, `memory`, `channels` or `groups`) and the share of it to
-            keep.
-        criterion: scores the units of a group.
-        ignore: patterns of names to leave alone.
-        multiple_of: channel counts stay multiples of this; None to choose.
-        seed: for criteria that draw.
-        options: everything else.
-        tolerance: how far from the budget the result may be, as a share of the full cost.
-    """
-
-    budget: tuple[str, float]
-    criterion: Criterion = l2
-    ignore: tuple[str, ...] = ()
-    multiple_of: int | None = None
-    seed: int = 0
-    options: Options = DEFAULTS
-    tolerance: float = TOLERANCE
-
-
-@dataclass(frozen=True)
-class Analysis:
-    """A graph with everything that can be said about it.
-
-    Attributes:
-        typed: the graph's axis types.
-        found: groups and pinned axes.
-        costs: cost as a function of group sizes.
-        seconds: processor time the analysis took, without reading the model and probing.
-        probing: what experiments on operators without a rule came to.
-    """
-
-    typed: TypedGraph
-    found: Groups
-    costs: CostModel
-    seconds: float
-    probing: Probing = NOT_PROBED
-
-    @property
-    def graph(self) -> Graph:
-        """The graph that was analysed."""
-        return self.typed.graph
-
-    @property
-    def groups(self) -> dict[int, Group]:
-        """Groups by leaf."""
-        return {g.leaf.uid: g for g in self.found.groups}
-
-    @cached_property
-    def effective(self) -> tuple[str, ...]:
-        """The values that layers read as their weights; see `effective_weights`."""
-        return effective_weights(self.graph)
-
-    @property
-    def names(self) -> dict[int, str]:
-        """Group names by leaf."""
-        return {g.leaf.uid: g.name for g in self.found.groups}
-
-
-def analyse(graph: Graph, options: Options, probing: Probing = NOT_PROBED) -> Analysis:
-    """Find the groups of a graph, with the rules that probing found.
-
-    Raises:
-        GraphError: with `strict`, if an operator has no rule.
-    """
-    start = time.thread_time()
-    with _no_garbage_collection():
-        typed = infer(graph, strict=options.strict, rules=probing.rules)
-        found = find_groups(typed)
-        costs = CostModel(typed, frozenset(g.leaf.uid for g in found.groups))
-    return Analysis(typed, found, costs, time.thread_time() - start, probing)
-
-
-@contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    """The analysis makes no cycles, and one pass over all of torch takes longer than it does."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
-
-
-def one_budget(keywords: Mapping[str, Any], budgets: Collection[str]) -> tuple[str, float]:
-    """The only budget among the keywords of a call, with its name.
-
-    Args:
-        keywords: those given; None counts as not given.
-        budgets: names of the budgets there are.
-
-    Raises:
-        TypeError: if another keyword is given.
-        BudgetError: if no budget or several are given.
-    """
-    if unknown := keywords.keys() - set(budgets):
-        raise TypeError(f"unexpected keywords: {', '.join(sorted(unknown))}")
-    given = [name for name in budgets if keywords.get(name) is not None]
-    if len(given) != 1:
-        raise BudgetError(
-            f"give one budget, not {len(given)}",
-            hint=", ".join(f"{name}=0.5" for name in budgets) + ": the fraction to keep",
-        )
-    return given[0], keywords[given[0]]
 
 
 def check_finite(weights: Mapping[str, Array]) -> None:
@@ -258,83 +64,13 @@ def check_finite(weights: Mapping[str, Array]) -> None:
                 )
 
 
-def allowed_groups(
-    analysis: Analysis, patterns: Sequence[str], options: Options
-) -> tuple[list[Group], dict[int, str]]:
-    """The groups that may shrink, and by leaf why the others may not.
-
-    Raises:
-        AutopruneError: if a name to ignore matches nothing.
-    """
-    names = [n for p in analysis.graph.parameters for n in p.names]
-    check_patterns(patterns, names, "ignore")
-    aliases = {p.value.name: p.names for p in analysis.graph.parameters}
-    allowed: list[Group] = []
-    reasons: dict[int, str] = {}
-    for group in analysis.found.groups:
-        owned = {n for o in group.occurrences for n in aliases[o.parameter]}
-        ignored = first_match(patterns, owned)
-        if ignored is not None:
-            reasons[group.leaf.uid] = f"left alone: ignore={ignored!r}"
-        elif not group.guarantee.exact and not options.approximate:
-            reasons[group.leaf.uid] = f"left alone: {group.reason}"
-        else:
-            allowed.append(group)
-    if options.uniform or options.keep_config:
-        asked = "uniform=True" if options.uniform else "keep_config=True"
-        allowed = _with_their_roles(analysis.found, allowed, reasons, asked)
-    return allowed, reasons
-
-
-def _with_their_roles(
-    found: Groups, allowed: Sequence[Group], reasons: dict[int, str], asked: str
-) -> list[Group]:
-    """The groups of whose role no other keeps its size; the reasons for the rest are added.
-
-    The reasons name the option that asked for it.
-    """
-    whole = {role(axis.name, axis.size): axis.name for axis in found.pinned}
-    whole |= {role(g.name, g.units): g.name for g in found if g.leaf.uid in reasons}
-    shrinking = [g for g in allowed if role(g.name, g.units) not in whole]
-    for group in allowed:
-        if group not in shrinking:
-            fellow = whole[role(group.name, group.units)]
-            reasons[group.leaf.uid] = f"left alone: {asked}, and {fellow} keeps its size"
-    return shrinking
-
-
-def check_patterns(patterns: Iterable[str], names: Sequence[str], keyword: str) -> None:
-    """Refuse names of parameters or modules that there are not.
-
-    Raises:
-        AutopruneError: naming the first of the patterns that matches nothing.
-    """
-    for pattern in patterns:
-        if not any(matches(name, pattern) for name in names):
-            raise AutopruneError(
-                f"{keyword}={pattern!r} matches no module or parameter",
-                hint="names look like " + ", ".join(f"{n!r}" for n in names[:3]),
-            )
-
-
-def matches(name: str, pattern: str) -> bool:
-    """Whether a parameter is, or lies in a module, called `pattern`."""
-    parts = name.split(".")
-    prefixes = (".".join(parts[: i + 1]) for i in range(len(parts)))
-    return any(fnmatch.fnmatchcase(prefix, pattern) for prefix in prefixes)
-
-
-def first_match(patterns: Iterable[str], names: Collection[str]) -> str | None:
-    """The first pattern that one of the names of a parameter matches."""
-    return next((p for p in patterns if any(matches(name, p) for name in names)), None)
-
-
 def choose(
     analysis: Analysis,
     weights: Mapping[str, Array],
     allowed: Sequence[Group],
     ties: Iterable[frozenset[int]],
     request: Request,
+    reasons: Mapping[int, str] = NO_REASONS,
 ) -> Kept:
     """Kept units by leaf, chosen by a criterion, such that the budget is met.
 
@@ -344,6 +80,7 @@ def choose(
         allowed: the groups that may shrink.
         ties: leaves that have to shrink alike.
         request: the budget and how to meet it.
+        reasons: by leaf, why other groups may not shrink.
 
     Raises:
         BudgetError: if it cannot be met.
@@ -362,7 +99,7 @@ def choose(
     ]
     if request.options.allocation == "global":
         scores = [relative_to_group(of_group) for of_group in scores]
-    return allocate(analysis, allowed, scores, ties, request, outers)
+    return allocate(analysis, allowed, scores, ties, request, outers, reasons)
 
 
 def allocate(
@@ -372,6 +109,7 @@ def allocate(
     ties: Iterable[frozenset[int]],
     request: Request,
     outers: Mapping[int, Leaf] = NO_LEAVES,
+    reasons: Mapping[int, str] = NO_REASONS,
 ) -> Kept:
     """Kept units by leaf, those with the highest scores, such that the budget is met.
 
@@ -382,12 +120,12 @@ def allocate(
         ties: leaves that have to shrink alike.
         request: the budget and how to meet it.
         outers: by leaf, the leaf per whose units its units are chosen.
+        reasons: by leaf, why other groups may not shrink.
 
     Raises:
-        BudgetError: if it cannot be met.
+        BudgetError: if it cannot be met; the message names what is kept whole, and why.
     """
-    name, share = request.budget
-    multiple_of, options = request.multiple_of, request.options
+    options = request.options
     ties = list(ties)
     if options.uniform or options.keep_config:
         ties.extend(same_roles(allowed))
@@ -398,10 +136,11 @@ def allocate(
         if parameter.kind == "parameter"
         for axis in analysis.typed.types[parameter.value.name]
     ]
+    meet = _meeting(analysis, allowed, ties, request, reasons)
 
-    def meet(multiple: int) -> Kept:
+    def attempt(multiple: int, *, exact: bool) -> Kept:
         blocks = block_sizes(axes, free, multiple)
-        if multiple_of is None:
+        if request.multiple_of is None:
             blocks = {g.leaf.uid: roomy_block(g.units, blocks[g.leaf.uid]) for g in allowed}
         candidates = [
             Candidate(
@@ -413,35 +152,66 @@ def allocate(
             )
             for group, scored in zip(allowed, scores, strict=True)
         ]
-        if name == "channels":
-            return keep_share(candidates, share, ties)
-        cost, tolerance = _cost(analysis.costs, allowed, request)
-        return meet_budget(
-            candidates, cost, name, share,
-            ties=ties, strategy=options.allocation or "uniform", tolerance=tolerance,
-        )  # fmt: skip
+        return meet(candidates, exact)
 
-    if multiple_of is not None:
-        return meet(multiple_of)
-    for multiple in PREFERRED_MULTIPLES:
-        try:
-            return meet(multiple)
-        except BudgetError:
-            continue
-    return meet(1)
+    try:
+        if request.multiple_of is None and request.budget[0] != "sizes":
+            for multiple in PREFERRED_MULTIPLES:
+                with suppress(OutOfReach):
+                    return attempt(multiple, exact=True)
+        return attempt(request.multiple_of or 1, exact=options.exact_budget)
+    except OutOfReach as error:
+        why = Obstacles(analysis.typed, analysis.found, reasons, request.budget[0])
+        hint = error.hint or why.advice(options, reducible=bool(allowed))
+        raise BudgetError(error.what, where=why.largest(), hint=hint) from None
 
 
-def _cost(
-    costs: CostModel, allowed: Sequence[Group], request: Request
-) -> tuple[Callable[[Mapping[int, int]], int], float]:
-    """What a budget is counted in, and how far from it a choice may be as a share of the whole."""
-    name, _ = request.budget
+def _meeting(
+    analysis: Analysis,
+    allowed: Sequence[Group],
+    ties: Sequence[frozenset[int]],
+    request: Request,
+    reasons: Mapping[int, str],
+) -> Callable[[Sequence[Candidate], bool], Kept]:
+    """What meets the budget with candidates; the flag says whether only exactly."""
+    name, asked = request.budget
+    strategy = request.options.allocation or "uniform"
+    if name == "channels":
+        share = (
+            by_group(analysis, asked, name, allowed, reasons)
+            if isinstance(asked, Mapping)
+            else asked
+        )
+        return lambda candidates, exact: keep_share(candidates, share, ties)
+    if name == "sizes":
+        counts = by_group(analysis, asked, name, allowed, reasons)
+        return lambda candidates, exact: keep_counts(candidates, counts, ties)
     if name == "groups":
         whole = {g.leaf.uid: g.units for g in allowed}
         half_a_unit = 0.5 / max(1, sum(whole.values()))
-        return lambda sizes: sum({**whole, **sizes}.values()), half_a_unit
-    known = {"flops": costs.flops, "params": costs.params, "memory": costs.memory}
-    return known[name], request.tolerance
+        return lambda candidates, exact: meet_budget(
+            candidates, lambda sizes: sum({**whole, **sizes}.values()), name, asked,
+            ties=ties, strategy=strategy, tolerance=half_a_unit,
+        )  # fmt: skip
+    cost = getattr(analysis.costs, name)
+    return lambda candidates, exact: meet_budget(
+        candidates, cost, name, asked,
+        ties=ties, strategy=strategy, tolerance=request.tolerance, exact=exact,
+    )  # fmt: skip
+
+
+def shortfall(request: Request, report: Report) -> str:
+    """How far a cost is from the budget, if that is further than the tolerance; else nothing."""
+    name, asked = request.budget
+    if name not in COSTS:
+        return ""
+    reached = getattr(report.after, name) / getattr(report.before, name)
+    if abs(reached - asked) <= request.tolerance:
+        return ""
+    return (
+        f"{name}={asked:g} cannot be met within {request.tolerance:.0%}, as groups shrink in steps "
+        f"too large for this; the network has {reached:.4f}, the nearest reachable."
+    )
 
 
 def make_report(

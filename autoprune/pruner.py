@@ -28,7 +28,7 @@ from autoprune.learners.selection import Selection
 from autoprune.learners.sharding import first_of, is_sharded, local_part, reshard, whole_tensor
 from autoprune.learners.units import find_units
 from autoprune.learners.wrapper import check_base
-from autoprune.pipeline import DEFAULTS, CostBudget, Options, Request, one_budget
+from autoprune.request import DEFAULTS, CostBudget, Options, Request, as_scope, one_budget
 from autoprune.torch_network import Attempt, analysed, best_attempt, cut_trained
 from autoprune.torch_result import TorchResult
 
@@ -67,7 +67,8 @@ class Pruner:
     Args:
         model: the network that will be trained, in training or evaluation mode.
         example_inputs: as for `prune`.
-        ignore: names or patterns of modules or parameters to leave as they are.
+        only: names or patterns of modules, parameters or groups whose units may go; see `prune`.
+        ignore: names or patterns of modules, parameters or groups to leave as they are.
         multiple_of: as for `prune`.
         options: everything else; `per_outer` does not apply.
         distill: a kind of distillation, or a `Distillation` with settings: the model as it is now
@@ -86,6 +87,7 @@ class Pruner:
         model: nn.Module,
         example_inputs: Any,
         *,
+        only: str | Sequence[str] = (),
         ignore: str | Sequence[str] = (),
         multiple_of: int | None = None,
         options: Options = DEFAULTS,
@@ -96,7 +98,7 @@ class Pruner:
     ) -> None:
         self.model = model
         self.example_inputs = example_inputs
-        self.ignore = ignore
+        self.scope = as_scope(only, ignore)
         self.multiple_of = multiple_of
         self.options = replace(options, per_outer=False, allocation=options.allocation or "global")
         self.monitor = Monitor(callback, log_dir)
@@ -164,8 +166,9 @@ class Pruner:
         )
         schedule = target.get("timing", Timing()).schedule(target.get("steps"))
         reshard(self.model)
-        ignore = (self.ignore,) if isinstance(self.ignore, str) else tuple(self.ignore)
-        request = Request(budget, ignore=ignore, multiple_of=self.multiple_of, options=self.options)
+        request = Request(
+            budget, scope=self.scope, multiple_of=self.multiple_of, options=self.options
+        )
         check_base(base, self.model)
         groups, ties, self._reasons = self._agreed(
             best_attempt(self._whole, self._traced, self.analysis, request, self._why_frozen)

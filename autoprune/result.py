@@ -82,6 +82,10 @@ class Result(Saving, Generic[Model]):
         """Digest of the graph that the network was pruned from."""
         return self.plan.origin
 
+    def note(self, text: str) -> None:
+        """Add a sentence to the report."""
+        self.report = dataclasses.replace(self.report, notes=(*self.report.notes, text))
+
     def measure(
         self,
         *,

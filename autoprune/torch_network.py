@@ -13,6 +13,7 @@ import torch
 from networkx.utils import UnionFind
 from torch import fx, nn
 
+from autoprune.analysed import Analysis, analyse
 from autoprune.analysis.cost import CostModel
 from autoprune.analysis.groups import find_groups
 from autoprune.analysis.nesting import outer_leaves
@@ -55,16 +56,13 @@ from autoprune.latency_budget import prune_to_budget
 from autoprune.passes.criteria import Array
 from autoprune.passes.roles import role
 from autoprune.pipeline import (
-    Analysis,
-    Options,
-    Request,
-    allowed_groups,
-    analyse,
     check_finite,
     choose,
     make_report,
 )
 from autoprune.report import Report
+from autoprune.request import Options, Request, Scope
+from autoprune.scope import allowed_groups, left_by
 from autoprune.torch_result import TorchResult
 
 FAIR_PART = 0.25
@@ -112,7 +110,7 @@ def best_attempt(
         request = dataclasses.replace(request, options=options)
     weights = trained_weights(traced, analysis.effective)
     check_finite(weights)
-    allowed, reasons = allowed_groups(analysis, request.ignore, options)
+    allowed, reasons = allowed_groups(analysis, request.scope, options)
     whole = {g.leaf.uid: reason for g in allowed if (reason := keep_whole(g))}
     allowed = [g for g in allowed if g.leaf.uid not in whole]
 
@@ -122,7 +120,7 @@ def best_attempt(
 
     def attempt(groups: Sequence[Group], left: Mapping[int, str]) -> Attempt:
         tied = ties(groups)
-        kept = choose(analysis, weights, groups, tied, request)
+        kept = choose(analysis, weights, groups, tied, request, left)
         cut = Cut(traced, analysis.typed, analysis.names, kept)
         result, obstacle = _cut(model, cut, analysis, left, options)
         return Attempt(result, cut, obstacle, tuple(groups), tied, left)
@@ -241,10 +239,10 @@ def _worth(own: Report, full: Report) -> bool:
     return reduction >= FAIR_PART * (full.before.params - full.after.params)
 
 
-def inspect(model: nn.Module, example_inputs: Any, options: Options) -> Report:
+def inspect(model: nn.Module, example_inputs: Any, scope: Scope, options: Options) -> Report:
     """See `autoprune.inspect`."""
     _, analysis = analysed(model, example_inputs, options)
-    return make_report(analysis, {}, {})
+    return make_report(analysis, {}, left_by(analysis, scope, options))
 
 
 def apply_plan(

@@ -125,10 +125,13 @@ def ours(model: Any, inputs: Any) -> dict[str, Any]:
     import copy
     from dataclasses import replace
 
+    from autoprune.analysed import analyse
     from autoprune.backends.torch import cut_graph
     from autoprune.frontends.torch import trace
     from autoprune.passes.criteria import l2
-    from autoprune.pipeline import DEFAULTS, Request, allowed_groups, analyse, choose
+    from autoprune.pipeline import choose
+    from autoprune.request import DEFAULTS, WHOLE, Request
+    from autoprune.scope import allowed_groups
     from autoprune.torch_network import trained_weights
 
     traced = trace(model, inputs)
@@ -139,7 +142,7 @@ def ours(model: Any, inputs: Any) -> dict[str, Any]:
     def everything() -> None:
         traced = fresh.pop()
         analysis = analyse(traced.graph, DEFAULTS)
-        allowed, _ = allowed_groups(analysis, (), DEFAULTS)
+        allowed, _ = allowed_groups(analysis, WHOLE, DEFAULTS)
         cut_graph(
             traced, analysis.typed, choose(analysis, trained_weights(traced), allowed, (), request)
         )

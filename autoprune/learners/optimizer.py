@@ -79,10 +79,11 @@ class SparseOptimizer(Wrapper):
 
     def _settings(self) -> dict[str, str]:
         schedule = self.course.schedule
-        cost, share = self.course.selection.request.budget
+        cost, part = self.course.selection.request.budget
+        share = f"{part:g}" if isinstance(part, int | float) else str(part)
         return {
             "method": described(self.method),
-            "target": f"{cost}={share:g}",
+            "target": f"{cost}={share}",
             "schedule": f"{schedule.start}-{schedule.stop} of {schedule.steps} steps "
             f"in {schedule.periods} periods",
         }

@@ -8,10 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from autoprune.analysed import Analysis
 from autoprune.errors import LearnerError
 from autoprune.ir.group import Group
 from autoprune.ir.positions import Kept, PerOuter
-from autoprune.pipeline import Analysis, Request, allocate
+from autoprune.pipeline import allocate
+from autoprune.request import Request
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,12 +19,12 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 
+from autoprune.analysed import Analysis
 from autoprune.analysis.folding import spared_parameters
 from autoprune.ir.axes import Axis
 from autoprune.ir.group import Group
 from autoprune.ir.positions import Indices, unit_positions
 from autoprune.learners.sharding import held, local_part, mesh_of, replicas, sum_over
-from autoprune.pipeline import Analysis
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,7 +20,7 @@ from autoprune.passes.sparsify.specs import (
     none_found,
     unusual_shape,
 )
-from autoprune.pipeline import check_patterns, first_match
+from autoprune.patterns import check_patterns, first_match
 
 KINDS = {"Conv": "conv", "MatMul": "linear", "Gemm": "linear"}
 """Operators that multiply by a weight, which is their second input."""

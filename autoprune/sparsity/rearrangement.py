@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from autoprune.analysed import Analysis
 from autoprune.backends.equality import difference, evaluating, run, tolerance
 from autoprune.frontends.torch import Inputs
 from autoprune.ir.axes import Axis, leaves
@@ -22,8 +23,8 @@ from autoprune.ir.positions import unit_positions
 from autoprune.passes.sparsify.layout import Array, Scores
 from autoprune.passes.sparsify.orders import Order
 from autoprune.passes.sparsify.rearrangement import Matrix, Place, rearrange
-from autoprune.pipeline import DEFAULTS, Analysis
 from autoprune.report.quantities import count
+from autoprune.request import DEFAULTS
 from autoprune.sparsity.weights import Weight
 from autoprune.torch_network import analysed
 

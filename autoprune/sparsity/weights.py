@@ -19,7 +19,7 @@ from autoprune.passes.sparsify.specs import (
     none_found,
     unusual_shape,
 )
-from autoprune.pipeline import check_patterns, first_match, matches
+from autoprune.patterns import check_patterns, first_match, matches
 
 # What torch.export writes, and what `autoprune.to_torch` does.
 _LINEAR = (torch.ops.aten.linear.default, functional.linear)

@@ -65,7 +65,7 @@ def test_a_target_that_no_choice_of_units_meets(target):
 
 def test_nothing_to_prune():
     model, pruner = made(ignore=["*"])
-    with pytest.raises(ap.BudgetError, match="no groups to reduce"):
+    with pytest.raises(ap.BudgetError, match="no group of units may shrink"):
         pruner.hesso(SGD(model.parameters(), lr=0.1), groups=0.5, steps=STEPS)
 
 

@@ -8,12 +8,13 @@ import numpy as np
 import onnx
 import pytest
 
+from autoprune.analysed import Analysis, analyse
 from autoprune.backends.onnx_equality import cut_error, difference, outputs
 from autoprune.backends.onnx_tensors import zeroed_model
 from autoprune.frontends.onnx import TracedOnnx, trace
 from autoprune.ir.group import Guarantee
 from autoprune.ops.rule import _OPERATORS
-from autoprune.pipeline import Analysis, Options, analyse
+from autoprune.request import Options
 from tests.onnx.cases import CASES, Case
 from tests.tolerance import CUT, DIFFERENT
 

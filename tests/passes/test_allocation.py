@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import suppress
 from math import gcd
 
 import numpy as np
@@ -11,7 +12,9 @@ import pytest
 from autoprune.errors import BudgetError
 from autoprune.ir.axes import Leaf, concat, prod
 from autoprune.ir.group import Group, Guarantee, Occurrence
-from autoprune.passes.allocation import Candidate, block_sizes, keep_share, meet_budget
+from autoprune.passes.allocation import meet_budget
+from autoprune.passes.shares import keep_share
+from autoprune.passes.steps import Candidate, block_sizes
 
 A, B = 0, 1
 
@@ -40,14 +43,19 @@ def test_keep_share_keeps_the_best():
 
 def test_keep_share_rounds_to_the_nearest_level():
     assert units(keep_share(TWO[:1], 0.74)) == {A: [1, 2, 3]}
-    assert units(keep_share(TWO[:1], 0.9)) == {}
     assert units(keep_share(TWO[:1], 0.01)) == {A: [1]}
 
 
 def test_blocks_and_minima():
     assert units(keep_share([candidate(A, [1, 4, 2, 3], block=2)], 0.7)) == {A: [1, 3]}
     assert units(keep_share([candidate(A, [1, 4, 2, 3], least=3)], 0.1)) == {A: [1, 2, 3]}
-    assert units(keep_share([candidate(A, [1, 4, 2, 3], block=8)], 0.1)) == {}
+
+
+def test_a_share_that_leaves_every_group_whole_says_what_would_not():
+    with pytest.raises(BudgetError, match=r"channels=0\.9 .* first step .* 0\.75"):
+        keep_share(TWO, 0.9)
+    with pytest.raises(BudgetError, match="no group of units may shrink"):
+        keep_share([candidate(A, [1, 4, 2, 3], block=8)], 0.1)
 
 
 def test_equal_scores_keep_the_lower_index():
@@ -116,10 +124,11 @@ def test_tied_groups_reach_every_count_that_suits_both(
         candidate(A, range(units_of_a), block_a, least),
         candidate(B, range(units_of_b), block_b, least),
     )
-    reached = set()
+    reached = {(units_of_a, units_of_b)}
     for share in np.linspace(0.001, 0.999, 200):
-        kept = units(keep_share(tied, share, [frozenset((A, B))]))
-        reached.add((len(kept.get(A, range(units_of_a))), len(kept.get(B, range(units_of_b)))))
+        with suppress(BudgetError):  # where both stay whole
+            kept = units(keep_share(tied, share, [frozenset((A, B))]))
+            reached.add((len(kept[A]), len(kept[B])))
     steps = gcd(units_of_a, units_of_b)
     pairs = ((units_of_a * n // steps, units_of_b * n // steps) for n in range(1, steps))
     suitable = {
@@ -144,7 +153,7 @@ def test_unreachable_and_missed_budgets():
         meet_budget(TWO, total, "params", 0.1)
     with pytest.raises(BudgetError, match=r"within 1 %.*params=0\.[56]"):
         meet_budget(TWO, total, "params", 0.56)
-    with pytest.raises(BudgetError, match="no flops"):
+    with pytest.raises(BudgetError, match=r"no operator .* FLOPs"):
         meet_budget(TWO, lambda sizes: 0, "flops", 0.5)
     with pytest.raises(BudgetError, match="cannot be reached"):
         meet_budget((), lambda sizes: 10, "flops", 0.5)
