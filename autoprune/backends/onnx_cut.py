@@ -28,6 +28,11 @@ _OPTIONAL = {
     ("Squeeze", "dim"): "axes",
     ("RMSNormalization", "eps"): "epsilon",
     ("SimplifiedLayerNormalization", "eps"): "epsilon",
+    ("SkipSimplifiedLayerNormalization", "eps"): "epsilon",
+    ("Attention", "scale"): "scale",
+    ("Attention", "sizes"): "qkv_hidden_sizes",
+    ("MultiHeadAttention", "scale"): "scale",
+    ("GroupQueryAttention", "scale"): "scale",
 }
 """Arguments that a node may leave out and a cut has to state, as ONNX calls them."""
 

@@ -54,11 +54,14 @@ class ShareOfNorm:
             GraphError: if the node is no such norm.
         """
         attributes = {a.name: helper.get_attribute_value(a) for a in self.node.attribute}
-        epsilon = float(attributes.get("epsilon", 1e-5))
+        epsilon = float(attributes.get("epsilon", 1e-5 if not self.node.domain else 1e-12))
         x, weights = self.node.input[0], [name for name in self.node.input[1:] if name]
         if self.node.op_type == "LayerNormalization":
             first = attributes.get("axis", -1) % self.rank
             result = self._normalized(x, range(first, self.rank), epsilon)
+        elif self.node.op_type == "SkipLayerNormalization":
+            total, *weights = self._summed()
+            result = self._normalized(total, [self.rank - 1], epsilon)
         elif self.node.op_type == "GroupNormalization":
             shape = np.array([0, attributes["num_groups"], -1])
             rows = self._add("Reshape", [x, self.constant(x, shape)])
@@ -76,6 +79,18 @@ class ShareOfNorm:
             result = self._add(op, [result, name])
         self.nodes[-1].output[0] = self.node.output[0]
         return self.nodes
+
+    def _summed(self) -> list[str]:
+        """The sum that a SkipLayerNormalization is taken of, which may be an output; weights."""
+        first, second, *rest = self.node.input
+        weights, added = [name for name in rest[:2] if name], rest[2:]
+        total = self._add("Add", [first, second])
+        for name in added:
+            total = self._add("Add", [total, name])
+        wanted = list(self.node.output)[3:]
+        if wanted and wanted[0]:
+            self.nodes[-1].output[0] = total = wanted[0]
+        return [total, *weights]
 
     def _columns(self, x: str, weights: list[str]) -> list[str]:
         """Weights of channels, in a shape that broadcasts along all that follows them."""

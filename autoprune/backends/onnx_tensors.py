@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -14,6 +14,7 @@ from onnx import helper, numpy_helper
 from autoprune.analysis.folding import Spared
 from autoprune.analysis.typing import TypedGraph
 from autoprune.frontends.onnx import Owner, TracedOnnx, constant_of, fill_of, reads
+from autoprune.frontends.onnx_kinds import QUANTIZED
 from autoprune.frontends.onnx_large import copied, copy_fields
 from autoprune.ir.graph import Argument, Value
 from autoprune.ir.positions import Kept, cut_array, kept_masks
@@ -44,7 +45,7 @@ def weights(traced: TracedOnnx) -> dict[str, Array]:
         if array.dtype.kind in "iu":
             zero = _zero_point(traced, value.name, array)
             one = np.ones((), np.float32)
-            scale = _of_quantization(traced, value.name, array, _SCALE, one)
+            scale = _of_quantization(traced, value.name, array, "scale", one)
             array = (array.astype(np.float32) - zero) * scale
         elif array.dtype not in (np.float32, np.float64):
             array = array.astype(np.float32)
@@ -103,33 +104,39 @@ def zeroed_model(
     return model
 
 
-_SCALE, _ZERO_POINT = 1, 2
-
-
 def _zero_point(traced: TracedOnnx, name: str, array: Array) -> Array:
     """What stands for zero at each position of a tensor, in its shape and dtype."""
-    return _of_quantization(traced, name, array, _ZERO_POINT, np.zeros((), array.dtype))
+    return _of_quantization(traced, name, array, "zero_point", np.zeros((), array.dtype))
 
 
 def _of_quantization(
-    traced: TracedOnnx, name: str, array: Array, which: int, default: Array
+    traced: TracedOnnx,
+    name: str,
+    array: Array,
+    which: Literal["scale", "zero_point"],
+    default: Array,
 ) -> Array:
-    """Scale or zero point of a tensor that is dequantized, at each of its positions."""
-    found = default
+    """Scale or zero point of integers that stand for fractions, at each of their positions."""
     for node in traced.graph.nodes if array.dtype.kind in "iuV" else ():
-        used = node.arguments.get("input")
-        if node.op == "onnx.DequantizeLinear" and getattr(used, "name", None) == name:
-            inputs = traced.model.graph.node[traced.positions[node.name]].input
-            if len(inputs) > which and inputs[which] in traced.owners:
-                found = read_tensor(traced.model, traced.owners[inputs[which]], ())
-                found = _along(found, array, node.arguments.get("dim"))
-            break
-    return np.broadcast_to(found, array.shape)
+        if node.name not in traced.positions or all(v.name != name for v in node.inputs):
+            continue
+        proto = traced.model.graph.node[traced.positions[node.name]]
+        for quantized in QUANTIZED.get(proto.op_type, ()):
+            if list(proto.input)[quantized.weight : quantized.weight + 1] != [name]:
+                continue
+            at = getattr(quantized, which)
+            if at is not None and len(proto.input) > at and proto.input[at] in traced.owners:
+                found = read_tensor(traced.model, traced.owners[proto.input[at]], ())
+                dim = node.arguments.get("dim") if quantized.dim is None else quantized.dim
+                return np.broadcast_to(_along(found, array, dim), array.shape)
+    return np.broadcast_to(default, array.shape)
 
 
 def _along(numbers: Array, array: Array, dim: Argument) -> Array:
     """One number in all, one for each position of a dimension, or one for each block of it."""
-    if numbers.ndim == 1 and isinstance(dim, int):
+    if numbers.size == 1:
+        return numbers.reshape(())
+    if numbers.ndim == 1 and array.ndim and isinstance(dim, int):
         shape = [-1 if i == dim % array.ndim else 1 for i in range(array.ndim)]
         return numbers.reshape(shape)
     for i, (n, m) in enumerate(zip(numbers.shape, array.shape, strict=False)):

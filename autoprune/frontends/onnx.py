@@ -17,24 +17,23 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+import autoprune.frontends.onnx_contributed  # noqa: F401  (tells of ONNX Runtime's operators)
 from autoprune.errors import TraceError
 from autoprune.frontends.onnx_file import OnnxFile, opset, read_onnx, subgraphs
 from autoprune.frontends.onnx_functions import STANDARD, operator_name
 from autoprune.frontends.onnx_inputs import graph_inputs, is_dynamic
 from autoprune.frontends.onnx_kinds import FLOATS, tensor_kinds
-from autoprune.frontends.onnx_numbers import LARGEST, Numbers, Seen, find_numbers
-from autoprune.frontends.onnx_operators import (
-    NORMALIZE,
-    Arguments,
-    Context,
-    Signature,
-    signature,
-)
+from autoprune.frontends.onnx_numbers import LARGEST, Numbers, Seen, find_numbers, measures
+from autoprune.frontends.onnx_operators import signature
 from autoprune.frontends.onnx_origin import modules_of, source_of
 from autoprune.frontends.onnx_run import run_once
+from autoprune.frontends.onnx_signatures import NORMALIZE, Arguments, Context, Signature
 from autoprune.frontends.sessions import Feed
 from autoprune.ir.graph import Argument, Graph, Node, Parameter, Value, verify
 from autoprune.ops.rule import find
+
+PINNED = "onnx.pinned"
+"""Operator, before a dot and the name of another one, of calls that pin what they read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +130,8 @@ class _Reader:
             if not owned and not any(name in self.numbers.computed for name in node.output):
                 self._node(position, node)
         outputs = tuple(dict.fromkeys(self._use(o.name) for o in model.graph.output))
+        for name in dict.fromkeys(o.name for o in model.graph.output):
+            self._keep_sizes(name, "its size is an output")
         graph = Graph(inputs, tuple(self.parameters.values()), tuple(self.nodes), outputs)
         verify(graph)
         return TracedOnnx(
@@ -196,17 +197,22 @@ class _Reader:
         name = node.output[present[0]]
         op = operator_name(node.domain, node.op_type)
         arguments, places = self._arguments(node, op, present)
-        if arguments is None:
-            # No rule: all that the node reads is pinned.
-            op, places = f"unsupported.{node.op_type}" if find(op) else op, {}
-            arguments = {"tensors": self._all_read(node)}
+        if not isinstance(arguments, dict):
+            # All that the node reads is pinned: there is no rule, or none for such a call.
+            places = {}
+            reason = {} if arguments is None else {"reason": arguments}
+            op = f"{PINNED}.{node.op_type}" if reason else op
+            arguments = {"tensors": self._all_read(node), **reason}
+        for inner in captured_by(node):
+            self._keep_sizes(inner, "a subgraph reads its size")
         outputs = tuple(self._define(node.output[i]) for i in present)
         self.positions[name], self.places[name] = position, places
         self.nodes.append(Node(name, op, arguments, outputs, modules_of(node), source_of(node)))
 
     def _arguments(
         self, node: onnx.NodeProto, op: str, present: tuple[int, ...]
-    ) -> tuple[Arguments | None, dict[str, Place]]:
+    ) -> tuple[Arguments | str | None, dict[str, Place]]:
+        """The arguments of a node, why no rule covers the call, or None if there is no rule."""
         key = op.removeprefix("onnx.")
         known = signature(key, opset(self.file.model))
         if find(op) is None:
@@ -215,8 +221,8 @@ class _Reader:
             return self._unlisted(node)
         attributes = {a.name: _attribute(a) for a in node.attribute}
         read = self._inputs(node, known.inputs)
-        if read is None:
-            return None, {}
+        if isinstance(read, str):
+            return read, {}
         arguments, places = _settings(known, attributes)
         arguments |= {name: argument for name, (argument, _) in read.items()}
         places |= {name: place for name, (_, place) in read.items() if place is not None}
@@ -234,27 +240,46 @@ class _Reader:
 
     def _inputs(
         self, node: onnx.NodeProto, names: tuple[str, ...]
-    ) -> dict[str, tuple[Argument, Place | None]] | None:
-        """What the node reads, as arguments of these names; None if they cannot say it."""
+    ) -> dict[str, tuple[Argument, Place | None]] | str:
+        """What the node reads, as arguments of these names; or why they cannot say it."""
         if names == ("*tensors",):
             return {"tensors": (self._all_read(node), None)}
         found: dict[str, tuple[Argument, Place | None]] = {}
         for i, given in enumerate(node.input):
-            if i >= len(names):
-                return None
-            if not given or names[i] == "-":
+            if not given or (i < len(names) and names[i] == "-"):
                 continue
+            if i >= len(names):
+                return f"its input {i} is not covered by its rule"
             argument = self._input(given, names[i])
             if argument is None:
-                return None
+                return f"its `{names[i].rstrip('!')}` depends on data"
             found[names[i].rstrip("!?")] = argument, Place(input=i)
         return found
 
     def _unlisted(self, node: onnx.NodeProto) -> tuple[Arguments, dict[str, Place]]:
         """Arguments for a rule from outside the package: the tensors, and attributes by name."""
-        attributes = {a.name: _plain(_attribute(a)) for a in node.attribute}
+        attributes = {a.name: _plain(_attribute(a)) for a in node.attribute if a.type in _PLAIN}
         places = {name: Place(attribute=name) for name in attributes}
         return {"tensors": self._all_read(node), **attributes}, places
+
+    def _keep_sizes(self, number: str, reason: str) -> None:
+        """Pin the tensors whose sizes a number is computed from."""
+        numbers, tensors = self.numbers, dict[str, Value]()
+        visited, todo = set[str](), [number]
+        while todo:
+            name = todo.pop()
+            if name in visited or name not in numbers.sized:
+                continue
+            visited.add(name)
+            node = self.file.model.graph.node[numbers.computed[name]]
+            if measures(node):
+                tensors[node.input[0]] = self._use(node.input[0])
+            else:
+                todo.extend(node.input)
+        if tensors:
+            arguments: Arguments = {"tensors": tuple(tensors.values()), "reason": reason}
+            name = f"size {len(self.nodes)} of {number}"
+            self.nodes.append(Node(name, f"{PINNED}.Shape", arguments, ()))
 
     def _all_read(self, node: onnx.NodeProto) -> tuple[Value, ...]:
         """What the node reads; a value that it reads twice as an input comes twice."""
@@ -278,11 +303,17 @@ class _Reader:
 
 def reads(node: onnx.NodeProto) -> list[str]:
     """The outer values that a node reads, itself or in its subgraphs."""
-    names = [name for name in node.input if name]
-    for attribute in node.attribute:
-        for graph in subgraphs(attribute):
-            names.extend(captured(graph))
-    return names
+    return [*filter(None, node.input), *captured_by(node)]
+
+
+def captured_by(node: onnx.NodeProto) -> list[str]:
+    """The outer values that the subgraphs of a node read."""
+    return [
+        name
+        for attribute in node.attribute
+        for graph in subgraphs(attribute)
+        for name in captured(graph)
+    ]
 
 
 def captured(graph: onnx.GraphProto) -> list[str]:
@@ -342,6 +373,14 @@ def _attribute(a: onnx.AttributeProto) -> Any:
 
 def _text(value: Any) -> Any:
     return value.decode(errors="replace") if isinstance(value, bytes) else value
+
+
+_PLAIN = {
+    onnx.AttributeProto.INT, onnx.AttributeProto.FLOAT, onnx.AttributeProto.STRING,
+    onnx.AttributeProto.INTS, onnx.AttributeProto.FLOATS, onnx.AttributeProto.STRINGS,
+    onnx.AttributeProto.TENSOR,
+}  # fmt: skip
+"""Kinds of attributes that are arguments."""
 
 
 def _plain(value: Any) -> Argument:

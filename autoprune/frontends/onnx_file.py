@@ -73,7 +73,7 @@ def read_onnx(source: str | Path | onnx.ModelProto) -> OnnxFile:
 def _check_model(model: onnx.ModelProto, where: str) -> None:
     if not model.ir_version or not model.graph.output or not model.opset_import:
         raise TraceError("this is not an ONNX model: it has no graph", where=where)
-    oldest, version = 9, opset(model)
+    oldest, version = 7, opset(model)
     if version < oldest:
         raise TraceError(
             f"the model uses opset {version}, the oldest that is read is {oldest}",

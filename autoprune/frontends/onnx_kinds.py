@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -18,8 +19,43 @@ Kind = Literal["parameter", "buffer", "constant"]
 _STATE = {
     "BatchNormalization": (3, 4), "QuantizeLinear": (1, 2), "DequantizeLinear": (1, 2),
     "QLinearConv": (1, 2, 4, 5, 6, 7), "QLinearMatMul": (1, 2, 4, 5, 6, 7),
+    "MatMulInteger": (2, 3), "ConvInteger": (2, 3), "QGemm": (1, 2, 4, 5, 7, 8),
+    "MatMulIntegerToFloat": (2, 3, 4, 5), "DynamicQuantizeMatMul": (2, 3),
+    "QLinearAdd": (1, 2, 4, 5, 6, 7), "QLinearMul": (1, 2, 4, 5, 6, 7),
+    "QLinearConcat": (0, 1, 3, 4, 6, 7, 9, 10, 12, 13, 15, 16, 18, 19, 21, 22, 24, 25),
+    "MatMulNBits": (3, 4),
 }  # fmt: skip
 """Inputs that are no weights: running statistics, scales and zero points."""
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """Where an operator reads integers that stand for fractions.
+
+    Attributes:
+        weight: which input they are.
+        scale: which input their scale is, if it has one.
+        zero_point: which input their zero point is, if it has one.
+        dim: along which dimension these differ; None if an attribute says it.
+    """
+
+    weight: int
+    scale: int | None = None
+    zero_point: int | None = None
+    dim: int | None = None
+
+
+QUANTIZED = {
+    "DequantizeLinear": (Quantized(0, 1, 2),),
+    "QLinearConv": (Quantized(3, 4, 5, dim=0), Quantized(8)),
+    "QLinearMatMul": (Quantized(0, 1, 2, dim=0), Quantized(3, 4, 5, dim=-1)),
+    "ConvInteger": (Quantized(1, None, 3, dim=0),),
+    "MatMulInteger": (Quantized(0, None, 2, dim=0), Quantized(1, None, 3, dim=-1)),
+    "MatMulIntegerToFloat": (Quantized(1, 3, 5, dim=-1),),
+    "DynamicQuantizeMatMul": (Quantized(1, 2, 3, dim=-1),),
+    "QGemm": (Quantized(3, 4, 5, dim=0), Quantized(6)),
+}
+"""By operator, the integers that count as weights."""
 
 
 def tensor_kinds(
@@ -37,7 +73,7 @@ def tensor_kinds(
                 state.add(name)
             elif node.op_type in _WEIGHTED and i:
                 weighed.add(name)
-            if node.op_type == "DequantizeLinear" and i == 0:
+            if any(i == q.weight for q in QUANTIZED.get(node.op_type, ())):
                 quantized.add(name)
     for name in owners:
         if name in state:

@@ -88,11 +88,11 @@ class Numbers:
                 continue
             positions.add(self.computed[name])
             node = self.model.graph.node[self.computed[name]]
-            if node.op_type not in ("Shape", "Size"):
+            if not measures(node):
                 needed.extend(node.input)
         for position in sorted(positions):
             node = self.model.graph.node[position]
-            if node.op_type in ("Shape", "Size"):
+            if measures(node):
                 shape = shapes.get(node.input[0], self.seen[node.input[0]].shape)
                 array = _sizes(node, shape)
                 constants[node.output[0]] = numpy_helper.from_array(array, node.output[0])
@@ -105,6 +105,11 @@ class Numbers:
         )
         results = session_for(model, 1, optimize=False).run(None, {})
         return dict(zip(wanted, results, strict=True))
+
+
+def measures(node: onnx.NodeProto) -> bool:
+    """Whether a node gives the sizes of its input."""
+    return node.op_type in ("Shape", "Size") and node.domain in ("", "ai.onnx")
 
 
 def _sizes(node: onnx.NodeProto, shape: tuple[int, ...]) -> NDArray[Any]:
@@ -129,7 +134,7 @@ def find_numbers(
     computed: dict[str, int] = {}
     for position, node in enumerate(model.graph.node):
         outputs = [name for name in node.output if name]
-        if node.op_type in ("Shape", "Size") and node.domain in ("", "ai.onnx"):
+        if measures(node):
             sized.update(outputs)
         elif not _is_number(node, known, sized, seen):
             continue

@@ -21,7 +21,9 @@ def _region_axes(call: Typing) -> list[Shape]:
     """`n c h w, rois 5 -> rois c h' w'`."""
     x, boxes = (call.axes_of(v) for v in call.tensors[:2])
     pin_dims(call, x, (0, 2, 3), "regions are cut out of it")
-    pin_dims(call, boxes, (0, 1), "regions to cut out")
+    for value in call.tensors[1:]:
+        shape_of = call.axes_of(value)
+        pin_dims(call, shape_of, range(len(shape_of)), "regions to cut out")
     size = call.output.shape
     space = (call.fixed(n, "pixels of a region") for n in size[2:])
     shape = (boxes[0], x[1], *space)
@@ -41,14 +43,14 @@ register("torchvision.nms", pinning("boxes are selected by their scores"))
 
 def _deformed(call: Call) -> Contraction:
     """`n (g i) h w, (g o) i k l -> n (g o) h' w'`, each product taken where offsets say."""
-    x, weight, bias = call.tensor("input"), call.tensor("weight"), call.tensor("bias")
+    x, weight, bias = call.tensor("input"), call.tensor("weight"), call.value("bias")
     groups = call.integer("groups", 1)
     return Contraction(
         operands=((x, letters("n (g i) h w")), (weight, letters("(g o) i k l"))),
         output=letters("n (g o) t u"),
         sizes={"g": groups, "i": weight.shape[1], "o": weight.shape[0] // groups},
         windows=frozenset("hwkl"),
-        added=((bias, letters("(g o)")),),
+        added=() if bias is None else ((bias, letters("(g o)")),),
     )
 
 

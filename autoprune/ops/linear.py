@@ -38,7 +38,8 @@ def _linear_cost(call: Call) -> Cost:
     return cost_over(call, call.axes_of("input")[-1:])
 
 
-def _matrix_product(a: Value, b: Value, added: Value | None = None) -> Contraction:
+def matrix_product(a: Value, b: Value, added: Value | None = None) -> Contraction:
+    """The letters of a product of vectors, matrices or batches of them, as of `matmul`."""
     left = letters("i") if len(a.shape) == 1 else (*_batch(len(a.shape) - 2), *letters("m i"))
     right = letters("i") if len(b.shape) == 1 else (*_batch(len(b.shape) - 2), *letters("i o"))
     rows = () if len(a.shape) == 1 else letters("m")
@@ -54,7 +55,7 @@ def _matrix_product(a: Value, b: Value, added: Value | None = None) -> Contracti
 
 def _matmul(call: Call) -> Contraction:
     second = next(n for n in ("other", "mat2", "vec", "tensor") if n in call.node.arguments)
-    return _matrix_product(call.tensor("input"), call.tensor(second))
+    return matrix_product(call.tensor("input"), call.tensor(second))
 
 
 def _addmm(call: Call) -> Contraction:
@@ -65,7 +66,7 @@ def _addmm(call: Call) -> Contraction:
         if "mat1" in call.node.arguments
         else ("mat", "vec")
     )
-    return _matrix_product(call.tensor(a), call.tensor(b), call.tensor("input"))
+    return matrix_product(call.tensor(a), call.tensor(b), call.tensor("input"))
 
 
 def _product_cost(call: Call) -> Cost:

@@ -34,7 +34,8 @@ def _layer_axes(call: Typing) -> list[Shape]:
     """One number for each row that is normalized."""
     (shape,) = LAYER_NORM.axes(call)
     count = len(call.integers("normalized_shape"))
-    pin_dims(call, shape, range(-count, 0), "mean and variance of it come out too")
+    if call.node.outputs[1:]:
+        pin_dims(call, shape, range(-count, 0), "mean and variance of it come out too")
     rank = len(shape) - len(call.integers("normalized_shape"))
     rows = tuple(axis if i < rank else ONE for i, axis in enumerate(shape))
     return [shape, *(rows for _ in call.node.outputs[1:])]

@@ -5,25 +5,35 @@ in an ONNX node is the frontend's business.
 """
 
 from autoprune.ops.onnx import (
+    attention,
+    fused_norms,
     indexing,
+    integers,
     linear,
     names,
     normalization,
     pinned,
     quantization,
     recurrent,
+    reduction,
     resampling,
+    rotary,
     shape,
 )
 
 __all__ = [
+    "attention",
+    "fused_norms",
     "indexing",
+    "integers",
     "linear",
     "names",
     "normalization",
     "pinned",
     "quantization",
     "recurrent",
+    "reduction",
     "resampling",
+    "rotary",
     "shape",
 ]

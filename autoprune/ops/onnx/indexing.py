@@ -1,4 +1,4 @@
-"""Gather, GatherND, ScatterND, ScatterElements and OneHot."""
+"""Gather and scatter by index, sequences reversed or written to, and OneHot."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from autoprune.ops.rule import (
     Zeroing,
     first_state,
     no_axes,
+    product,
     register,
 )
 
@@ -96,9 +97,14 @@ register("onnx.GatherND", Operator(axes=_gather_nd_axes, zero=first_state, mixes
 
 
 def _scatter_nd_axes(call: Typing) -> list[Shape]:
-    """The updates have the axes of the index, and the axes that the index leaves whole."""
+    """The updates have the axes of the index, and the axes that the index leaves whole.
+
+    Adding zero to an element leaves it what it is; all else that is written counts.
+    """
     index, depth = call.axes_of("index"), call.tensor("index").shape[-1]
-    call.pin(index[-1], _REASON)
+    written = index[-1:] if call.get("reduction") == "add" else index
+    for axis in written:
+        call.pin(axis, _REASON)
     _indexed(call, call.tensor("input"), depth)
     whole = call.axes_of("input")[depth:]
     for a, b in zip((*index[:-1], *whole), call.axes_of("src"), strict=True):
@@ -107,7 +113,12 @@ def _scatter_nd_axes(call: Typing) -> list[Shape]:
 
 
 def _scattered(call: Zeroing) -> State:
-    return max(call.state(call.tensor("input")), call.state(call.tensor("src")))
+    """Whatever zero is multiplied with, it stays zero."""
+    target = call.tensor("input")
+    states = (call.state(target), call.state(call.tensor("src")))
+    if call.get("reduction") == "mul" and states[0] is State.ZERO and call.carries(target):
+        return product(states)
+    return max(states)
 
 
 register("onnx.ScatterND", Operator(axes=_scatter_nd_axes, zero=_scattered, mixes=no_axes))
@@ -127,12 +138,43 @@ def _scatter_elements_axes(call: Typing) -> list[Shape]:
 
 
 register(
-    "onnx.ScatterElements", Operator(axes=_scatter_elements_axes, zero=_scattered, mixes=no_axes)
+    "onnx.ScatterElements onnx.Scatter",
+    Operator(axes=_scatter_elements_axes, zero=_scattered, mixes=no_axes),
 )
+
+
+def _tensor_scatter_axes(call: Typing) -> list[Shape]:
+    """Updates are written from a position on that each sequence of the batch has."""
+    cache, updates = call.axes_of("input"), call.axes_of("src")
+    dim = call.integer("dim", -2) % len(cache)
+    for i, (a, b) in enumerate(zip(cache, updates, strict=True)):
+        if i == dim:
+            call.pin(a, _REASON)
+            call.pin(b, _REASON)
+        else:
+            call.same(a, b)
+    if call.value("index") is not None:
+        call.same(cache[0], call.axes_of("index")[0])
+    return [call.axes_of("input")]
+
+
+register("onnx.TensorScatter", Operator(axes=_tensor_scatter_axes, zero=_scattered, mixes=no_axes))
+
+
+def _reverse_axes(call: Typing) -> list[Shape]:
+    shape = call.axes_of("input")
+    call.pin(shape[call.integer("time")], "reversed along it")
+    call.same(shape[call.integer("batch")], call.axes_of("lengths")[0])
+    return [call.axes_of("input")]
+
+
+register("onnx.ReverseSequence", Operator(axes=_reverse_axes, zero=first_state, mixes=no_axes))
 
 
 def _one_hot_axes(call: Typing) -> list[Shape]:
     index = list(call.axes_of("index"))
+    for axis in call.axes_of("values"):
+        call.pin(axis, "a value for on and one for off")
     dim = call.integer("dim") % (len(index) + 1)
     index.insert(dim, call.fixed(call.output.shape[dim], "one position for each class"))
     return [tuple(index)]

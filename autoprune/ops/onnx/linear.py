@@ -1,13 +1,32 @@
-"""Gemm: `alpha A B + beta C`, where A and B may be transposed and C is broadcast."""
+"""Gemm and MatMul with transposed operands, alone or fused with what follows them.
+
+Gemm         alpha A B + beta C, where A and B may be transposed and C is broadcast
+FusedMatMul  alpha A B, where the last two dimensions may be transposed, or the batch moved
+FusedGemm, FusedConv   with an activation at the end, the latter with a further summand
+"""
 
 from __future__ import annotations
 
-from autoprune.ops.contraction import Contraction, Dim, axes_rule, cost_over, zero_rule
-from autoprune.ops.rule import Call, Cost, Operator, no_axes, register
+from collections.abc import Callable
+from dataclasses import replace
+
+from autoprune.ops.contraction import (
+    Contraction,
+    Describe,
+    Dim,
+    axes_rule,
+    cost_over,
+    zero_rule,
+)
+from autoprune.ops.convolution import describe as describe_convolution
+from autoprune.ops.convolution import resize_groups
+from autoprune.ops.linear import matrix_product
+from autoprune.ops.rule import Call, Cost, Operator, State, Zeroing, find, no_axes, register
 
 
-def _gemm(call: Call) -> Contraction:
-    a, b, c = call.tensor("a"), call.tensor("b"), call.value("c")
+def describe_gemm(call: Call, first: str, second: str, third: str) -> Contraction:
+    """The letters of a Gemm whose operands have these names."""
+    a, b, c = call.tensor(first), call.tensor(second), call.value(third)
     left: tuple[Dim, ...] = (("m",), ("i",))
     right: tuple[Dim, ...] = (("i",), ("o",))
     output: tuple[Dim, ...] = (("m",), ("o",))
@@ -22,12 +41,86 @@ def _gemm(call: Call) -> Contraction:
     )
 
 
+def _gemm(call: Call) -> Contraction:
+    return describe_gemm(call, "a", "b", "c")
+
+
 def _gemm_cost(call: Call) -> Cost:
     rows_first = call.get("transA") is not True
     return cost_over(call, call.axes_of("a")[1:] if rows_first else call.axes_of("a")[:1])
 
 
+def _fused_matmul(call: Call) -> Contraction:
+    """With the batch moved, an operand is `m ... i` or `i ... o` instead of `... m i`."""
+    a, b = call.tensor("input"), call.tensor("other")
+    plain = matrix_product(a, b)
+    operands = []
+    for (value, dims), name in zip(plain.operands, ("A", "B"), strict=True):
+        if len(dims) > 1:
+            *batch, rows, columns = dims
+            if call.get(f"trans{name}") is True:
+                rows, columns = columns, rows
+            moved = call.get(f"transBatch{name}") is True
+            dims = (rows, *batch, columns) if moved else (*batch, rows, columns)
+        operands.append((value, dims))
+    return replace(plain, operands=tuple(operands))
+
+
+def _fused_matmul_cost(call: Call) -> Cost:
+    (value, dims), _ = _fused_matmul(call).operands
+    summed = [axis for axis, dim in zip(call.axes_of(value), dims, strict=True) if dim == ("i",)]
+    return cost_over(call, summed)
+
+
+def _fused_convolution(call: Call) -> Contraction:
+    found = describe_convolution(call)
+    summand = call.value("summand")
+    if summand is None:
+        return replace(found, folds=None)
+    return replace(found, added=(*found.added, (summand, found.output)), folds=None)
+
+
+_KEEP_ZERO = {"", "Relu", "LeakyRelu", "Tanh", "HardSwish", "Elu", "Selu", "Gelu", "QuickGelu"}
+"""Activations that make zero of zero."""
+
+
+def _activated(describe: Describe) -> Callable[[Zeroing], State]:
+    """The state of a product after an activation."""
+    zero = zero_rule(describe)
+
+    def activated(call: Zeroing) -> State:
+        state = zero(call)
+        return state if call.get("activation", "") in _KEEP_ZERO else max(state, State.CONSTANT)
+
+    return activated
+
+
 register(
     "onnx.Gemm",
     Operator(axes=axes_rule(_gemm), zero=zero_rule(_gemm), cost=_gemm_cost, mixes=no_axes),
+)
+register(
+    "microsoft.FusedGemm",
+    Operator(axes=axes_rule(_gemm), zero=_activated(_gemm), cost=_gemm_cost, mixes=no_axes),
+)
+register(
+    "microsoft.FusedMatMul microsoft.TransposeMatMul",
+    Operator(
+        axes=axes_rule(_fused_matmul),
+        zero=zero_rule(_fused_matmul),
+        cost=_fused_matmul_cost,
+        mixes=no_axes,
+    ),
+)
+_convolution = find("aten.convolution")
+assert _convolution is not None
+register(
+    "microsoft.FusedConv",
+    Operator(
+        axes=axes_rule(_fused_convolution),
+        zero=_activated(_fused_convolution),
+        cost=_convolution.cost,
+        resize=resize_groups,
+        mixes=no_axes,
+    ),
 )

@@ -6,10 +6,12 @@ from autoprune.ops import (
     attention,
     convolution,
     creation,
+    detection,
     elementwise,
     indexing,
     joining,
     linear,
+    native,
     normalization,
     order,
     pooling,
@@ -21,8 +23,8 @@ from autoprune.ops.rule import Operator, State, Zeroing, find, joined, no_axes, 
 
 # The names below are registered by these modules.
 FAMILIES = (
-    attention, convolution, creation, elementwise, indexing, joining, linear, normalization, order,
-    pooling, reduction, repetition, shape,
+    attention, convolution, creation, detection, elementwise, indexing, joining, linear, native,
+    normalization, order, pooling, reduction, repetition, shape,
 )  # fmt: skip
 
 SAME = {
@@ -49,7 +51,7 @@ SAME = {
     "aten.einsum": "Einsum",
     "aten.batch_norm": "BatchNormalization",
     "aten.group_norm": "GroupNormalization",
-    "aten.layer_norm": "LayerNormalization",
+    "aten.native_layer_norm": "LayerNormalization",
     "aten.rms_norm": "RMSNormalization SimplifiedLayerNormalization",
     "aten.adaptive_avg_pool2d": (
         "MaxPool AveragePool LpPool GlobalAveragePool GlobalMaxPool GlobalLpPool"
@@ -62,23 +64,32 @@ SAME = {
     "aten.cat": "Concat",
     "aten.gather": "GatherElements",
     "aten.sum": "ReduceSum ReduceSumSquare",
-    "aten.mean": "ReduceMean",
     "aten.linalg_vector_norm": "ReduceL1 ReduceL2",
-    "aten.amax": "ReduceMax ReduceMin ReduceProd",
-    "aten.logsumexp": "ReduceLogSum ReduceLogSumExp",
     "aten.argmax": "ArgMax ArgMin",
     "aten.cumsum": "CumSum",
     "aten.topk": "TopK",
     "aten.tril": "Trilu",
     "aten.rand_like": "RandomNormalLike RandomUniformLike",
-    "aten.arange": "Range Shape RandomNormal RandomUniform",
+    "aten.arange": (
+        "Range Shape RandomNormal RandomUniform HannWindow HammingWindow BlackmanWindow"
+    ),
+    "torchvision.roi_align": "RoiAlign",
+    "torchvision.deform_conv2d": "DeformConv",
 }
 """ONNX operators with the rule of an ATen one; the rule reads nothing else than both have."""
 
 CONTRIBUTED = {
-    "aten.relu": "Gelu QuickGelu",
-    "aten.add": "BiasGelu",
+    "aten.relu": "Gelu QuickGelu ScaledSiLU QLinearLeakyRelu",
+    "aten.sigmoid": "QLinearSigmoid",
+    "aten.add": "BiasGelu FastGelu QLinearAdd",
+    "aten.mul": "QLinearMul",
+    "aten.cat": "QLinearConcat",
+    "aten.adaptive_avg_pool2d": "QLinearGlobalAveragePool QLinearAveragePool",
     "aten.rms_norm": "SimplifiedLayerNormalization",
+    "aten.tril": "Trilu",
+    "aten.grid_sampler": "GridSample",
+    "aten.flatten": "ExpandDims",
+    "aten.arange": "Range",
 }
 """The same for operators that ONNX Runtime adds (`com.microsoft`)."""
 

@@ -80,8 +80,21 @@ register(
     ),
 )
 register(
-    "onnx.Softmax onnx.LogSoftmax onnx.Hardmax",
+    "onnx.Softmax onnx.LogSoftmax onnx.Hardmax microsoft.QLinearSoftmax",
     Operator(axes=_softmax_axes, zero=_softmax_zero, mixes=no_axes),
+)
+
+
+def _mean_variance_axes(call: Typing) -> list[Shape]:
+    shape = call.axes_of("input")
+    for dim in call.integers("dims"):
+        call.pin(shape[dim], "normalized over it")
+    return [shape]
+
+
+register(
+    "onnx.MeanVarianceNormalization",
+    Operator(axes=_mean_variance_axes, zero=first_state, mixes=no_axes),
 )
 register("onnx.LRN", Operator(axes=_along_axes, zero=first_state, mixes=no_axes))
 # Zeros of a whole row are divided by their norm, zero.

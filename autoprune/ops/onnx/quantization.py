@@ -29,6 +29,6 @@ def _axes(call: Typing) -> list[Shape]:
 
 
 register(
-    "onnx.QuantizeLinear onnx.DequantizeLinear",
+    "onnx.QuantizeLinear onnx.DequantizeLinear microsoft.QuantizeLinear microsoft.DequantizeLinear",
     Operator(axes=_axes, zero=first_state, mixes=no_axes),
 )

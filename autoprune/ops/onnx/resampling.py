@@ -1,6 +1,8 @@
-"""Resize, and pixels that become channels or come from them."""
+"""Resize, crops, and pixels that become channels, come from them, or are put together."""
 
 from __future__ import annotations
+
+from math import prod
 
 from autoprune.ir import axes as ax
 from autoprune.ops.rule import (
@@ -19,8 +21,10 @@ from autoprune.ops.rule import (
 def _resize_axes(call: Typing) -> list[Shape]:
     """Dimensions that keep their size pass; the positions of others are interpolated."""
     shape = list(call.axes_of("input"))
+    named = call.integers("axes") or tuple(range(len(shape)))
+    fitted = {d % len(shape) for d in named} if call.get("fits") is True else set[int]()
     for i, (axis, n) in enumerate(zip(shape, call.output.shape, strict=True)):
-        if axis.size != n or (not call.get("sizes") and _scale(call, i) != 1):
+        if axis.size != n or i in fitted or (not call.get("sizes") and _scale(call, i) != 1):
             call.pin(axis, "resampled")
             shape[i] = call.fixed(n, "resampled positions")
     return [tuple(shape)]
@@ -65,15 +69,51 @@ def _depth_to_space_axes(call: Typing) -> list[Shape]:
 
 
 def _space_to_depth_axes(call: Typing) -> list[Shape]:
-    """`n c (h b) (w b) -> n (b b c) h w`."""
+    """`n c (h b) (w b) -> n (b b c) h w`; in mode CRD the channels are `(c b b)`."""
     batch, channels, height, width = call.axes_of("input")
     b = call.integer("blocksize")
     tall, down = call.axes.factor(height, (height.size // b, b), call.where)
     wide, right = call.axes.factor(width, (width.size // b, b), call.where)
     for axis in (tall, wide, down, right):
         call.pin(axis, "pixels become channels")
-    return [(batch, ax.prod(down, right, channels), tall, wide)]
+    inner = (channels, down, right) if call.get("mode") == "CRD" else (down, right, channels)
+    return [(batch, ax.prod(*inner), tall, wide)]
 
 
+def _crop_axes(call: Typing) -> list[Shape]:
+    """CenterCropPad: dimensions that keep their size pass."""
+    reason = "cropped or padded to a size"
+    shape = list(call.axes_of("input"))
+    for i, (axis, n) in enumerate(zip(shape, call.output.shape, strict=True)):
+        if axis.size != n:
+            call.pin(axis, reason)
+            shape[i] = call.fixed(n, reason)
+    return [tuple(shape)]
+
+
+def _crop_resize(call: Sizing) -> Resized:
+    output = call.axes_of(call.output)
+    named = [d % len(output) for d in call.integers("axes", tuple(range(len(output))))]
+    return Resized({"size": call.resized("size", [output[d] for d in named])})
+
+
+register(
+    "onnx.CenterCropPad",
+    Operator(axes=_crop_axes, zero=passes_on, resize=_crop_resize, mixes=no_axes),
+)
+
+
+def _fold_axes(call: Typing) -> list[Shape]:
+    """Col2Im: `n (c k) l -> n c h w`, where windows of k pixels overlap and are summed."""
+    batch, columns, windows = call.axes_of("input")
+    block = prod(call.integers("block"))
+    channels, pixels = call.axes.factor(columns, (columns.size // block, block), call.where)
+    for axis in (pixels, windows):
+        call.pin(axis, "windows are put together")
+    space = (call.fixed(n, "pixels of overlapping windows") for n in call.output.shape[2:])
+    return [(batch, channels, *space)]
+
+
+register("onnx.Col2Im", Operator(axes=_fold_axes, zero=first_state, mixes=no_axes))
 register("onnx.DepthToSpace", Operator(axes=_depth_to_space_axes, zero=passes_on, mixes=no_axes))
 register("onnx.SpaceToDepth", Operator(axes=_space_to_depth_axes, zero=passes_on, mixes=no_axes))

@@ -1,0 +1,72 @@
+"""Reductions of which nothing is known where there is nothing to reduce, and running products."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from autoprune.ops import reduction
+from autoprune.ops.rule import (
+    Operator,
+    Shape,
+    State,
+    Typing,
+    Zeroing,
+    find,
+    first_state,
+    no_axes,
+    register,
+)
+
+
+def _of_something(zero: Callable[[Zeroing], State]) -> Callable[[Zeroing], State]:
+    """Largest, smallest and mean of no numbers, and logarithms of their sum, are not finite."""
+
+    def state(call: Zeroing) -> State:
+        found = zero(call)
+        return State.UNDEFINED if 0 in call.tensor("input").shape else found
+
+    return state
+
+
+def _log_sum(call: Zeroing) -> State:
+    """The logarithm of a sum, which is zero where the input is."""
+    summed = find("aten.sum")
+    assert summed is not None
+    state = summed.zero(call)
+    return State.UNDEFINED if state is State.ZERO and call.carries(call.output) else state
+
+
+REDUCTIONS = reduction
+"""Whose names are used below."""
+
+_SAME = {
+    "aten.mean": "ReduceMean",
+    "aten.amax": "ReduceMax ReduceMin ReduceProd",
+    "aten.logsumexp": "ReduceLogSumExp",
+}
+for _name, _names in _SAME.items():
+    _operator = find(_name)
+    assert _operator is not None, _name
+    register(
+        " ".join(f"onnx.{n}" for n in _names.split()),
+        replace(_operator, zero=_of_something(_operator.zero)),
+    )
+_sum = find("aten.sum")
+assert _sum is not None
+register("onnx.ReduceLogSum", replace(_sum, zero=_of_something(_log_sum)))
+
+
+def _product_axes(call: Typing) -> list[Shape]:
+    shape = call.axes_of("input")
+    call.pin(shape[call.integer("dim")], "accumulated along it")
+    return [shape]
+
+
+def _product_zero(call: Zeroing) -> State:
+    """Without the element itself, the first product is one."""
+    state = first_state(call)
+    return max(state, State.CONSTANT) if call.get("exclusive") is True else state
+
+
+register("onnx.CumProd", Operator(axes=_product_axes, zero=_product_zero, mixes=no_axes))
