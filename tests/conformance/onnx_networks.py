@@ -1,8 +1,8 @@
 """An ONNX node with its own test inputs, between layers that feed it and layers that read it.
 
 Every dimension of what a layer feeds is a channel dimension: one MatMul for each, with weights that
-scale and permute, so that the node is given exactly the numbers of its test. Every dimension of what
-the node makes is read by a MatMul. A path beside it makes sure that something can be pruned:
+scale and permute, so that the node is given exactly the numbers of its test. Every dimension of
+what the node makes is read by a MatMul. A path beside it makes sure that something can be pruned:
 
     in.x -> MatMul x.0, MatMul x.1 -> node -> MatMul y.0, MatMul y.1 -> out.y
     in   -> MatMul, Relu, MatMul -> out
@@ -47,6 +47,8 @@ class Sandwich:
         self.given: list[onnx.ValueInfoProto] = []
         self.made: list[onnx.ValueInfoProto] = []
         self.feed: Feed = {}
+        self.narrow = False
+        """Whether some number has less than single precision."""
         for value, data in zip(model.graph.input, inputs, strict=True):
             self._input(value, data, value.name in fed)
         self.nodes.extend(model.graph.node)
@@ -85,6 +87,7 @@ class Sandwich:
             self._part(name, kind, data, fed)
 
     def _part(self, name: str, kind: onnx.TypeProto, data: Any, fed: bool) -> str:
+        self.narrow |= _element(kind) in (TensorProto.FLOAT16, TensorProto.BFLOAT16)
         if kind.HasField("sequence_type"):
             inner = kind.sequence_type.elem_type
             parts = [self._part(f"{name}.{i}", inner, p, fed) for i, p in enumerate(data)]
@@ -161,16 +164,11 @@ def _inverse(mixture: Array) -> Array:
 
 
 def feedable(model: onnx.ModelProto, inputs: Sequence[Any]) -> list[list[str]]:
-    """The choices of inputs that layers can feed: the first one, and all floating-point ones."""
-    names = [
-        i.name for i, data in zip(model.graph.input, inputs, strict=True) if _is_numeric(i, data)
-    ]
-    floats = [
-        i.name
-        for i, data in zip(model.graph.input, inputs, strict=True)
-        if i.name in names and _element(i.type) in _FLOATS
-    ]
-    first = names[:1]
+    """The choices of inputs that layers can make: the first one, and all floating-point ones."""
+    pairs = zip(model.graph.input, inputs, strict=True)
+    kinds = {value.name: _element(value.type) for value, data in pairs if _is_numeric(value, data)}
+    floats = [name for name, kind in kinds.items() if kind in _FLOATS]
+    first = list(kinds)[:1]
     return [first, floats] if floats and floats != first else [first]
 
 
@@ -188,6 +186,5 @@ def _element(kind: onnx.TypeProto) -> int:
 def _is_numeric(value: onnx.ValueInfoProto, data: Any) -> bool:
     if data is None or _element(value.type) == TensorProto.STRING:
         return False
-    return all(
-        p is not None and as_array(p).size > 1 for p in (data if isinstance(data, list) else [data])
-    )
+    parts = data if isinstance(data, list) else [data]
+    return all(part is not None and as_array(part).size > 1 for part in parts)

@@ -58,12 +58,25 @@ class Builder:
         return self.tensor(f"number{self.count}", np.array(number, dtype=dtype))
 
     def node(
-        self, op: str, *inputs: str, outputs: int = 1, domain: str = "", **attributes: Any
+        self,
+        op: str,
+        *inputs: str,
+        outputs: int = 1,
+        missing: Sequence[int] = (),
+        domain: str = "",
+        **attributes: Any,
     ) -> Any:
-        """Add a node; returns the name of its output, or their names if there are several."""
+        """Add a node; returns the name of its output, or their names if there are several.
+
+        Outputs at the positions in `missing` are left out.
+        """
         self.count += 1
         name = f"{op}{self.count}"
-        names = [name] if outputs == 1 else [f"{name}.{i}" for i in range(outputs)]
+        names = (
+            [name]
+            if outputs == 1
+            else ["" if i in missing else f"{name}.{i}" for i in range(outputs)]
+        )
         self.nodes.append(
             helper.make_node(op, list(inputs), names, name=name, domain=domain, **attributes)
         )

@@ -1,98 +1,15 @@
-"""A case for every ONNX operator with a rule: a tiny network, and the groups in it.
-
-Layers whose names start with `z` read what the operator made; `a` feeds it.
-"""
+"""A case for every ONNX operator with a rule: a tiny network, and the groups in it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import onnx
 
+from tests.onnx import fused_cases, integer_cases
 from tests.onnx.build import LATEST, Builder
-
-Z, F, M, C = "zero-invariant", "folded", "masked", "compensated"
-
-
-@dataclass(frozen=True)
-class Case:
-    """One network.
-
-    Attributes:
-        name: of the test.
-        build: the network.
-        groups: exactly the groups to find, as `{"a.weight:1[6]": guarantee}`; the rest is pinned.
-        opset: version of the standard operators.
-        covers: operators that must occur in the graph, without `onnx.`.
-    """
-
-    name: str
-    build: Callable[[Builder], str]
-    groups: Mapping[str, str]
-    opset: int = 17
-    covers: str = ""
-
-    def model(self, opset: int = 0, *, constants: bool = False) -> onnx.ModelProto:
-        builder = Builder(opset or self.opset, constants=constants)
-        return builder.model(self.build(builder))
-
-
-Op = Callable[[Builder, str], str]
-
-
-def chain(
-    name: str, op: Op, guarantee: str | None, *, covers: str = "", opset: int = 17, out: int = 6
-) -> Case:
-    """Linear 3 -> 6 on rows, the operator, linear out -> 2."""
-
-    def build(b: Builder) -> str:
-        x = b.linear("a", b.input("x", (5, 3)), 3, 6)
-        return b.linear("z", op(b, x), out, 2)
-
-    groups = {"a.weight:1[6]": guarantee} if guarantee else {}
-    return Case(name, build, groups, opset, covers or name)
-
-
-def tokens(
-    name: str,
-    op: Op,
-    groups: str | Mapping[str, str],
-    *,
-    covers: str = "",
-    opset: int = 17,
-    width: int = 6,
-    out: int = 0,
-) -> Case:
-    """Linear 3 -> width on 4 tokens, the operator, linear out -> 2."""
-
-    def build(b: Builder) -> str:
-        x = b.linear("a", b.input("x", (2, 4, 3)), 3, width)
-        return b.linear("z", op(b, x), out or width, 2)
-
-    found = {f"a.weight:1[{width}]": groups} if isinstance(groups, str) else groups
-    return Case(name, build, found, opset, covers or name)
-
-
-def image(
-    name: str,
-    op: Op,
-    groups: str | Mapping[str, str] | None,
-    *,
-    covers: str = "",
-    opset: int = 17,
-    out: int = 6,
-) -> Case:
-    """Convolution 3 -> 6 channels, the operator on maps, mean over pixels, linear out -> 2."""
-
-    def build(b: Builder) -> str:
-        x = b.convolution("a", b.input("x", (2, 3, 8, 8)), 3, 6)
-        return b.head(op(b, x), out)
-
-    found = {"a.weight:0[6]": groups} if isinstance(groups, str) else groups or {}
-    return Case(name, build, found, opset, covers or name)
+from tests.onnx.parts import C, Case, F, M, Op, Z, chain, image, tokens
 
 
 def unary(op: str, guarantee: str, opset: int = 17, **attributes: Any) -> Case:
@@ -238,6 +155,11 @@ def _group_norm(b: Builder, x: str) -> str:
     return str(b.node("Mul", y, b.weight("gain", 6, 1, 1)))
 
 
+def _deformed(b: Builder, x: str) -> str:
+    offset = b.node("Conv", x, b.weight("offset", 2, 6, 1, 1))
+    return str(b.node("DeformConv", x, b.weight("m", 5, 6, 1, 1), offset))
+
+
 def _indices(b: Builder, x: str) -> str:
     value, index = b.node("MaxPool", x, kernel_shape=[2, 2], outputs=2)
     return str(b.node("Add", value, b.node("Cast", index, to=1)))
@@ -271,12 +193,20 @@ CONVOLUTION = [
         lambda b: b.head(_group_norm(b, b.convolution("a", b.input("x", (2, 3, 8, 8)), 3, 6)), 6),
         {"a.weight:0/0[3]": Z, "a.weight:0/1[2]": C}, covers="InstanceNormalization Reshape",
     ),
+    image("MeanVarianceNormalization", lambda b, x: str(b.node(
+        "MeanVarianceNormalization", x, axes=[0, 2, 3])), "approximate"),
+    image("DeformConv", _deformed, {"a.weight:0[6]": Z, "m:0[5]": Z}, out=5, opset=22),
+    image("RoiAlign", lambda b, x: str(b.node("RoiAlign", x, b.tensor("boxes", np.array(
+        [[0, 0, 4, 4], [1, 2, 6, 7]], np.float32)), b.ints(0, 1), output_height=2,
+        output_width=2)), Z, opset=16),
+    image("CenterCropPad", lambda b, x: str(b.node(
+        "CenterCropPad", x, b.ints(6, 10), axes=[2, 3])), Z, opset=18),
     image("LRN", lambda b, x: str(b.node("LRN", x, size=3)), None),
     *(image(op, lambda b, x, op=op: str(b.node(op, x, kernel_shape=[2, 2])), Z)
       for op in ("MaxPool", "AveragePool", "LpPool")),
     *(image(op, lambda b, x, op=op: str(b.node(op, x)), Z)
       for op in ("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")),
-    image("MaxPool with indices", _indices, None, covers="unsupported.MaxPool"),
+    image("MaxPool with indices", _indices, None, covers="onnx.pinned.MaxPool"),
     image("Resize by scales", lambda b, x: str(b.node(
         "Resize", x, "", b.tensor("scales", np.array([1, 1, 2, 2], np.float32)), mode="linear")),
         Z, covers="Resize"),
@@ -312,6 +242,9 @@ CONVOLUTION = [
         {"a.weight:0/0[3]": Z}, covers="DepthToSpace",
     ),
     image("SpaceToDepth", lambda b, x: str(b.node("SpaceToDepth", x, blocksize=2)), Z, out=24),
+    tokens("Col2Im", lambda b, x: str(b.node("Reshape", b.node("Transpose", b.node(
+        "Col2Im", b.node("Transpose", x, perm=[0, 2, 1]), b.ints(3, 3), b.ints(2, 2)),
+        perm=[0, 2, 3, 1]), b.ints(2, 9, 3))), {"a.weight:1/0[3]": Z}, width=12, out=3, opset=18),
 ]  # fmt: skip
 
 
@@ -386,6 +319,9 @@ SHAPE = [
         "ConstantOfShape", b.ints(6), value=onnx.numpy_helper.from_array(
             np.array([0.3], np.float32))))), Z, covers="Mul"),
     tokens("Trilu", lambda b, x: str(b.node("MatMul", b.node("Trilu", b.weight("m", 4, 4)), x)), Z),
+    *(tokens(op, lambda b, x, op=op: str(b.node("Mul", x, b.node("Unsqueeze", b.node(
+        op, b.scalar(4, "int64")), b.ints(1)))), Z)
+      for op in ("HannWindow", "HammingWindow", "BlackmanWindow")),
     tokens("Range", lambda b, x: str(b.node("Mul", x, b.node("Unsqueeze", b.node("Cast", b.node(
         "Range", b.scalar(0, "int64"), b.node("Gather", b.node("Shape", x), b.scalar(1, "int64")),
         b.scalar(1, "int64")), to=1), b.ints(1)))), Z, covers="Shape"),
@@ -401,7 +337,13 @@ REDUCTION = [
     *(tokens(op, _reduced(op), {}) for op in
       ("ReduceMax", "ReduceMin", "ReduceProd", "ReduceLogSumExp")),
     tokens("ReduceLogSum", lambda b, x: str(b.node("Mul", x, b.node(
-        "ReduceLogSum", b.node("Exp", x), axes=[-1]))), {}),
+        "ReduceLogSum", b.node("Exp", x), axes=[-1]))), {"a.weight:1[6]": "approximate"}),
+    tokens("ReduceLogSum over tokens", lambda b, x: str(b.node(
+        "ReduceLogSum", b.node("Abs", x), axes=[1], keepdims=0)),
+        {"a.weight:1[6]": "approximate"}, covers="ReduceLogSum"),
+    *(tokens(f"CumProd {exclusive}", lambda b, x, e=exclusive: str(b.node(
+        "CumProd", x, b.scalar(1, "int64"), exclusive=e)), M if exclusive else Z, covers="CumProd",
+        opset=26) for exclusive in (0, 1)),
     tokens("ReduceMax over tokens", lambda b, x: str(b.node(
         "ReduceMax", x, axes=[1], keepdims=0)), Z, covers="ReduceMax"),
     tokens("ReduceMean by input", lambda b, x: str(b.node(
@@ -439,6 +381,18 @@ def _scatter(b: Builder, x: str) -> str:
     return str(b.node("ScatterND", x, positions, updates))
 
 
+def _written(reduction: str) -> Op:
+    """Rows of a constant go to two of the tokens."""
+
+    def build(b: Builder, x: str) -> str:
+        index = b.tensor("index", np.array([[0], [2]]))
+        rows = b.node("Transpose", x, perm=[1, 0, 2])
+        y = b.node("ScatterND", rows, index, b.weight("rows", 2, 2, 6), reduction=reduction)
+        return str(b.node("Transpose", y, perm=[1, 0, 2]))
+
+    return build
+
+
 INDEXING = [
     Case("embedding", _words, {"a.weight:1[6]": Z}, covers="Gather"),
     tokens("one position", lambda b, x: str(b.node("Gather", x, b.scalar(1, "int64"), axis=1)), Z,
@@ -459,50 +413,22 @@ INDEXING = [
     tokens("ScatterElements", lambda b, x: str(b.node("ScatterElements", x, b.tensor(
         "index", np.zeros((2, 1, 6), np.int64)), b.node("Slice", x, b.ints(0), b.ints(1),
         b.ints(1)), axis=1)), Z),
+    *(tokens(f"ScatterND {reduction}", _written(reduction), groups, opset=18, covers="ScatterND")
+      for reduction, groups in (
+          ("none", Z), ("mul", Z), ("min", Z), ("max", Z),
+          ("add", {"a.weight:1[6]": Z, "index:0[2]": Z}))),
+    tokens("Scatter", lambda b, x: str(b.node("Scatter", x, b.tensor(
+        "index", np.zeros((2, 1, 6), np.int64)), b.node("Slice", x, b.ints(0), b.ints(1),
+        b.ints(1)), axis=1)), Z, opset=10),
+    tokens("TensorScatter", lambda b, x: str(b.node("TensorScatter", x, b.node(
+        "Slice", b.node("Relu", x), b.ints(0), b.ints(2), b.ints(1)), b.ints(1, 2))), Z, opset=24),
+    tokens("ReverseSequence", lambda b, x: str(b.node(
+        "ReverseSequence", x, b.ints(2, 3), time_axis=1, batch_axis=0)), Z),
     tokens("OneHot", lambda b, x: str(b.node("Mul", x, b.node("OneHot", b.node(
         "ArgMax", x, axis=1, keepdims=0), b.scalar(4, "int64"), b.tensor(
         "values", np.array([0, 1], np.float32)), axis=1))), Z),
 ]  # fmt: skip
 
-
-def _quantized(b: Builder, x: str) -> str:
-    scale, zero = b.scalar(0.05), b.tensor("zero", np.array(3, np.int8))
-    integers = b.node("QuantizeLinear", x, scale, zero)
-    return str(b.node("DequantizeLinear", integers, scale, zero))
-
-
-def _integer_weight(b: Builder) -> str:
-    """A weight in int8 with a scale and a zero point for each channel, between Q and DQ."""
-    x = b.input("x", (2, 3, 8, 8))
-    weight = b.tensor("a.weight", b.rng.integers(-90, 90, (6, 3, 1, 1)).astype(np.int8))
-    scale = b.positive("a.scale", 6)
-    zero = b.tensor("a.zero", b.rng.integers(-9, 9, 6).astype(np.int8))
-    filters = b.node("DequantizeLinear", weight, scale, zero, axis=0)
-    y = _quantized(b, b.node("Mul", b.node("Conv", x, filters), b.scalar(0.01)))
-    return b.head(b.node("Relu", y), 6)
-
-
-def _in_blocks(b: Builder, x: str) -> str:
-    integers = b.tensor("b.integers", b.rng.integers(-90, 90, (6, 4)).astype(np.int8))
-    weight = b.node("DequantizeLinear", integers, b.positive("b.scale", 3, 4), axis=0, block_size=2)
-    return str(b.node("MatMul", x, weight))
-
-
-def _integers_only(b: Builder, x: str) -> str:
-    y, scale, zero = b.node("DynamicQuantizeLinear", x, outputs=3)
-    weight = b.tensor("m", b.rng.integers(-90, 90, (6, 4)).astype(np.uint8))
-    product = b.node("Cast", b.node("MatMulInteger", y, weight, zero), to=1)
-    return str(b.node("Mul", b.node("Mul", product, scale), b.scalar(0.01)))
-
-
-QUANTIZATION = [
-    chain("Q and DQ", _quantized, Z, covers="QuantizeLinear DequantizeLinear"),
-    Case("integer weight", _integer_weight, {"a.weight:0[6]": Z}, covers="DequantizeLinear"),
-    Case("weight in blocks", lambda b: b.linear("z", b.node("Relu", _in_blocks(
-        b, b.linear("a", b.input("x", (5, 3)), 3, 6))), 4, 2), {"b.integers:1[4]": Z}, 21),
-    chain("integers only", _integers_only, None, out=4,
-          covers="DynamicQuantizeLinear MatMulInteger"),
-]  # fmt: skip
 
 _GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 
@@ -541,5 +467,6 @@ RECURRENT = [
 ]
 
 CASES = [
-    *UNARY, *PAIRS, *CONVOLUTION, *SHAPE, *REDUCTION, *INDEXING, *QUANTIZATION, *RECURRENT,
+    *UNARY, *PAIRS, *CONVOLUTION, *SHAPE, *REDUCTION, *INDEXING, *RECURRENT, *fused_cases.CASES,
+    *integer_cases.CASES,
 ]  # fmt: skip

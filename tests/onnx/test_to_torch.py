@@ -12,8 +12,9 @@ import torch
 from torch import nn
 
 import autoprune as ap
+import autoprune.backends.onnx_torch.module
 from autoprune.backends.onnx_equality import difference, outputs
-from autoprune.backends.onnx_torch.writer import OPERATORS
+from autoprune.backends.onnx_torch.writer import OPERATORS, SIZES, operator_key
 from autoprune.frontends.onnx import trace
 from tests.onnx.build import Builder
 from tests.onnx.cases import CASES
@@ -23,7 +24,12 @@ from tests.tolerance import DIFFERENT, ROUNDING_SINGLE
 UNSUPPORTED = {
     "BitShift": "not implemented",  # torch shifts no uint64
     "RNN 1 False activations": "activations are Sigmoid",
-    "integers only": "DynamicQuantizeLinear",
+    **{f"ScatterND {reduction}": "reduction" for reduction in ("mul", "min", "max")},
+    **{
+        case.name: "no counterpart here"
+        for case in CASES
+        if any(operator_key(n) not in {*OPERATORS, *SIZES} for n in case.model().graph.node)
+    },
 }
 
 

@@ -4,7 +4,7 @@ All of them are the same attention, with queries, keys and values in different l
 
     n h l d, n k s d, n k s e -> n h l e       h is k, or k times the queries that share a key
     n l (h d), n s (k d), n s (k e) -> n l (h e)
-    n s k 2 d (keys and values), n s k 3 d (queries, too), n k s d (computed before)
+    n k s d                        keys and values that were computed before
 
 `microsoft.Attention` projects first: `n l i, i (h d + h d + h e)`.
 """
@@ -54,10 +54,6 @@ class _Projected:
     def axes(self, call: Typing) -> Shape:
         """Axes of batch, heads, length and width."""
         shape = call.axes_of(self.value)
-        if len(shape) == 5:
-            batch, length, heads, kind, width = shape
-            call.pin(kind, "queries, keys and values")
-            return batch, heads, length, width
         if len(shape) == 4:
             return shape
         channels = shape[-1]
@@ -76,8 +72,8 @@ class _Projected:
             ValueError: if they cannot be told apart, in a pinned mixture.
         """
         shape = call.axes_of(self.value)
-        if len(shape) > 3:
-            return shape[2 if len(shape) == 5 else 1], shape[-1]
+        if len(shape) == 4:
+            return shape[1], shape[3]
         channels = shape[-1]
         if self.pieces:
             start = sum(self.pieces[: self.place])
@@ -98,17 +94,13 @@ def _sources(call: Call) -> _Sources:
         sizes = call.integers("sizes") or (weight.shape[1] // 3,) * 3
         return _packed(weight, (heads, heads, heads), sizes)
     assert query is not None
-    heads = heads or query.shape[2 if len(query.shape) == 5 else 1]
+    heads = heads or query.shape[1]
     shared = call.integer("kv_heads", 0)
-    if key is None:
-        if len(query.shape) == 5:
-            return _packed(query, (heads, heads, heads), ())
+    if key is None or value is None:
         width = query.shape[-1] // (heads + 2 * shared)
         sizes = (heads * width, shared * width, shared * width)
         return _packed(query, (heads, shared, shared), sizes)
     shared = shared or (key.shape[1] if len(key.shape) == 4 else heads)
-    if value is None:
-        return (_Projected(query, heads), *_packed(key, (0, shared, shared), ())[1:])
     return _Projected(query, heads), _Projected(key, shared), _Projected(value, shared)
 
 
@@ -122,7 +114,7 @@ def _axes(call: Typing) -> list[Shape]:
     if call.value("weight") is not None:
         call.same(call.axes_of("query")[-1], call.axes_of("weight")[0])
     _add_bias(call, (query, key, value))
-    (batch, heads, rows, width), (n, shared, length, d), (m, k, positions, _) = (
+    (batch, heads, rows, width), (n, shared, length, d), (m, k, positions, out) = (
         p.axes(call) for p in (query, key, value)
     )
     if call.value("weight") is not None:
@@ -131,11 +123,14 @@ def _axes(call: Typing) -> list[Shape]:
         n = m = batch
     for a, b in ((batch, n), (batch, m), (shared, k), (length, positions), (width, d)):
         call.same(a, b)
+    if _by_head(call):
+        call.same(width, out)
     call.pin(length, "softmax over it")
     if call.get("causal") is True:
         call.pin(rows, _POSITION)
-    if call.get("rotary") is True:
-        call.pin(width, "rotated in pairs")
+    if call.node.op == "microsoft.GroupQueryAttention" or call.get("rotary") is True:
+        for axis in (width, out):
+            call.pin(axis, "rotated in pairs, or a multiple of eight")
     if heads.size == shared.size:
         call.same(heads, shared)
     else:
@@ -144,6 +139,12 @@ def _axes(call: Typing) -> list[Shape]:
     made = tuple(map(call.axes.resolve, (batch, heads, rows, value.axes(call)[-1])))
     _pin_masks(call, (*made[:3], length))
     return _outputs(call, made, call.axes.resolve(shared), call.axes.resolve(width))
+
+
+def _by_head(call: Call) -> bool:
+    """Whether ONNX Runtime is given keys by head, which then are as wide as values."""
+    key = call.value("key")
+    return "microsoft" in call.node.op and key is not None and len(key.shape) == 4
 
 
 def _add_bias(call: Typing, sources: _Sources) -> None:

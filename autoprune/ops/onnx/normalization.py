@@ -92,12 +92,12 @@ def _mean_variance_axes(call: Typing) -> list[Shape]:
     return [shape]
 
 
+# Zeros of a whole row are divided by their norm or deviation, zero.
 register(
     "onnx.MeanVarianceNormalization",
-    Operator(axes=_mean_variance_axes, zero=first_state, mixes=no_axes),
+    Operator(axes=_mean_variance_axes, zero=lambda call: State.UNDEFINED, mixes=no_axes),
 )
 register("onnx.LRN", Operator(axes=_along_axes, zero=first_state, mixes=no_axes))
-# Zeros of a whole row are divided by their norm, zero.
 register(
     "onnx.LpNormalization",
     Operator(axes=_along_axes, zero=lambda call: State.UNDEFINED, mixes=no_axes),

@@ -34,7 +34,8 @@ def _log_sum(call: Zeroing) -> State:
     summed = find("aten.sum")
     assert summed is not None
     state = summed.zero(call)
-    return State.UNDEFINED if state is State.ZERO and call.carries(call.output) else state
+    kept = any(call.within(axis) for axis in call.axes_of(call.output))
+    return State.UNDEFINED if state is State.ZERO and kept else state
 
 
 REDUCTIONS = reduction
