@@ -48,7 +48,8 @@ from autoprune.backends.torch import (
     with_tensors,
 )
 from autoprune.errors import BudgetError, PlanError, TraceError
-from autoprune.frontends.torch import Inputs, Traced, copy_of, trace
+from autoprune.frontends.objects import Inputs
+from autoprune.frontends.torch import Traced, copy_of, trace
 from autoprune.ir.group import Group, Guarantee
 from autoprune.ir.plan import Plan
 from autoprune.ir.positions import Kept
@@ -426,6 +427,8 @@ def _cut(
         module="GraphModule" if reason else "same class", module_reason=reason,
         error=error, approximate_error=approximate,
     )  # fmt: skip
+    if traced.outputs is not None and traced.outputs.state:
+        report = dataclasses.replace(report, notes=(*report.notes, _state(traced.outputs.state)))
     obstacle = ""
     if not reason:
         changes = shrunk_sizes(typed, kept)
@@ -437,6 +440,14 @@ def _cut(
         report = dataclasses.replace(report, notes=(*report.notes, CHANGED))
     result = TorchResult(network, plan, report, model, traced.inputs, traced.dynamic_shapes)
     return result, obstacle
+
+
+def _state(names: Sequence[str]) -> str:
+    """What is no output although the forward returns it."""
+    return (
+        f"The forward also returns state, which it takes again in its next call, and whose tensors "
+        f"may shrink with the layers that fill it: {', '.join(names)}."
+    )
 
 
 def _network(

@@ -15,9 +15,10 @@ from autoprune.backends.equality import evaluating
 from autoprune.backends.latency import Timed
 from autoprune.backends.onnx import export_onnx, feed_of, open_exported
 from autoprune.errors import AutopruneError, PlanError
+from autoprune.frontends.objects import Inputs
 from autoprune.frontends.packed import export
 from autoprune.frontends.sessions import Feed
-from autoprune.frontends.torch import Inputs, copy_of
+from autoprune.frontends.torch import copy_of, exportable
 from autoprune.ir.files import open_file, write_atomically
 from autoprune.ir.plan import Plan
 from autoprune.result import Result
@@ -72,12 +73,12 @@ def write_pt2(model: nn.Module, inputs: Inputs, path: Path, dynamic_shapes: Any)
     Raises:
         AutopruneError: if it cannot be exported; nothing is written then.
     """
-    args, kwargs = inputs
     try:
         # Tracing may change what a module remembers between calls.
         work = copy_of(model)
+        given, _ = exportable(work, inputs)
         with evaluating(work):
-            program = export(work, args, kwargs, dynamic_shapes)
+            program = export(work, given.args, given.kwargs, dynamic_shapes)
     except Exception as error:
         raise AutopruneError(
             f"torch.export failed: {str(error).splitlines()[0]}",

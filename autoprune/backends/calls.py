@@ -14,7 +14,8 @@ from torch.utils import _pytree as pytree
 from autoprune.analysis.experiment import Array, Runner, Sample, concrete, outputs_of
 from autoprune.backends.norms import rescaled_norm
 from autoprune.errors import RuleError
-from autoprune.frontends.torch import Inputs, Traced
+from autoprune.frontends.objects import Inputs, input_leaves
+from autoprune.frontends.torch import Traced
 from autoprune.ir.graph import Argument, Node, Value
 from autoprune.ops.rule import Resized
 
@@ -35,11 +36,11 @@ def sample_calls(
         By node name, the sample, or why there can be none: the call draws random numbers, writes
         to its arguments, or has outputs whose shapes depend on data.
     """
-    args, kwargs = traced.inputs if inputs is None else inputs
+    given = traced.inputs if inputs is None else inputs
     capture = _Capture(traced, names)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        capture.run(*(_copied(leaf) for leaf in pytree.tree_leaves((args, kwargs))))
+        capture.run(*(_copied(leaf) for leaf in input_leaves(given)))
     return capture.samples
 
 

@@ -17,7 +17,8 @@ import torch
 from torch import nn
 
 from autoprune.backends.equality import difference, run, tolerance
-from autoprune.frontends.torch import Inputs, copy_of
+from autoprune.frontends.objects import Inputs
+from autoprune.frontends.torch import copy_of
 from autoprune.ir.plan import Plan
 
 Changes = Mapping[int, Collection[int]]

@@ -23,7 +23,8 @@ from autoprune.backends.torch import (
     zeroed_parameters,
 )
 from autoprune.errors import NotEqualError
-from autoprune.frontends.torch import Inputs, Traced
+from autoprune.frontends.objects import Inputs, input_leaves, map_tensors, plain, read_outputs
+from autoprune.frontends.torch import Traced
 from autoprune.ir.group import Group
 from autoprune.ir.positions import Kept
 
@@ -36,14 +37,17 @@ def run(
     seed: int = 0,
 ) -> Any:
     """Outputs on the (probing) example inputs, without gradients, and with chance of its own."""
-    args, kwargs = probing(inputs)
+    inputs = probing(inputs)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if isinstance(model, fx.GraphModule):
             # An exported graph may write to its buffers; it writes to copies here.
             buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-            return torch.func.functional_call(model, {**buffers, **(state or {})}, args, kwargs)
-        return model(*args, **kwargs)
+            new = {**buffers, **(state or {})}
+            returned = torch.func.functional_call(model, new, *plain(inputs))
+        else:
+            returned = model(*inputs.args, **inputs.kwargs)
+        return read_outputs(returned, model.forward).values
 
 
 def probing(inputs: Inputs) -> Inputs:
@@ -52,15 +56,12 @@ def probing(inputs: Inputs) -> Inputs:
     Zeros are the usual placeholder, and would hide every mistake in the first layers.
     """
 
-    def probe(v: Any) -> Any:
-        if not isinstance(v, torch.Tensor):
-            return v
+    def probe(v: torch.Tensor) -> torch.Tensor:
         if v.is_floating_point() and not v.any():
             return torch.randn(v.shape, generator=torch.Generator().manual_seed(0)).to(v)
         return v.clone()
 
-    probed: Inputs = pytree.tree_map(probe, inputs)
-    return probed
+    return map_tensors(probe, inputs)
 
 
 @contextmanager
@@ -109,7 +110,7 @@ def new_biases(
     traced: Traced, typed: TypedGraph, groups: Mapping[int, Group], kept: Kept
 ) -> dict[str, torch.Tensor]:
     """The biases, uncut, that take up the constants which removed units leave."""
-    inputs = pytree.tree_leaves(probing(traced.inputs))
+    inputs = input_leaves(probing(traced.inputs))
     return folded_biases(traced, typed, groups, kept, inputs)
 
 
@@ -174,7 +175,7 @@ def first_difference(
         with torch.no_grad():
             for name, tensor in state.items():
                 traced.module.get_parameter(name).copy_(tensor)
-            reference.run(*pytree.tree_leaves(probing(traced.inputs)))
+            reference.run(*input_leaves(probing(traced.inputs)))
     finally:
         with torch.no_grad():
             for name, tensor in originals.items():
@@ -183,7 +184,7 @@ def first_difference(
     failure = ""
     try:
         with torch.no_grad():
-            watcher.run(*pytree.tree_leaves(probing(traced.inputs)))
+            watcher.run(*input_leaves(probing(traced.inputs)))
     except Exception as error:
         failure = str(error).splitlines()[0]
     for node in typed.graph.nodes:

@@ -16,16 +16,16 @@ import onnx
 import onnx_ir as ir
 import torch
 from torch import nn
-from torch.utils import _pytree as pytree
 
 from autoprune.backends.equality import difference, evaluating, probing, run, tolerance
 from autoprune.backends.latency import Timed
 from autoprune.backends.onnx_gaps import decompositions, translations
 from autoprune.backends.onnx_write import write_onnx
 from autoprune.errors import AutopruneError, NotEqualError
+from autoprune.frontends.objects import Inputs, input_leaves
 from autoprune.frontends.onnx_file import session_for
 from autoprune.frontends.sessions import open_session
-from autoprune.frontends.torch import Inputs, copy_of
+from autoprune.frontends.torch import copy_of, exportable
 
 NEARLY = 1e-4
 """Scalars that are this close to zero or one might be taken for it."""
@@ -88,9 +88,9 @@ def _export(
     model: nn.Module, inputs: Inputs, dynamic_shapes: Any, where: str, *, decompose: bool
 ) -> onnx.ModelProto:
     """A copy of a model as ONNX, perhaps without the operators that the exporter gets wrong."""
-    args, kwargs = inputs
     # Of a module that remembers things between calls, tracing may leave half of them changed.
     work = copy_of(model)
+    (args, kwargs), _ = exportable(work, inputs)
     export = partial(
         torch.onnx.export, dynamo=True, verbose=False, optimize=False,
         custom_translation_table=translations(),
@@ -203,8 +203,8 @@ def _draws(model: nn.Module, inputs: Inputs) -> bool:
 
 def feed_of(session: Any, inputs: Inputs) -> dict[str, Any]:
     """Example inputs by the names the exported graph gave them."""
-    args, kwargs = inputs
-    tensors = [v for v in pytree.tree_leaves((args, kwargs)) if isinstance(v, torch.Tensor)]
+    _, kwargs = inputs
+    tensors = [v for v in input_leaves(inputs) if isinstance(v, torch.Tensor)]
     names = [i.name for i in session.get_inputs()]
     named = {k: v for k, v in kwargs.items() if isinstance(v, torch.Tensor)}
     if named.keys() >= set(names):

@@ -20,6 +20,7 @@ from autoprune.analysis.resizing import resized_calls
 from autoprune.analysis.typing import TypedGraph
 from autoprune.backends.norms import rescaled_norm
 from autoprune.errors import TraceError
+from autoprune.frontends.objects import Inputs, Outputs, plain
 from autoprune.frontends.torch import Traced, computed_tensors
 from autoprune.ir.axes import Axis
 from autoprune.ir.graph import Argument, Node, Value
@@ -51,24 +52,30 @@ class GraphNetwork(fx.GraphModule):
             self.recompile()
         return self
 
-    def check_inputs(self, expected: tuple[Any, ...]) -> None:
-        """From now on refuse inputs that the network was not traced for.
+    def follow(self, expected: tuple[Any, ...], outputs: Outputs | None) -> None:
+        """From now on take and return what the model does, and refuse other inputs.
 
         Args:
             expected: per flattened input, a shape with None for sizes that may vary, or the
                 value itself if it is no tensor.
+            outputs: how the model's outputs were read, if it returns objects of its own.
         """
 
-        def check(module: nn.Module, args: Any, kwargs: Any) -> None:
+        def check(module: nn.Module, args: Any, kwargs: Any) -> tuple[Any, Any]:
             names = list(inspect.signature(module.forward).parameters)[len(args) :]
+            args, kwargs = plain(Inputs(args, kwargs))
             given = [*args, *(kwargs[name] for name in names if name in kwargs)]
             leaves = pytree.tree_leaves(given)
             if len(leaves) == len(expected):
                 for leaf, wanted in zip(leaves, expected, strict=True):
                     _check_input(leaf, wanted)
+            return args, kwargs
 
         def install(module: nn.Module) -> None:
             module.register_forward_pre_hook(check, with_kwargs=True)
+            if outputs is not None and outputs.molds:
+                restored = outputs.restored
+                module.register_forward_hook(lambda _, args, values: restored(values))
 
         install(self)
         self._deepcopy_hooks = [install]
@@ -221,7 +228,7 @@ def cut_graph(traced: Traced, typed: TypedGraph, kept: Kept) -> GraphNetwork:
     _Rewriter(traced.module, graph, traced.graph.nodes).rewrite(resized_calls(typed, kept))
     module = GraphNetwork(traced.module, graph)
     _replace_attributes(module, cut_parameters(traced, typed, kept))
-    module.check_inputs(_expected_inputs(traced.module))
+    module.follow(_expected_inputs(traced.module), traced.outputs)
     module.eval()
     return module
 

@@ -20,8 +20,8 @@ import autoprune
 from autoprune.backends.latency import time_in_turns
 from autoprune.backends.onnx import export_onnx
 from autoprune.demo.digits import DigitNet, Digits, accuracy, batches, onnx_accuracy, train
+from autoprune.frontends.objects import Inputs
 from autoprune.frontends.sessions import open_session
-from autoprune.frontends.torch import Inputs
 from autoprune.ir.files import write_atomically
 from autoprune.report import Report
 from autoprune.sparsity import SparseResult

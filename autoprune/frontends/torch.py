@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
+import functools
 import inspect
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import fx, nn
@@ -17,15 +17,16 @@ from torch.utils import _pytree as pytree
 
 from autoprune.errors import TraceError
 from autoprune.frontends.exported import read, simplify
+from autoprune.frontends.objects import (
+    Inputs,
+    Outputs,
+    input_leaves,
+    plain,
+    read_outputs,
+    restore,
+)
 from autoprune.frontends.packed import export
 from autoprune.ir.graph import Graph, verify
-
-
-class Inputs(NamedTuple):
-    """Positional and keyword arguments of a forward pass."""
-
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -37,12 +38,14 @@ class Traced:
         module: the exported model as a GraphModule in evaluation mode.
         inputs: the example inputs, as positional and keyword arguments.
         dynamic_shapes: what was passed to torch.export.
+        outputs: how the model's outputs were read; None if it is an exported graph.
     """
 
     graph: Graph
     module: fx.GraphModule
     inputs: Inputs
     dynamic_shapes: Any
+    outputs: Outputs | None
 
 
 def as_inputs(example_inputs: Any) -> Inputs:
@@ -82,18 +85,18 @@ def trace(model: nn.Module, example_inputs: Any, *, dynamic_shapes: Any = None) 
     # In the forward's own order, which is the order of the exported graph's inputs.
     order = [name for name in inspect.signature(model.forward).parameters if name in kwargs]
     kwargs = {name: kwargs[name] for name in dict.fromkeys([*order, *kwargs])}
-    work = copy_of(model).eval()
-    dynamic_shapes = as_dynamic_shapes(work, Inputs(args, kwargs), dynamic_shapes)
-    _check_names(work)
-    exported = _export(work, args, kwargs, dynamic_shapes)
+    inputs = Inputs(args, kwargs)
+    dynamic_shapes = as_dynamic_shapes(model, inputs, dynamic_shapes)
+    _check_names(model)
+    exported, outputs = _export(model, inputs, dynamic_shapes)
     module = exported.module(check_guards=False)
     if not isinstance(module, fx.GraphModule):
         raise TraceError("torch.export returned no graph")
     simplify(module)
     buffers = {name for name, _ in model.named_buffers(remove_duplicate=False)}
-    graph = read(module, pytree.tree_leaves((args, kwargs)), buffers)
+    graph = read(module, input_leaves(inputs), buffers)
     verify(graph)
-    return Traced(graph, module, Inputs(args, kwargs), dynamic_shapes)
+    return Traced(graph, module, inputs, dynamic_shapes, outputs)
 
 
 def _check_traceable(model: nn.Module) -> None:
@@ -175,31 +178,27 @@ def as_dynamic_shapes(model: nn.Module, inputs: Inputs, dynamic_shapes: Any) -> 
         return {0: torch.export.Dim.DYNAMIC} if has_batch else None
 
     try:
-        bound = inspect.signature(model.forward).bind(*inputs.args, **inputs.kwargs)
+        args, kwargs = plain(inputs)
+        bound = inspect.signature(model.forward).bind(*args, **kwargs)
     except TypeError as error:
         raise _does_not_run(error) from error
     return {name: pytree.tree_map(dynamic, value) for name, value in bound.arguments.items()}
 
 
 def _export(
-    model: nn.Module,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    dynamic_shapes: Any,
-    *,
-    first: bool = True,
-) -> torch.export.ExportedProgram:
+    model: nn.Module, inputs: Inputs, dynamic_shapes: Any
+) -> tuple[torch.export.ExportedProgram, Outputs | None]:
+    """Export a copy of a model, and say how its outputs were read."""
+    work = copy_of(model).eval()
+    given, found = exportable(work, inputs)
     try:
-        return export(model, args, kwargs, dynamic_shapes)
+        exported = export(work, given.args, given.kwargs, dynamic_shapes)
     except Exception as error:
         try:
             with torch.no_grad():
-                outputs = copy_of(model)(*args, **kwargs)
+                copy_of(model).eval()(*inputs.args, **inputs.kwargs)
         except Exception as running:
             raise _does_not_run(running) from running
-        # Libraries may register the types of their outputs when they make the first one.
-        if _register_dataclasses(outputs) or (first and "not a known type" in str(error)):
-            return _export(model, args, kwargs, dynamic_shapes, first=False)
         hint = "torch.export must be able to trace the forward: no branch may depend on the "
         hint += "values of tensors"
         if dynamic_shapes is not None:
@@ -210,6 +209,33 @@ def _export(
             where=_user_frame(error),
             hint=hint,
         ) from error
+    return exported, found[-1] if found else None
+
+
+def exportable(model: nn.Module, inputs: Inputs) -> tuple[Inputs, list[Outputs]]:
+    """Make a model's forward take and return what torch.export knows, see `frontends.objects`.
+
+    Args:
+        model: a copy that is used for nothing else.
+        inputs: example inputs.
+
+    Returns:
+        The inputs to export it on, and a list to which every call adds how its outputs were read.
+    """
+    found: list[Outputs] = []
+    if isinstance(model, fx.GraphModule):
+        return inputs, found
+    forward = model.forward
+
+    @functools.wraps(forward)
+    def plain_forward(*args: Any, **kwargs: Any) -> Any:
+        own = restore(inputs, Inputs(args, kwargs))
+        outputs = read_outputs(forward(*own.args, **own.kwargs), forward)
+        found.append(outputs)
+        return outputs.values
+
+    model.forward = plain_forward
+    return plain(inputs), found
 
 
 def _does_not_run(error: BaseException) -> TraceError:
@@ -219,20 +245,6 @@ def _does_not_run(error: BaseException) -> TraceError:
         hint="call model(...) with these inputs until it works; a tuple holds positional and a "
         "dict keyword arguments",
     )
-
-
-def _register_dataclasses(outputs: Any) -> bool:
-    """Make dataclasses among the outputs known to torch.export; True if any was not."""
-    registered = False
-
-    def visit(leaf: Any) -> None:
-        nonlocal registered
-        if dataclasses.is_dataclass(leaf) and not isinstance(leaf, type):
-            torch.export.register_dataclass(type(leaf))
-            registered = True
-
-    pytree.tree_map(visit, outputs)
-    return registered
 
 
 def _summary(error: BaseException) -> str:

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
-from torch.utils import _pytree as pytree
 
 from autoprune.errors import AutopruneError
-from autoprune.frontends.torch import Inputs, as_inputs
+from autoprune.frontends.objects import Inputs, input_leaves
+from autoprune.frontends.torch import as_inputs
 from autoprune.sparsity.weights import Calls, Weight
 
 
@@ -77,7 +77,7 @@ def _watched(
     names = [place for place in calls.place if isinstance(place, str)]
     if names:
         assert isinstance(model, fx.GraphModule)
-        _Tap(model, names, consume).run(*pytree.tree_leaves((batch.args, batch.kwargs)))
+        _Tap(model, names, consume).run(*input_leaves(batch))
         return
 
     def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

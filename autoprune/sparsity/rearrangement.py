@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from autoprune.analysed import Analysis
 from autoprune.backends.equality import difference, evaluating, run, tolerance
-from autoprune.frontends.torch import Inputs
+from autoprune.frontends.objects import Inputs
 from autoprune.ir.axes import Axis, leaves
 from autoprune.ir.group import Group
 from autoprune.ir.positions import unit_positions

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from autoprune.backends.onnx import export_onnx, feed_of
 from autoprune.errors import AutopruneError
+from autoprune.frontends.objects import Inputs
 from autoprune.frontends.sessions import Feed
-from autoprune.frontends.torch import Inputs, as_dynamic_shapes
+from autoprune.frontends.torch import as_dynamic_shapes
 from autoprune.ir.plan import Plan
 from autoprune.report.sparsity import SparsityReport
 from autoprune.result import Saving

@@ -15,7 +15,7 @@ import autoprune as ap
 from autoprune.backends.equality import difference
 from autoprune.backends.onnx import export_onnx
 from autoprune.frontends import onnx_large
-from autoprune.frontends.torch import Inputs
+from autoprune.frontends.objects import Inputs
 from tests.tolerance import ROUNDING_SINGLE
 from tests.zoo.models import get
 
