@@ -8,6 +8,7 @@ for. That is all this is for: TVM's dense kernels are slow here, so times of it 
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
@@ -22,6 +23,7 @@ from tvm.relax.frontend.onnx import from_onnx
 
 from autoprune.compiler.units import blocks_with_weights, sparse_rows
 from autoprune.errors import TargetError
+from autoprune.ir.files import read_file, write_atomically
 from autoprune.kernels.templates import ACCUMULATORS, Rowwise, Spatial, primitive
 from autoprune.passes.sparsify.blocks import Block
 from autoprune.passes.sparsify.layout import Array
@@ -75,7 +77,10 @@ class RelaxNetwork:
             compiler: that links for the target, such as aarch64-linux-gnu-g++.
         """
         link = tvm.support.cc.cross_compiler(compiler)
-        self.executable.export_library(str(path), fcompile=link)
+        with tempfile.TemporaryDirectory() as folder:
+            made = Path(folder, f"network{Path(path).suffix or '.so'}")
+            self.executable.export_library(str(made), fcompile=link)
+            write_atomically(path, read_file(made))
 
 
 def compile_relax(model: onnx.ModelProto, target: Mapping[str, Any]) -> RelaxNetwork:

@@ -164,7 +164,7 @@ class Report:
             if data["latency"] is not None:
                 data["latency"] = Latency(**data["latency"])
             return cls(**data)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise AutopruneError(
                 f"this is not a report: {type(error).__name__}: {error}",
                 hint="a report is what Report.save or Report.to_json wrote",

@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from autoprune.errors import TargetError
+from autoprune.ir.files import open_file
 from autoprune.kernels.cuda.kernels import Kernel
 
 POINTERS = 7
@@ -71,7 +72,8 @@ class Library:
 @cache
 def _load(path: Path) -> ctypes.CDLL:
     try:
-        library = ctypes.CDLL(str(path.resolve()))
+        with open_file(path):  # a pipe would be waited for
+            library = ctypes.CDLL(str(path.resolve()))
         library.autoprune_error.restype = library.autoprune_device.restype = ctypes.c_char_p
     except (OSError, AttributeError) as error:
         raise TargetError(
