@@ -29,7 +29,10 @@ from rich.progress import track  # noqa: E402
 
 from tests.conformance.outcome import PAGE, Outcome, section, write_section  # noqa: E402
 
-SUITES = {"torch": "tests.conformance.torch_operators"}
+SUITES = {
+    "torch": "tests.conformance.torch_operators",
+    "onnx": "tests.conformance.onnx_operators",
+}
 """Modules with `TITLE`, `INTRODUCTION`, `names()` and `examine(name)`, which gives an `Outcome`."""
 
 OPERATORS_PER_PROCESS = 50

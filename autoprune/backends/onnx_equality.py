@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from autoprune.frontends.onnx import TracedOnnx
 from autoprune.frontends.onnx_file import session_for
 from autoprune.frontends.onnx_inputs import probing
 from autoprune.frontends.onnx_run import observe, with_outputs
+from autoprune.frontends.onnx_values import run
 from autoprune.frontends.sessions import Feed
 from autoprune.ir.graph import Graph
 from autoprune.ir.group import Group
@@ -53,8 +55,7 @@ def witnesses(graph: Graph) -> list[str]:
 
 def outputs(model: onnx.ModelProto, feed: Feed, *, optimize: bool = False) -> list[Any]:
     """Outputs on the given inputs."""
-    results: list[Any] = session_for(model, optimize=optimize).run(None, dict(feed))
-    return results
+    return run(session_for(model, optimize=optimize), None, feed)
 
 
 def difference(a: list[Any], b: list[Any]) -> float:
@@ -93,6 +94,21 @@ def _noise(model: onnx.ModelProto, feed: Feed, expected: list[Any]) -> float:
     return min(LOUDEST, NOISE * difference(expected, other))
 
 
+def _probed(model: onnx.ModelProto, feed: Feed) -> tuple[Feed, list[Any]]:
+    """Inputs without arrays of zeros, if the model runs on such, and its outputs on them."""
+    drawn = probing(feed)
+    with suppress(Exception):  # zeros may be what an input has to be
+        return drawn, outputs(model, drawn)
+    try:
+        return feed, outputs(model, feed)
+    except Exception as failure:
+        line = (str(failure).strip() or "no message").splitlines()[0]
+        raise NotEqualError(
+            f"the model does not run with units set to zero: {line}",
+            hint="an operator computes sizes from values that became zero; `ignore=` its layer",
+        ) from failure
+
+
 def cut_error(
     traced: TracedOnnx, typed: TypedGraph, groups: Mapping[int, Group], kept: Kept
 ) -> tuple[float, onnx.ModelProto]:
@@ -100,13 +116,12 @@ def cut_error(
 
     Raises:
         NotEqualError: if every group in `kept` is exact and the difference exceeds rounding, or
-            if the cut model does not run.
+            if the cut model or the zeroed one does not run.
     """
-    feed = probing(traced.feed)
     zeroed = zeroed_model(traced, typed, kept, spared_parameters(typed, groups, kept))
     names = witnesses(traced.graph)
     seen = with_outputs(zeroed, names)
-    raw = outputs(seen, feed)
+    feed, raw = _probed(seen, traced.feed)
     expected = [
         cut_array(value, typed.types[name], kept) if name in names else value
         for name, value in zip((o.name for o in seen.graph.output), raw, strict=True)
@@ -119,14 +134,14 @@ def cut_error(
         line = (str(failure).strip() or "no message").splitlines()[0]
         raise NotEqualError(
             f"the cut model does not run: {line}",
-            where=first_difference(traced, typed, kept, zeroed, cut),
+            where=first_difference(traced, typed, kept, zeroed, cut, feed),
             hint=_HINT,
         ) from failure
     if exact and error > tolerance(expected) and error > _noise(seen, feed, raw):
         raise NotEqualError(
             f"the cut model differs from the zeroed one by {error:.2g}, which rounding does not "
             "explain",
-            where=first_difference(traced, typed, kept, zeroed, cut),
+            where=first_difference(traced, typed, kept, zeroed, cut, feed),
             hint=_HINT,
         )
     return error, cut
@@ -138,9 +153,9 @@ def first_difference(
     kept: Kept,
     zeroed: onnx.ModelProto,
     cut: onnx.ModelProto,
+    feed: Feed,
 ) -> str:
     """The first value of the cut model that is not the kept part of the zeroed one's."""
-    feed = probing(traced.feed)
     expected = observe(zeroed, feed)
     try:
         got = observe(cut, feed)

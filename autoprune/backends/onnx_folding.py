@@ -16,9 +16,9 @@ from autoprune.analysis.typing import TypedGraph
 from autoprune.backends.onnx_tensors import read_tensor, write_tensor, zeroed_model
 from autoprune.frontends.onnx import TracedOnnx
 from autoprune.frontends.onnx_file import session_for
-from autoprune.frontends.onnx_inputs import probing
 from autoprune.frontends.onnx_large import copied
 from autoprune.frontends.onnx_run import with_outputs
+from autoprune.frontends.onnx_values import run
 from autoprune.ir.graph import Node
 from autoprune.ir.group import Group
 from autoprune.ir.positions import Kept, kept_masks
@@ -39,8 +39,8 @@ def fold(
     zeroed = zeroed_model(traced, typed, kept, spared_parameters(typed, groups, kept))
     names = [operand(node, "input").name for node, _ in sites]
     seen = with_outputs(zeroed, names)
-    feed = probing(traced.feed)
-    inputs = dict(zip(names, session_for(seen, optimize=False).run(names, feed), strict=True))
+    values = run(session_for(seen, optimize=False), names, traced.feed)
+    inputs = dict(zip(names, values, strict=True))
     model = copied(traced.model)
     for node, uids in sites:
         x = inputs[operand(node, "input").name]

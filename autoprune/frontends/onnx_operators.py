@@ -276,15 +276,13 @@ bind("QuantizeLinear DequantizeLinear", QUANTIZED, quantize)
 def _recurrence(arguments: Arguments, context: Context) -> Arguments | str:
     if context.attributes.get("layout"):
         return "its batch comes first"
-    if len(context.shapes) > 4 and context.shapes[4]:
-        return "its sequences have lengths of their own"
     return with_outputs(arguments, context)
 
 
 bind(
     "LSTM GRU RNN",
     takes(
-        "input w r b - initial_h initial_c p",
+        "input w r b lengths initial_h initial_c p",
         hidden_size=("hidden_size", None),
         activations=("activations", None),
     ),

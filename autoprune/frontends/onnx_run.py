@@ -13,6 +13,7 @@ from autoprune.frontends.onnx_file import session_for
 from autoprune.frontends.onnx_inputs import candidate_feeds
 from autoprune.frontends.onnx_large import copied
 from autoprune.frontends.onnx_numbers import LARGEST, SMALL, Seen
+from autoprune.frontends.onnx_values import run
 from autoprune.frontends.sessions import Feed
 
 _KNOWN_DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
@@ -61,7 +62,7 @@ def reader(model: onnx.ModelProto, names: Iterable[str]) -> Callable[[Feed], Fee
     if not wanted:
         return lambda feed: feed
     session = session_for(with_outputs(model, wanted), 1)
-    return lambda feed: {**feed, **dict(zip(wanted, session.run(wanted, dict(feed)), strict=True))}
+    return lambda feed: {**feed, **dict(zip(wanted, run(session, wanted, feed), strict=True))}
 
 
 def _with_all_outputs(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -81,12 +82,15 @@ def _open(model: onnx.ModelProto) -> Any:
             if n.domain not in (*_KNOWN_DOMAINS, *own)
         )
         where = ", ".join(dict.fromkeys(custom))
+        hint = "check it with onnx.checker.check_model"
+        if where:
+            hint = "models with custom operators cannot be run, and so not be checked"
+        elif "NOT_IMPLEMENTED" in line:
+            hint = "export it in an older opset, or in float32: it has to run on the CPU"
         raise TraceError(
             f"ONNX Runtime cannot load the model: {line}",
             where=f"operators {where}" if where else None,
-            hint="models with custom operators cannot be run, and so not be checked"
-            if where
-            else "check it with onnx.checker.check_model",
+            hint=hint,
         ) from error
 
 
@@ -94,7 +98,7 @@ def observe(model: onnx.ModelProto, feed: Feed, session: Any = None) -> dict[str
     """Every value of the main graph on the given inputs, by name."""
     session = session or session_for(_with_all_outputs(model), optimize=False)
     names = [o.name for o in session.get_outputs()]
-    return dict(zip(names, session.run(names, dict(feed)), strict=True))
+    return dict(zip(names, run(session, names, feed), strict=True))
 
 
 def _seen(value: Any) -> Seen:

@@ -17,6 +17,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from autoprune.frontends.onnx_kinds import QUANTIZED
+
 Array = np.ndarray[Any, Any]
 Feed = dict[str, Array]
 
@@ -49,6 +51,7 @@ class Sandwich:
         self.feed: Feed = {}
         self.narrow = False
         """Whether some number has less than single precision."""
+        self.quantized = _quantized(model, inputs)
         for value, data in zip(model.graph.input, inputs, strict=True):
             self._input(value, data, value.name in fed)
         self.nodes.extend(model.graph.node)
@@ -104,8 +107,11 @@ class Sandwich:
 
     def _layers(self, name: str, array: Array, dtype: int) -> str:
         """One MatMul for each dimension, after which the numbers are those of `array`."""
+        scale, zero = self.quantized.get(name, (None, None))
         with np.errstate(all="ignore"):
             numbers = np.nan_to_num(array.astype(np.float32), posinf=3, neginf=-3)
+        if scale is not None:
+            numbers = (numbers - zero.astype(np.float32)) * scale
         weights = [self._mixture(n) for n in numbers.shape]
         for dim, weight in enumerate(weights):
             numbers = np.moveaxis(np.moveaxis(numbers, dim, -1) @ _inverse(weight), -1, dim)
@@ -113,6 +119,9 @@ class Sandwich:
         x = self._through(x, name, numbers.shape, weights)
         if dtype == TensorProto.FLOAT:
             return self._node("Identity", [x], name)
+        if scale is not None:
+            given = self._tensor(f"{name}.scale", scale), self._tensor(f"{name}.zero", zero)
+            return self._node("QuantizeLinear", [x, *given], name)
         return self._node("Cast", [x], name, to=dtype)
 
     def _mixture(self, size: int) -> Array:
@@ -151,6 +160,28 @@ class Sandwich:
             x = self._node("MatMul", [x, self._tensor(name, weight)], f"{name}.mm")
             x = self._node("Relu", [x], f"{name}.relu") if name == "beside.a" else x
         self.made.append(onnx.ValueInfoProto(name=x))
+
+
+def _quantized(model: onnx.ModelProto, inputs: Sequence[Any]) -> dict[str, tuple[Array, Array]]:
+    """By name, scale and zero point of the integers that a node reads, if they are one each."""
+    names = [value.name for value in model.graph.input]
+    values = dict(zip(names, inputs, strict=True))
+    found: dict[str, tuple[Array, Array]] = {}
+    for node in model.graph.node:
+        for place in QUANTIZED.get(node.op_type, ()):
+            given = list(node.input)[place.weight : place.weight + 1]
+            if not given or given[0] not in values or as_array(values[given[0]]).dtype.itemsize > 1:
+                continue
+
+            def at(position: int | None, default: Array, node: onnx.NodeProto = node) -> Array:
+                present = position is not None and position < len(node.input)
+                return as_array(values[node.input[position]]) if present else default
+
+            scale = at(place.scale, np.array(1, np.float32)).astype(np.float32)
+            zero = at(place.zero_point, np.zeros((), as_array(values[given[0]]).dtype))
+            if scale.size == zero.size == 1:
+                found[given[0]] = scale.reshape(()), zero.reshape(())
+    return found
 
 
 def as_array(data: Any) -> Array:

@@ -84,7 +84,8 @@ def examine_case(case: Any) -> Iterator[Outcome]:
 
 def _make_runnable(network: Sandwich) -> None:
     """Take the newest version of the operators that ONNX Runtime runs, if it runs any."""
-    entry = next(o for o in network.model.opset_import if o.domain in ("", "ai.onnx"))
+    standard = (o for o in network.model.opset_import if o.domain in ("", "ai.onnx"))
+    entry = next(standard, None) or network.model.opset_import.add(version=OPSETS[0])
     native = entry.version = max(entry.version, OLDEST)
     for version in (native, *(v for v in OPSETS if v < native)):
         entry.version = version

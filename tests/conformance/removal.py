@@ -17,25 +17,30 @@ def removed(axes: list[Units], groups: Mapping[str, Choice]) -> np.ndarray:
     shape = [len(next(iter(units.values()))) for units in axes]
     gone = np.zeros(shape, bool)
     for name, choice in groups.items():
-        inner = _spread(axes, name)
         kept = choice.array()
-        if choice.outer:
-            stays = np.zeros((len(kept), choice.units), bool)
-            np.put_along_axis(stays, kept, True, axis=1)
-            found = stays[_spread(axes, choice.outer), inner]
-        else:
-            found = np.isin(inner, kept)
-        gone |= (inner >= 0) & ~found
+        for dim, units in enumerate(axes):
+            if name not in units:
+                continue
+            inner = _along(units[name], dim, len(axes))
+            if choice.outer:
+                stays = np.zeros((len(kept), choice.units), bool)
+                np.put_along_axis(stays, kept, True, axis=1)
+                found = stays[_outer(axes, choice.outer), inner]
+            else:
+                found = np.isin(inner, kept)
+            gone |= (inner >= 0) & ~found
     return gone
 
 
-def _spread(axes: list[Units], group: str) -> np.ndarray:
-    """The unit of a group that each element of a parameter belongs to."""
-    total: np.ndarray = np.full([1] * len(axes), -1)
-    for dim, units in enumerate(axes):
-        along = units.get(group, np.array([-1]))
-        total = np.maximum(total, along.reshape([-1 if d == dim else 1 for d in range(len(axes))]))
-    return total
+def _along(units: np.ndarray, dim: int, rank: int) -> np.ndarray:
+    """Numbers along one dimension, to be broadcast to the others."""
+    return units.reshape([-1 if d == dim else 1 for d in range(rank)])
+
+
+def _outer(axes: list[Units], group: str) -> np.ndarray:
+    """The unit of a group, which occurs in one dimension, that each element belongs to."""
+    [dim] = [d for d, units in enumerate(axes) if group in units]
+    return _along(axes[dim][group], dim, len(axes))
 
 
 def units_along(expression: Expression, plan: Plan) -> Units:

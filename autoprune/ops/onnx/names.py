@@ -30,8 +30,7 @@ FAMILIES = (
 SAME = {
     "aten.relu": (
         "Relu Gelu Mish Tanh HardSwish LeakyRelu Elu Selu Celu Swish ThresholdedRelu Shrink "
-        "Softsign Abs Neg Sign Sqrt Sin Tan Asin Atan Sinh Asinh Atanh Erf Floor Ceil Round Cast "
-        "CastLike"
+        "Softsign Abs Neg Sign Sqrt Sin Tan Asin Atan Sinh Asinh Atanh Erf Floor Ceil Round"
     ),
     "aten.sigmoid": "Sigmoid HardSigmoid Exp Cos Cosh Acos Softplus Not BitwiseNot IsNaN IsInf",
     "aten.reciprocal": "Reciprocal Log Acosh",
@@ -63,8 +62,6 @@ SAME = {
     "aten.repeat": "Tile",
     "aten.cat": "Concat",
     "aten.gather": "GatherElements",
-    "aten.sum": "ReduceSum ReduceSumSquare",
-    "aten.linalg_vector_norm": "ReduceL1 ReduceL2",
     "aten.argmax": "ArgMax ArgMin",
     "aten.cumsum": "CumSum",
     "aten.topk": "TopK",

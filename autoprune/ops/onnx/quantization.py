@@ -1,4 +1,6 @@
-"""QuantizeLinear and DequantizeLinear: axes pass through, scales and zero points go with theirs.
+"""QuantizeLinear, DequantizeLinear and Cast.
+
+Axes pass through, scales and zero points go with theirs.
 
 At removed positions an integer counts as zero if it stands for zero, that is if it is the zero
 point.
@@ -6,7 +8,17 @@ point.
 
 from __future__ import annotations
 
-from autoprune.ops.rule import Operator, Shape, Typing, first_state, no_axes, register
+from autoprune.ops.elementwise import elementwise_axes
+from autoprune.ops.rule import (
+    Operator,
+    Shape,
+    State,
+    Typing,
+    Zeroing,
+    first_state,
+    no_axes,
+    register,
+)
 
 
 def _axes(call: Typing) -> list[Shape]:
@@ -31,4 +43,20 @@ def _axes(call: Typing) -> list[Shape]:
 register(
     "onnx.QuantizeLinear onnx.DequantizeLinear microsoft.QuantizeLinear microsoft.DequantizeLinear",
     Operator(axes=_axes, zero=first_state, mixes=no_axes),
+)
+
+
+def _cast(call: Zeroing) -> State:
+    """The zero of small integers is a zero point, which Cast takes for a number like others."""
+    state = first_state(call)
+    dtypes = {call.tensor("input").dtype, call.output.dtype}
+    return state if dtypes.isdisjoint(_SMALL) else max(state, State.UNIFORM)
+
+
+_SMALL = {"int2", "uint2", "int4", "uint4", "int8", "uint8", "int16", "uint16"}
+"""Integers that stand for fractions, as far as is known."""
+
+register(
+    "onnx.Cast onnx.CastLike",
+    Operator(axes=elementwise_axes, zero=_cast, mixes=no_axes, uniform=True),
 )

@@ -51,6 +51,8 @@ def _axes(call: Typing) -> list[Shape]:
         rows = call.axes_of(name)[1]
         gates = call.fixed(rows.size // hidden.size, "the gates of a recurrent layer")
         call.same(rows, ax.prod(gates, hidden))
+    if call.value("lengths") is not None:
+        call.same(batch, call.axes_of("lengths")[0])
     state = (directions, batch, hidden)
     for name in ("initial_h", "initial_c"):
         if call.value(name) is not None:

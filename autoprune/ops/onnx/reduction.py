@@ -1,4 +1,4 @@
-"""Reductions of which nothing is known where there is nothing to reduce, and running products."""
+"""Reductions, also where there is nothing to reduce, and running products."""
 
 from __future__ import annotations
 
@@ -29,6 +29,16 @@ def _of_something(zero: Callable[[Zeroing], State]) -> Callable[[Zeroing], State
     return state
 
 
+def _of_nothing(zero: Callable[[Zeroing], State]) -> Callable[[Zeroing], State]:
+    """The sum of no numbers is zero."""
+
+    def state(call: Zeroing) -> State:
+        found = zero(call)
+        return State.ZERO if 0 in call.tensor("input").shape else found
+
+    return state
+
+
 def _log_sum(call: Zeroing) -> State:
     """The logarithm of a sum, which is zero where the input is."""
     summed = find("aten.sum")
@@ -42,16 +52,18 @@ REDUCTIONS = reduction
 """Whose names are used below."""
 
 _SAME = {
-    "aten.mean": "ReduceMean",
-    "aten.amax": "ReduceMax ReduceMin ReduceProd",
-    "aten.logsumexp": "ReduceLogSumExp",
+    "aten.mean": ("ReduceMean", _of_something),
+    "aten.amax": ("ReduceMax ReduceMin ReduceProd", _of_something),
+    "aten.logsumexp": ("ReduceLogSumExp", _of_something),
+    "aten.sum": ("ReduceSum ReduceSumSquare", _of_nothing),
+    "aten.linalg_vector_norm": ("ReduceL1 ReduceL2", _of_nothing),
 }
-for _name, _names in _SAME.items():
+for _name, (_names, _empty) in _SAME.items():
     _operator = find(_name)
     assert _operator is not None, _name
     register(
         " ".join(f"onnx.{n}" for n in _names.split()),
-        replace(_operator, zero=_of_something(_operator.zero)),
+        replace(_operator, zero=_empty(_operator.zero)),
     )
 _sum = find("aten.sum")
 assert _sum is not None

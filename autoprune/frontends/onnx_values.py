@@ -1,0 +1,63 @@
+"""Running a session on dtypes that numpy lacks: bfloat16, and floats and integers of few bits.
+
+ONNX Runtime's Python interface neither takes nor returns them as arrays, but it shows where they
+lie in memory. Arrays of them have the dtypes of ml_dtypes, as `onnx.numpy_helper` gives them.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+_LACKING = {
+    f"tensor({name.lower()})": TensorProto.DataType.Value(name)
+    for name in TensorProto.DataType.keys()  # noqa: SIM118  (no mapping)
+    if name.startswith(("BFLOAT", "FLOAT8", "FLOAT4", "INT4", "UINT4", "INT2", "UINT2"))
+}
+"""By the name ONNX Runtime gives to a type, that of ONNX."""
+
+
+def run(session: Any, names: Sequence[str] | None, feed: Mapping[str, NDArray[Any]]) -> list[Any]:
+    """Outputs of a session as `session.run` gives them, of whatever dtype."""
+    types = {output.name: output.type for output in session.get_outputs()}
+    names = list(types) if names is None else names
+    narrow = [name for name in names if types[name] in _LACKING]
+    known = [name for name in names if name not in narrow]
+    given = {name: _is_lacking(array) for name, array in feed.items()}
+    found: dict[str, Any] = {}
+    if not any(given.values()):
+        if known:
+            found.update(zip(known, session.run(known, dict(feed)), strict=True))
+        known = []
+    if narrow or known:
+        wanted = [*narrow, *known]
+        values = session.run_with_ort_values(wanted, {n: _value(a) for n, a in feed.items()})
+        for name, value in zip(wanted, values, strict=True):
+            found[name] = _array(value, _LACKING[types[name]]) if name in narrow else value.numpy()
+    return [found[name] for name in names]
+
+
+def _is_lacking(array: NDArray[Any]) -> bool:
+    return array.dtype.kind == "V"
+
+
+def _value(array: NDArray[Any]) -> Any:
+    """An array in the form that ONNX Runtime takes whatever its dtype is."""
+    from onnxruntime import OrtValue
+
+    if not _is_lacking(array):
+        return OrtValue.ortvalue_from_numpy(array)
+    bits = np.ascontiguousarray(array).view(f"uint{8 * array.dtype.itemsize}")
+    kind = helper.np_dtype_to_tensor_dtype(array.dtype)
+    return OrtValue.ortvalue_from_numpy_with_onnx_type(bits, kind)
+
+
+def _array(value: Any, kind: int) -> NDArray[Any]:
+    data = ctypes.string_at(value.data_ptr(), value.tensor_size_in_bytes())
+    tensor = TensorProto(data_type=kind, dims=value.shape(), raw_data=data)
+    return numpy_helper.to_array(tensor)
