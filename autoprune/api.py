@@ -136,8 +136,6 @@ def prune(
     _check_counts(
         multiple_of=1 if multiple_of is None else multiple_of, min_units=options.min_units
     )
-    if outputs or budget.get("dead"):
-        raise AutopruneError("outputs= and dead= are not there yet")
     request = Request(
         budget=one_budget(budget, Budget.__annotations__),
         criterion=find_criterion(criterion),
@@ -157,7 +155,8 @@ def prune(
         result = torch_network.prune(model, _given(example_inputs), request)
     if note := shortfall(request, result.report):
         result.note(note)
-        warnings.warn(note, BudgetWarning, stacklevel=2)
+        if request.budget[0] != "dead":
+            warnings.warn(note, BudgetWarning, stacklevel=2)
     return result
 
 

@@ -18,7 +18,7 @@ from autoprune.analysis.typing import infer, nodes_without_rule
 from autoprune.backends.onnx_calls import sample_calls
 from autoprune.backends.onnx_carried import carried_plan, carry, was_changed
 from autoprune.backends.onnx_cut import cut_model
-from autoprune.backends.onnx_equality import cut_error
+from autoprune.backends.onnx_equality import check_unchanged, cut_error
 from autoprune.backends.onnx_folding import fold
 from autoprune.backends.onnx_tensors import weights
 from autoprune.errors import PlanError
@@ -47,7 +47,7 @@ OnnxSource = str | Path | onnx.ModelProto
 
 def prune(source: OnnxSource, example_inputs: Any, request: Request) -> OnnxResult:
     """See `autoprune.prune`."""
-    traced, analysis = _analysed(source, example_inputs, request.options)
+    traced, analysis = _analysed(source, example_inputs, request.options, request.scope)
     arrays = weights(traced)
     check_finite(arrays)
     computed = [name for name in analysis.effective if name not in traced.graph.parameter_of]
@@ -68,6 +68,8 @@ def _attempt(
     approximate: float | None = None
     if len(exact) < len(kept):
         approximate, small = cut_error(traced, analysis.typed, groups, kept)
+    if request.budget[0] == "dead":
+        check_unchanged(traced, small)
     report = make_report(
         analysis, kept, reasons, module="ONNX", error=error, approximate_error=approximate
     )
@@ -81,7 +83,7 @@ def _attempt(
 
 def inspect(source: OnnxSource, example_inputs: Any, scope: Scope, options: Options) -> Report:
     """See `autoprune.inspect`."""
-    _, analysis = _analysed(source, example_inputs, options)
+    _, analysis = _analysed(source, example_inputs, options, scope)
     return make_report(analysis, {}, left_by(analysis, scope, options))
 
 
@@ -107,6 +109,12 @@ def _apply_step(traced: TracedOnnx, plan: Plan) -> onnx.ModelProto:
     typed = infer(traced.graph)
     groups = {g.name: g for g in find_groups(typed).groups}
     if not plan.groups.keys() <= groups.keys():
+        # It may have been made without some outputs, which pin what it cuts.
+        free = dataclasses.replace(traced.graph, loose=traced.graph.outputs)
+        traced = dataclasses.replace(traced, graph=free)
+        typed = infer(free)
+        groups = {g.name: g for g in find_groups(typed).groups}
+    if not plan.groups.keys() <= groups.keys():
         # Operators without a rule pin what probed rules had freed.
         typed = infer(traced.graph, rules=_probed(traced).rules)
         groups = {g.name: g for g in find_groups(typed).groups}
@@ -118,10 +126,10 @@ def _apply_step(traced: TracedOnnx, plan: Plan) -> onnx.ModelProto:
 
 
 def _analysed(
-    source: OnnxSource, example_inputs: Any, options: Options
+    source: OnnxSource, example_inputs: Any, options: Options, scope: Scope
 ) -> tuple[TracedOnnx, Analysis]:
     options.progress("reading the model")
-    traced = trace(source, example_inputs)
+    traced = trace(source, example_inputs, scope.outputs)
     found = _probed(traced) if options.probe else NOT_PROBED
     return traced, analyse(traced.graph, options, found)
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from autoprune.analysed import Analysis
+from autoprune.analysis.dead import dead_units
 from autoprune.analysis.effective import as_read
 from autoprune.analysis.nesting import outer_leaves
 from autoprune.analysis.resizing import sizes_of
@@ -26,7 +27,7 @@ from autoprune.obstacles import Obstacles
 from autoprune.passes.allocation import meet_budget, relative_to_group
 from autoprune.passes.criteria import Array, GroupWeights, Scores, score
 from autoprune.passes.roles import same_roles
-from autoprune.passes.shares import keep_counts, keep_share
+from autoprune.passes.shares import keep_at_least, keep_counts, keep_share
 from autoprune.passes.steps import Candidate, OutOfReach, block_sizes, roomy_block
 from autoprune.report import Report, Subject
 from autoprune.report.explain import group_rows, pinned_rows, unknown_operators
@@ -85,6 +86,10 @@ def choose(
     Raises:
         BudgetError: if it cannot be met.
     """
+    if request.budget[0] == "dead":
+        dead = dead_units(analysis.typed, allowed, weights, analysis.effective)
+        alive = [(~dead[g.leaf.uid]).astype(np.float64) for g in allowed]
+        return allocate(analysis, allowed, alive, ties, request, NO_LEAVES, reasons)
     types = analysis.typed.types
     rng = np.random.default_rng(request.seed)
     read = as_read(allowed, analysis.typed, [n for n in analysis.effective if n in weights])
@@ -155,7 +160,7 @@ def allocate(
         return meet(candidates, exact)
 
     try:
-        if request.multiple_of is None and request.budget[0] != "sizes":
+        if request.multiple_of is None and request.budget[0] not in ("sizes", "dead"):
             for multiple in PREFERRED_MULTIPLES:
                 with suppress(OutOfReach):
                     return attempt(multiple, exact=True)
@@ -186,6 +191,10 @@ def _meeting(
     if name == "sizes":
         counts = by_group(analysis, asked, name, allowed, reasons)
         return lambda candidates, exact: keep_counts(candidates, counts, ties)
+    if name == "dead":
+        return lambda candidates, exact: keep_at_least(
+            candidates, {c.group.leaf.uid: int(c.scores.sum()) for c in candidates}, ties
+        )
     if name == "groups":
         whole = {g.leaf.uid: g.units for g in allowed}
         half_a_unit = 0.5 / max(1, sum(whole.values()))
@@ -201,8 +210,13 @@ def _meeting(
 
 
 def shortfall(request: Request, report: Report) -> str:
-    """How far a cost is from the budget, if that is further than the tolerance; else nothing."""
+    """How far a result is from what was asked for, if it is further than the tolerance."""
     name, asked = request.budget
+    if name == "dead" and not report.pruned:
+        return (
+            "Nothing is dead: every unit that may go has weights that are not zero, both where it "
+            "is made and where it is read."
+        )
     if name not in COSTS:
         return ""
     reached = getattr(report.after, name) / getattr(report.before, name)

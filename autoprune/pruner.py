@@ -69,6 +69,7 @@ class Pruner:
         example_inputs: as for `prune`.
         only: names or patterns of modules, parameters or groups whose units may go; see `prune`.
         ignore: names or patterns of modules, parameters or groups to leave as they are.
+        outputs: those that matter, as for `prune`.
         multiple_of: as for `prune`.
         options: everything else; `per_outer` does not apply.
         distill: a kind of distillation, or a `Distillation` with settings: the model as it is now
@@ -89,6 +90,7 @@ class Pruner:
         *,
         only: str | Sequence[str] = (),
         ignore: str | Sequence[str] = (),
+        outputs: int | str | Sequence[int | str] = (),
         multiple_of: int | None = None,
         options: Options = DEFAULTS,
         distill: Literal["logits", "squarehead"] | Distillation | None = None,
@@ -98,7 +100,7 @@ class Pruner:
     ) -> None:
         self.model = model
         self.example_inputs = example_inputs
-        self.scope = as_scope(only, ignore)
+        self.scope = as_scope(only, ignore, outputs)
         self.multiple_of = multiple_of
         self.options = replace(options, per_outer=False, allocation=options.allocation or "global")
         self.monitor = Monitor(callback, log_dir)
@@ -109,7 +111,9 @@ class Pruner:
         # Training may shard the model and so take its whole parameters away.
         self._whole = copy_of(model)
         self._device = next((p.device for p in model.parameters()), torch.device("cpu"))
-        self._traced, self.analysis = analysed(self._whole, example_inputs, self.options)
+        self._traced, self.analysis = analysed(
+            self._whole, example_inputs, self.options, self.scope
+        )
         if distill is not None:
             settings = Distillation(distill) if isinstance(distill, str) else distill
             self._teacher = Teacher(model, settings)
@@ -224,6 +228,7 @@ class Pruner:
             course.selection.kept(course.zero),
             self._reasons,
             self.options,
+            self.scope,
         )
 
     def distillation_loss(self) -> Tensor:

@@ -26,6 +26,7 @@ from autoprune.backends.calls import sample_calls
 from autoprune.backends.carried import carried_plan, carry, was_changed
 from autoprune.backends.configuration import follow_configuration
 from autoprune.backends.equality import (
+    check_unchanged,
     cut_error,
     difference,
     new_biases,
@@ -62,7 +63,7 @@ from autoprune.pipeline import (
     make_report,
 )
 from autoprune.report import Report
-from autoprune.request import Options, Request, Scope
+from autoprune.request import WHOLE, Options, Request, Scope
 from autoprune.scope import allowed_groups, left_by
 from autoprune.torch_result import TorchResult
 
@@ -77,7 +78,7 @@ CHANGED = (
 
 def prune(model: nn.Module, example_inputs: Any, request: Request) -> TorchResult:
     """See `autoprune.prune`."""
-    traced, analysis = analysed(model, example_inputs, request.options)
+    traced, analysis = analysed(model, example_inputs, request.options, request.scope)
     return prune_to_budget(
         request, lambda foreseen: best_attempt(model, traced, analysis, foreseen).result
     )
@@ -124,6 +125,8 @@ def best_attempt(
         kept = choose(analysis, weights, groups, tied, request, left)
         cut = Cut(traced, analysis.typed, analysis.names, kept)
         result, obstacle = _cut(model, cut, analysis, left, options)
+        if request.budget[0] == "dead":
+            check_unchanged(traced, result.model)
         return Attempt(result, cut, obstacle, tuple(groups), tied, left)
 
     full = attempt(allowed, {**reasons, **whole})
@@ -178,6 +181,7 @@ def cut_trained(
     kept: Mapping[str, Sequence[int]],
     reasons: Mapping[str, str],
     options: Options,
+    scope: Scope = WHOLE,
 ) -> TorchResult:
     """Remove units that training has brought to zero.
 
@@ -188,6 +192,7 @@ def cut_trained(
         kept: the units that stay of the groups that lose some, by name.
         reasons: why groups stay whole, by name.
         options: the user's options.
+        scope: the part of the network that it is about.
 
     Raises:
         TraceError: if the model is not the one that the units were chosen in any more.
@@ -195,7 +200,7 @@ def cut_trained(
     """
     if isinstance(model, fx.GraphModule):
         options = dataclasses.replace(options, keep_class=False, keep_config=False)
-    traced, analysis = analysed(model, example_inputs, options)
+    traced, analysis = analysed(model, example_inputs, options, scope)
     if analysis.graph.digest != digest:
         raise TraceError(
             "the model's graph is not the one that the Pruner was made for",
@@ -242,7 +247,7 @@ def _worth(own: Report, full: Report) -> bool:
 
 def inspect(model: nn.Module, example_inputs: Any, scope: Scope, options: Options) -> Report:
     """See `autoprune.inspect`."""
-    _, analysis = analysed(model, example_inputs, options)
+    _, analysis = analysed(model, example_inputs, options, scope)
     return make_report(analysis, {}, left_by(analysis, scope, options))
 
 
@@ -334,6 +339,11 @@ def _chosen(
     groups = {g.leaf.uid: g for g in find_groups(typed)}
     by_name = {g.name: g for g in groups.values()}
     if not plan.groups.keys() <= by_name.keys():
+        # It may have been made without some outputs, which pin what it cuts.
+        typed = infer(dataclasses.replace(traced.graph, loose=traced.graph.outputs))
+        groups = {g.leaf.uid: g for g in find_groups(typed)}
+        by_name = {g.name: g for g in groups.values()}
+    if not plan.groups.keys() <= by_name.keys():
         # Operators without a rule pin what probed rules had freed.
         typed = infer(traced.graph, rules=_probed(traced).rules)
         groups = {g.leaf.uid: g for g in find_groups(typed)}
@@ -364,10 +374,14 @@ def _traced_as_planned(
     return traced
 
 
-def analysed(model: nn.Module, example_inputs: Any, options: Options) -> tuple[Traced, Analysis]:
+def analysed(
+    model: nn.Module, example_inputs: Any, options: Options, scope: Scope = WHOLE
+) -> tuple[Traced, Analysis]:
     """A model's graph, and what can be said about it."""
     options.progress("tracing the network")
-    traced = trace(model, example_inputs, dynamic_shapes=options.dynamic_shapes)
+    traced = trace(
+        model, example_inputs, dynamic_shapes=options.dynamic_shapes, outputs=scope.outputs
+    )
     found = _probed(traced) if options.probe else NOT_PROBED
     return traced, analyse(traced.graph, options, found)
 
@@ -471,8 +485,8 @@ def _network(
 
 def _check_export(model: nn.Module, traced: Traced) -> None:
     """A result that only exists as a graph is worth what the exported graph is worth."""
-    expected = run(copy_of(model).eval(), traced.inputs)
-    gap = difference(expected, run(traced.module, traced.inputs))
+    expected = traced.wanted.of(run(copy_of(model).eval(), traced.inputs))
+    gap = difference(expected, traced.wanted.of(run(traced.module, traced.inputs)))
     if gap > tolerance(expected):
         raise TraceError(
             f"the exported graph computes something else than the model (relative difference "

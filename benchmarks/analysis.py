@@ -144,7 +144,9 @@ def ours(model: Any, inputs: Any) -> dict[str, Any]:
         analysis = analyse(traced.graph, DEFAULTS)
         allowed, _ = allowed_groups(analysis, WHOLE, DEFAULTS)
         cut_graph(
-            traced, analysis.typed, choose(analysis, trained_weights(traced), allowed, (), request)
+            traced,
+            analysis.typed,
+            choose(analysis, trained_weights(traced, analysis.effective), allowed, (), request),
         )
 
     return {

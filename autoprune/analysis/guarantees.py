@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from autoprune.analysis.effective import constants
+from autoprune.analysis.needed import needed
 from autoprune.analysis.typing import TypedGraph
 from autoprune.ir.graph import Node, Value
 from autoprune.ir.group import Guarantee
@@ -35,6 +36,19 @@ class Verdict:
 def guarantees(typed: TypedGraph, uids: Iterable[int]) -> dict[int, Verdict]:
     """The guarantee of each of the given leaves, when its units are removed."""
     return _Propagation(typed, frozenset(uids)).run()
+
+
+def guarantee_with(typed: TypedGraph, uid: int, zero: frozenset[str]) -> Guarantee:
+    """The guarantee of removing units of a leaf that only some weights are zero for.
+
+    It is exact if nothing changes.
+
+    Args:
+        typed: the graph.
+        uid: the leaf.
+        zero: names of the parameters, and of values computed from these, that are zero.
+    """
+    return _Propagation(typed, frozenset((uid,)), zero).run()[uid].guarantee
 
 
 @dataclass(slots=True)
@@ -63,9 +77,15 @@ class _Removal:
 
 
 class _Propagation:
-    def __init__(self, typed: TypedGraph, uids: frozenset[int]) -> None:
+    """Zeros on their way through the graph; of trained parameters all are, or those in `zero`."""
+
+    def __init__(
+        self, typed: TypedGraph, uids: frozenset[int], zero: frozenset[str] | None = None
+    ) -> None:
         self.typed = typed
+        self.zero = zero
         self.removals = {uid: _Removal() for uid in uids}
+        self.needed = needed(typed.graph)
         self.constants = constants(typed.graph)
         self.owned = _owned(typed)
         self.aliases: dict[str, set[str]] = {}
@@ -73,7 +93,9 @@ class _Propagation:
     def run(self) -> dict[int, Verdict]:
         removals, carried = self.removals, self.typed.uids
         for parameter in self.typed.graph.parameters:
-            state = State.ZERO if parameter.kind == "parameter" else State.CONSTANT
+            name = parameter.value.name
+            is_zero = parameter.kind == "parameter" if self.zero is None else name in self.zero
+            state = State.ZERO if is_zero else State.CONSTANT
             for uid in carried[parameter.value.name] & removals.keys():
                 removals[uid].states[parameter.value.name] = state
         for node in self.typed.graph.nodes:
@@ -96,7 +118,8 @@ class _Propagation:
             state = operator.zero(
                 Zeroing(
                     node, self.typed.types, uid, removal.states, self.constants,
-                    removal.report, removal.spare, self.owned,
+                    removal.report if node.name in self.needed else _unheard,
+                    removal.spare, self.owned,
                 )
             )  # fmt: skip
             if state is State.UNIFORM and not (operator.uniform or operator.aliases):
@@ -105,6 +128,8 @@ class _Propagation:
                 if uid in carried[value.name]:
                     is_index = len(node.outputs) > 1 and value.dtype.startswith("int")
                     removal.states[value.name] = State.ANY if is_index else state
+                    if self.zero is not None and value.name in self.zero:
+                        removal.states[value.name] = State.ZERO
             if in_place:
                 self._write(node, uid, state)
 
@@ -121,6 +146,10 @@ class _Propagation:
             family.add(value.name)
             self.aliases[value.name] = family
         self.aliases[target] = family
+
+
+def _unheard(guarantee: Guarantee, reason: str) -> None:
+    """What a removal does to outputs that do not matter."""
 
 
 def _owned(typed: TypedGraph) -> frozenset[str]:

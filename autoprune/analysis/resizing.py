@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from autoprune.analysis.needed import needed
 from autoprune.analysis.typing import TypedGraph
 from autoprune.ir import axes as ax
 from autoprune.ir.positions import Kept
@@ -16,8 +17,11 @@ def sizes_of(kept: Kept) -> dict[int, int]:
 
 
 def resized_calls(typed: TypedGraph, kept: Kept) -> dict[str, Resized]:
-    """What changes in each call after the cut, by node name; unchanged calls are left out."""
-    sizes = sizes_of(kept)
+    """What changes in each call after the cut, by node name; unchanged calls are left out.
+
+    Statistics are rescaled only where an output that matters depends on them.
+    """
+    sizes, matter = sizes_of(kept), needed(typed.graph)
     calls: dict[str, Resized] = {}
     for node in typed.graph.nodes:
         if all(typed.uids[v.name].isdisjoint(kept) for v in (*node.inputs, *node.outputs)):
@@ -29,6 +33,8 @@ def resized_calls(typed: TypedGraph, kept: Kept) -> dict[str, Resized]:
             if resized.op is not None or node.arguments.get(name) != value
         }
         call = replace(resized, arguments=arguments)
+        if node.name not in matter:
+            call = replace(call, scale=1.0, share=1.0)
         if call.changes:
             calls[node.name] = call
     return calls

@@ -101,7 +101,7 @@ def infer(
 
     By node name, `rules` may name rules for single calls, which go before the operator's.
 
-    Graph inputs and outputs are pinned: the outside world depends on their shapes. So are
+    Graph inputs, and outputs that matter, are pinned: others depend on their shapes. So are
     parameters that the graph does not use: what does use them is not known.
 
     Raises:
@@ -135,7 +135,7 @@ def infer(
             if tuple(map(_size, shape)) != value.shape:
                 raise _contradiction(node, shapes)
             types[value.name] = shape
-    for value in graph.outputs:
+    for value in graph.required:
         for axis in types[value.name]:
             axes.pin(axis, f"graph output `{value.name}`")
     for value in unused_parameters(graph):

@@ -24,7 +24,7 @@ from autoprune.backends.torch import (
 )
 from autoprune.errors import NotEqualError
 from autoprune.frontends.objects import Inputs, input_leaves, map_tensors, plain, read_outputs
-from autoprune.frontends.torch import Traced
+from autoprune.frontends.torch import Traced, copy_of
 from autoprune.ir.group import Group
 from autoprune.ir.positions import Kept
 
@@ -123,13 +123,13 @@ def cut_error(
         NotEqualError: if every group in `kept` is exact and the difference exceeds rounding.
     """
     state = zeroed_parameters(traced, typed, kept, spared_parameters(typed, groups, kept))
-    zeroed = run(traced.module, traced.inputs, state)
+    zeroed = traced.wanted.of(run(traced.module, traced.inputs, state))
     exact = all(groups[uid].guarantee.exact for uid in kept)
     biases = new_biases(traced, typed, groups, kept)
     folded = dataclasses.replace(traced, module=with_tensors(traced.module, biases))
     cut = cut_graph(folded, typed, kept)
     try:
-        error = difference(zeroed, run(cut, traced.inputs))
+        error = difference(zeroed, traced.wanted.of(run(cut, traced.inputs)))
     except Exception as failure:
         raise NotEqualError(
             f"the cut network does not run: {failure}",
@@ -144,6 +144,21 @@ def cut_error(
             hint="please report the operator named above; `ignore=` its layer meanwhile",
         )
     return error, cut
+
+
+def check_unchanged(traced: Traced, small: nn.Module) -> None:
+    """Check that a network computes what the original does.
+
+    Raises:
+        NotEqualError: if it does not.
+    """
+    expected = traced.wanted.of(run(traced.module, traced.inputs))
+    error = difference(expected, traced.wanted.of(run(copy_of(small).eval(), traced.inputs)))
+    if error > tolerance(expected):
+        raise NotEqualError(
+            f"without what is dead the network differs by {error:.2g} from the original",
+            hint="please report this; `ignore=` the groups that lost units meanwhile",
+        )
 
 
 class _Watcher(fx.Interpreter):

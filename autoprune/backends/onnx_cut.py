@@ -178,7 +178,9 @@ def _update_shapes(
         if name in traced.numbers.sized or name not in defined:
             del graph.value_info[i]
     tensors = {t.name: t for t in graph.initializer}
-    for value in (*graph.value_info, *graph.input):
+    loose = {v.name for v in traced.graph.loose}
+    outputs = (o for o in graph.output if o.name in loose)
+    for value in (*graph.value_info, *graph.input, *outputs):
         dims = value.type.tensor_type.shape.dim
         tensor, axes = tensors.get(value.name), typed.types.get(value.name, ())
         new = [ax.size(axis, sizes) for axis in axes] if tensor is None else tensor.dims

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -42,7 +42,7 @@ def witnesses(graph: Graph) -> list[str]:
     """What goes into saturating operators at the end of a graph; to be compared like outputs."""
     made_by = {v.name: node for node in graph.nodes for v in node.outputs}
     found: list[str] = []
-    todo = [v.name for v in graph.outputs]
+    todo = [v.name for v in graph.required]
     while todo:
         node = made_by.get(todo.pop())
         if node is not None and node.op in SATURATING:
@@ -53,9 +53,15 @@ def witnesses(graph: Graph) -> list[str]:
     return found
 
 
-def outputs(model: onnx.ModelProto, feed: Feed, *, optimize: bool = False) -> list[Any]:
-    """Outputs on the given inputs."""
-    return run(session_for(model, optimize=optimize), None, feed)
+def outputs(
+    model: onnx.ModelProto,
+    feed: Feed,
+    names: Sequence[str] | None = None,
+    *,
+    optimize: bool = False,
+) -> list[Any]:
+    """Outputs on the given inputs: all, or those of these names."""
+    return run(session_for(model, optimize=optimize), names, feed)
 
 
 def difference(a: list[Any], b: list[Any]) -> float:
@@ -85,22 +91,22 @@ LOUDEST = 1e-2
 """Rounding never explains more than this."""
 
 
-def _noise(model: onnx.ModelProto, feed: Feed, expected: list[Any]) -> float:
+def _noise(model: onnx.ModelProto, feed: Feed, names: Sequence[str], expected: list[Any]) -> float:
     """What two ways to sum the same products come to, where outputs are ill-conditioned.
 
     ONNX Runtime's graph optimizations are another way to compute the same numbers.
     """
-    other = outputs(model, feed, optimize=True)
+    other = outputs(model, feed, names, optimize=True)
     return min(LOUDEST, NOISE * difference(expected, other))
 
 
-def _probed(model: onnx.ModelProto, feed: Feed) -> tuple[Feed, list[Any]]:
+def _probed(model: onnx.ModelProto, feed: Feed, names: Sequence[str]) -> tuple[Feed, list[Any]]:
     """Inputs without arrays of zeros, if the model runs on such, and its outputs on them."""
     drawn = probing(feed)
     with suppress(Exception):  # zeros may be what an input has to be
-        return drawn, outputs(model, drawn)
+        return drawn, outputs(model, drawn, names)
     try:
-        return feed, outputs(model, feed)
+        return feed, outputs(model, feed, names)
     except Exception as failure:
         line = (str(failure).strip() or "no message").splitlines()[0]
         raise NotEqualError(
@@ -121,15 +127,17 @@ def cut_error(
     zeroed = zeroed_model(traced, typed, kept, spared_parameters(typed, groups, kept))
     names = witnesses(traced.graph)
     seen = with_outputs(zeroed, names)
-    feed, raw = _probed(seen, traced.feed)
+    loose = {v.name for v in traced.graph.loose}
+    compared = [o.name for o in seen.graph.output if o.name not in loose]
+    feed, raw = _probed(seen, traced.feed, compared)
     expected = [
         cut_array(value, typed.types[name], kept) if name in names else value
-        for name, value in zip((o.name for o in seen.graph.output), raw, strict=True)
+        for name, value in zip(compared, raw, strict=True)
     ]
     exact = all(groups[uid].guarantee.exact for uid in kept)
     cut = cut_model(fold(traced, typed, groups, kept), typed, kept)
     try:
-        error = difference(expected, outputs(with_outputs(cut, names), feed))
+        error = difference(expected, outputs(with_outputs(cut, names), feed, compared))
     except Exception as failure:
         line = (str(failure).strip() or "no message").splitlines()[0]
         raise NotEqualError(
@@ -137,7 +145,7 @@ def cut_error(
             where=first_difference(traced, typed, kept, zeroed, cut, feed),
             hint=_HINT,
         ) from failure
-    if exact and error > tolerance(expected) and error > _noise(seen, feed, raw):
+    if exact and error > tolerance(expected) and error > _noise(seen, feed, compared, raw):
         raise NotEqualError(
             f"the cut model differs from the zeroed one by {error:.2g}, which rounding does not "
             "explain",
@@ -145,6 +153,22 @@ def cut_error(
             hint=_HINT,
         )
     return error, cut
+
+
+def check_unchanged(traced: TracedOnnx, small: onnx.ModelProto) -> None:
+    """Check that a model computes what the original does.
+
+    Raises:
+        NotEqualError: if it does not.
+    """
+    names = [v.name for v in traced.graph.required]
+    feed, expected = _probed(traced.model, traced.feed, names)
+    error = difference(expected, outputs(small, feed, names))
+    if error > tolerance(expected) and error > _noise(traced.model, feed, names, expected):
+        raise NotEqualError(
+            f"without what is dead the model differs by {error:.2g} from the original",
+            hint="please report this; `ignore=` the groups that lost units meanwhile",
+        )
 
 
 def first_difference(

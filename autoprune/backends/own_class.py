@@ -196,8 +196,8 @@ class Judge:
 
     def __init__(self, cut: Cut, expected: Any) -> None:
         self.cut = cut
-        self.expected = expected
-        self.tolerance = tolerance(expected)
+        self.expected = cut.traced.wanted.of(expected)
+        self.tolerance = tolerance(self.expected)
         self.calls = resized_calls(cut.typed, cut.kept)
         self._patience = PATIENCE
 
@@ -237,7 +237,7 @@ class Judge:
         except Exception as problem:
             text = str(problem).strip().splitlines() or [type(problem).__name__]
             raise Inexpressible(f"its forward does not follow: {text[0]}") from problem
-        return difference(self.expected, outputs)
+        return difference(self.expected, self.cut.traced.wanted.of(outputs))
 
     def compare(self, candidate: nn.Module) -> Comparison:
         """Differences between the calls.

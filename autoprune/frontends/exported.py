@@ -16,7 +16,12 @@ from autoprune.ir.graph import Argument, Graph, Node, Parameter, Value
 from autoprune.ops.rule import writes_in_place
 
 
-def read(module: fx.GraphModule, inputs: Sequence[Any], buffers: set[str]) -> Graph:
+def read(
+    module: fx.GraphModule,
+    inputs: Sequence[Any],
+    buffers: set[str],
+    required: frozenset[int] | None = None,
+) -> Graph:
     """Read the graph of `torch.export.ExportedProgram.module()`.
 
     Args:
@@ -24,8 +29,9 @@ def read(module: fx.GraphModule, inputs: Sequence[Any], buffers: set[str]) -> Gr
         inputs: the example inputs, flattened.
         buffers: names of the model's buffers; other tensors that are no parameters were written
             into the code.
+        required: positions among the flattened outputs of those that matter; None for all.
     """
-    return _Reader(module, _concrete_values(module, inputs), buffers).read()
+    return _Reader(module, _concrete_values(module, inputs), buffers, required).read()
 
 
 def simplify(module: fx.GraphModule) -> None:
@@ -149,11 +155,16 @@ class _Reader:
     """Reads one GraphModule; fx names become value and node names."""
 
     def __init__(
-        self, module: fx.GraphModule, values: Mapping[fx.Node, Any], buffers: set[str]
+        self,
+        module: fx.GraphModule,
+        values: Mapping[fx.Node, Any],
+        buffers: set[str],
+        required: frozenset[int] | None,
     ) -> None:
         self.module = module
         self.values = values
         self.buffers = buffers
+        self.required = required
         self.env: dict[fx.Node, Value | tuple[Value, ...]] = {}
         self.owned: dict[int, tuple[Value, list[str], str]] = {}
         self.paths = {str(n.target) for n in module.graph.nodes if n.op == "get_attr"}
@@ -162,6 +173,7 @@ class _Reader:
         inputs: list[Value] = []
         nodes: list[Node] = []
         outputs: tuple[Value, ...] = ()
+        loose: tuple[Value, ...] = ()
         for n in self.module.graph.nodes:
             if n.op == "placeholder":
                 value = self._value(n.name, self.values[n])
@@ -175,7 +187,8 @@ class _Reader:
             elif n.op == "call_function":
                 nodes.append(self._call(n))
             elif n.op == "output":
-                outputs = tuple(dict.fromkeys(v for a in n.args for v in self._values(a)))
+                outputs = tuple(dict.fromkeys(self._values(n.args)))
+                loose = self._loose(n, outputs)
             else:
                 raise TraceError(f"an exported graph holds no {n.op} nodes", where=str(n))
         parameters = tuple(
@@ -190,7 +203,15 @@ class _Reader:
             for v in node.inputs[:1]
             if v.name in owned
         )
-        return Graph(tuple(inputs), parameters, tuple(nodes), outputs, mutated)
+        return Graph(tuple(inputs), parameters, tuple(nodes), outputs, mutated, loose)
+
+    def _loose(self, n: fx.Node, outputs: Sequence[Value]) -> tuple[Value, ...]:
+        """The outputs that are at none of the positions that matter."""
+        if self.required is None:
+            return ()
+        leaves = pytree.tree_leaves(n.args)
+        required = self._values([leaf for i, leaf in enumerate(leaves) if i in self.required])
+        return tuple(v for v in outputs if v not in required)
 
     def _value(self, name: str, concrete: Any) -> Value | None:
         """The value of an fx node; parameters have the first right to a name."""

@@ -6,7 +6,7 @@ names of ONNX nodes may be missing or repeated.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
@@ -87,20 +87,26 @@ class TracedOnnx:
         return self.file.model
 
 
-def trace(source: str | Path | onnx.ModelProto, example_inputs: Any = None) -> TracedOnnx:
+def trace(
+    source: str | Path | onnx.ModelProto,
+    example_inputs: Any = None,
+    outputs: Sequence[int | str] = (),
+) -> TracedOnnx:
     """Run an ONNX model once on example inputs and read it into a graph.
 
     Args:
         source: a path or a model; it is not changed.
         example_inputs: a dict of arrays by input name, a sequence of arrays in order, or the only
             array. None makes up inputs of the declared types.
+        outputs: those that matter, by position or name; empty for all.
 
     Raises:
-        TraceError: if it is no ONNX model, or ONNX Runtime cannot run it on the inputs.
+        TraceError: if it is no ONNX model, it has no such output, or ONNX Runtime cannot run it on
+            the inputs.
     """
     file = read_onnx(source)
     feed, seen = run_once(file.model, example_inputs)
-    return _Reader(file, feed, seen).read()
+    return _Reader(file, feed, seen, outputs).read()
 
 
 @dataclass
@@ -110,6 +116,7 @@ class _Reader:
     file: OnnxFile
     feed: Feed
     seen: dict[str, Seen]
+    required: Sequence[int | str]
     values: dict[str, Value] = field(default_factory=dict)
     parameters: dict[str, Parameter] = field(default_factory=dict)
     nodes: list[Node] = field(default_factory=list)
@@ -130,9 +137,13 @@ class _Reader:
             if not owned and not any(name in self.numbers.computed for name in node.output):
                 self._node(position, node)
         outputs = tuple(dict.fromkeys(self._use(o.name) for o in model.graph.output))
+        loose = loose_outputs(outputs, [o.name for o in model.graph.output], self.required)
         for name in dict.fromkeys(o.name for o in model.graph.output):
-            self._keep_sizes(name, "its size is an output")
-        graph = Graph(inputs, tuple(self.parameters.values()), tuple(self.nodes), outputs)
+            if name not in {v.name for v in loose}:
+                self._keep_sizes(name, "its size is an output")
+        graph = Graph(
+            inputs, tuple(self.parameters.values()), tuple(self.nodes), outputs, loose=loose
+        )
         verify(graph)
         return TracedOnnx(
             graph, self.file, self.feed, self.owners, self.positions, self.places, self.numbers,
@@ -299,6 +310,30 @@ class _Reader:
         if form.endswith("?") and array is not None and array.size == 1:
             return _plain(array.reshape(()))
         return self._use(name)
+
+
+def loose_outputs(
+    outputs: Sequence[Value], names: Sequence[str], required: Sequence[int | str]
+) -> tuple[Value, ...]:
+    """The outputs that do not matter.
+
+    Args:
+        outputs: all.
+        names: of all, as the model lists them.
+        required: names or positions of those that matter; empty for all.
+
+    Raises:
+        TraceError: if there is no such output.
+    """
+    for wanted in required:
+        known = wanted in names if isinstance(wanted, str) else -len(names) <= wanted < len(names)
+        if not known:
+            raise TraceError(
+                f"outputs={wanted!r} is none of the model's outputs",
+                hint="there are " + ", ".join(map(repr, names)),
+            )
+    chosen = {wanted if isinstance(wanted, str) else names[wanted] for wanted in required}
+    return tuple(v for v in outputs if chosen and v.name not in chosen)
 
 
 def reads(node: onnx.NodeProto) -> list[str]:

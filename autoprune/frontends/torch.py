@@ -26,6 +26,7 @@ from autoprune.frontends.objects import (
     restore,
 )
 from autoprune.frontends.packed import export
+from autoprune.frontends.wanted import ALL, Wanted, wanted_outputs
 from autoprune.ir.graph import Graph, verify
 
 
@@ -39,6 +40,7 @@ class Traced:
         inputs: the example inputs, as positional and keyword arguments.
         dynamic_shapes: what was passed to torch.export.
         outputs: how the model's outputs were read; None if it is an exported graph.
+        wanted: those that matter.
     """
 
     graph: Graph
@@ -46,6 +48,7 @@ class Traced:
     inputs: Inputs
     dynamic_shapes: Any
     outputs: Outputs | None
+    wanted: Wanted = ALL
 
 
 def as_inputs(example_inputs: Any) -> Inputs:
@@ -63,7 +66,13 @@ def as_inputs(example_inputs: Any) -> Inputs:
     return Inputs((example_inputs,), {})
 
 
-def trace(model: nn.Module, example_inputs: Any, *, dynamic_shapes: Any = None) -> Traced:
+def trace(
+    model: nn.Module,
+    example_inputs: Any,
+    *,
+    dynamic_shapes: Any = None,
+    outputs: tuple[int | str, ...] = (),
+) -> Traced:
     """Export a model in evaluation mode and read it into a graph.
 
     Args:
@@ -71,6 +80,7 @@ def trace(model: nn.Module, example_inputs: Any, *, dynamic_shapes: Any = None) 
         example_inputs: a tensor, a tuple of positional arguments or a dict of keyword arguments.
         dynamic_shapes: None, `"batch"` (the first dimension of every tensor may vary), or what
             `torch.export.export` takes.
+        outputs: those that matter, by position, key or field; empty for all.
 
     Raises:
         TraceError: if `model` is no module, does not run on the inputs, or cannot be exported.
@@ -88,15 +98,16 @@ def trace(model: nn.Module, example_inputs: Any, *, dynamic_shapes: Any = None) 
     inputs = Inputs(args, kwargs)
     dynamic_shapes = as_dynamic_shapes(model, inputs, dynamic_shapes)
     _check_names(model)
-    exported, outputs = _export(model, inputs, dynamic_shapes)
+    exported, returned = _export(model, inputs, dynamic_shapes)
     module = exported.module(check_guards=False)
     if not isinstance(module, fx.GraphModule):
         raise TraceError("torch.export returned no graph")
     simplify(module)
     buffers = {name for name, _ in model.named_buffers(remove_duplicate=False)}
-    graph = read(module, input_leaves(inputs), buffers)
+    wanted = wanted_outputs(module, returned, outputs)
+    graph = read(module, input_leaves(inputs), buffers, wanted.positions)
     verify(graph)
-    return Traced(graph, module, inputs, dynamic_shapes, outputs)
+    return Traced(graph, module, inputs, dynamic_shapes, returned, wanted)
 
 
 def _check_traceable(model: nn.Module) -> None:

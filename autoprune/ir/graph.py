@@ -120,6 +120,8 @@ class Graph:
     outputs: tuple[Value, ...]
     mutated: tuple[Value, ...] = field(default=())
     """Parameters the graph writes to (running statistics in training mode, caches)."""
+    loose: tuple[Value, ...] = field(default=())
+    """Outputs that nobody needs: their shapes and numbers may change."""
 
     def __str__(self) -> str:
         lines = [f"graph({', '.join(v.signature for v in self.inputs)}) {{"]
@@ -132,6 +134,11 @@ class Graph:
     def parameter_of(self) -> Mapping[str, Parameter]:
         """Parameter by value name."""
         return {p.value.name: p for p in self.parameters}
+
+    @cached_property
+    def required(self) -> tuple[Value, ...]:
+        """The outputs that matter."""
+        return tuple(v for v in self.outputs if v not in self.loose)
 
     @cached_property
     def digest(self) -> str:
