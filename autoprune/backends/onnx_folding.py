@@ -70,6 +70,6 @@ def _constant(traced: TracedOnnx, typed: TypedGraph, node: Node, kept: Kept, x: 
     model = helper.make_model(
         graph, opset_imports=traced.model.opset_import, ir_version=traced.model.ir_version
     )
-    (added,) = session_for(model, 1, optimize=False).run(None, {})
+    (added,) = run(session_for(model, 1, optimize=False), None, {})
     channels: Array = np.moveaxis(added, 1, -1).reshape(-1, added.shape[1])[0]
     return channels

@@ -19,7 +19,7 @@ from onnx import helper, numpy_helper
 
 import autoprune.frontends.onnx_contributed  # noqa: F401  (tells of ONNX Runtime's operators)
 from autoprune.errors import TraceError
-from autoprune.frontends.onnx_file import OnnxFile, opset, read_onnx, subgraphs
+from autoprune.frontends.onnx_file import OnnxFile, opset, read_onnx
 from autoprune.frontends.onnx_functions import STANDARD, operator_name
 from autoprune.frontends.onnx_inputs import graph_inputs, is_dynamic
 from autoprune.frontends.onnx_kinds import FLOATS, tensor_kinds
@@ -28,6 +28,7 @@ from autoprune.frontends.onnx_operators import signature
 from autoprune.frontends.onnx_origin import modules_of, source_of
 from autoprune.frontends.onnx_run import run_once
 from autoprune.frontends.onnx_signatures import NORMALIZE, Arguments, Context, Signature
+from autoprune.frontends.onnx_walk import subgraphs
 from autoprune.frontends.sessions import Feed
 from autoprune.ir.graph import Argument, Graph, Node, Parameter, Value, verify
 from autoprune.ops.rule import find

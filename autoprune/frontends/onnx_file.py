@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -14,7 +14,10 @@ from onnx import external_data_helper as external
 from autoprune.errors import TraceError
 from autoprune.frontends.onnx_functions import inlined
 from autoprune.frontends.onnx_large import copied, fits_one_message, write_external
+from autoprune.frontends.onnx_limits import check_tensors, tensor_bytes
+from autoprune.frontends.onnx_walk import graphs_of, tensors_of, texts_of
 from autoprune.frontends.sessions import open_session
+from autoprune.ir.files import open_file, read_file
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,8 @@ def read_onnx(source: str | Path | onnx.ModelProto) -> OnnxFile:
             missing or outside its folder.
     """
     if isinstance(source, onnx.ModelProto):
+        for _ in graphs_of(source):  # nested too deeply, it could not even be copied
+            pass
         model = copied(source)
         _check_model(model, "the ModelProto")
         for tensor in tensors_of(model):
@@ -49,10 +54,11 @@ def read_onnx(source: str | Path | onnx.ModelProto) -> OnnxFile:
                     where=f"tensor {tensor.name}",
                     hint="pass the path of the file, or load it with its external data",
                 )
+        check_tensors(model)
         return OnnxFile(inlined(model))
     path = Path(source)
     try:
-        data = path.read_bytes()
+        data = read_file(path)
     except OSError as error:
         raise TraceError(
             f"the file cannot be read: {error.strerror or error}", where=str(path)
@@ -67,10 +73,12 @@ def read_onnx(source: str | Path | onnx.ModelProto) -> OnnxFile:
     kept_outside = [t for t in tensors_of(model) if external.uses_external_data(t)]
     for tensor in kept_outside:
         _load_external(tensor, path)
+    check_tensors(model)
     return OnnxFile(inlined(model), path, bool(kept_outside))
 
 
 def _check_model(model: onnx.ModelProto, where: str) -> None:
+    _check_texts(model, where)
     if not model.ir_version or not model.graph.output or not model.opset_import:
         raise TraceError("this is not an ONNX model: it has no graph", where=where)
     oldest, version = 7, opset(model)
@@ -82,62 +90,65 @@ def _check_model(model: onnx.ModelProto, where: str) -> None:
         )
 
 
+def _check_texts(model: onnx.ModelProto, where: str) -> None:
+    for text in texts_of(model):
+        if isinstance(text, bytes):  # so protobuf hands on what it cannot decode
+            raise TraceError(
+                f"a name in the model is no valid text: {text!r:.60}",
+                where=where,
+                hint="the file may be damaged",
+            )
+
+
 def _load_external(tensor: onnx.TensorProto, path: Path) -> None:
+    """Put the numbers of a tensor that stands in another file into the model.
+
+    Raises:
+        TraceError: if the file is not in the model's folder, or does not hold them.
+    """
+    where = f"tensor {tensor.name}"
+    fields = {entry.key: entry.value for entry in tensor.external_data}
+    location = fields.get("location", "")
     folder = path.parent.resolve()
-    location = external.ExternalDataInfo(tensor).location
     parts = PurePosixPath(location.replace("\\", "/"))
-    file = folder / parts
-    if parts.is_absolute() or ".." in parts.parts or not file.resolve().is_relative_to(folder):
+    outside = parts.is_absolute() or ".." in parts.parts or "\0" in location
+    file = folder if outside else (folder / parts).resolve()
+    if outside or not file.is_relative_to(folder):
         raise TraceError(
-            f"its data would be read from {location!r}, outside the model's folder",
-            where=f"tensor {tensor.name}",
+            f"its data would be read from {location!r}, outside the model's folder", where=where
         )
+    if len(fields) < len(tensor.external_data) or tensor.data_type == onnx.TensorProto.STRING:
+        raise TraceError("it does not say where its data is", where=where)
+    size, start = tensor_bytes(tensor), _whole(fields.get("offset", "0"), where)
+    stated = _whole(fields.get("length", str(size)), where)
     try:
-        external.load_external_data_for_tensor(tensor, str(folder))
-    except (OSError, ValueError, onnx.checker.ValidationError) as error:
+        if stated != size:
+            raise ValueError(f"{stated} bytes are no tensor of shape {list(tensor.dims)}")
+        with open_file(file) as opened:
+            if start + size > os.fstat(opened.fileno()).st_size:
+                raise ValueError(f"it ends before byte {start + size}")
+            opened.seek(start)
+            tensor.raw_data = opened.read(size)
+    except (OSError, ValueError) as error:
         raise TraceError(
             f"its data cannot be read from {location!r}: {error}",
-            where=f"tensor {tensor.name}",
+            where=where,
             hint="external data has to lie beside the .onnx file",
         ) from error
     tensor.data_location = onnx.TensorProto.DEFAULT
     del tensor.external_data[:]
 
 
+def _whole(text: str, where: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 20):
+        raise TraceError(f"its data has {text!r:.40} for an offset or a length", where=where)
+    return int(text)
+
+
 def opset(model: onnx.ModelProto) -> int:
     """Version of the standard operators that the model uses."""
     versions = [o.version for o in model.opset_import if o.domain in ("", "ai.onnx")]
     return max(versions, default=onnx.defs.onnx_opset_version())
-
-
-def tensors_of(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    """Every tensor of a model: initializers and constants, also in subgraphs and functions."""
-    yield from _graph_tensors(model.graph)
-    for function in model.functions:
-        for node in function.node:
-            yield from _node_tensors(node)
-
-
-def _graph_tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    yield from graph.initializer
-    for node in graph.node:
-        yield from _node_tensors(node)
-
-
-def _node_tensors(node: onnx.NodeProto) -> Iterator[onnx.TensorProto]:
-    for attribute in node.attribute:
-        if attribute.HasField("t"):
-            yield attribute.t
-        yield from attribute.tensors
-        for graph in subgraphs(attribute):
-            yield from _graph_tensors(graph)
-
-
-def subgraphs(attribute: onnx.AttributeProto) -> Iterator[onnx.GraphProto]:
-    """The graphs in an attribute."""
-    if attribute.HasField("g"):
-        yield attribute.g
-    yield from attribute.graphs
 
 
 def session_for(model: onnx.ModelProto, threads: int = 0, *, optimize: bool = True) -> Any:

@@ -7,6 +7,7 @@ from onnx import inliner
 
 from autoprune.errors import TraceError
 from autoprune.frontends.onnx_large import fits_one_message
+from autoprune.frontends.onnx_limits import check_functions
 from autoprune.ops.rule import find
 
 STANDARD = ("", "ai.onnx")
@@ -25,8 +26,9 @@ def inlined(model: onnx.ModelProto) -> onnx.ModelProto:
     which the inliner does not take. To leave some alone, it wants a single opset for all.
 
     Raises:
-        TraceError: if a function calls itself.
+        TraceError: if a function calls itself, or functions call each other too often.
     """
+    check_functions(model)
     if not model.functions or not fits_one_message(model):
         return model
     ruled = [(f.domain, f.name) for f in model.functions if find(operator_name(f.domain, f.name))]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,9 @@ from autoprune.frontends.sessions import Feed
 
 SIZES = (64, 32, 16, 224, 128, 256, 512, 8, 4, 1)
 """Sizes tried in turn for dimensions that a model leaves open, other than the first."""
+
+LARGEST_MADE_UP = 2**28
+"""Elements of the largest input that is made up."""
 
 
 def graph_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
@@ -93,6 +97,12 @@ def _made_up(inputs: Sequence[onnx.ValueInfoProto], size: int) -> dict[str, NDAr
             n if isinstance(n, int) else 1 if i == 0 or "batch" in n.lower() else size
             for i, n in enumerate(declared_shape(value) or ())
         ]
+        if prod(shape) > LARGEST_MADE_UP:
+            raise TraceError(
+                f"an input of shape {shape} is too large to be made up",
+                where=f"input {value.name}",
+                hint="pass example_inputs={name: array}",
+            )
         dtype = _dtype(value)
         if dtype.kind in "OUS":
             feed[value.name] = np.full(shape, "a", dtype=object)

@@ -16,7 +16,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from autoprune.frontends.onnx_file import session_for, subgraphs
+from autoprune.frontends.onnx_file import session_for
+from autoprune.frontends.onnx_values import run
+from autoprune.frontends.onnx_walk import subgraphs
 
 LARGEST = 2**16
 """Elements of the largest tensor that counts as numbers rather than data."""
@@ -103,7 +105,7 @@ class Numbers:
         model = helper.make_model(
             graph, opset_imports=self.model.opset_import, ir_version=self.model.ir_version
         )
-        results = session_for(model, 1, optimize=False).run(None, {})
+        results = run(session_for(model, 1, optimize=False), None, {})
         return dict(zip(wanted, results, strict=True))
 
 

@@ -12,6 +12,7 @@ from autoprune.errors import TraceError
 from autoprune.frontends.onnx_file import session_for
 from autoprune.frontends.onnx_inputs import candidate_feeds
 from autoprune.frontends.onnx_large import copied
+from autoprune.frontends.onnx_limits import check_values
 from autoprune.frontends.onnx_numbers import LARGEST, SMALL, Seen
 from autoprune.frontends.onnx_values import run
 from autoprune.frontends.sessions import Feed
@@ -26,23 +27,24 @@ def run_once(model: onnx.ModelProto, example_inputs: Any) -> tuple[Feed, dict[st
         TraceError: if ONNX Runtime cannot load it, or not run it on the inputs.
     """
     session = _open(model)
-    problem: Exception | None = None
+    problem: TraceError | None = None
     for feed in candidate_feeds(model, example_inputs):
         try:
+            check_values(model, feed)
             values = observe(model, feed, session)
-        except Exception as error:
+        except TraceError as error:
             problem = problem or error
         else:
             seen = {name: _seen(value) for name, value in values.items()}
             seen.update({name: _seen(array) for name, array in feed.items()})
             return feed, seen
-    line = (str(problem).strip() or "no message").splitlines()[0]
-    raise TraceError(
-        f"ONNX Runtime cannot run the model on the example inputs: {line}",
-        hint="pass example_inputs={name: array} that it runs on"
+    assert problem is not None
+    hint = (
+        "pass example_inputs={name: array} that it runs on"
         if example_inputs is None
-        else "run it in onnxruntime.InferenceSession with these inputs until it works",
-    ) from problem
+        else "run it in onnxruntime.InferenceSession with these inputs until it works"
+    )
+    raise TraceError(problem.what, where=problem.where, hint=hint) from problem
 
 
 def with_outputs(model: onnx.ModelProto, names: Iterable[str]) -> onnx.ModelProto:
@@ -73,8 +75,7 @@ def _with_all_outputs(model: onnx.ModelProto) -> onnx.ModelProto:
 def _open(model: onnx.ModelProto) -> Any:
     try:
         return session_for(_with_all_outputs(model), optimize=False)
-    except Exception as error:
-        line = (str(error).strip() or "no message").splitlines()[0]
+    except TraceError as error:
         own = {f.domain for f in model.functions}
         custom = sorted(
             f"{n.domain}.{n.op_type}"
@@ -85,10 +86,10 @@ def _open(model: onnx.ModelProto) -> Any:
         hint = "check it with onnx.checker.check_model"
         if where:
             hint = "models with custom operators cannot be run, and so not be checked"
-        elif "NOT_IMPLEMENTED" in line:
+        elif "NOT_IMPLEMENTED" in error.what:
             hint = "export it in an older opset, or in float32: it has to run on the CPU"
         raise TraceError(
-            f"ONNX Runtime cannot load the model: {line}",
+            error.what,
             where=f"operators {where}" if where else None,
             hint=hint,
         ) from error

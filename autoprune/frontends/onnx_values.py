@@ -14,6 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from autoprune.errors import TraceError
+from autoprune.frontends.sessions import first_line
+
 _LACKING = {
     f"tensor({name.lower()})": TensorProto.DataType.Value(name)
     for name in TensorProto.DataType.keys()  # noqa: SIM118  (no mapping)
@@ -23,7 +26,20 @@ _LACKING = {
 
 
 def run(session: Any, names: Sequence[str] | None, feed: Mapping[str, NDArray[Any]]) -> list[Any]:
-    """Outputs of a session as `session.run` gives them, of whatever dtype."""
+    """Outputs of a session as `session.run` gives them, of whatever dtype.
+
+    Raises:
+        TraceError: if the model does not run on the inputs.
+    """
+    try:
+        return _run(session, names, feed)
+    except Exception as error:  # the classes of ONNX Runtime have no common base
+        raise TraceError(
+            f"ONNX Runtime cannot run the model on the example inputs: {first_line(error)}"
+        ) from error
+
+
+def _run(session: Any, names: Sequence[str] | None, feed: Mapping[str, NDArray[Any]]) -> list[Any]:
     types = {output.name: output.type for output in session.get_outputs()}
     names = list(types) if names is None else names
     narrow = [name for name in names if types[name] in _LACKING]

@@ -9,6 +9,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from autoprune.errors import TraceError
+
 Feed = Mapping[str, NDArray[Any]]
 """Arrays by the name of the graph input they are for."""
 
@@ -27,6 +29,9 @@ def open_session(
         threads: threads it may use; 0 for as many as there are cores.
         optimize: whether ONNX Runtime may fuse and reorder operators.
         library: of operators that the model uses.
+
+    Raises:
+        TraceError: if ONNX Runtime cannot load the model.
     """
     # Telemetry files are written when the package is imported.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -40,4 +45,15 @@ def open_session(
     if library is not None:
         options.register_custom_ops_library(str(library))
     source = model if isinstance(model, bytes) else str(model)
-    return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    try:
+        return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its own classes have no common base
+        raise TraceError(
+            f"ONNX Runtime cannot load the model: {first_line(error)}",
+            hint="check it with onnx.checker.check_model",
+        ) from error
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, in one line."""
+    return (str(error).strip() or "no message").splitlines()[0]

@@ -10,8 +10,9 @@ from typing import Any
 import onnx
 
 from autoprune.errors import AutopruneError
-from autoprune.frontends.onnx_file import read_onnx, tensors_of
+from autoprune.frontends.onnx_file import read_onnx
 from autoprune.frontends.onnx_inputs import calibration_feeds
+from autoprune.frontends.onnx_walk import tensors_of
 from autoprune.onnx_result import OnnxResult
 from autoprune.onnx_sparsity.moments import correctable, second_moments
 from autoprune.onnx_sparsity.result import SparseOnnx

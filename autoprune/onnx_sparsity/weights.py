@@ -11,7 +11,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from autoprune.frontends.onnx_file import subgraphs
+from autoprune.frontends.onnx_walk import subgraphs
 from autoprune.passes.sparsify.layout import Array, Format
 from autoprune.passes.sparsify.specs import (
     FormatSpec,
