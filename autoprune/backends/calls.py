@@ -14,6 +14,7 @@ from torch.utils import _pytree as pytree
 from autoprune.analysis.experiment import Array, Runner, Sample, concrete, outputs_of
 from autoprune.backends.norms import rescaled_norm
 from autoprune.errors import RuleError
+from autoprune.frontends.autocast import Interpreter
 from autoprune.frontends.objects import Inputs, input_leaves
 from autoprune.frontends.torch import Traced
 from autoprune.ir.graph import Argument, Node, Value
@@ -44,7 +45,7 @@ def sample_calls(
     return capture.samples
 
 
-class _Capture(fx.Interpreter):
+class _Capture(Interpreter):
     """Runs a graph and makes samples of some of its calls on the way."""
 
     def __init__(self, traced: Traced, names: Collection[str]) -> None:

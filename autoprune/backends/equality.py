@@ -23,6 +23,7 @@ from autoprune.backends.torch import (
     zeroed_parameters,
 )
 from autoprune.errors import NotEqualError
+from autoprune.frontends.autocast import Interpreter, left_as_found
 from autoprune.frontends.objects import Inputs, input_leaves, map_tensors, plain, read_outputs
 from autoprune.frontends.torch import Traced, copy_of
 from autoprune.ir.group import Group
@@ -44,7 +45,8 @@ def run(
             # An exported graph may write to its buffers; it writes to copies here.
             buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
             new = {**buffers, **(state or {})}
-            returned = torch.func.functional_call(model, new, *plain(inputs))
+            with left_as_found(model.graph):
+                returned = torch.func.functional_call(model, new, *plain(inputs))
         else:
             returned = model(*inputs.args, **inputs.kwargs)
         return read_outputs(returned, model.forward).values
@@ -161,7 +163,7 @@ def check_unchanged(traced: Traced, small: nn.Module) -> None:
         )
 
 
-class _Watcher(fx.Interpreter):
+class _Watcher(Interpreter):
     """Runs a graph and hands every result to a callback, which may stop the run."""
 
     def __init__(self, module: fx.GraphModule) -> None:

@@ -16,6 +16,7 @@ from torch import fx
 from autoprune.analysis.folding import folding_calls, operand, spared_parameters
 from autoprune.analysis.typing import TypedGraph
 from autoprune.backends.torch import get_tensor, zeroed_parameters
+from autoprune.frontends.autocast import Interpreter
 from autoprune.frontends.torch import Traced
 from autoprune.ir.graph import Node
 from autoprune.ir.group import Group
@@ -48,7 +49,7 @@ def folded_biases(
         }
 
 
-class _Observer(fx.Interpreter):
+class _Observer(Interpreter):
     """Runs a graph with some parameters replaced, and keeps the arguments of some calls."""
 
     def __init__(
@@ -72,14 +73,15 @@ class _Observer(fx.Interpreter):
 
 def _constant(typed: TypedGraph, node: Node, kept: Kept, observer: _Observer) -> torch.Tensor:
     """What the removed positions of a layer's input add to its outputs, one number each."""
-    n, (x, *rest), kwargs = observer.seen[node.name]
+    n, (x, weight, *rest), kwargs = observer.seen[node.name]
     assert callable(n.target)
+    x = x.to(weight.dtype)  # which are apart where the call is under autocast
     source = operand(node, "input")
     staying = torch.ones((), dtype=torch.bool, device=x.device)
     for mask in kept_masks(typed.types[source.name], kept):
         staying = staying & torch.from_numpy(mask).to(x.device)
-    constants = n.target(x.masked_fill(staying, 0), *rest, **kwargs)
-    added = constants - n.target(torch.zeros_like(x), *rest, **kwargs)
+    constants = n.target(x.masked_fill(staying, 0), weight, *rest, **kwargs)
+    added = constants - n.target(torch.zeros_like(x), weight, *rest, **kwargs)
     # Before the spatial dimensions, if there are any.
     channels = 1 - len(operand(node, "weight").shape)
     result: torch.Tensor = added.movedim(channels, -1).reshape(-1, added.shape[channels])[0]

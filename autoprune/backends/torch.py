@@ -20,6 +20,7 @@ from autoprune.analysis.resizing import resized_calls
 from autoprune.analysis.typing import TypedGraph
 from autoprune.backends.norms import rescaled_norm
 from autoprune.errors import TraceError
+from autoprune.frontends.autocast import left_as_found
 from autoprune.frontends.objects import Inputs, Outputs, plain
 from autoprune.frontends.torch import Traced, computed_tensors
 from autoprune.ir.axes import Axis
@@ -37,6 +38,10 @@ class GraphNetwork(fx.GraphModule):
     Calls that were in training mode although the model was exported in evaluation mode (weight
     standardization is one) always are, and stay so.
     """
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        with left_as_found(self.graph):
+            return super().__call__(*args, **kwargs)
 
     def train(self, mode: bool = True) -> GraphNetwork:
         """Switch every operator that behaves differently in training."""

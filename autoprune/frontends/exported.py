@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -11,6 +12,8 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from autoprune.errors import TraceError
+from autoprune.frontends import autocast
+from autoprune.frontends.autocast import Interpreter
 from autoprune.frontends.origin import user_line
 from autoprune.ir.graph import Argument, Graph, Node, Parameter, Value
 from autoprune.ops.rule import writes_in_place
@@ -37,8 +40,8 @@ def read(
 def simplify(module: fx.GraphModule) -> None:
     """Put regions in line that compute the same there, and drop what no output needs.
 
-    Such are `with torch.no_grad()`, whose results are detached, and `with
-    torch.autocast(enabled=False)`. What layers compute of which nothing else is read stays: the
+    Such are `with torch.no_grad()`, whose results are detached, and `with torch.autocast`, which
+    calls of their own enter and leave. What layers compute of which nothing else is read stays: the
     model's own forward runs them, so that they have to shrink with what they are given.
     """
     _inline_regions(module)
@@ -76,19 +79,21 @@ def _enters_vmap(n: fx.Node) -> bool:
 def _inline_regions(module: fx.GraphModule) -> None:
     graph = module.graph
     for node in list(graph.nodes):
+        around: AbstractContextManager[None] = nullcontext()
+        detaches = False
         if node.target is torch.ops.higher_order.wrap_with_set_grad_enabled:
             enabled, body, *arguments = node.args
             detaches = not enabled
-        elif node.target is torch.ops.higher_order.wrap_with_autocast and not node.args[2]:
-            _, _, _, _, body, *arguments = node.args
-            detaches = False
+        elif node.target is torch.ops.higher_order.wrap_with_autocast:
+            around, (body, *arguments) = autocast.region(graph, node.args[:4]), node.args[4:]
         else:
             continue
         region = module.get_submodule(str(body.target))
         assert isinstance(region, fx.GraphModule)
         _inline_regions(region)
         with graph.inserting_before(node):
-            results = _copied(region, str(body.target), graph, arguments)
+            with around:
+                results = _copied(region, str(body.target), graph, arguments)
             if detaches:
                 results = pytree.tree_map(lambda n: _detached(graph, n), results)
         for user in list(node.users):
@@ -119,7 +124,7 @@ def _detached(graph: fx.Graph, node: fx.Node) -> fx.Node:
     return detached
 
 
-class _Recorder(fx.Interpreter):
+class _Recorder(Interpreter):
     """Runs a graph and keeps the sizes of everything it computes."""
 
     def __init__(self, module: fx.GraphModule) -> None:

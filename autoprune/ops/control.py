@@ -16,7 +16,6 @@ _REGIONS = (
     ("cond", "computed in a branch"),
     ("while_loop scan map_impl", "computed in a loop"),
     ("flex_attention", "attention with a score of its own"),
-    ("wrap_with_autocast", "computed in another precision"),
 )
 for _names, _reason in _REGIONS:
     register(
