@@ -22,10 +22,11 @@ from autoprune.backends.torch import (
     with_tensors,
     zeroed_parameters,
 )
-from autoprune.errors import NotEqualError
-from autoprune.frontends.autocast import Interpreter, left_as_found
+from autoprune.errors import NotEqualError, TraceError
+from autoprune.frontends.autocast import Interpreter, left_as_found, switched_off
 from autoprune.frontends.objects import Inputs, input_leaves, map_tensors, plain, read_outputs
 from autoprune.frontends.torch import Traced, copy_of
+from autoprune.ir.graph import Graph
 from autoprune.ir.group import Group
 from autoprune.ir.positions import Kept
 
@@ -125,7 +126,13 @@ def cut_error(
         NotEqualError: if every group in `kept` is exact and the difference exceeds rounding.
     """
     state = zeroed_parameters(traced, typed, kept, spared_parameters(typed, groups, kept))
-    zeroed = traced.wanted.of(run(traced.module, traced.inputs, state))
+    try:
+        zeroed = traced.wanted.of(run(traced.module, traced.inputs, state))
+    except Exception as failure:
+        raise TraceError(
+            f"the exported graph does not run: {str(failure).splitlines()[0]}",
+            hint="the forward may depend on values of tensors that the export froze",
+        ) from failure
     exact = all(groups[uid].guarantee.exact for uid in kept)
     biases = new_biases(traced, typed, groups, kept)
     folded = dataclasses.replace(traced, module=with_tensors(traced.module, biases))
@@ -138,10 +145,14 @@ def cut_error(
             where=first_difference(traced, typed, kept, state, cut),
             hint="please report the operator named above; `ignore=` its layer meanwhile",
         ) from failure
-    if exact and error > tolerance(zeroed):
+    unexplained = error if error > precision(typed.graph, zeroed) else 0.0
+    if exact and not unexplained:
+        full = _error_without_autocast(traced, state, cut)
+        unexplained = full if full > tolerance(zeroed) else 0.0
+    if exact and unexplained:
         raise NotEqualError(
-            f"the cut network differs from the zeroed one by {error:.2g}, which rounding does "
-            "not explain",
+            f"the cut network differs from the zeroed one by {unexplained:.2g}, which rounding "
+            "does not explain",
             where=first_difference(traced, typed, kept, state, cut),
             hint="please report the operator named above; `ignore=` its layer meanwhile",
         )
@@ -161,6 +172,29 @@ def check_unchanged(traced: Traced, small: nn.Module) -> None:
             f"without what is dead the network differs by {error:.2g} from the original",
             hint="please report this; `ignore=` the groups that lost units meanwhile",
         )
+
+
+def precision(graph: Graph, outputs: Any) -> float:
+    """The rounding level of the least precise numbers that outputs are computed in."""
+    computed = {v.dtype for node in graph.nodes for v in node.outputs}
+    return max(rounding(computed), tolerance(outputs))
+
+
+def _error_without_autocast(
+    traced: Traced, state: Mapping[str, torch.Tensor], cut: GraphNetwork
+) -> float:
+    """How far the cut network is from the zeroed one in the precision of its parameters.
+
+    Half precision would hide small mistakes. It is 0 if there is no autocast, or no doing without.
+    """
+    with switched_off(traced.module, cut) as switched:
+        if not switched:
+            return 0.0
+        try:
+            zeroed = traced.wanted.of(run(traced.module, traced.inputs, state))
+        except RuntimeError:  # types of numbers that only meet under autocast
+            return 0.0
+        return difference(zeroed, traced.wanted.of(run(cut, traced.inputs)))
 
 
 class _Watcher(Interpreter):

@@ -24,7 +24,7 @@ from autoprune.backends.attributes import (
     constant_readings,
 )
 from autoprune.backends.configuration import follow_configuration
-from autoprune.backends.equality import difference, run, tolerance
+from autoprune.backends.equality import difference, precision, run, tolerance
 from autoprune.backends.factors import Unplaceable, place
 from autoprune.backends.modules import rebuild
 from autoprune.backends.sameness import Comparison, compare
@@ -177,7 +177,7 @@ def _candidate(
     left = [d for d in found.discrepancies if d.node.name not in explained]
     if found.problem or left:
         raise Inexpressible(f"its forward is not the cut graph: {found.problem or left[0]}")
-    if gap > judge.tolerance:
+    if gap > judge.precision:
         raise _differs(gap)
     return candidate, plan
 
@@ -198,6 +198,7 @@ class Judge:
         self.cut = cut
         self.expected = cut.traced.wanted.of(expected)
         self.tolerance = tolerance(self.expected)
+        self.precision = precision(cut.typed.graph, self.expected)
         self.calls = resized_calls(cut.typed, cut.kept)
         self._patience = PATIENCE
 

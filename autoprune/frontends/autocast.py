@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,6 +22,29 @@ def region(graph: fx.Graph, settings: tuple[Any, ...]) -> Iterator[None]:
     mode = graph.call_function(_enter_autocast, settings)
     yield
     graph.call_function(_exit_autocast, (mode,))
+
+
+def calls_to_export(graph: fx.Graph) -> dict[Any, Any]:
+    """What takes the place of the calls while a graph is exported again.
+
+    Torch only notes them down then, and goes on without autocast.
+    """
+    return {_enter_autocast: _enter, _exit_autocast: _exit} if has_regions(graph) else {}
+
+
+def _enter(*settings: Any) -> torch.autocast:
+    mode = torch.autocast(*settings)
+    mode.__enter__()
+    return mode
+
+
+def _exit(mode: torch.autocast) -> None:
+    mode.__exit__(None, None, None)
+
+
+def has_regions(graph: fx.Graph) -> bool:
+    """Whether autocast is switched on or off anywhere."""
+    return any(n.target is _enter_autocast for n in graph.nodes)
 
 
 @contextmanager
@@ -47,9 +70,33 @@ def left_as_found(graph: fx.Graph) -> Iterator[None]:
         torch.set_autocast_cache_enabled(cached)
 
 
+@contextmanager
+def switched_off(*modules: fx.GraphModule) -> Iterator[bool]:
+    """The graphs without autocast for a while; yields whether any of them has a region with it."""
+    on = [
+        (module, node)
+        for module in modules
+        for node in module.graph.nodes
+        if node.target is _enter_autocast and node.args[2]
+    ]
+    try:
+        _switch(on, enabled=False)
+        yield bool(on)
+    finally:
+        _switch(on, enabled=True)
+
+
+def _switch(entries: Sequence[tuple[fx.GraphModule, fx.Node]], *, enabled: bool) -> None:
+    for _, node in entries:
+        node.update_arg(2, enabled)
+    for module in dict.fromkeys(module for module, _ in entries):
+        module.recompile()
+
+
 class Interpreter(fx.Interpreter):
     """Runs a graph call by call."""
 
     def run(self, *args: Any, **kwargs: Any) -> Any:
+        assert isinstance(self.module, fx.GraphModule)
         with left_as_found(self.module.graph):
             return super().run(*args, **kwargs)

@@ -45,6 +45,12 @@ def simplify(module: fx.GraphModule) -> None:
     model's own forward runs them, so that they have to shrink with what they are given.
     """
     _inline_regions(module)
+    if autocast.has_regions(module.graph):
+        # The exporter is wrong about types of numbers that operators only find out inside.
+        for node in module.graph.find_nodes(
+            op="call_function", target=torch.ops.aten._assert_tensor_metadata.default
+        ):
+            module.graph.erase_node(node)
     # Tensors nobody reads stay: they may be further names of one that is read.
     kept = _of_unread_layers(module)
     module.graph.eliminate_dead_code(

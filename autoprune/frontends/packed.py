@@ -21,6 +21,8 @@ from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
+from autoprune.frontends import autocast
+
 _NAMESPACE = "autoprune_trace"
 _LIBRARY = torch.library.Library(_NAMESPACE, "DEF")
 _OWN = {
@@ -94,8 +96,9 @@ def export(
         # Tensors remember that they were dynamic once.
         args, kwargs = pytree.tree_map_only(Tensor, Tensor.detach, (args, kwargs))
     if isinstance(model, fx.GraphModule):
+        stand_ins = {own: _STAND_INS[name] for name, own in _OWN.items()}
         model = copy.deepcopy(model)
-        _replace(model, {own: _STAND_INS[name] for name, own in _OWN.items()})
+        _replace(model, stand_ins | autocast.calls_to_export(model.graph))
     with _PackedSequences(), warnings.catch_warnings():
         # Recurrent layers and hooks of weights make tensors anew in every forward pass.
         warnings.filterwarnings("ignore", r"The tensor attributes? .* assigned during export")

@@ -170,15 +170,18 @@ REGIONS = (
             lambda i, y: i < 3, lambda i, y: (i + 1, y * 0.5), (torch.tensor(0), y)
         )[1],
     ),
-    opaque(
-        "torch.ops.higher_order.wrap_with_autocast",
-        lambda y: _in_half(y),
-    ),
     Case(
         "a function mapped over the batch",
         f"{VMAP}._add_batch_dim {VMAP}._remove_batch_dim",
         lambda: {"a": nn.Linear(3, 6), "z": nn.Linear(6, 2)},
         lambda m, x: m.z(torch.vmap(lambda row: row * row.relu())(m.a(x))),
+        {"a.weight:0[6]": Z},
+    ),
+    Case(
+        "a region with autocast",
+        "relu linear",
+        lambda: {"a": nn.Linear(3, 6), "z": nn.Linear(6, 2)},
+        lambda m, x: _in_half(m, x),
         {"a.weight:0[6]": Z},
     ),
     Case(
@@ -191,9 +194,9 @@ REGIONS = (
 )
 
 
-def _in_half(y):
-    with torch.autocast("cpu", torch.bfloat16):
-        return y.float() @ y.float()
+def _in_half(m, x):
+    with torch.autocast("cpu", torch.bfloat16):  # which leaves float64 alone
+        return m.z(m.a(x).relu())
 
 
 def _in_full(y):
