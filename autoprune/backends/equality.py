@@ -130,7 +130,7 @@ def cut_error(
         zeroed = traced.wanted.of(run(traced.module, traced.inputs, state))
     except Exception as failure:
         raise TraceError(
-            f"the exported graph does not run: {str(failure).splitlines()[0]}",
+            f"the exported graph does not run: {type(failure).__name__}: {failure}",
             hint="the forward may depend on values of tensors that the export froze",
         ) from failure
     exact = all(groups[uid].guarantee.exact for uid in kept)
