@@ -158,6 +158,8 @@ class _Reader:
             dtype = helper.tensor_dtype_to_np_dtype(sparse.values.data_type).name
             self.seen[sparse.values.name] = Seen(tuple(sparse.dims), dtype, None)
         for i, tensor in enumerate(graph.initializer):
+            if tensor.name in self.owners:
+                raise TraceError("two tensors have the same name", where=f"tensor {tensor.name}")
             self.owners[tensor.name] = Owner("initializer", i)
             tensors[tensor.name] = numpy_helper.to_array(tensor)
         for i, node in enumerate(graph.node):

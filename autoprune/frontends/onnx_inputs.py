@@ -59,6 +59,7 @@ def candidate_feeds(model: onnx.ModelProto, example_inputs: Any) -> Iterator[Fee
         yield _given(inputs, example_inputs)
         return
     for value in inputs:
+        _dtype(value)
         if declared_shape(value) is None:
             raise TraceError(
                 "the model does not say what shape this input has",
@@ -115,7 +116,11 @@ def _made_up(inputs: Sequence[onnx.ValueInfoProto], size: int) -> dict[str, NDAr
 
 def _dtype(value: onnx.ValueInfoProto) -> np.dtype[Any]:
     if not value.type.HasField("tensor_type"):
-        raise TraceError("only tensors can be fed", where=f"input {value.name}")
+        raise TraceError(
+            "only tensors can be fed, not sequences, maps or optional values",
+            where=f"input {value.name}",
+            hint="make it from tensors in the graph, by SequenceConstruct for example",
+        )
     return np.dtype(helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type))
 
 

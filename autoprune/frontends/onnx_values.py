@@ -40,10 +40,12 @@ def run(session: Any, names: Sequence[str] | None, feed: Mapping[str, NDArray[An
 
 
 def _run(session: Any, names: Sequence[str] | None, feed: Mapping[str, NDArray[Any]]) -> list[Any]:
-    types = {output.name: output.type for output in session.get_outputs()}
-    names = list(types) if names is None else names
-    narrow = [name for name in names if types[name] in _LACKING]
-    known = [name for name in names if name not in narrow]
+    made = session.get_outputs()
+    types = {output.name: output.type for output in made}
+    names = [output.name for output in made] if names is None else names
+    distinct = dict.fromkeys(names)
+    narrow = [name for name in distinct if types[name] in _LACKING]
+    known = [name for name in distinct if name not in narrow]
     given = {name: _is_lacking(array) for name, array in feed.items()}
     found: dict[str, Any] = {}
     if not any(given.values()):

@@ -170,6 +170,8 @@ class BatchNorm(nn.Module):
 
 @writes("BatchNormalization")
 def _batch_norm(call: Call) -> fx.Node:
+    if call.attribute("training_mode", 0):
+        raise call.unsupported("training_mode=1")
     norm = BatchNorm(1 - call.attribute("momentum", 0.9), call.attribute("epsilon", 1e-5))
     return call.emit_module("batch_norm", norm, *call.tensors)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import fx
 
-from autoprune.backends.onnx_torch.writer import Call, dtype_of, writes
+from autoprune.backends.onnx_torch.writer import Call, dtype_of, torch_dtype, writes
 
 
 def _spread(t: torch.Tensor, x: torch.Tensor, axis: int, block: int) -> torch.Tensor:
@@ -55,7 +55,7 @@ def _dequantize(call: Call) -> fx.Node:
 def _quantize(call: Call) -> fx.Node:
     axis, block = call.attribute("axis", 1), call.attribute("block_size", 0)
     given = call.attribute("output_dtype", 0)
-    dtype = getattr(torch, call.dtype(2)) if call.has(2) else dtype_of(given or 2)
-    if not isinstance(dtype, torch.dtype) or dtype.is_floating_point:
+    dtype = torch_dtype(call.dtype(2)) if call.has(2) else dtype_of(given or 2)
+    if dtype.is_floating_point:
         raise call.unsupported("it makes floating point numbers of eight bits")
     return call.emit(quantize, call.tensor(0), call.tensor(1), call.optional(2), axis, block, dtype)

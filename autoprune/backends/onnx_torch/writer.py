@@ -343,10 +343,24 @@ def tensor_of(numbers: Any, dtype: torch.dtype, like: torch.Tensor | None) -> to
 
 
 def as_tensor(array: NDArray[Any]) -> torch.Tensor:
-    """A copy of an array as a tensor; bfloat16, which numpy lacks, included."""
+    """A copy of an array as a tensor; bfloat16, which numpy lacks, included.
+
+    Integers of less than eight bits become integers of eight.
+
+    Raises:
+        TraceError: if torch has no such dtype.
+    """
+    name = array.dtype.name
+    if name in _WIDENED:
+        return torch.from_numpy(array.astype(_WIDENED[name]))
+    dtype = torch_dtype(name)
     if array.dtype.kind == "V":
-        return torch.from_numpy(array.astype(np.float32)).to(getattr(torch, array.dtype.name))
+        return torch.from_numpy(array.astype(np.float32)).to(dtype)
     return torch.from_numpy(np.array(array).view(array.dtype.name))
+
+
+_WIDENED = {"int4": "int8", "int2": "int8", "uint4": "uint8", "uint2": "uint8"}
+"""Dtypes that torch can hold but not compute with, and those that stand in for them."""
 
 
 def as_array(tensor: torch.Tensor) -> NDArray[Any]:
@@ -362,8 +376,21 @@ _BFLOAT16 = helper.tensor_dtype_to_np_dtype(onnx.TensorProto.BFLOAT16)
 
 def dtype_of(elem_type: int) -> torch.dtype:
     """The dtype that an ONNX element type stands for."""
-    dtype = getattr(torch, helper.tensor_dtype_to_np_dtype(elem_type).name)
-    assert isinstance(dtype, torch.dtype)
+    return torch_dtype(helper.tensor_dtype_to_np_dtype(elem_type).name)
+
+
+def torch_dtype(name: str) -> torch.dtype:
+    """The dtype that numpy calls so.
+
+    Raises:
+        TraceError: if torch has no such dtype, or cannot compute with it.
+    """
+    dtype = getattr(torch, name, None)
+    if not isinstance(dtype, torch.dtype) or name in _WIDENED:
+        raise TraceError(
+            f"torch has no numbers of the type {name}",
+            hint="autoprune.prune works on the ONNX model itself",
+        )
     return dtype
 
 
