@@ -19,6 +19,7 @@ from autoprune.errors import (
     GraphError,
     LearnerError,
     NotEqualError,
+    Notice,
     PlanError,
     RuleError,
     TargetError,
@@ -36,6 +37,7 @@ __all__ = [
     "GraphError",
     "LearnerError",
     "NotEqualError",
+    "Notice",
     "Options",
     "Plan",
     "PlanError",
@@ -51,6 +53,7 @@ __all__ = [
     "forget_rule",
     "inspect",
     "load",
+    "progress",
     "prune",
     "rule",
     "sparsify",
@@ -70,6 +73,7 @@ _MODULE_OF = {
     "forget_rule": "autoprune.ops.custom",
     "inspect": "autoprune.api",
     "load": "autoprune.api",
+    "progress": "autoprune.telling",
     "prune": "autoprune.api",
     "rule": "autoprune.ops.custom",
     "sparsify": "autoprune.api",
@@ -85,6 +89,7 @@ if TYPE_CHECKING:
     from autoprune.request import Options
     from autoprune.result import Result
     from autoprune.sparsity import Sparsifier
+    from autoprune.telling import progress
 else:
     # Hidden from type checkers, for which it would make every misspelt name valid.
     def __getattr__(name):

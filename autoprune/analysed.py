@@ -19,6 +19,7 @@ from autoprune.ir.graph import Graph
 from autoprune.ir.group import Group
 from autoprune.patterns import check_patterns, first_match
 from autoprune.request import Options
+from autoprune.telling import say
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,7 @@ def analyse(graph: Graph, options: Options, probing: Probing = NOT_PROBED) -> An
     Raises:
         GraphError: with `strict`, if an operator has no rule.
     """
+    say("finding groups")
     start = time.thread_time()
     with _no_garbage_collection():
         typed = infer(graph, strict=options.strict, rules=probing.rules)

@@ -22,6 +22,7 @@ from autoprune.passes.criteria import Criterion, find_criterion
 from autoprune.pipeline import shortfall
 from autoprune.report import Report
 from autoprune.request import DEFAULTS, Budget, Options, Request, as_scope, one_budget
+from autoprune.telling import progress
 
 if TYPE_CHECKING:
     import onnx
@@ -145,14 +146,15 @@ def prune(
         options=options,
     )
     result: TorchResult | OnnxResult
-    if _is_onnx(model):
-        from autoprune import onnx_network
+    with progress(options.progress):
+        if _is_onnx(model):
+            from autoprune import onnx_network
 
-        result = onnx_network.prune(model, example_inputs, request)
-    else:
-        from autoprune import torch_network
+            result = onnx_network.prune(model, example_inputs, request)
+        else:
+            from autoprune import torch_network
 
-        result = torch_network.prune(model, _given(example_inputs), request)
+            result = torch_network.prune(model, _given(example_inputs), request)
     if note := shortfall(request, result.report):
         result.note(note)
         if request.budget[0] != "dead":
@@ -178,13 +180,14 @@ def inspect(
         AutopruneError: if a name matches nothing.
     """
     scope = as_scope(only, ignore, outputs)
-    if _is_onnx(model):
-        from autoprune import onnx_network
+    with progress(options.progress):
+        if _is_onnx(model):
+            from autoprune import onnx_network
 
-        return onnx_network.inspect(model, example_inputs, scope, options)
-    from autoprune import torch_network
+            return onnx_network.inspect(model, example_inputs, scope, options)
+        from autoprune import torch_network
 
-    return torch_network.inspect(model, _given(example_inputs), scope, options)
+        return torch_network.inspect(model, _given(example_inputs), scope, options)
 
 
 @overload
@@ -199,6 +202,7 @@ def apply_plan(
 ) -> onnx.ModelProto: ...
 
 
+@progress()
 def apply_plan(
     model: nn.Module | str | Path | onnx.ModelProto,
     plan: Plan,
@@ -227,6 +231,7 @@ def apply_plan(
     return torch_network.apply_plan(model, plan, example_inputs, dynamic_shapes)
 
 
+@progress()
 def load(
     model: nn.Module, path: str | Path, example_inputs: Any = None, *, dynamic_shapes: Any = None
 ) -> nn.Module:
@@ -299,6 +304,7 @@ def sparsify(
 ) -> SparseOnnx: ...
 
 
+@progress()
 def sparsify(
     model: nn.Module | TorchResult | str | Path | onnx.ModelProto | OnnxResult,
     example_inputs: Any = None,
@@ -369,6 +375,7 @@ def sparsify(
     return sparsify_module(model, example_inputs, calibration, request, dynamic_shapes)
 
 
+@progress()
 def compile(
     model: Saving | nn.Module | str | Path | onnx.ModelProto,
     example_inputs: Any = None,
@@ -437,7 +444,7 @@ def compile(
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "model.onnx")
         if isinstance(model, Saving):
-            model.save(path)
+            model.write_fixed(path)
             feed = model.feed(open_session(path, 1))
         else:
             from autoprune.backends.onnx import export_onnx, feed_of
@@ -450,6 +457,7 @@ def compile(
         return compile_onnx(read, choice, feed, plan, feeds_of(read))
 
 
+@progress()
 def to_torch(model: str | Path | onnx.ModelProto, example_inputs: Any = None) -> GraphModule:
     """An ONNX model as a module, to be trained further, pruned as a module, or exported again.
 

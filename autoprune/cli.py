@@ -7,13 +7,9 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from autoprune.arguments import ONNX_SUFFIXES, SUFFIXES, parser
 from autoprune.errors import AutopruneError, Notice
@@ -22,14 +18,13 @@ from autoprune.runtime.commands import COMMANDS as RUNTIME_COMMANDS
 from autoprune.runtime.commands import read_arrays
 from autoprune.runtime.errors import AutopruneRuntimeError
 from autoprune.runtime.folders import check_free
+from autoprune.telling import progress, say
 
 if TYPE_CHECKING:
     from torch import nn
 
     from autoprune.report import Report
     from autoprune.result import Result
-
-Say = Callable[[str], None]
 
 EXTRAS = {
     "torch": "torch", "safetensors": "torch", "onnx": "onnx", "onnxscript": "onnx",
@@ -94,22 +89,6 @@ def _explain(error: Exception) -> str:
     )
 
 
-@contextmanager
-def _progress() -> Iterator[Say]:
-    """Show on a terminal what is being done and for how long."""
-    console = Console(stderr=True)
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as bar:
-        task = bar.add_task("starting")
-
-        def say(text: str) -> None:
-            bar.reset(task, description=text)
-
-        yield say
-
-
 def _load(options: argparse.Namespace) -> tuple[nn.Module | Path, Any]:
     from autoprune.input_specs import make_arrays, parse_input
 
@@ -142,10 +121,9 @@ def _is_onnx(model: str) -> bool:
 
 def _inspect(options: argparse.Namespace) -> None:
     _check_writable(_report_files(options))
-    with _progress() as say:
+    with progress():
         say("loading the model")
         model, example = _load(options)
-        say("tracing the model")
         import autoprune
 
         choices = autoprune.Options(
@@ -153,7 +131,7 @@ def _inspect(options: argparse.Namespace) -> None:
         )
         report = autoprune.inspect(model, example, **_scope(options), options=choices)
     _save_report(report, options)
-    Console().print(report.table(everything=options.everything))
+    _print(report, options)
 
 
 def _check_suffixes(
@@ -174,24 +152,21 @@ def _prune(options: argparse.Namespace) -> None:
     plan = [options.plan] if options.plan else []
     written = [*options.outputs, *plan, *_report_files(options)]
     _check_writable(written)
-    with _progress() as say:
+    with progress():
         say("loading the model")
         model, example = _load(options)
-        result = _pruned(model, example, options, say)
+        result = _pruned(model, example, options)
         for path in options.outputs:
-            say(f"writing {path}")
             result.save(path)
         known = options.no_latency or result.report.latency is not None
-        problem = "" if known else _measure(result, options.threads, say)
+        problem = "" if known else _measure(result, options.threads)
     if options.plan:
         result.plan.save(options.plan)
     _save_report(result.report, options)
     _show(result, written, problem, options)
 
 
-def _pruned(
-    model: nn.Module | Path, example: Any, options: argparse.Namespace, say: Say
-) -> Result[Any]:
+def _pruned(model: nn.Module | Path, example: Any, options: argparse.Namespace) -> Result[Any]:
     import autoprune
 
     return autoprune.prune(
@@ -210,7 +185,6 @@ def _pruned(
             per_outer=options.per_outer,
             uniform=options.uniform,
             threads=options.threads,
-            progress=say,
         ),
     )  # fmt: skip
 
@@ -248,10 +222,10 @@ def _dynamic(options: argparse.Namespace) -> str | None:
     return "batch" if options.dynamic_batch else None
 
 
-def _measure(result: Result[Any], threads: int, say: Say) -> str:
+def _measure(result: Result[Any], threads: int) -> str:
     """Add latency to the report; the files are written by now, so failing is only a remark."""
     try:
-        result.measure(threads=threads, progress=say)
+        result.measure(threads=threads)
     except (AutopruneError, ModuleNotFoundError) as error:
         return _explain(error).replace("\n", "\n  ")
     return ""
@@ -260,12 +234,11 @@ def _measure(result: Result[Any], threads: int, say: Say) -> str:
 def _show(
     result: Result[Any], written: Sequence[Path], problem: str, options: argparse.Namespace
 ) -> None:
-    console = Console()
-    console.print(result.report.table(everything=options.everything))
+    _print(result.report, options)
     latency = result.report.latency
     if latency is not None and latency.speedup < 1.05 and (options.multiple_of or 8) < 16:
         print("It is hardly faster. ONNX Runtime likes even channel counts: try --multiple-of 16.")
-    _show_files(console, written)
+    _show_files(written)
     if problem:
         print(f"latency was not measured: {problem}", file=sys.stderr)
 
@@ -311,10 +284,9 @@ def _sparsify(options: argparse.Namespace) -> None:
     _check_writable(options.outputs)
     files = options.calibration
     batches = None if files is None else [read_arrays([file]) for file in files]
-    with _progress() as say:
+    with progress():
         say("loading the model")
         model, example = _load(options)
-        say("making weights sparse")
         import autoprune
 
         result = autoprune.sparsify(
@@ -323,21 +295,28 @@ def _sparsify(options: argparse.Namespace) -> None:
             dynamic_shapes=_dynamic(options),
         )  # fmt: skip
         for path in options.outputs:
-            say(f"writing {path}")
             result.save(path)
-    console = Console()
-    console.print(result.report)
-    _show_files(console, options.outputs)
+    from autoprune.report import show
+
+    show(result.report, str(result.report))
+    _show_files(options.outputs)
     for path in options.outputs:
         if path.suffix == ".onnx":
             bits = " --int8" if options.format == "auto int8" else ""
             print(f"\nautoprune compile {path}{bits} -o {path.with_suffix('.apz')}")
 
 
-def _show_files(console: Console, paths: Sequence[Path]) -> None:
-    from autoprune.report import heading, quantity
+def _print(report: Report, options: argparse.Namespace) -> None:
+    from autoprune.report import show
 
-    console.print(heading("Files"))
+    everything = options.everything
+    show(report.table(everything=everything), report.text(everything=everything))
+
+
+def _show_files(paths: Sequence[Path]) -> None:
+    from autoprune.report import heading, quantity, show
+
+    show(heading("Files"), "\nFiles")
     for path in paths:
         print(f"{path}  ({quantity(path.stat().st_size)}B)")
 
@@ -356,8 +335,7 @@ def _compile(options: argparse.Namespace) -> None:
     batches = None if files is None else [read_arrays([file]) for file in files]
     specs = [parse_input(text) for text in options.inputs]
     example = make_arrays(specs) if specs else None
-    with _progress() as say:
-        say("compiling")
+    with progress():
         import autoprune
 
         compiled = autoprune.compile(

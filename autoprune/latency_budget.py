@@ -6,11 +6,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from autoprune.backends.latency import Timed
+from autoprune.backends.latency import Latency, Timed
 from autoprune.errors import BudgetError
 from autoprune.passes.shares import check_share
 from autoprune.request import Request
 from autoprune.result import Result
+from autoprune.telling import say
 
 AnyResult = TypeVar("AnyResult", bound=Result[Any])
 
@@ -43,7 +44,6 @@ def prune_to_budget(request: Request, prune: Callable[[Request], AnyResult]) -> 
     name, share = request.budget
     options = request.options
     if name != "latency":
-        options.progress("pruning")
         return prune(request)
     original: Timed | None = None
 
@@ -54,12 +54,10 @@ def prune_to_budget(request: Request, prune: Callable[[Request], AnyResult]) -> 
         result.measure_against(original, threads=options.threads, seconds=SECONDS)
         return result
 
-    return meet_latency(share, attempt, options.progress)
+    return meet_latency(share, attempt)
 
 
-def meet_latency(
-    share: float, attempt: Callable[[float], AnyResult], progress: Callable[[str], object]
-) -> AnyResult:
+def meet_latency(share: float, attempt: Callable[[float], AnyResult]) -> AnyResult:
     """The largest network that is found to take at most `share` of the original's time.
 
     FLOPs tell little about time, so every network is measured. The first keeps `share` of the
@@ -68,7 +66,6 @@ def meet_latency(
     Args:
         share: fraction of the original's latency, between 0 and 1.
         attempt: gives the network with a share of the FLOPs, its latency measured.
-        progress: called with what is being done.
 
     Raises:
         BudgetError: if the share is out of range, or the smallest network still takes longer.
@@ -78,13 +75,16 @@ def meet_latency(
     # largest that is fast enough.
     slow, fast = (1.0, 1.0), None
     best: AnyResult | None = None
+    inputs = ""
     for trial in range(ROUNDS):
         flops = share if trial == 0 else _between(slow, fast, share)
-        progress(f"pruning to {flops:.1%} of the FLOPs")
+        say(f"pruning to {flops:.1%} of the FLOPs")
         result = attempt(flops)
-        assert result.report.latency is not None
-        taken = 1 / result.report.latency.speedup
-        progress(f"{flops:.1%} of the FLOPs take {taken:.1%} of the time")
+        latency = result.report.latency
+        assert latency is not None
+        inputs = latency.inputs
+        taken = 1 / latency.speedup
+        say(f"{flops:.1%} of the FLOPs take {taken:.1%} of the time: {_spread(latency)}")
         if abs(taken - share) <= TOLERANCE:
             return result
         if taken < share:
@@ -97,11 +97,19 @@ def meet_latency(
     if best is None:
         raise BudgetError(
             f"latency={share:g} cannot be reached: the smallest network that was tried takes "
-            f"{slow[1]:.2f} of the original's time in ONNX Runtime",
+            f"{slow[1]:.2f} of the original's time in ONNX Runtime on {inputs}",
             hint="ask for more, ignore less, or time a larger batch: small networks spend their "
             "time between the operators",
         )
     return best
+
+
+def _spread(latency: Latency) -> str:
+    """The medians, and how far the durations are apart."""
+    return (
+        f"{latency.after:.3g} ms ({latency.after_spread}) instead of {latency.before:.3g} ms "
+        f"({latency.before_spread})"
+    )
 
 
 def _between(slow: tuple[float, float], fast: tuple[float, float] | None, share: float) -> float:

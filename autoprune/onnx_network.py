@@ -36,6 +36,7 @@ from autoprune.pipeline import (
 from autoprune.report import Report
 from autoprune.request import Options, Request, Scope
 from autoprune.scope import allowed_groups, left_by
+from autoprune.telling import say
 
 CHANGED = (
     "The model was pruned before, and its nodes were changed afterwards: the plan starts from the "
@@ -64,6 +65,7 @@ def _attempt(
     kept = choose(analysis, arrays, allowed, (), request, reasons)
     groups = analysis.groups
     exact = {uid: units for uid, units in kept.items() if groups[uid].guarantee.exact}
+    say("cutting the network, and comparing it with zeroing")
     error, small = cut_error(traced, analysis.typed, groups, exact)
     approximate: float | None = None
     if len(exact) < len(kept):
@@ -128,7 +130,7 @@ def _apply_step(traced: TracedOnnx, plan: Plan) -> onnx.ModelProto:
 def _analysed(
     source: OnnxSource, example_inputs: Any, options: Options, scope: Scope
 ) -> tuple[TracedOnnx, Analysis]:
-    options.progress("reading the model")
+    say("reading the model")
     traced = trace(source, example_inputs, scope.outputs)
     found = _probed(traced) if options.probe else NOT_PROBED
     return traced, analyse(traced.graph, options, found)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from autoprune.frontends.sessions import Feed
 from autoprune.result import Result
 
 
-@dataclass
+@dataclass(repr=False)
 class OnnxResult(Result[onnx.ModelProto]):
     """What `prune` returns for an ONNX model: `model` is a ModelProto.
 
@@ -24,14 +24,18 @@ class OnnxResult(Result[onnx.ModelProto]):
     model was kept or if it needs more than 2 GB, or `.json` (the plan alone).
     """
 
-    _file: OnnxFile = field(repr=False)
-    _feed: Feed = field(repr=False)
+    _file: OnnxFile
+    _feed: Feed
 
-    def _writers(self) -> Mapping[str, Callable[[Path], object]]:
+    def _writers(self) -> Mapping[str, Callable[[Path], str | None]]:
         return {".onnx": self._save_onnx, ".json": self.plan.save}
 
     def _save_onnx(self, path: Path) -> None:
         write_onnx(self.model, path, external=self._file.external)
+
+    def write_fixed(self, path: Path) -> None:
+        """See `Saving.write_fixed`."""
+        self._save_onnx(path)
 
     def feed(self, session: Any) -> Feed:
         """The example inputs by name."""

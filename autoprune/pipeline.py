@@ -21,6 +21,7 @@ from autoprune.analysis.resizing import sizes_of
 from autoprune.analysis.typing import unused_parameters
 from autoprune.errors import BudgetError, GraphError
 from autoprune.ir.axes import Leaf
+from autoprune.ir.graph import spelled
 from autoprune.ir.group import Group
 from autoprune.ir.positions import Kept
 from autoprune.obstacles import Obstacles
@@ -33,6 +34,7 @@ from autoprune.report import Report, Subject
 from autoprune.report.explain import group_rows, pinned_rows, unknown_operators
 from autoprune.request import Request
 from autoprune.scope import by_group
+from autoprune.telling import say
 
 PREFERRED_MULTIPLES = (8, 4, 2)
 """Channel multiples tried in turn where none is asked for; vector units want the first."""
@@ -86,6 +88,7 @@ def choose(
     Raises:
         BudgetError: if it cannot be met.
     """
+    say("choosing units")
     if request.budget[0] == "dead":
         dead = dead_units(analysis.typed, allowed, weights, analysis.effective)
         alive = [(~dead[g.leaf.uid]).astype(np.float64) for g in allowed]
@@ -243,6 +246,7 @@ def make_report(
         unknown_operators=unknown_operators(typed),
         analysis_seconds=analysis.seconds,
         notes=(*analysis.probing.notes(), *_notes(analysis)),
+        inputs=tuple(spelled(v.name, v.dtype, v.shape) for v in analysis.graph.inputs),
         subject=Subject(typed, {g.name: g.leaf.uid for g in found.groups}, kept),
         **fields,
     )

@@ -29,6 +29,7 @@ from autoprune.learners.sharding import first_of, is_sharded, local_part, reshar
 from autoprune.learners.units import find_units
 from autoprune.learners.wrapper import check_base
 from autoprune.request import DEFAULTS, CostBudget, Options, Request, as_scope, one_budget
+from autoprune.telling import progress
 from autoprune.torch_network import Attempt, analysed, best_attempt, cut_trained
 from autoprune.torch_result import TorchResult
 
@@ -111,9 +112,10 @@ class Pruner:
         # Training may shard the model and so take its whole parameters away.
         self._whole = copy_of(model)
         self._device = next((p.device for p in model.parameters()), torch.device("cpu"))
-        self._traced, self.analysis = analysed(
-            self._whole, example_inputs, self.options, self.scope
-        )
+        with progress(self.options.progress):
+            self._traced, self.analysis = analysed(
+                self._whole, example_inputs, self.options, self.scope
+            )
         if distill is not None:
             settings = Distillation(distill) if isinstance(distill, str) else distill
             self._teacher = Teacher(model, settings)
@@ -174,9 +176,10 @@ class Pruner:
             budget, scope=self.scope, multiple_of=self.multiple_of, options=self.options
         )
         check_base(base, self.model)
-        groups, ties, self._reasons = self._agreed(
-            best_attempt(self._whole, self._traced, self.analysis, request, self._why_frozen)
-        )
+        with progress(self.options.progress):
+            groups, ties, self._reasons = self._agreed(
+                best_attempt(self._whole, self._traced, self.analysis, request, self._why_frozen)
+            )
         units = find_units(self.analysis, groups, self.model)
         selection = Selection(self.analysis, groups, ties, request)
         course = Course(units, selection, schedule, base, self.model, self.process_group)
@@ -221,15 +224,16 @@ class Pruner:
         self.monitor.close()
         if self._teacher is not None:
             self._teacher.close()
-        return cut_trained(
-            self._trained(course),
-            self.example_inputs,
-            self.analysis.graph.digest,
-            course.selection.kept(course.zero),
-            self._reasons,
-            self.options,
-            self.scope,
-        )
+        with progress(self.options.progress):
+            return cut_trained(
+                self._trained(course),
+                self.example_inputs,
+                self.analysis.graph.digest,
+                course.selection.kept(course.zero),
+                self._reasons,
+                self.options,
+                self.scope,
+            )
 
     def distillation_loss(self) -> Tensor:
         """How far the forward passes since the last call are from the teacher's, weighted.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypedDict
 
@@ -10,6 +10,7 @@ from autoprune.errors import AutopruneError, BudgetError
 from autoprune.passes.allocation import TOLERANCE
 from autoprune.passes.criteria import Criterion, l2
 from autoprune.patterns import as_patterns, nearest
+from autoprune.telling import Progress
 
 
 class CostBudget(TypedDict, total=False):
@@ -47,10 +48,6 @@ class Budget(CostBudget, total=False):
     dead: bool | None
 
 
-def silent(text: str) -> None:
-    """Tell nobody what is being done."""
-
-
 @dataclass(frozen=True)
 class Options:
     """Choices that rarely change.
@@ -67,7 +64,9 @@ class Options:
             more than three quarters of the reduction.
         keep_config: also leave alone what the model's configuration object cannot describe, so
             that `save_pretrained` and `from_pretrained` work; layers shrink alike.
-        dynamic_shapes: None, `"batch"`, or what `torch.export.export` takes.
+        dynamic_shapes: None (the network is pruned on inputs of fixed sizes, and saved for any
+            batch if it exports so), `"batch"` (it has to be traced so), `"fixed"`, or what
+            `torch.export.export` takes.
         strict: an operator without a rule is an error instead of pinning what it touches.
         probe: find rules for operators without one by experiments on their calls.
         per_outer: where a group occurs only under another axis, such as the width of heads under
@@ -77,7 +76,9 @@ class Options:
         exact_budget: a budget that cannot be met within 1 %, because groups shrink in steps too
             large for that, is an error; otherwise the nearest reachable is taken, with a warning.
         threads: threads that ONNX Runtime may use where latency is the budget.
-        progress: called with what is being done, such as `print`.
+        progress: called with each step, such as `print`; None for silence; `"auto"` for a spinner
+            on a terminal, or in a notebook, for what takes more than two seconds. Calls without
+            options show the same; `with ap.progress(None):` silences them.
     """
 
     approximate: bool = False
@@ -92,7 +93,7 @@ class Options:
     uniform: bool = False
     exact_budget: bool = False
     threads: int = 1
-    progress: Callable[[str], object] = field(default=silent, repr=False)
+    progress: Progress = field(default="auto", repr=False)
 
 
 DEFAULTS = Options()

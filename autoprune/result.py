@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from autoprune import telling
 from autoprune.backends.latency import Timed, time_in_turns
-from autoprune.errors import AutopruneError
+from autoprune.errors import AutopruneError, Notice
 from autoprune.frontends.sessions import Feed
 from autoprune.ir.plan import Plan
 from autoprune.report import Report
+from autoprune.report.notebook import report_html
+from autoprune.report.text import summary
+from autoprune.telling import Progress, say
 
 Model = TypeVar("Model")
 
@@ -23,6 +28,10 @@ class Saving(ABC):
 
     def save(self, path: str | Path) -> Path:
         """Write the network; the suffix chooses the format.
+
+        The batch (the first axis of all inputs) may vary in `.onnx` and `.pt2` files of a torch
+        module, if the network exports so and nothing else was asked for by `dynamic_shapes`;
+        an `Notice` says so if it may not.
 
         Returns:
             The path written.
@@ -40,18 +49,30 @@ class Saving(ABC):
                 hint=f"use one of {', '.join(writers)}",
             )
         try:
-            writers[target.suffix](target)
+            with telling.progress():
+                say(f"writing {target.name}")
+                fixed = writers[target.suffix](target)
         except OSError as error:
             raise AutopruneError(
                 f"the file cannot be written: {error.strerror or error}",
                 where=str(target),
                 hint="check that the folder exists and may be written to",
             ) from error
+        if fixed:
+            warnings.warn(
+                f"{target.name} takes inputs of the sizes of the example inputs only: {fixed}",
+                Notice,
+                stacklevel=2,
+            )
         return target
 
     @abstractmethod
-    def _writers(self) -> Mapping[str, Callable[[Path], object]]:
-        """What writes each format, by suffix."""
+    def _writers(self) -> Mapping[str, Callable[[Path], str | None]]:
+        """What writes each format, by suffix; it says why a file's batch does not vary."""
+
+    @abstractmethod
+    def write_fixed(self, path: Path) -> None:
+        """Write the network as ONNX for inputs of the sizes of the example inputs."""
 
     @abstractmethod
     def feed(self, session: Any) -> Feed:
@@ -63,7 +84,7 @@ class Saving(ABC):
         """Digest of the graph that the network was pruned from, or nothing."""
 
 
-@dataclass
+@dataclass(repr=False)
 class Result(Saving, Generic[Model]):
     """What `prune` returns.
 
@@ -76,6 +97,17 @@ class Result(Saving, Generic[Model]):
     model: Model
     plan: Plan
     report: Report
+
+    def __repr__(self) -> str:
+        own = {"same class": ", of the model's own class"}.get(self.report.module, "")
+        title = f"{type(self).__name__}: {type(self.model).__name__}{own}"
+        return "\n".join([title, *summary(self.report)])
+
+    def _repr_html_(self) -> str:
+        inputs = ", ".join(self.report.inputs)
+        return report_html(
+            self.report, f"{type(self).__name__}: {type(self.model).__name__}, on {inputs}"
+        )
 
     @property
     def origin(self) -> str:
@@ -91,32 +123,25 @@ class Result(Saving, Generic[Model]):
         *,
         threads: int = 1,
         seconds: float = 2.0,
-        progress: Callable[[str], object] = lambda _: None,
+        progress: Progress = "auto",
     ) -> Report:
         """Measure latency before and after in ONNX Runtime and add it to the report.
 
         Args:
             threads: threads ONNX Runtime may use.
             seconds: how long to measure.
-            progress: called with what is being done.
+            progress: as in `Options`.
         """
-        progress("opening the original network in ONNX Runtime")
-        return self.measure_against(
-            self.open_original(threads), threads=threads, seconds=seconds, progress=progress
-        )
+        with telling.progress(progress):
+            say("opening the original network in ONNX Runtime")
+            original = self.open_original(threads)
+            return self.measure_against(original, threads=threads, seconds=seconds)
 
-    def measure_against(
-        self,
-        original: Timed,
-        *,
-        threads: int,
-        seconds: float = 2.0,
-        progress: Callable[[str], object] = lambda _: None,
-    ) -> Report:
+    def measure_against(self, original: Timed, *, threads: int, seconds: float = 2.0) -> Report:
         """As `measure`, with an original that is open already, in a session of as many threads."""
-        progress("opening the pruned network in ONNX Runtime")
+        say("opening the pruned network in ONNX Runtime")
         pruned = self.open_pruned(threads)
-        progress("measuring latency")
+        say("measuring latency")
         latency = time_in_turns(original, pruned, threads=threads, seconds=seconds)
         self.report = dataclasses.replace(self.report, latency=latency)
         return self.report

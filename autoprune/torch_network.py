@@ -65,6 +65,7 @@ from autoprune.pipeline import (
 from autoprune.report import Report
 from autoprune.request import WHOLE, Options, Request, Scope
 from autoprune.scope import allowed_groups, left_by
+from autoprune.telling import say
 from autoprune.torch_result import TorchResult
 
 FAIR_PART = 0.25
@@ -378,7 +379,7 @@ def analysed(
     model: nn.Module, example_inputs: Any, options: Options, scope: Scope = WHOLE
 ) -> tuple[Traced, Analysis]:
     """A model's graph, and what can be said about it."""
-    options.progress("tracing the network")
+    say("tracing the network")
     traced = trace(
         model, example_inputs, dynamic_shapes=options.dynamic_shapes, outputs=scope.outputs
     )
@@ -427,6 +428,7 @@ def _cut(
     """
     traced, typed, kept, groups = cut.traced, cut.typed, cut.kept, analysis.groups
     exact = {uid: units for uid, units in kept.items() if groups[uid].guarantee.exact}
+    say("cutting the network, and comparing it with zeroing")
     error, small = cut_error(traced, typed, groups, exact)
     approximate: float | None = None
     if len(exact) < len(kept):
@@ -474,6 +476,7 @@ def _network(
     """The pruned network as the model's own class, or the cut graph and why it has to be that."""
     reason = "keep_class=False"
     if options.keep_class:
+        say("cutting it in the model's own class")
         try:
             return *in_own_class(with_tensors(model, biases), cut, small), ""
         except Inexpressible as inexpressible:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from autoprune.backends.equality import evaluating
+from autoprune.backends.batch import FixedBatch, export_any_batch
+from autoprune.backends.equality import difference, evaluating, run, tolerance
 from autoprune.backends.latency import Timed
-from autoprune.backends.onnx import export_onnx, feed_of, open_exported
+from autoprune.backends.onnx import export_onnx, feed_of, open_exported, save_onnx
 from autoprune.errors import AutopruneError, PlanError
-from autoprune.frontends.objects import Inputs
+from autoprune.frontends.objects import Inputs, plain
 from autoprune.frontends.packed import export
 from autoprune.frontends.sessions import Feed
 from autoprune.frontends.torch import copy_of, exportable
@@ -24,7 +25,7 @@ from autoprune.ir.plan import Plan
 from autoprune.result import Result
 
 
-@dataclass
+@dataclass(repr=False)
 class TorchResult(Result[nn.Module]):
     """What `prune` returns for a torch module: `model` is an independent trainable module.
 
@@ -33,11 +34,11 @@ class TorchResult(Result[nn.Module]):
     `autoprune.load`) or `.json` (the plan alone).
     """
 
-    _original: nn.Module = field(repr=False)
-    _inputs: Inputs = field(repr=False)
-    _dynamic_shapes: Any = field(default=None, repr=False)
+    _original: nn.Module
+    _inputs: Inputs
+    _dynamic_shapes: Any = None
 
-    def _writers(self) -> Mapping[str, Callable[[Path], object]]:
+    def _writers(self) -> Mapping[str, Callable[[Path], str | None]]:
         return {
             ".onnx": self._save_onnx,
             ".pt2": self._save_pt2,
@@ -53,26 +54,40 @@ class TorchResult(Result[nn.Module]):
         """See `Result.open_pruned`."""
         return open_exported(self.model, self._inputs, threads)
 
+    def write_fixed(self, path: Path) -> None:
+        """See `Saving.write_fixed`."""
+        export_onnx(self.model, self._inputs, path, dynamic_shapes=self._dynamic_shapes)
+
     def feed(self, session: Any) -> Feed:
         """The example inputs by the names that an exported model has for them."""
         return feed_of(session, self._inputs)
 
-    def _save_onnx(self, path: Path) -> None:
-        export_onnx(self.model, self._inputs, path, dynamic_shapes=self._dynamic_shapes)
+    def _save_onnx(self, path: Path) -> str:
+        return save_onnx(self.model, self._inputs, path, self._dynamic_shapes)
 
-    def _save_pt2(self, path: Path) -> None:
-        write_pt2(self.model, self._inputs, path, self._dynamic_shapes)
+    def _save_pt2(self, path: Path) -> str:
+        return write_pt2(self.model, self._inputs, path, self._dynamic_shapes)
 
     def _save_safetensors(self, path: Path) -> None:
         write_safetensors(self.model, path, self.plan)
 
 
-def write_pt2(model: nn.Module, inputs: Inputs, path: Path, dynamic_shapes: Any) -> None:
-    """Write a model as a `torch.export` program.
+def write_pt2(model: nn.Module, inputs: Inputs, path: Path, dynamic_shapes: Any) -> str:
+    """Write a model as a `torch.export` program, if nothing else is asked for for any batch.
+
+    Returns:
+        Why its batch does not vary, or nothing.
 
     Raises:
         AutopruneError: if it cannot be exported; nothing is written then.
     """
+    reason = ""
+    if dynamic_shapes is None:
+        try:
+            _write_program(_any_batch(model, inputs), path)
+            return ""
+        except FixedBatch as fixed:
+            reason = str(fixed)
     try:
         # Tracing may change what a module remembers between calls.
         work = copy_of(model)
@@ -85,10 +100,34 @@ def write_pt2(model: nn.Module, inputs: Inputs, path: Path, dynamic_shapes: Any)
             where=str(path),
             hint="save as .safetensors, which holds the weights",
         ) from error
+    _write_program(program, path)
+    return reason
+
+
+def _write_program(program: torch.export.ExportedProgram, path: Path) -> None:
     # A file that cannot be written ends the process in torch's writer of archives.
     archive = io.BytesIO()
     torch.export.save(program, archive)
     write_atomically(path, archive.getvalue())
+
+
+def _any_batch(model: nn.Module, inputs: Inputs) -> torch.export.ExportedProgram:
+    """A program that computes what a model does on several batches.
+
+    Raises:
+        FixedBatch: if that is not to be had.
+    """
+    program, examples = export_any_batch(model, inputs)
+    program.example_inputs = tuple(plain(inputs))
+    module = program.module()
+    for given, expected in examples:
+        try:
+            gap = difference(expected, run(module, given))
+        except Exception as error:
+            raise FixedBatch(f"the exported program: {str(error).splitlines()[0]}") from error
+        if gap > tolerance(expected):
+            raise FixedBatch(f"the exported program differs by {gap:.1g} on another batch")
+    return program
 
 
 def write_safetensors(model: nn.Module, path: Path, plan: Plan | None) -> None:

@@ -164,4 +164,8 @@ class Session:
             inputs = self.example_inputs()
         self.run(inputs)
         names, feed = [spec.name for spec in self.outputs], dict(inputs)
-        return measure(lambda: self._session.run(names, feed), self.backend, seconds)
+        shapes = ", ".join(
+            f"{name}: {array.dtype}[{','.join(map(str, array.shape))}]"
+            for name, array in feed.items()
+        )
+        return measure(lambda: self._session.run(names, feed), self.backend, shapes, seconds)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
+import re
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import onnx_ir as ir
 import torch
 from torch import nn
 
+from autoprune.backends.batch import Example, FixedBatch, export_any_batch
 from autoprune.backends.equality import difference, evaluating, probing, run, tolerance
 from autoprune.backends.latency import Timed
 from autoprune.backends.onnx_gaps import decompositions, translations
@@ -63,8 +64,12 @@ def export_onnx(
     """
     work = copy_of(model)
     with evaluating(work):
-        expected = run(work, inputs)
-    attempt = partial(_checked, model, inputs, dynamic_shapes, expected, str(path))
+        examples = (Example(inputs, run(work, inputs)),)
+
+    def attempt(*, decompose: bool = False) -> tuple[onnx.ModelProto, float]:
+        exported = _export(model, inputs, dynamic_shapes, str(path), decompose=decompose)
+        return exported, _check(exported, examples, str(path))
+
     with _quiet():
         try:
             exported, gap = attempt()
@@ -84,6 +89,63 @@ def export_onnx(
     return gap
 
 
+def save_onnx(model: nn.Module, inputs: Inputs, path: Path, dynamic_shapes: Any) -> str:
+    """Write a model as `export_onnx` does, if nothing else is asked for such that its batch varies.
+
+    Returns:
+        Why the batch does not vary, or nothing.
+
+    Raises:
+        as `export_onnx`.
+    """
+    reason = ""
+    if dynamic_shapes is None:
+        try:
+            exported = _export_any_batch(model, inputs, str(path))
+        except FixedBatch as fixed:
+            reason = str(fixed)
+        else:
+            write_onnx(exported, path)
+            return ""
+    export_onnx(model, inputs, path, dynamic_shapes=dynamic_shapes)
+    return reason
+
+
+def _export_any_batch(model: nn.Module, inputs: Inputs, where: str) -> onnx.ModelProto:
+    """A model as ONNX whose batch varies, compared with torch on several.
+
+    Raises:
+        FixedBatch: if that is not to be had.
+    """
+    program, examples = export_any_batch(model, inputs)
+    failure = ""
+    with _quiet(), torch.no_grad():
+        for decompose in (False, True):
+            try:
+                exported = _translate(
+                    program.run_decompositions(decompositions()) if decompose else program
+                )
+                _check(exported, examples, where)
+            except Exception as error:
+                failure = failure or str(error).splitlines()[0]
+            else:
+                name_batch(exported)
+                return exported
+    raise FixedBatch(failure)
+
+
+def name_batch(model: onnx.ModelProto) -> None:
+    """Call the axis that varies `batch`, where the exporter made up a name."""
+    shapes = [
+        value.type.tensor_type.shape
+        for value in (*model.graph.input, *model.graph.output, *model.graph.value_info)
+    ]
+    made_up = next((dim.dim_param for shape in shapes for dim in shape.dim if dim.dim_param), "")
+    for dim in (dim for shape in shapes for dim in shape.dim):
+        if made_up.isidentifier() and dim.dim_param:
+            dim.dim_param = re.sub(rf"\b{made_up}\b", "batch", dim.dim_param)
+
+
 def _export(
     model: nn.Module, inputs: Inputs, dynamic_shapes: Any, where: str, *, decompose: bool
 ) -> onnx.ModelProto:
@@ -91,22 +153,14 @@ def _export(
     # Of a module that remembers things between calls, tracing may leave half of them changed.
     work = copy_of(model)
     (args, kwargs), _ = exportable(work, inputs)
-    export = partial(
-        torch.onnx.export, dynamo=True, verbose=False, optimize=False,
-        custom_translation_table=translations(),
-    )  # fmt: skip
     with evaluating(work), torch.no_grad():
         try:
             if decompose:
                 traced = torch.export.export(
                     work, args, kwargs, dynamic_shapes=dynamic_shapes, strict=False
                 )
-                program = export(traced.run_decompositions(decompositions()))
-            else:
-                program = export(work, args, kwargs=kwargs, dynamic_shapes=dynamic_shapes)
-            assert program is not None
-            _optimize(program)
-            return program.model_proto
+                return _translate(traced.run_decompositions(decompositions()))
+            return _translate(work, args, kwargs=kwargs, dynamic_shapes=dynamic_shapes)
         except Exception as error:
             raise AutopruneError(
                 f"torch.onnx.export failed: {str(error).splitlines()[0]}",
@@ -115,25 +169,29 @@ def _export(
             ) from error
 
 
-def _checked(
-    model: nn.Module,
-    inputs: Inputs,
-    dynamic_shapes: Any,
-    expected: Any,
-    where: str,
-    *,
-    decompose: bool = False,
-) -> tuple[onnx.ModelProto, float]:
-    """A model as ONNX, and how far ONNX Runtime is from what is expected.
+def _translate(
+    model: nn.Module | torch.export.ExportedProgram, *args: Any, **choices: Any
+) -> onnx.ModelProto:
+    """What torch makes of a module or an exported one."""
+    program = torch.onnx.export(
+        model, *args, dynamo=True, verbose=False, optimize=False,
+        custom_translation_table=translations(), **choices,
+    )  # fmt: skip
+    assert program is not None
+    _optimize(program)
+    return program.model_proto
+
+
+def _check(exported: onnx.ModelProto, examples: Sequence[Example], where: str) -> float:
+    """How far ONNX Runtime is from what is expected of an exported model.
 
     Raises:
-        AutopruneError: if it cannot be exported, or what comes out does not run.
+        AutopruneError: if it does not run.
         NotEqualError: if it differs by more than rounding.
     """
-    exported = _export(model, inputs, dynamic_shapes, where, decompose=decompose)
     try:
         session = session_for(exported)
-        got = session_outputs(session, probing(inputs))
+        got = [session_outputs(session, probing(example.inputs)) for example in examples]
     except AutopruneError:
         raise
     except Exception as error:  # ONNX Runtime's errors have no class of their own
@@ -142,14 +200,17 @@ def _checked(
             where=where,
             hint="save as .pt2 or .safetensors instead, or report the operator",
         ) from error
-    gap = difference(expected, [torch.from_numpy(np.asarray(output)) for output in got])
-    if gap > tolerance(expected) * 10:
-        raise NotEqualError(
-            f"ONNX Runtime differs from torch by {gap:.2g}",
-            where=where,
-            hint="report it with the operator list; .pt2 is an alternative",
-        )
-    return exported, gap
+    most = 0.0
+    for (_, expected), outputs in zip(examples, got, strict=True):
+        gap = difference(expected, [torch.from_numpy(np.asarray(output)) for output in outputs])
+        if gap > tolerance(expected) * 10:
+            raise NotEqualError(
+                f"ONNX Runtime differs from torch by {gap:.2g}",
+                where=where,
+                hint="report it with the operator list; .pt2 is an alternative",
+            )
+        most = max(most, gap)
+    return most
 
 
 def _optimize(program: torch.onnx.ONNXProgram) -> None:

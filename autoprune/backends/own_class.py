@@ -33,6 +33,7 @@ from autoprune.errors import PlanError, TraceError
 from autoprune.frontends.torch import Traced, copy_of, trace
 from autoprune.ir.plan import Plan
 from autoprune.ir.positions import Kept
+from autoprune.telling import each
 
 ATTEMPTS = 16
 """Most readings of ambiguous attributes that are tried."""
@@ -102,7 +103,7 @@ def inexpressible(
     """
     accepted = frozenset[int]()
     objections: dict[int, str] = {}
-    for part in parts:
+    for part in each(parts, "trying what the model's own class can express"):
         trial = accepted | part
         kept = {uid: units for uid, units in cut.kept.items() if uid in trial}
         objection = _objection(model, replace(cut, kept=kept), configured=configured)

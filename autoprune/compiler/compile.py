@@ -16,7 +16,7 @@ from autoprune.compiler.choice import Choice, runs_here
 from autoprune.compiler.compiled import Compiled, Layer
 from autoprune.compiler.emit import with_sparse_operators
 from autoprune.compiler.kinds import Kind, Kinds, library_file, native_library
-from autoprune.compiler.measure import border, speedup
+from autoprune.compiler.measure import Speedup, border, speedup
 from autoprune.compiler.onnx_graph import wiring
 from autoprune.compiler.products import Product, find_products
 from autoprune.compiler.quantized import coarse_enough
@@ -37,6 +37,7 @@ from autoprune.frontends.sessions import Feed, open_session
 from autoprune.kernels.build import Target
 from autoprune.runtime.cpu import this_cpu
 from autoprune.runtime.manifest import TensorSpec, Tolerance
+from autoprune.telling import each, say
 
 SMALLEST = 4096
 """Weights of an island from which on it is worth a kernel where nothing can be measured."""
@@ -79,6 +80,7 @@ def compile_onnx(
             "the model needs more than 2 GB, and an artifact holds less",
             hint="prune it, or store its weights in float16",
         )
+    say("finding layers with zeros")
     feed, _ = run_once(model, example_inputs)
     dense = simplified(model)
     graph = wiring(dense)
@@ -94,6 +96,7 @@ def compile_onnx(
     measured = _measured(dense, islands, here, feed, steps)
     pairs = zip(islands, measured, strict=True)
     kept = [island for island, gain in pairs if _worthwhile(island, gain)]
+    say("running the dense network")
     expected = _run(dense.SerializeToString(), feed, None)
     sparse: bytes | None = None
     libraries: tuple[NativeLibrary, ...] = ()
@@ -103,9 +106,12 @@ def compile_onnx(
         sparse = with_sparse_operators(dense, kept, kinds.place, steps).SerializeToString(
             deterministic=True
         )
-        libraries = tuple(native_library(kinds, target) for target in processors)
+        libraries = tuple(
+            native_library(kinds, target) for target in each(processors, "building kernels")
+        )
         needed = tuple(kinds.kinds)
     int8 = any(unit.int8 or unit.quantized for island in kept for unit in island)
+    say("comparing the sparse network with the dense one")
     error = _check(sparse, libraries, feed, expected, int8=int8) if sparse else None
     contents = Contents(
         inputs=[_spec(value) for value in graph_inputs(model)],
@@ -126,9 +132,9 @@ def compile_onnx(
     )  # fmt: skip
 
 
-def _worthwhile(island: Sequence[Unit], gain: float | None) -> bool:
+def _worthwhile(island: Sequence[Unit], gain: Speedup | None) -> bool:
     if gain is not None:
-        return gain >= LEAST_SPEEDUP
+        return gain.times >= LEAST_SPEEDUP
     return sum(part.weight.size for unit in island for part in unit.parts) >= SMALLEST
 
 
@@ -138,15 +144,16 @@ def _measured(
     target: Target | None,
     feed: Feed,
     steps: Steps,
-) -> list[float | None]:
+) -> list[Speedup | None]:
     """The speedup of each island; islands that are alike are measured once."""
     if target is None or not islands:
         return [None] * len(islands)
+    say("building kernels to measure")
     kinds = Kinds([unit for island in islands for unit in island])
     values = reader(dense, [n for island in islands for n in border(dense, island)[0]])(feed)
-    known: dict[object, float] = {}
+    known: dict[object, Speedup] = {}
     with library_file(native_library(kinds, target).data) as library:
-        for island in islands:
+        for island in each(islands, "measuring layers"):
             alike = _signature(island, values)
             if alike not in known:
                 known[alike] = speedup(dense, island, kinds.place, library, values, steps)
@@ -178,7 +185,7 @@ def _stored(unit: Unit) -> float:
 
 
 def _layers(
-    products: Sequence[Product], islands: Sequence[list[Unit]], measured: Sequence[float | None]
+    products: Sequence[Product], islands: Sequence[list[Unit]], measured: Sequence[Speedup | None]
 ) -> tuple[Layer, ...]:
     found = {
         id(unit.product.nodes[0]): (unit, gain, _worthwhile(island, gain))
@@ -193,11 +200,15 @@ def _layers(
         if product.depthwise:
             continue
         if unit is None or not kept:
-            layers.append(Layer(product.name, outputs, inputs, 0, 1.0, speedup=gain))
+            rows, stored, int8 = 0, 1.0, False
         else:
-            layers.append(
-                Layer(product.name, outputs, inputs, unit.rows, _stored(unit), unit.int8, gain)
+            rows, stored, int8 = unit.rows, _stored(unit), unit.int8
+        layers.append(
+            Layer(
+                product.name, outputs, inputs, rows, stored, int8,
+                speedup=gain and gain.times, spread=gain and (gain.lower, gain.upper),
             )
+        )  # fmt: skip
     return tuple(layers)
 
 

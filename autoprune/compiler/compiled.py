@@ -13,6 +13,7 @@ from autoprune.backends.artifact import Contents, write_artifact
 from autoprune.compiler.choice import runs_here
 from autoprune.compiler.kinds import Kind
 from autoprune.compiler.source import write_source
+from autoprune.ir.graph import spelled
 from autoprune.kernels.build import TARGETS, Target
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class Layer:
         stored: share of the weights that is stored.
         int8: whether it is a product of 8-bit integers.
         speedup: of the island it belongs to, on sparse kernels; None if that was not measured.
+        spread: between which speedups half of the rounds are.
     """
 
     name: str
@@ -40,9 +42,10 @@ class Layer:
     stored: float
     int8: bool = False
     speedup: float | None = None
+    spread: tuple[float, float] | None = None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Compiled:
     """A compiled network, to be written as an artifact.
 
@@ -110,21 +113,40 @@ class Compiled:
             target = {"kind": "llvm", "mcpu": here.cpu if here else "generic"}
         return compile_relax(onnx.load_from_string(self.contents.dense), target)
 
+    def _inputs(self) -> str:
+        (feed, _), *_ = self.contents.examples
+        return ", ".join(spelled(name, x.dtype.name, x.shape) for name, x in feed.items())
+
+    def __repr__(self) -> str:
+        sparse = sum(layer.rows > 0 for layer in self.layers)
+        targets = ", ".join(target.name for target in self.targets)
+        return (
+            f"Compiled: {sparse} of {len(self.layers)} products on sparse kernels, for {targets}; "
+            'print it for the layers, .save("small.apz") writes it'
+        )
+
     def __str__(self) -> str:
         sparse = [layer for layer in self.layers if layer.rows]
         lines = [f"{len(sparse)} of {len(self.layers)} products run on sparse kernels"]
         for layer in self.layers:
             share = f"{layer.stored:.0%} of the weights stored"
-            faster = "" if layer.speedup is None else f", {layer.speedup:.2f}x"
+            times = "" if layer.speedup is None else f"{layer.speedup:.2f}x"
+            if layer.spread is not None:
+                times += f" ({layer.spread[0]:.2f} to {layer.spread[1]:.2f})"
             if layer.rows:
                 kind = "8-bit blocks" if layer.int8 else "blocks"
                 kept = f"{kind} of {layer.rows} outputs" if layer.rows > 1 else "single weights"
-                what = f"{kept}, {share}{faster}"
+                what = f"{kept}, {share}" + f", {times}" * bool(times)
             elif layer.speedup is not None:
-                what = f"dense: sparse kernels would be {layer.speedup:.2f}x as fast"
+                what = f"dense: sparse kernels would be {times} as fast"
             else:
                 continue
             lines.append(f"  {layer.name}: {layer.outputs} x {layer.inputs}, {what}")
+        if any(layer.speedup is not None for layer in self.layers):
+            lines.append(
+                "times as fast as dense on this processor, one thread, shortest runs (half of the "
+                f"rounds in brackets), on {self._inputs()}"
+            )
         wide = sum(not layer.int8 for layer in sparse)
         if self.int8 and wide:
             lines.append(

@@ -12,7 +12,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from autoprune.demo.digits import SIDE, load_digits
 from autoprune.demo.story import KEEP, SPARSITY, WIDTHS, Artifact, Story, deploy, make_story
 from autoprune.ir.files import replacing
-from autoprune.report import heading, milliseconds, plain_table, quantity
+from autoprune.report import heading, milliseconds, plain_table, quantity, show
+from autoprune.telling import progress
 
 EPOCHS = 8
 
@@ -106,23 +107,20 @@ def demo(folder: Path, epochs: int = EPOCHS, widths: tuple[int, ...] = WIDTHS) -
         TextColumn("{task.description:<12}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"),
         TimeElapsedColumn(),
     )  # fmt: skip
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    with Progress(*columns, console=Console(stderr=True)) as bar, progress(None):
         story = make_story(digits, epochs, bar, widths)
         task = bar.add_task("deploying", total=1)
         deploy(story, digits, folder)
         plot(story, folder / "demo.png")
         story.files.append(folder / "demo.png")
         bar.advance(task)
-    console = Console()
-    console.print(
+    print(
         f"\nA residual network on {len(digits.train_x)} handwritten digits, tested on "
-        f"{len(digits.test_x)} others\n(scikit-learn's, enlarged from 8x8 to {SIDE}x{SIDE}).",
-        highlight=False,
+        f"{len(digits.test_x)} others\n(scikit-learn's, enlarged from 8x8 to {SIDE}x{SIDE})."
     )
-    console.print(
-        heading(f"Pruned to {KEEP:.0%} of the FLOPs, then {SPARSITY:.0%} of the weights made zero")
-    )
-    console.print(table(story))
+    title = f"Pruned to {KEEP:.0%} of the FLOPs, then {SPARSITY:.0%} of the weights made zero"
+    show(heading(title), f"\n{title}")
+    show(table(story))
     print(
         f"\nRight after pruning, before fine-tuning, the accuracy was {story.tuned[0]:.1%}.\n"
         f"One test image is {1 / len(digits.test_y):.1%}. Latency is the median of one image, in "
@@ -133,7 +131,7 @@ def demo(folder: Path, epochs: int = EPOCHS, widths: tuple[int, ...] = WIDTHS) -
         print(f"The sparse network was not compiled: {story.artifact}.")
     elif isinstance(story.int8, str):
         print(f"It was not compiled in 8 bits: {story.int8}.")
-    console.print(heading(f"Files in {folder}"))
+    show(heading(f"Files in {folder}"), f"\nFiles in {folder}")
     for path in story.files:
         print(f"{path.name:<20} {FILES[path.name]}")
     print(f"\nDone in {time.perf_counter() - start:.0f} s.")

@@ -78,8 +78,8 @@ def trace(
     Args:
         model: any module; it is not changed (a copy is traced).
         example_inputs: a tensor, a tuple of positional arguments or a dict of keyword arguments.
-        dynamic_shapes: None, `"batch"` (the first dimension of every tensor may vary), or what
-            `torch.export.export` takes.
+        dynamic_shapes: None, `"batch"` (the first dimension of every tensor may vary), `"fixed"`,
+            or what `torch.export.export` takes.
         outputs: those that matter, by position, key or field; empty for all.
 
     Raises:
@@ -173,20 +173,38 @@ def computed_tensors(model: nn.Module) -> dict[int, Any]:
 def as_dynamic_shapes(model: nn.Module, inputs: Inputs, dynamic_shapes: Any) -> Any:
     """What torch.export takes: of `"batch"`, that dimension 0 of every tensor input is dynamic.
 
+    Of `"fixed"`, that none is; None leaves it to who exports.
+
     Raises:
         TraceError: if it is another word, or the model does not take the inputs.
     """
     if not isinstance(dynamic_shapes, str):
         return dynamic_shapes
-    if dynamic_shapes != "batch":
+    if dynamic_shapes not in ("batch", "fixed"):
         raise TraceError(
             f"dynamic_shapes={dynamic_shapes!r} is not known",
-            hint='pass "batch", or the structure torch.export.export takes',
+            hint='pass "batch", "fixed", or the structure torch.export.export takes',
         )
+    return first_axes(
+        model, inputs, torch.export.Dim.DYNAMIC if dynamic_shapes == "batch" else None
+    )
+
+
+def first_axes(model: nn.Module, inputs: Inputs, size: Any) -> Any:
+    """What torch.export takes for inputs whose first axis is of a given size.
+
+    Args:
+        model: whose forward names its arguments.
+        inputs: example inputs.
+        size: what `torch.export.Dim` makes, or None for that of the example.
+
+    Raises:
+        TraceError: if the model does not take the inputs.
+    """
 
     def dynamic(leaf: Any) -> Any:
         has_batch = isinstance(leaf, torch.Tensor) and leaf.ndim > 0
-        return {0: torch.export.Dim.DYNAMIC} if has_batch else None
+        return {0: size} if has_batch and size is not None else None
 
     try:
         args, kwargs = plain(inputs)

@@ -44,7 +44,12 @@ class Value:
     @property
     def signature(self) -> str:
         """Name, dtype and shape, as printed where the value is defined."""
-        return f"%{self.name}: {self.dtype}[{','.join(map(str, self.shape))}]"
+        return f"%{spelled(self.name, self.dtype, self.shape)}"
+
+
+def spelled(name: str, dtype: str, shape: tuple[int, ...]) -> str:
+    """A tensor as people read it: `x: float32[1,3,224,224]`."""
+    return f"{name}: {dtype}[{','.join(map(str, shape))}]"
 
 
 Argument = Value | int | float | bool | str | None | tuple["Argument", ...]

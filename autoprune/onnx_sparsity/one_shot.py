@@ -28,6 +28,7 @@ from autoprune.passes.sparsify.single import (
 )
 from autoprune.pipeline import check_finite
 from autoprune.report.sparsity import SparseRow, SparsityReport
+from autoprune.telling import each
 
 
 def sparsify_onnx(
@@ -59,7 +60,8 @@ def sparsify_onnx(
     levels = open_levels(matrices, score, amount, request.distribution)
     masks: dict[str, Mask] = {}
     rows: list[SparseRow] = []
-    for weight, (format, shape) in zip(weights, sizes, strict=True):
+    pairs = list(zip(weights, sizes, strict=True))
+    for weight, (format, shape) in each(pairs, "making weights sparse"):
         gram = None
         if feeds is not None and correctable(weight):
             gram = second_moments(sparse, weight, feeds)

@@ -37,8 +37,12 @@ class SparseOnnx(Saving):
     _external: bool = field(default=False, repr=False)
     _origin: str = field(default="", repr=False)
 
-    def _writers(self) -> Mapping[str, Callable[[Path], object]]:
-        return {".onnx": lambda path: write_onnx(self.model, path, external=self._external)}
+    def _writers(self) -> Mapping[str, Callable[[Path], str | None]]:
+        return {".onnx": self.write_fixed}
+
+    def write_fixed(self, path: Path) -> None:
+        """See `Saving.write_fixed`."""
+        write_onnx(self.model, path, external=self._external)
 
     def feed(self, session: Any) -> Feed:
         """The example inputs by name; made up if there are none."""

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 
 from autoprune.analysis.cost import Cost
 from autoprune.analysis.typing import TypedGraph
-from autoprune.backends.latency import Latency
+from autoprune.backends.latency import Latency, Spread
 from autoprune.errors import AutopruneError
 from autoprune.ir.files import write_atomically
 from autoprune.ir.positions import Kept
@@ -97,7 +97,7 @@ class Subject:
     kept: Kept
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report:
     """Before and after.
 
@@ -115,6 +115,7 @@ class Report:
         analysis_seconds: processor time taken to find the groups, after export.
         notes: what a reader should know, such as why little could be pruned.
         latency: measured in ONNX Runtime, or None if it was not.
+        inputs: the example inputs that costs are of, such as `x: float32[1,3,224,224]`.
         subject: the network itself; None in a report read from JSON, which does not hold it.
     """
 
@@ -131,6 +132,7 @@ class Report:
     analysis_seconds: float = 0.0
     notes: tuple[str, ...] = ()
     latency: Latency | None = None
+    inputs: tuple[str, ...] = ()
     subject: Subject | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -160,9 +162,14 @@ class Report:
             data["unknown_operators"] = tuple(
                 UnknownOperator(**row) for row in data["unknown_operators"]
             )
-            data["notes"] = tuple(data["notes"])
+            for name in ("notes", "inputs"):
+                data[name] = tuple(data.get(name, ()))
             if data["latency"] is not None:
-                data["latency"] = Latency(**data["latency"])
+                latency = dict(data["latency"])
+                for name in ("before_spread", "after_spread"):
+                    if latency.get(name) is not None:
+                        latency[name] = Spread(*latency[name])
+                data["latency"] = Latency(**latency)
             return cls(**data)
         except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise AutopruneError(
@@ -189,11 +196,24 @@ class Report:
 
         return render(self, everything=everything)
 
+    def text(self, *, everything: bool = False) -> str:
+        """The same as plain text of any width, for files and pipes: no name is broken."""
+        from autoprune.report.text import plain_text, render
+
+        return plain_text(render(self, everything=everything, whole=True))
+
     def __str__(self) -> str:
-        console = Console(width=100, color_system=None, highlight=False, emoji=False)
-        with console.capture() as capture:
-            console.print(self)
-        return "\n".join(line.rstrip() for line in capture.get().strip().splitlines())
+        return self.text()
+
+    def __repr__(self) -> str:
+        from autoprune.report.text import summary
+
+        return "\n".join(["Report: print it for the tables", *summary(self)])
+
+    def _repr_html_(self) -> str:
+        from autoprune.report.notebook import report_html
+
+        return report_html(self)
 
     def __rich__(self) -> RenderableType:
         return self.table()

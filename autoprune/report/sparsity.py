@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.text import Text
 
+from autoprune.report.notebook import paragraph, table
 from autoprune.report.quantities import count
-from autoprune.report.text import heading, plain_table
+from autoprune.report.text import heading, plain_table, plain_text, prose
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class SparseRow:
     error: float | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SparsityReport:
     """What became sparse, and why the rest did not; prints as a table.
 
@@ -56,21 +57,36 @@ class SparsityReport:
         return removed / sum(sizes)
 
     def __str__(self) -> str:
-        console = Console(width=100, color_system=None, highlight=False, emoji=False)
-        with console.capture() as capture:
-            console.print(self)
-        return "\n".join(line.rstrip() for line in capture.get().strip().splitlines())
+        return plain_text(self.__rich__())
+
+    def __repr__(self) -> str:
+        return (
+            f"SparsityReport: {self.sparsity:.1%} of the weights in "
+            f"{count(len(self.rows), 'tensor')} are zero, "
+            f"{count(len(self.reasons), 'tensor')} left dense; print it for the tables"
+        )
+
+    def _repr_html_(self) -> str:
+        rows = [
+            [row.name, "x".join(map(str, row.shape)), row.format, f"{row.sparsity:.1%}"]
+            for row in self.rows
+        ]
+        return "".join((
+            paragraph("Sparse weights", bold=True),
+            table(["weight", "outputs x inputs", "format", "zero"], rows),
+            *(paragraph(line) for line in (self._total(), *_reasons(self.reasons), *self.notes)),
+        ))  # fmt: skip
 
     def __rich__(self) -> RenderableType:
-        table = plain_table()
-        table.add_column("weight", overflow="fold")
+        rows = plain_table()
+        rows.add_column("weight", overflow="fold")
         for title in ("outputs", "inputs"):
-            table.add_column(title, justify="right", no_wrap=True)
-        table.add_column("format", no_wrap=True)
-        table.add_column("zero", justify="right", no_wrap=True)
+            rows.add_column(title, justify="right", no_wrap=True)
+        rows.add_column("format", no_wrap=True)
+        rows.add_column("zero", justify="right", no_wrap=True)
         calibrated = any(row.error is not None for row in self.rows)
         if calibrated:
-            table.add_column("output error", justify="right", no_wrap=True)
+            rows.add_column("output error", justify="right", no_wrap=True)
         for row in self.rows:
             outputs, inputs = row.shape
             cells: list[RenderableType] = [
@@ -82,27 +98,26 @@ class SparsityReport:
             ]
             if calibrated:
                 cells.append("" if row.error is None else f"{row.error:.2%}")
-            table.add_row(*cells)
+            rows.add_row(*cells)
+        parts: list[RenderableType] = [heading("Sparse weights"), rows, Text(self._total())]
+        if self.reasons:
+            parts.append(heading(f"{count(len(self.reasons), 'weight')} left dense"))
+        parts.extend(prose(line) for line in (*_reasons(self.reasons), *self.notes))
+        return Group(*parts)
+
+    def _total(self) -> str:
         listed = sum(row.shape[0] * row.shape[1] for row in self.rows)
-        total = (
+        return (
             f"{self.sparsity:.1%} of these weights are zero, "
             f"{self.sparsity * listed / max(1, self.parameters):.1%} of all parameters."
         )
-        parts: list[RenderableType] = [heading("Sparse weights"), table, Text(total)]
-        if self.reasons:
-            parts.append(heading(f"{count(len(self.reasons), 'weight')} left dense"))
-            parts.append(_reasons(self.reasons))
-        parts.extend(Text(note) for note in self.notes)
-        return Group(*parts)
 
 
-def _reasons(reasons: Mapping[str, str]) -> Group:
+def _reasons(reasons: Mapping[str, str]) -> list[str]:
     by_reason: dict[str, list[str]] = {}
     for name, reason in reasons.items():
         by_reason.setdefault(reason, []).append(name)
-    return Group(
-        *(
-            Text(f"{names[0]}" + (f" and {len(names) - 1} more" if names[1:] else "") + f": {why}")
-            for why, names in by_reason.items()
-        )
-    )
+    return [
+        f"{names[0]}" + (f" and {len(names) - 1} more" if names[1:] else "") + f": {why}"
+        for why, names in by_reason.items()
+    ]

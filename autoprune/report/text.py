@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from rich import box
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -21,10 +22,14 @@ from autoprune.report.quantities import (
 )
 
 if TYPE_CHECKING:
+    from autoprune.backends.latency import Latency
     from autoprune.report.data import GroupRow, PinnedRow, Report
 
 ROWS = 40
 """Groups shown unless everything is asked for."""
+
+WIDTH = 100
+"""Characters in a line of text that is for no terminal."""
 
 EXAMPLES = 2
 """Axes shown for each reason unless everything is asked for."""
@@ -32,34 +37,75 @@ EXAMPLES = 2
 _EXACT = "Its outputs and those of the original with the same units set to zero differ by at most"
 
 
-def render(report: Report, *, everything: bool) -> RenderableType:
-    """The whole report; `everything` lists each group and each axis."""
-    parts: list[RenderableType] = [heading("Cost of one forward pass on the example inputs")]
-    parts.append(_costs(report))
+def render(report: Report, *, everything: bool, whole: bool = False) -> RenderableType:
+    """The whole report.
+
+    Args:
+        report: what to show.
+        everything: list each group and each axis.
+        whole: leave every name on one line, however wide that is.
+    """
+    inputs = ", ".join(report.inputs) or "the example inputs"
+    parts: list[RenderableType] = [heading(f"Cost of one forward pass on {inputs}")]
+    parts += [_costs(report), Text(MULTIPLY_ADDS, style="dim")]
+    if report.latency is not None:
+        parts.append(prose(_spreads(report.latency), whole=whole))
     if report.groups:
         shown = report.groups if everything else report.groups[:ROWS]
         groups = count(len(report.groups), "group")
-        parts += [heading(f"{groups} of slices that can only go together"), _groups(shown)]
+        parts.append(heading(f"{groups} of slices that can only go together"))
+        parts.append(_groups(shown, whole=whole))
         if len(shown) < len(report.groups):
             more = len(report.groups) - len(shown)
             parts.append(Text(f"and {more} more, shown by --all and in the JSON and HTML reports"))
         parts.append(Text(_SHARES, style="dim"))
-        parts.extend(Text(line) for line in _group_notes(report.groups))
+        parts.extend(prose(line, whole=whole) for line in _group_notes(report.groups))
     if report.pinned:
         axes = count(len(report.pinned), "axis", "axes")
         parts.append(heading(f"{axes} kept whole, and why"))
-        parts.append(_pinned(report.pinned, everything=everything))
+        parts.append(_pinned(report.pinned, everything=everything, whole=whole))
     if report.unknown_operators:
         parts.append(heading("Operators without a rule; the axes they touch are kept whole"))
-        parts.append(_unknown(report))
+        parts.append(_unknown(report, whole=whole))
     lines = remarks(report)
     if lines:
         parts.append(heading("Result" if report.module else "Note"))
-        parts.extend(Text(line) for line in lines)
+        parts.extend(prose(line, whole=whole) for line in lines)
     return Group(*parts)
 
 
+MULTIPLY_ADDS = "FLOPs count a multiply-add as two operations, MACs count it as one."
+
 _SHARES = "params, FLOPs: the share of the network's that goes if one unit of the group stays"
+
+
+def plain_text(parts: RenderableType) -> str:
+    """What can be printed as text, as wide as it needs to be."""
+    console = Console(width=1 << 16, color_system=None, highlight=False, emoji=False)
+    with console.capture() as capture:
+        console.print(parts)
+    return "\n".join(line.rstrip() for line in capture.get().strip().splitlines())
+
+
+def prose(text: str, *, whole: bool = True) -> Text:
+    """Sentences, broken between words where there is no terminal that does so."""
+    if not whole:
+        return Text(text)
+    return Text(fill(text, WIDTH, break_long_words=False, break_on_hyphens=False))
+
+
+def show(parts: RenderableType, text: str = "") -> None:
+    """Print to a terminal in its width, and to anything else as text without broken names.
+
+    Args:
+        parts: what to print.
+        text: the same as text, if `plain_text(parts)` is not it.
+    """
+    console = Console()
+    if console.is_terminal:
+        console.print(parts, highlight=False)
+    else:
+        print(text or plain_text(parts))
 
 
 def heading(text: str) -> Text:
@@ -78,8 +124,66 @@ def plain_table() -> Table:
     )
 
 
-def _costs(report: Report) -> Table:
+def cost_rows(report: Report) -> list[list[str]]:
+    """What the network costs: a label, before, after and its share if it was pruned, prunable."""
     before, after, least = report.before, report.after, report.least
+    rows: list[tuple[str, float, float, float, Any]] = [
+        ("parameters", before.params, after.params, least.params, quantity),
+        ("FLOPs", before.flops, after.flops, least.flops, quantity),
+        ("MACs", before.flops / 2, after.flops / 2, least.flops / 2, quantity),
+        ("activation memory", before.memory, after.memory, least.memory, size_in_bytes),
+    ]
+    found = []
+    for label, old, new, small, show in rows:
+        cells = [label, show(old)]
+        if report.pruned:
+            cells += [show(new), f"{new / old:.1%}" if old else ""]
+        found.append([*cells, share(1 - small / old) if old else ""])
+    if report.latency is not None:
+        slow, fast = report.latency.before, report.latency.after
+        found.append([
+            f"ONNX Runtime, {count(report.latency.threads, 'thread')}",
+            milliseconds(slow), milliseconds(fast), times_faster(slow, fast),
+        ])  # fmt: skip
+    return found
+
+
+def _spreads(latency: Latency) -> str:
+    """What times are of, and how far apart they are."""
+    spreads = (("before", latency.before_spread), ("after", latency.after_spread))
+    known = "; ".join(f"{name}: {spread}" for name, spread in spreads if spread is not None)
+    of = f"Times are medians of {latency.rounds} runs in turns, on {latency.inputs}"
+    return f"{of} ({known})." if known else f"{of}."
+
+
+def summary(report: Report) -> list[str]:
+    """Four lines about a report: what costs have become, and of how many groups."""
+    lines = []
+    for label, old, *rest in cost_rows(report):
+        if label not in ("parameters", "FLOPs"):
+            continue
+        lines.append(
+            f"  {label:<10}  {old} -> {rest[0]}, {rest[1]}"
+            if report.pruned
+            else f"  {label:<10}  {old}, of which {rest[0]} can go"
+        )
+    latency = report.latency
+    lines.append(
+        f"  {'latency':<10}  {milliseconds(latency.before)} -> {milliseconds(latency.after)}, "
+        f"{times_faster(latency.before, latency.after)} on {latency.inputs}"
+        if latency
+        else f"  {'input':<10}  {', '.join(report.inputs)}"
+    )
+    smaller = sum(row.kept < row.units for row in report.groups)
+    groups = count(len(report.groups), "group")
+    found = f"{smaller} of {groups} lost units" if report.pruned else groups
+    lines.append(
+        f"  {'groups':<10}  {found}, {count(len(report.pinned), 'axis', 'axes')} kept whole"
+    )
+    return lines
+
+
+def _costs(report: Report) -> Table:
     table = plain_table()
     table.add_column("")
     table.add_column("before", justify="right", no_wrap=True)
@@ -87,33 +191,19 @@ def _costs(report: Report) -> Table:
         table.add_column("after", justify="right", no_wrap=True)
         table.add_column("", justify="right", no_wrap=True)
     table.add_column("prunable", justify="right", no_wrap=True)
-    rows: list[tuple[str, float, float, float, Any]] = [
-        ("parameters", before.params, after.params, least.params, quantity),
-        ("FLOPs", before.flops, after.flops, least.flops, quantity),
-        ("activation memory", before.memory, after.memory, least.memory, size_in_bytes),
-    ]
-    for label, old, new, small, show in rows:
-        cells = [label, show(old)]
-        if report.pruned:
-            cells += [show(new), f"{new / old:.1%}" if old else ""]
-        table.add_row(*cells, share(1 - small / old) if old else "")
-    if report.latency is not None:
-        slow, fast = report.latency.before, report.latency.after
-        table.add_row(
-            f"ONNX Runtime, {count(report.latency.threads, 'thread')}",
-            milliseconds(slow), milliseconds(fast), times_faster(slow, fast),
-        )  # fmt: skip
+    for row in cost_rows(report):
+        table.add_row(*row)
     return table
 
 
-def _groups(rows: Iterable[GroupRow]) -> Table:
+def _groups(rows: Iterable[GroupRow], *, whole: bool) -> Table:
     table = plain_table()
-    table.add_column("group", overflow="fold")
+    table.add_column("group", overflow="fold", no_wrap=whole)
     table.add_column("units", justify="right", no_wrap=True)
     table.add_column("params", justify="right", no_wrap=True)
     table.add_column("FLOPs", justify="right", no_wrap=True)
     table.add_column("guarantee", no_wrap=True)
-    table.add_column("also in", overflow="fold", max_width=24)
+    table.add_column("also in", overflow="fold", max_width=None if whole else 24, no_wrap=whole)
     for row in rows:
         units = f"{row.units} -> {row.kept}" if row.kept < row.units else str(row.units)
         units += " each" if row.outer else ""
@@ -156,7 +246,7 @@ def _group_notes(rows: Iterable[GroupRow]) -> list[str]:
     ]
 
 
-def _pinned(rows: Iterable[PinnedRow], *, everything: bool) -> Table:
+def _pinned(rows: Iterable[PinnedRow], *, everything: bool, whole: bool) -> Table:
     """Axes pinned for the same reason share a row: the reason, the largest axes, the code."""
     by_reason: dict[str, list[PinnedRow]] = {}
     for row in rows:
@@ -166,14 +256,17 @@ def _pinned(rows: Iterable[PinnedRow], *, everything: bool) -> Table:
     table.add_column("because", overflow="fold")
     for reason, axes in by_reason.items():
         show = _every_axis if everything else _some_axes
-        table.add_row(str(len(axes)), Group(Text(reason), Padding(show(axes), (0, 0, 0, 2))))
+        table.add_row(
+            str(len(axes)), Group(prose(reason, whole=whole), Padding.indent(show(axes, whole), 2))
+        )
     return table
 
 
-def _some_axes(rows: Sequence[PinnedRow]) -> RenderableType:
+def _some_axes(rows: Sequence[PinnedRow], whole: bool) -> RenderableType:
     largest = sorted(rows, key=lambda row: -row.size)[:EXAMPLES]
     axes = ", ".join(f"{row.where[0]} ({row.size})" for row in largest)
-    lines = [Text(f"{axes} and {len(rows) - EXAMPLES} more" if len(rows) > EXAMPLES else axes)]
+    more = f" and {len(rows) - EXAMPLES} more" * (len(rows) > EXAMPLES)
+    lines = [prose(axes + more, whole=whole)]
     sources = list(dict.fromkeys(row.source for row in rows if row.source))
     if sources:
         more = f"  and {count(len(sources) - 1, 'more line')}" if len(sources) > 1 else ""
@@ -181,7 +274,7 @@ def _some_axes(rows: Sequence[PinnedRow]) -> RenderableType:
     return Group(*lines)
 
 
-def _every_axis(rows: Sequence[PinnedRow]) -> RenderableType:
+def _every_axis(rows: Sequence[PinnedRow], whole: bool) -> RenderableType:
     """Every axis, below the line of code that pins it."""
     by_source: dict[str, list[str]] = {}
     for row in rows:
@@ -190,13 +283,13 @@ def _every_axis(rows: Sequence[PinnedRow]) -> RenderableType:
     for source, axes in by_source.items():
         if source:
             lines.append(Text(short_source(source), style="dim"))
-        lines.append(Text(", ".join(axes)))
+        lines.append(prose(", ".join(axes), whole=whole))
     return Group(*lines)
 
 
-def _unknown(report: Report) -> Table:
+def _unknown(report: Report, *, whole: bool) -> Table:
     table = plain_table()
-    table.add_column("operator", overflow="fold")
+    table.add_column("operator", overflow="fold", no_wrap=whole)
     table.add_column("calls", justify="right", no_wrap=True)
     table.add_column("first called at", overflow="fold")
     for row in report.unknown_operators:

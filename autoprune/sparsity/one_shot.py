@@ -27,6 +27,7 @@ from autoprune.sparsity.calibration import batches_of, correctable, second_momen
 from autoprune.sparsity.rearrangement import rearranged
 from autoprune.sparsity.result import SparseResult
 from autoprune.sparsity.weights import Found, Weight, find_weights
+from autoprune.telling import each
 from autoprune.torch_result import TorchResult
 
 
@@ -66,7 +67,7 @@ def sparsify_module(
     errors: dict[str, float | None] = {}
     masks: dict[str, Tensor] = {}
     with evaluating(sparse):
-        for weight in found.weights:
+        for weight in each(found.weights, "making weights sparse"):
             moments = None
             if batches is not None and correctable(weight):
                 moments = second_moments(sparse, weight, batches)

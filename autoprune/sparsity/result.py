@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from autoprune.backends.onnx import export_onnx, feed_of
+from autoprune.backends.onnx import export_onnx, feed_of, save_onnx
 from autoprune.errors import AutopruneError
 from autoprune.frontends.objects import Inputs
 from autoprune.frontends.sessions import Feed
@@ -42,12 +42,17 @@ class SparseResult(Saving):
     _dynamic_shapes: Any = field(default=None, repr=False)
     _plan: Plan | None = field(default=None, repr=False)
 
-    def _writers(self) -> Mapping[str, Callable[[Path], object]]:
+    def _writers(self) -> Mapping[str, Callable[[Path], str | None]]:
         return {
             ".onnx": self._save_onnx,
             ".pt2": self._save_pt2,
             ".safetensors": partial(write_safetensors, self.model, plan=self._plan),
         }
+
+    def write_fixed(self, path: Path) -> None:
+        """See `Saving.write_fixed`."""
+        inputs = self._given(path)
+        export_onnx(self.model, inputs, path, dynamic_shapes=self._shapes(inputs))
 
     def feed(self, session: Any) -> Feed:
         """The example inputs, by the names of the inputs of a session of the saved model."""
@@ -58,13 +63,13 @@ class SparseResult(Saving):
         """Digest of the graph that the network was pruned from, or nothing."""
         return "" if self._plan is None else self._plan.origin
 
-    def _save_onnx(self, path: Path) -> None:
+    def _save_onnx(self, path: Path) -> str:
         inputs = self._given(path)
-        export_onnx(self.model, inputs, path, dynamic_shapes=self._shapes(inputs))
+        return save_onnx(self.model, inputs, path, self._shapes(inputs))
 
-    def _save_pt2(self, path: Path) -> None:
+    def _save_pt2(self, path: Path) -> str:
         inputs = self._given(path)
-        write_pt2(self.model, inputs, path, self._shapes(inputs))
+        return write_pt2(self.model, inputs, path, self._shapes(inputs))
 
     def _shapes(self, inputs: Inputs) -> Any:
         return as_dynamic_shapes(self.model, inputs, self._dynamic_shapes)

@@ -42,7 +42,7 @@ def searched(share, taken):
         tried.append(_Network(flops, taken(flops)))
         return tried[-1]
 
-    return meet_latency(share, attempt, lambda text: None), tried
+    return meet_latency(share, attempt), tried
 
 
 @pytest.mark.parametrize("share", [0.35, 0.5, 0.8])
@@ -91,7 +91,7 @@ def test_what_no_network_reaches_is_refused_at_once():
         return _Network(flops, 0.6 + 0.4 * flops)
 
     with pytest.raises(ap.BudgetError, match=r"latency=0.2 cannot be reached: .* takes 0.60"):
-        meet_latency(0.2, attempt, lambda text: None)
+        meet_latency(0.2, attempt)
     assert tried <= 3
 
 

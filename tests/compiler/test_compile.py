@@ -15,6 +15,7 @@ from torch import nn
 
 import autoprune as ap
 from autoprune.cli import main
+from autoprune.compiler.measure import Speedup
 from autoprune.frontends import onnx_large
 from autoprune.runtime import DenseNotice, Session
 from autoprune.runtime.cpu import this_cpu
@@ -110,11 +111,12 @@ def test_a_module_is_measured():
 
 @pytest.mark.parametrize("gain", [1.1, 1.3])
 def test_what_gains_too_little_stays_dense(gain, pruned, monkeypatch):
-    monkeypatch.setattr("autoprune.compiler.compile.speedup", lambda *_: gain)
+    monkeypatch.setattr("autoprune.compiler.compile.speedup", lambda *_: Speedup(gain, 1.0, 2.0))
     compiled = ap.compile(pruned)
     assert [bool(layer.rows) for layer in compiled.layers] == [gain > 1.2] * 2 + [False]
     assert (compiled.contents.model is None) == (gain < 1.2)
-    assert ("would be 1.10x as fast" in str(compiled)) == (gain < 1.2)
+    assert ("would be 1.10x (1.00 to 2.00) as fast" in str(compiled)) == (gain < 1.2)
+    assert "on input: float32[4,64]" in str(compiled)
 
 
 def test_products_of_integers(tmp_path):

@@ -1,11 +1,13 @@
 """The report as a table and as JSON."""
 
 import dataclasses
+import re
 
 import pytest
 from rich.console import Console
 
 from autoprune.analysis.cost import Cost
+from autoprune.backends.latency import Latency, Spread
 from autoprune.errors import AutopruneError
 from autoprune.report import GroupRow, PinnedRow, Report, UnknownOperator
 from autoprune.report.quantities import milliseconds, quantity, share, times_faster
@@ -31,6 +33,7 @@ INSPECTED = Report(
         PinnedRow("3.weight:2", 3, ("3.weight:2",), "a window slides over it", "conv_1", OTHER),
     ),
     unknown_operators=(UnknownOperator("custom.roll.default", 2, OTHER),),
+    inputs=("x: float32[2,3,8,8]",),
 )  # fmt: skip
 PRUNED = dataclasses.replace(
     INSPECTED,
@@ -40,13 +43,19 @@ PRUNED = dataclasses.replace(
     error=1.5e-7,
 )
 
+LATENCY = Latency(
+    2.0, 1.0, 1, 100, "x: float32[2,3,8,8]", Spread(1.9, 1.95, 2.2), Spread(0.9, 0.95, 1.1)
+)
+
 INSPECTED_TEXT = """\
-Cost of one forward pass on the example inputs
+Cost of one forward pass on x: float32[2,3,8,8]
                      before  prunable
 ─────────────────────────────────────
 parameters          10.37 k    50.0 %
 FLOPs                4.06 M   100.0 %
+MACs                 2.03 M   100.0 %
 activation memory  65.54 kB     0.0 %
+FLOPs count a multiply-add as two operations, MACs count it as one.
 
 2 groups of slices that can only go together
 group       units  params   FLOPs  guarantee       also in
@@ -77,7 +86,7 @@ def test_inspected():
 
 def test_pruned():
     lines = str(PRUNED).splitlines()
-    assert [line.split() for line in lines[1:6:2]] == [
+    assert [line.split() for line in (lines[1], lines[3], lines[6])] == [
         ["before", "after", "prunable"],
         ["parameters", "10.37", "k", "5.15", "k", "49.7%", "50.0", "%"],
         ["activation", "memory", "65.54", "kB", "45.06", "kB", "68.8%", "0.0", "%"],
@@ -127,6 +136,48 @@ def test_nothing_is_cropped(width):
     assert text.count("weight:0/1") >= 2
 
 
+def test_text_has_every_name_on_one_line():
+    name = "encoder.a_very_long_name_of_a_layer." * 5 + "weight:0"
+    row = dataclasses.replace(INSPECTED.groups[1], name=name, where=(name, f"other.{name}"))
+    pinned = dataclasses.replace(INSPECTED.pinned[0], where=(name,))
+    unknown = UnknownOperator("library." + "operator_" * 20, 1)
+    report = dataclasses.replace(
+        PRUNED, groups=(row,), pinned=(pinned,), unknown_operators=(unknown,)
+    )
+    for text in (str(report), report.text(everything=True)):
+        assert text.count(name) == 3
+        assert unknown.name in text
+        assert "normalized together" in text
+        assert "…" not in text
+
+
+def test_repr_is_short():
+    assert repr(PRUNED).splitlines() == [
+        "Report: print it for the tables",
+        "  parameters  10.37 k -> 5.15 k, 49.7%",
+        "  FLOPs       4.06 M -> 2.01 M, 49.5%",
+        "  input       x: float32[2,3,8,8]",
+        "  groups      1 of 2 groups lost units, 4 axes kept whole",
+    ]
+    assert len(repr(INSPECTED).splitlines()) == 5
+    assert "2.00x faster on x: float32[2,3,8,8]" in repr(
+        dataclasses.replace(PRUNED, latency=LATENCY)
+    )
+
+
+def test_markup_for_notebooks_is_text_alone():
+    hostile = "<script>alert(1)</script>"
+    row = dataclasses.replace(PRUNED.groups[0], name=hostile)
+    report = dataclasses.replace(PRUNED, groups=(row, *many(20)), notes=(hostile,))
+    markup = report._repr_html_()
+    assert set(re.findall(r"<(\w+)", markup)) == {
+        "p", "b", "table", "thead", "tbody", "tr", "th", "td",
+    }  # fmt: skip
+    assert markup.count("&lt;script&gt;") == 2
+    assert "and 11 more" in markup
+    assert "49.7%" in markup
+
+
 def many(count):
     row = INSPECTED.groups[0]
     return tuple(dataclasses.replace(row, name=f"g{i}") for i in range(count))
@@ -158,10 +209,10 @@ def test_every_width_shows_every_name(width):
 def test_json_round_trip(tmp_path, latency):
     report = PRUNED
     if latency:
-        from autoprune.backends.latency import Latency
-
-        report = dataclasses.replace(PRUNED, latency=Latency(2.0, 1.0, 1, 100))
+        report = dataclasses.replace(PRUNED, latency=LATENCY)
         assert "2.00x faster" in str(report)
+        assert "100 runs in turns, on x: float32[2,3,8,8]" in " ".join(str(report).split())
+        assert "before: shortest 1.9, half 1.95 to 2.2 ms" in " ".join(str(report).split())
     report.save(tmp_path / "report.json")
     assert Report.from_json((tmp_path / "report.json").read_text()) == report
 

@@ -230,8 +230,9 @@ def test_verify_and_benchmark_need_something_to_run(save):
 def test_benchmark(dense):
     latency = Session(dense).benchmark({"x": X}, seconds=0.01)
     assert latency.runs >= 5
-    assert 0 < latency.minimum <= latency.median <= latency.p90 <= latency.p99
-    assert str(latency).startswith("dense: median ")
+    assert 0 < latency.minimum <= latency.lower <= latency.median <= latency.upper
+    assert latency.upper <= latency.p90 <= latency.p99
+    assert str(latency).startswith("dense, x: float32[3,4]\nmedian ")
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 7.0])
