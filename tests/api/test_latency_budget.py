@@ -12,6 +12,7 @@ import autoprune as ap
 from autoprune import latency_budget
 from autoprune.backends.latency import Latency
 from autoprune.backends.onnx import export_onnx
+from autoprune.frontends.objects import Inputs
 from autoprune.latency_budget import ROUNDS, TOLERANCE, meet_latency
 from autoprune.result import Result
 from tests.api.models import IMAGES, Digits, build
@@ -117,7 +118,7 @@ def test_prune_meets_a_latency(clock, framework, tmp_path):
     source, inputs = model, IMAGES
     if framework == "onnx":
         source, inputs = tmp_path / "digits.onnx", None
-        export_onnx(model, ((IMAGES,), {}), source)
+        export_onnx(model, Inputs((IMAGES,), {}), source)
     result = ap.prune(source, inputs, latency=0.6, options=options)
     latency = result.report.latency
     assert abs(latency.after / latency.before - 0.6) <= TOLERANCE
