@@ -29,7 +29,12 @@ class AutopruneError(Exception):
             lines.append(f"  where: {self.where}")
         if self.hint is not None:
             lines.append(f"  what to do: {self.hint}")
-        return "\n".join(lines)
+        return printable("\n".join(lines))
+
+
+def printable(text: str) -> str:
+    """A text without what a terminal would obey: names in files may hold anything."""
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
 
 
 class TraceError(AutopruneError):

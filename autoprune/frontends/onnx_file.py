@@ -15,7 +15,7 @@ from autoprune.errors import TraceError
 from autoprune.frontends.onnx_functions import inlined
 from autoprune.frontends.onnx_large import copied, fits_one_message, write_external
 from autoprune.frontends.onnx_limits import check_tensors, tensor_bytes
-from autoprune.frontends.onnx_walk import graphs_of, tensors_of, texts_of
+from autoprune.frontends.onnx_walk import graphs_of, names_of, tensors_of, texts_of
 from autoprune.frontends.sessions import open_session
 from autoprune.ir.files import open_file, read_file
 
@@ -97,6 +97,13 @@ def _check_texts(model: onnx.ModelProto, where: str) -> None:
                 f"a name in the model is no valid text: {text!r:.60}",
                 where=where,
                 hint="the file may be damaged",
+            )
+    for name in names_of(model):
+        if not name.isprintable():  # it might steer the terminal that it is shown on
+            raise TraceError(
+                f"the name {name!a} holds characters that cannot be shown",
+                where=where,
+                hint="give it another name",
             )
 
 

@@ -88,34 +88,44 @@ def tensors_of(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
 
 def texts_of(model: onnx.ModelProto) -> Iterator[str | bytes]:
     """Every name in a model, and what is said about nodes; bytes where it is no valid text."""
-    for opset in model.opset_import:
-        yield opset.domain
-    for function in model.functions:
-        yield from (function.domain, function.name, function.overload)
-        yield from (*function.input, *function.output, *function.attribute)
-        yield from _texts_of_nodes(function.node)
-    for graph in graphs_of(model):
-        yield graph.name
-        yield from _texts_of_nodes(graph.node)
-        for value in (*graph.input, *graph.output, *graph.value_info):
-            yield value.name
-            yield from (dim.dim_param for dim in value.type.tensor_type.shape.dim)
+    yield from names_of(model)
+    for node in _nodes_of(model):
+        yield node.doc_string
+        for entry in node.metadata_props:
+            yield from (entry.key, entry.value)
     for tensor in tensors_of(model):
-        yield tensor.name
         for entry in tensor.external_data:
             yield from (entry.key, entry.value)
     for entry in model.metadata_props:
         yield from (entry.key, entry.value)
 
 
-def _texts_of_nodes(nodes: Iterator[onnx.NodeProto]) -> Iterator[str | bytes]:
-    for node in nodes:
-        yield from (node.name, node.domain, node.op_type, node.overload, node.doc_string)
+def names_of(model: onnx.ModelProto) -> Iterator[str | bytes]:
+    """Every name in a model; bytes where it is no valid text."""
+    for opset in model.opset_import:
+        yield opset.domain
+    for function in model.functions:
+        yield from (function.domain, function.name, function.overload)
+        yield from (*function.input, *function.output, *function.attribute)
+    for graph in graphs_of(model):
+        yield graph.name
+        for value in (*graph.input, *graph.output, *graph.value_info):
+            yield value.name
+            yield from (dim.dim_param for dim in value.type.tensor_type.shape.dim)
+    for node in _nodes_of(model):
+        yield from (node.name, node.domain, node.op_type, node.overload)
         yield from (*node.input, *node.output)
-        for entry in node.metadata_props:
-            yield from (entry.key, entry.value)
         for attribute in node.attribute:
             yield from (attribute.name, attribute.ref_attr_name)
+    for tensor in tensors_of(model):
+        yield tensor.name
+
+
+def _nodes_of(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
+    for function in model.functions:
+        yield from function.node
+    for graph in graphs_of(model):
+        yield from graph.node
 
 
 def _attributes(nodes: Iterator[onnx.NodeProto]) -> Iterator[onnx.AttributeProto]:

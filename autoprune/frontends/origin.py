@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from autoprune.errors import printable
+
 
 def user_line(trace: str) -> str:
     """The innermost frame of a stack trace that is not torch's own, as `file:line: text`."""
@@ -9,7 +11,8 @@ def user_line(trace: str) -> str:
         location, _, text = frame.partition("\n")
         path, _, rest = location.partition('", line ')
         if "/torch/" not in path and not path.startswith("<"):
-            return f"{path}:{rest.split(',')[0]}: {text.strip().splitlines()[0]}" if text else path
+            line = f"{path}:{rest.split(',')[0]}: {text.strip().splitlines()[0]}" if text else path
+            return printable(line)
     return ""
 
 
@@ -20,7 +23,7 @@ def nested_paths(names: list[str]) -> tuple[str, ...]:
     ('layer1', 'layer1.0', 'layer1.0.conv')
     """
     paths: list[str] = []
-    for name in names:
+    for name in map(printable, names):
         outer = paths[-1] if paths else ""
         paths.append(f"{outer}.{name}" if outer and not name.startswith(f"{outer}.") else name)
     return tuple(paths)

@@ -23,7 +23,7 @@ SUBCLASSES = [
 def test_hierarchy_is_complete_and_flat():
     assert set(errors.AutopruneError.__subclasses__()) >= set(SUBCLASSES)
     defined = {v for v in vars(errors).values() if isinstance(v, type)}
-    assert defined == {errors.AutopruneError, errors.Notice, *SUBCLASSES}
+    assert defined == {errors.AutopruneError, errors.BudgetWarning, errors.Notice, *SUBCLASSES}
     assert errors.Notice.__bases__ == (UserWarning,)
 
 
@@ -51,3 +51,9 @@ def test_error_survives_a_process_border():
     copy = pickle.loads(pickle.dumps(error))
     assert type(copy) is errors.BudgetError
     assert str(copy) == str(error)
+
+
+def test_a_terminal_obeys_no_message():
+    """Names in messages may come from a hostile file."""
+    error = errors.PlanError("no \x1b[2J\n", where="\u202ereversed\x07", hint="größer")
+    assert str(error) == "no \\x1b[2J\n\n  where: \\u202ereversed\\x07\n  what to do: größer"
