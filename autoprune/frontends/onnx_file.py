@@ -99,7 +99,7 @@ def _check_texts(model: onnx.ModelProto, where: str) -> None:
                 hint="the file may be damaged",
             )
     for name in names_of(model):
-        if not name.isprintable():  # it might steer the terminal that it is shown on
+        if not str(name).isprintable():  # it might steer the terminal that it is shown on
             raise TraceError(
                 f"the name {name!a} holds characters that cannot be shown",
                 where=where,

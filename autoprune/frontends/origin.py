@@ -11,8 +11,8 @@ def user_line(trace: str) -> str:
         location, _, text = frame.partition("\n")
         path, _, rest = location.partition('", line ')
         if "/torch/" not in path and not path.startswith("<"):
-            line = f"{path}:{rest.split(',')[0]}: {text.strip().splitlines()[0]}" if text else path
-            return printable(line)
+            code = text.strip().splitlines()
+            return printable(f"{path}:{rest.split(',')[0]}: {code[0]}" if code else path)
     return ""
 
 

@@ -4,7 +4,7 @@ import onnx
 import pytest
 
 from autoprune.frontends.onnx_origin import SCOPES, STACK, modules_of, source_of
-from autoprune.frontends.origin import user_line
+from autoprune.frontends.origin import nested_paths, user_line
 
 TRACE = """\
 File "/home/me/net.py", line 12, in forward
@@ -55,3 +55,9 @@ def test_the_source_is_the_line_or_the_name_of_the_node():
     assert source_of(node("n", **{STACK: TRACE})) == "/home/me/net.py:12: x = self.block(x)"
     assert source_of(node("n")) == "node n"
     assert source_of(node()) == ""
+
+
+def test_a_trace_from_a_hostile_file():
+    assert user_line('File "\x1b[2Ja.py", line 3, in f\n  \n') == "\\x1b[2Ja.py"
+    assert user_line('File "a.py", line 3, in f\n  x = "\x1b[2J"\n') == 'a.py:3: x = "\\x1b[2J"'
+    assert nested_paths(["a\x07", "b"]) == ("a\\x07", "a\\x07.b")
