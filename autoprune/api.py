@@ -449,9 +449,10 @@ def compile(
         else:
             from autoprune.backends.onnx import export_onnx, feed_of
             from autoprune.frontends.torch import as_inputs
+            from autoprune.frontends.wrappers import network_of
 
             inputs = as_inputs(_given(example_inputs))
-            export_onnx(model, inputs, path)
+            export_onnx(network_of(model), inputs, path)
             feed = feed_of(open_session(path, 1), inputs)
         read = read_onnx(path).model
         return compile_onnx(read, choice, feed, plan, feeds_of(read))

@@ -14,6 +14,7 @@ from torch.distributed import ProcessGroup
 
 from autoprune.errors import LearnerError
 from autoprune.frontends.torch import copy_of
+from autoprune.frontends.wrappers import network_of
 from autoprune.ir.group import Group
 from autoprune.learners.course import Course
 from autoprune.learners.cric import HESSOCRIC
@@ -99,7 +100,7 @@ class Pruner:
         log_dir: str | Path | None = None,
         process_group: ProcessGroup | None = None,
     ) -> None:
-        self.model = model
+        self.model = model = network_of(model)
         self.example_inputs = example_inputs
         self.scope = as_scope(only, ignore, outputs)
         self.multiple_of = multiple_of

@@ -51,6 +51,7 @@ from autoprune.backends.torch import (
 from autoprune.errors import BudgetError, PlanError, TraceError
 from autoprune.frontends.objects import Inputs
 from autoprune.frontends.torch import Traced, copy_of, trace
+from autoprune.frontends.wrappers import network_of
 from autoprune.ir.group import Group, Guarantee
 from autoprune.ir.plan import Plan
 from autoprune.ir.positions import Kept
@@ -79,6 +80,7 @@ CHANGED = (
 
 def prune(model: nn.Module, example_inputs: Any, request: Request) -> TorchResult:
     """See `autoprune.prune`."""
+    model = network_of(model)
     traced, analysis = analysed(model, example_inputs, request.options, request.scope)
     return prune_to_budget(
         request, lambda foreseen: best_attempt(model, traced, analysis, foreseen).result
@@ -248,7 +250,7 @@ def _worth(own: Report, full: Report) -> bool:
 
 def inspect(model: nn.Module, example_inputs: Any, scope: Scope, options: Options) -> Report:
     """See `autoprune.inspect`."""
-    _, analysis = analysed(model, example_inputs, options, scope)
+    _, analysis = analysed(network_of(model), example_inputs, options, scope)
     return make_report(analysis, {}, left_by(analysis, scope, options))
 
 
@@ -271,7 +273,7 @@ def _follow(
 ) -> nn.Module:
     """A network made by the steps of a plan; without `weights` only its shape matters."""
     plan.check()
-    small = model
+    small = model = network_of(model)
     for step in plan.steps:
         check_architecture(small, step)
         if step.rebuildable and not weights:

@@ -27,6 +27,7 @@ from autoprune.frontends.objects import (
 )
 from autoprune.frontends.packed import export
 from autoprune.frontends.wanted import ALL, Wanted, wanted_outputs
+from autoprune.frontends.wrappers import network_inside
 from autoprune.ir.graph import Graph, verify
 
 
@@ -76,20 +77,15 @@ def trace(
     """Export a model in evaluation mode and read it into a graph.
 
     Args:
-        model: any module; it is not changed (a copy is traced).
+        model: any module, see `network_of`; it is not changed (a copy is traced).
         example_inputs: a tensor, a tuple of positional arguments or a dict of keyword arguments.
         dynamic_shapes: None, `"batch"` (the first dimension of every tensor may vary), `"fixed"`,
             or what `torch.export.export` takes.
         outputs: those that matter, by position, key or field; empty for all.
 
     Raises:
-        TraceError: if `model` is no module, does not run on the inputs, or cannot be exported.
+        TraceError: if `model` does not run on the inputs, or cannot be exported.
     """
-    if not isinstance(model, nn.Module):
-        raise TraceError(
-            f"a torch.nn.Module is needed, got {type(model).__name__}",
-            hint="pass the model itself, not its class or its state_dict",
-        )
     _check_traceable(model)
     args, kwargs = as_inputs(example_inputs)
     # In the forward's own order, which is the order of the exported graph's inputs.
@@ -98,7 +94,11 @@ def trace(
     inputs = Inputs(args, kwargs)
     dynamic_shapes = as_dynamic_shapes(model, inputs, dynamic_shapes)
     _check_names(model)
-    exported, returned = _export(model, inputs, dynamic_shapes)
+    try:
+        exported, returned = _export(model, inputs, dynamic_shapes)
+    except TraceError as error:
+        error.hint = network_inside(model, args, kwargs) or error.hint
+        raise
     module = exported.module(check_guards=False)
     if not isinstance(module, fx.GraphModule):
         raise TraceError("torch.export returned no graph")
@@ -107,6 +107,12 @@ def trace(
     wanted = wanted_outputs(module, returned, outputs)
     graph = read(module, input_leaves(inputs), buffers, wanted.positions)
     verify(graph)
+    if not graph.outputs:
+        raise TraceError(
+            "no tensor comes out of the model",
+            where=type(model).__name__,
+            hint=network_inside(model, args, kwargs) or "pass a model whose forward returns some",
+        )
     return Traced(graph, module, inputs, dynamic_shapes, returned, wanted)
 
 

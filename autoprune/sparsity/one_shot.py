@@ -12,6 +12,7 @@ from autoprune.backends.carried import carried_plan
 from autoprune.backends.equality import evaluating
 from autoprune.errors import TraceError
 from autoprune.frontends.torch import as_inputs, copy_of
+from autoprune.frontends.wrappers import network_of
 from autoprune.passes.sparsify.layout import Array, Mask
 from autoprune.passes.sparsify.single import (
     Matrix,
@@ -42,11 +43,7 @@ def sparsify_module(
     if isinstance(model, TorchResult):
         example_inputs = model._inputs
         dynamic_shapes, model = model._dynamic_shapes, model.model
-    if not isinstance(model, nn.Module):
-        raise TraceError(
-            f"a torch.nn.Module, an ONNX model or a result of ap.prune is needed, got "
-            f"{type(model).__name__}"
-        )
+    model = network_of(model)
     plan = carried_plan(model)
     inputs = None if example_inputs is None else as_inputs(example_inputs)
     batches = None if calibration is None else batches_of(calibration)

@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from autoprune.backends.carried import carried_plan
-from autoprune.errors import LearnerError, TraceError
+from autoprune.errors import LearnerError
 from autoprune.frontends.torch import as_inputs, copy_of
+from autoprune.frontends.wrappers import network_of
 from autoprune.learners.schedule import Timing
 from autoprune.learners.sharding import is_sharded
 from autoprune.learners.wrapper import check_base
@@ -72,13 +73,8 @@ class Sparsifier:
         if isinstance(model, TorchResult):
             example_inputs = model._inputs
             dynamic_shapes, model = model._dynamic_shapes, model.model
-        if not isinstance(model, nn.Module):
-            raise TraceError(
-                f"a torch.nn.Module or a result of ap.prune is needed, got {type(model).__name__}",
-                hint="of an ONNX model, make a module with ap.to_torch",
-            )
+        self.model = model = network_of(model)
         self._plan = carried_plan(model)
-        self.model = model
         self.distribution = distribution
         self.optimizer: MaskedOptimizer | None = None
         self._inputs = None if example_inputs is None else as_inputs(example_inputs)
