@@ -89,6 +89,8 @@ class Obstacles:
             options: the user's.
             reducible: whether anything may shrink at all.
         """
+        if not any(p.kind == "parameter" for p in self.typed.graph.parameters):
+            return "the model has no parameters: pass one that has"
         left = [*self.reasons.values()]
         ways = ["ask for more"] if reducible else []
         if any("left alone: only=" in reason for reason in left):
@@ -97,6 +99,8 @@ class Obstacles:
             ways.append("ignore less")
         if any("keep the model's class" in reason for reason in left):
             ways.append("let the result be of another class with Options(keep_class=False)")
+        if any("is frozen" in reason for reason in left):
+            ways.append("let what is frozen train (requires_grad_())")
         for option in ("uniform=True", "keep_config=True"):
             if any(f"left alone: {option}" in reason for reason in left):
                 ways.append(f"do without {option}")

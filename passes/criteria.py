@@ -8,6 +8,7 @@ an outer axis, for each head say, it may score each of these choices, as an arra
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import prod
@@ -147,7 +148,9 @@ def l2(weights: GroupWeights) -> Scores:
 
 
 def _squared(array: Array) -> Array:
-    """Squared magnitudes, also of complex numbers."""
+    """Squared magnitudes, also of complex numbers and of integers, which would overflow."""
+    if array.dtype.kind in "iub":
+        array = array.astype(np.float64)
     return np.square(array) if array.dtype.kind != "c" else array.real**2 + array.imag**2
 
 
@@ -167,10 +170,12 @@ def find_criterion(criterion: str | Criterion) -> Criterion:
     """
     if callable(criterion):
         return criterion
-    if criterion not in CRITERIA:
+    if not isinstance(criterion, str) or criterion not in CRITERIA:
+        meant = difflib.get_close_matches(str(criterion).lower(), CRITERIA, n=1)
         raise AutopruneError(
             f"there is no criterion {criterion!r}",
-            hint=f"use one of {', '.join(sorted(CRITERIA))}, or a function from GroupWeights to "
+            hint=(f"did you mean {meant[0]!r}? " if meant else "")
+            + f"use one of {', '.join(sorted(CRITERIA))}, or a function from GroupWeights to "
             "one score per unit",
         )
     return CRITERIA[criterion]

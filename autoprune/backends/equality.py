@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import fx, nn
+from torch._C import _functorch as functorch
 from torch.utils import _pytree as pytree
 
 from autoprune.analysis.folding import spared_parameters
@@ -24,6 +25,7 @@ from autoprune.backends.torch import (
 )
 from autoprune.errors import NotEqualError, TraceError
 from autoprune.frontends.autocast import Interpreter, left_as_found, switched_off
+from autoprune.frontends.causes import summary, user_line
 from autoprune.frontends.objects import Inputs, input_leaves, map_tensors, plain, read_outputs
 from autoprune.frontends.torch import Traced, copy_of
 from autoprune.ir.graph import Graph
@@ -40,7 +42,7 @@ def run(
 ) -> Any:
     """Outputs on the (probing) example inputs, without gradients, and with chance of its own."""
     inputs = probing(inputs)
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+    with torch.no_grad(), torch.random.fork_rng(devices=[]), _transforms_left():
         torch.manual_seed(seed)
         if isinstance(model, fx.GraphModule):
             # An exported graph may write to its buffers; it writes to copies here.
@@ -51,6 +53,17 @@ def run(
         else:
             returned = model(*inputs.args, **inputs.kwargs)
         return read_outputs(returned, model.forward).values
+
+
+@contextmanager
+def _transforms_left() -> Iterator[None]:
+    """Leave what an exported graph has entered of `torch.func` if it fails in between."""
+    depth = functorch.get_dynamic_layer_stack_depth()
+    try:
+        yield
+    except Exception:
+        functorch.pop_dynamic_layer_stack_and_undo_to_depth(depth)
+        raise
 
 
 def probing(inputs: Inputs) -> Inputs:
@@ -126,13 +139,7 @@ def cut_error(
         NotEqualError: if every group in `kept` is exact and the difference exceeds rounding.
     """
     state = zeroed_parameters(traced, typed, kept, spared_parameters(typed, groups, kept))
-    try:
-        zeroed = traced.wanted.of(run(traced.module, traced.inputs, state))
-    except Exception as failure:
-        raise TraceError(
-            f"the exported graph does not run: {type(failure).__name__}: {failure}",
-            hint="the forward may depend on values of tensors that the export froze",
-        ) from failure
+    zeroed = traced.wanted.of(_run_zeroed(traced, state))
     exact = all(groups[uid].guarantee.exact for uid in kept)
     biases = new_biases(traced, typed, groups, kept)
     folded = dataclasses.replace(traced, module=with_tensors(traced.module, biases))
@@ -157,6 +164,26 @@ def cut_error(
             hint="please report the operator named above; `ignore=` its layer meanwhile",
         )
     return error, cut
+
+
+def _run_zeroed(traced: Traced, state: Mapping[str, torch.Tensor]) -> Any:
+    """Outputs of the network with other values of some parameters."""
+    try:
+        return run(traced.module, traced.inputs, state)
+    except Exception as failure:
+        try:
+            run(traced.module, traced.inputs)
+        except Exception as error:
+            raise TraceError(
+                f"the exported graph does not run: {summary(error)}",
+                hint="the example inputs may have another dtype or device than the weights, or the "
+                "forward depends on values of tensors that the export froze",
+            ) from error
+        raise NotEqualError(
+            f"the network does not run with units set to zero: {summary(failure)}",
+            where=user_line(failure),
+            hint="an operator computes sizes from values that became zero; `ignore=` its layer",
+        ) from failure
 
 
 def check_unchanged(traced: Traced, small: nn.Module) -> None:

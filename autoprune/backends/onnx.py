@@ -25,6 +25,7 @@ from autoprune.backends.onnx_write import write_onnx
 from autoprune.errors import AutopruneError, NotEqualError
 from autoprune.frontends.objects import Inputs, input_leaves
 from autoprune.frontends.onnx_file import session_for
+from autoprune.frontends.quiet import quiet_torch
 from autoprune.frontends.sessions import open_session
 from autoprune.frontends.torch import copy_of, exportable
 
@@ -153,7 +154,7 @@ def _export(
     # Of a module that remembers things between calls, tracing may leave half of them changed.
     work = copy_of(model)
     (args, kwargs), _ = exportable(work, inputs)
-    with evaluating(work), torch.no_grad():
+    with evaluating(work), torch.no_grad(), quiet_torch():
         try:
             if decompose:
                 traced = torch.export.export(

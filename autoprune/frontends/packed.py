@@ -12,7 +12,6 @@ has those again.
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -22,6 +21,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from autoprune.frontends import autocast
+from autoprune.frontends.quiet import quiet_torch
 
 _NAMESPACE = "autoprune_trace"
 _LIBRARY = torch.library.Library(_NAMESPACE, "DEF")
@@ -99,9 +99,7 @@ def export(
         stand_ins = {own: _STAND_INS[name] for name, own in _OWN.items()}
         model = copy.deepcopy(model)
         _replace(model, stand_ins | autocast.calls_to_export(model.graph))
-    with _PackedSequences(), warnings.catch_warnings():
-        # Recurrent layers and hooks of weights make tensors anew in every forward pass.
-        warnings.filterwarnings("ignore", r"The tensor attributes? .* assigned during export")
+    with _PackedSequences(), quiet_torch():
         program = torch.export.export(
             model, args, kwargs, dynamic_shapes=dynamic_shapes, strict=False
         )

@@ -5,10 +5,8 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
-import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +14,7 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from autoprune.errors import TraceError
+from autoprune.frontends.causes import cannot_be_exported, does_not_run
 from autoprune.frontends.exported import read, simplify
 from autoprune.frontends.objects import (
     Inputs,
@@ -126,6 +125,13 @@ def _check_traceable(model: nn.Module) -> None:
                 where=where,
                 hint="pass the module that it was made of, before torch.jit.script or trace",
             )
+        if any(p.is_meta for p in module.parameters(recurse=False)):
+            raise TraceError(
+                "weights are on the meta device and have no values",
+                where=where,
+                hint="load the model with its weights, or give it some: "
+                'model.to_empty(device="cpu"), then load_state_dict',
+            )
         if any(map(torch.nn.parameter.is_lazy, module.parameters(recurse=False))):
             raise TraceError(
                 "parameters have no values yet",
@@ -216,7 +222,7 @@ def first_axes(model: nn.Module, inputs: Inputs, size: Any) -> Any:
         args, kwargs = plain(inputs)
         bound = inspect.signature(model.forward).bind(*args, **kwargs)
     except TypeError as error:
-        raise _does_not_run(error) from error
+        raise does_not_run(error, model, inputs) from error
     return {name: pytree.tree_map(dynamic, value) for name, value in bound.arguments.items()}
 
 
@@ -229,22 +235,27 @@ def _export(
     try:
         exported = export(work, given.args, given.kwargs, dynamic_shapes)
     except Exception as error:
+        raise cannot_be_exported(error, _without_gradients(model, inputs)) from error
+    return exported, found[-1] if found else None
+
+
+def _without_gradients(model: nn.Module, inputs: Inputs) -> Exception | None:
+    """Run a model that could not be exported; returns what it raises without gradients, if so.
+
+    Raises:
+        TraceError: if it does not run where gradients are computed, either.
+    """
+    try:
+        with torch.no_grad():
+            copy_of(model).eval()(*inputs.args, **inputs.kwargs)
+    except Exception as error:
         try:
-            with torch.no_grad():
+            with torch.enable_grad():
                 copy_of(model).eval()(*inputs.args, **inputs.kwargs)
         except Exception as running:
-            raise _does_not_run(running) from running
-        hint = "torch.export must be able to trace the forward: no branch may depend on the "
-        hint += "values of tensors"
-        if dynamic_shapes is not None:
-            hint = "a dimension the forward fixes cannot be dynamic, and one of size 1 is always "
-            hint += "fixed: use example inputs with a batch of 2 or more"
-        raise TraceError(
-            f"the model runs but cannot be exported: {_summary(error)}",
-            where=_user_frame(error),
-            hint=hint,
-        ) from error
-    return exported, found[-1] if found else None
+            raise does_not_run(running, model, inputs) from running
+        return error
+    return None
 
 
 def exportable(model: nn.Module, inputs: Inputs) -> tuple[Inputs, list[Outputs]]:
@@ -271,28 +282,3 @@ def exportable(model: nn.Module, inputs: Inputs) -> tuple[Inputs, list[Outputs]]
 
     model.forward = plain_forward
     return plain(inputs), found
-
-
-def _does_not_run(error: BaseException) -> TraceError:
-    return TraceError(
-        f"the model does not run on the example inputs: {_summary(error)}",
-        where=_user_frame(error),
-        hint="call model(...) with these inputs until it works; a tuple holds positional and a "
-        "dict keyword arguments",
-    )
-
-
-def _summary(error: BaseException) -> str:
-    """The error's type and the first two lines of its message."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {' '.join(lines[:2])}".rstrip(": ")
-
-
-def _user_frame(error: BaseException) -> str | None:
-    """The innermost frame of the error that is neither torch's nor ours."""
-    ours, theirs = Path(__file__).parents[1], Path(torch.__file__).parent
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        path = Path(frame.filename)
-        if not path.is_relative_to(ours) and not path.is_relative_to(theirs):
-            return f"{frame.filename}:{frame.lineno}: {frame.line}"
-    return None
