@@ -1,4 +1,4 @@
-"""Every error autoprune raises on purpose, and its only warning.
+"""Every error autoprune raises on purpose, and what it warns of.
 
 `except AutopruneError` catches them all. A message says what happened, where, and what to do:
 
@@ -53,10 +53,6 @@ class BudgetError(AutopruneError):
     """A budget is out of range, or no choice of units meets it."""
 
 
-class BudgetWarning(UserWarning):
-    """A budget was not met within its tolerance, but by the nearest that can be reached."""
-
-
 class NotEqualError(AutopruneError):
     """A cut model's outputs differ from those of the model with the same units zeroed."""
 
@@ -83,3 +79,7 @@ class ArtifactError(AutopruneError):
 
 class Notice(UserWarning):
     """Something that is no error, but that whoever runs autoprune should know."""
+
+
+class BudgetWarning(Notice):
+    """A budget was not met within its tolerance, but by the nearest that can be reached."""

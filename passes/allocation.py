@@ -98,9 +98,9 @@ def meet_budget(
         Kept units by leaf; groups that stay whole are left out.
 
     Raises:
-        OutOfReach: if it cannot be met within the tolerance; the message names the nearest
-            reachable share.
-        BudgetError: if the share is out of range, or there is nothing of that cost.
+        OutOfReach: if it cannot be met within the tolerance, where the message names the nearest
+            reachable share, or if there is nothing of that cost.
+        BudgetError: if the share is out of range, or there is no such strategy.
     """
     share = check_share(name, share)
     if strategy not in ("uniform", "global"):
@@ -112,7 +112,7 @@ def meet_budget(
     full = cost({})
     if not full:
         others = " or ".join(f"{other}=" for other in ("params", "channels") if other != name)
-        raise BudgetError(
+        raise OutOfReach(
             f"{name}={share:g} means nothing: {COUNTED[name]}", hint=f"give {others} instead"
         )
     target = share * full

@@ -54,6 +54,16 @@ NET = """
         return Experts(), torch.randn(3, 5, 4)
 
 
+    class TwoHeads(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.head = nn.Linear(8, 16), nn.Linear(16, 4)
+
+        def forward(self, x):
+            hidden = self.body(x).relu()
+            return self.head(hidden), hidden
+
+
     def broken():
         raise ValueError("no weights here")
 

@@ -136,6 +136,40 @@ def test_layers_alike(run, folder, flag):
     assert f"{flag.replace('-', '_')}=True, and 3.weight:0 keeps its size" in done.err
 
 
+def test_sizes_and_channels_by_name(run, folder):
+    assert run("prune tinynet:pair --sizes 0=10 --sizes 5.weight:0=20 -o p.json").code == 0
+    sizes = {n: len(c.kept) for n, c in ap.Plan.load(folder / "p.json").groups.items()}
+    assert sizes == {"0.weight:0": 10, "5.weight:0": 20}
+    line = "prune tinynet:pair --no-latency -o p.json"
+    assert run(f"{line} --channels 0=0.75 --channels *=0.5").code == 0
+    sizes = {n: len(c.kept) for n, c in ap.Plan.load(folder / "p.json").groups.items()}
+    assert sizes == {"0.weight:0": 24, "5.weight:0": 24}
+    assert "several values" in run(f"{line} --channels 0.5 --channels 0=0.75").err
+
+
+def test_only_and_what_is_dead(run, folder):
+    line = "--no-latency -o p.json"
+    assert run(f"prune tinynet:pair --channels 0.5 --only 5 {line}").code == 0
+    assert list(ap.Plan.load(folder / "p.json").groups) == ["5.weight:0"]
+    done = run(f"prune tinynet:pair --dead {line}")
+    assert done.code == 0
+    assert "Nothing is dead" in done.out
+    assert "only='5'" in run("inspect tinynet:pair --only 5").out
+
+
+def test_outputs_that_matter(run, folder):
+    done = run("prune tinynet:TwoHeads --input 2x8 --channels 0.5 --outputs 0 -o p.json")
+    assert done.code == 0, done.err
+    assert list(ap.Plan.load(folder / "p.json").groups) == ["body.weight:0"]
+    assert "graph output" in run("prune tinynet:TwoHeads --input 2x8 --channels 0.5 -o p.json").err
+
+
+def test_the_nearest_budget_and_how_to_insist(run):
+    line = "prune tinynet:TwoHeads --input 2x8 --params 0.52 --outputs 0 --no-latency -o p.json"
+    assert "nearest reachable" in run(line).out
+    assert "cannot be met within 1 %" in run(f"{line} --exact-budget").err
+
+
 def test_named_integer_inputs(run, folder):
     line = "prune tinynet:Words --params 0.8 --no-latency -o w.onnx"
     done = run(f"{line} --input ids=1x7:int64:50 --input weight=1x7")
