@@ -97,7 +97,8 @@ fuzz: .venv/test.stamp
 	AUTOPRUNE_FUZZ=$(FUZZ) OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 tests/random_graphs \
 		tests/nesting/test_random_heads.py tests/operators tests/rules/test_probing_known.py \
 		tests/runtime/test_fuzz.py tests/onnx/test_large.py \
-		tests/onnx/test_hostile_files.py tests/api/test_bad_plans.py
+		tests/onnx/test_hostile_files.py tests/api/test_bad_plans.py \
+		tests/runtime/test_commands.py::test_damaged_arrays
 
 conformance: .venv/test.stamp
 	$(PY) benchmarks/conformance.py

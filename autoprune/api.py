@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import tempfile
 import warnings
-from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack, overload
@@ -14,7 +13,6 @@ from autoprune.errors import (
     AutopruneError,
     BudgetError,
     BudgetWarning,
-    PlanError,
     TraceError,
 )
 from autoprune.ir.plan import Plan
@@ -247,29 +245,8 @@ def load(
         PlanError: if the file holds no plan, or does not fit the model.
     """
     from autoprune import torch_network
-    from autoprune.torch_result import read_safetensors
 
-    plan, tensors = read_safetensors(path)
-    small = torch_network.shape_by_plan(model, plan, example_inputs, dynamic_shapes)
-    own = small.state_dict()
-    given = OrderedDict(tensors)
-    # Modules ask for the version of their state, which the file does not hold.
-    given._metadata = own._metadata  # type: ignore[attr-defined]
-    try:
-        missing, unexpected = small.load_state_dict(given, strict=False)
-    except RuntimeError as error:
-        raise PlanError(
-            f"the weights do not fit: {str(error).splitlines()[-1].strip()}", where=str(path)
-        ) from error
-    own = small.state_dict()
-    loaded = {own[name].data_ptr() for name in tensors if name not in unexpected}
-    lost = [name for name in missing if own[name].data_ptr() not in loaded]
-    if lost or unexpected:
-        raise PlanError(
-            f"the file and the model do not hold the same tensors: {(lost + unexpected)[0]}",
-            where=str(path),
-        )
-    return small
+    return torch_network.load(model, path, example_inputs, dynamic_shapes)
 
 
 @overload

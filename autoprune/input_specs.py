@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,9 @@ from autoprune.errors import AutopruneError
 _INPUT = re.compile(
     r"(?:(?P<name>[^=]+)=)?(?P<shape>[^=:]+)(?::(?P<dtype>[^:]+))?(?::(?P<below>[^:]+))?"
 )
+LARGEST = 2**32
+"""Elements of the largest input."""
+
 DTYPES = (
     "float32", "float64", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool",
 )  # fmt: skip
@@ -62,19 +66,26 @@ def parse_input(text: str) -> InputSpec:
     if match is None:
         raise wrong("an input is [name=]shape[:dtype[:upper bound]]")
     sizes = match["shape"].split("x")
-    if not all(size.isascii() and size.isdigit() and int(size) > 0 for size in sizes):
+    if not all(_is_whole(size) and int(size) > 0 for size in sizes):
         raise wrong(f"{match['shape']!r} is no shape: sizes are whole numbers joined by 'x'")
+    if prod(map(int, sizes)) > LARGEST:
+        raise wrong(f"an input of shape {match['shape']} does not fit into memory")
     dtype = match["dtype"] or "float32"
     if dtype not in DTYPES:
         raise wrong(f"{dtype!r} is no dtype; known are {', '.join(DTYPES)}")
     if any(letter.isspace() for letter in match["name"] or ""):
         raise wrong(f"{match['name']!r} is no name of an input")
     below = match["below"]
-    if below is not None and (not below.isdigit() or int(below) < 1 or "int" not in dtype):
+    if below is not None and (not _is_whole(below) or int(below) < 1 or "int" not in dtype):
         raise wrong("an upper bound is a whole number from 1, for an integer input")
     return InputSpec(
         tuple(int(size) for size in sizes), dtype, match["name"] or "", int(below or 2)
     )
+
+
+def _is_whole(text: str) -> bool:
+    """Whether it is a number that an int64 can hold."""
+    return text.isascii() and text.isdigit() and len(text) < 19
 
 
 def make_arrays(specs: Sequence[InputSpec], seed: int = 0) -> Any:

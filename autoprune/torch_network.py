@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -67,7 +69,7 @@ from autoprune.report import Report
 from autoprune.request import WHOLE, Options, Request, Scope
 from autoprune.scope import allowed_groups, left_by
 from autoprune.telling import say
-from autoprune.torch_result import TorchResult
+from autoprune.torch_result import TorchResult, read_safetensors
 
 FAIR_PART = 0.25
 """Share of the reduction that a result of the model's own class has to reach."""
@@ -261,11 +263,43 @@ def apply_plan(
     return _follow(model, plan, example_inputs, dynamic_shapes, weights=True)
 
 
-def shape_by_plan(
-    model: nn.Module, plan: Plan, example_inputs: Any = None, dynamic_shapes: Any = None
+def load(
+    model: nn.Module, path: str | Path, example_inputs: Any = None, dynamic_shapes: Any = None
 ) -> nn.Module:
-    """A network of the shape that a plan gives `model`, whose weights are yet to be loaded."""
-    return _follow(model, plan, example_inputs, dynamic_shapes, weights=False)
+    """See `autoprune.load`."""
+    plan, tensors = read_safetensors(path)
+    small = _follow(model, plan, example_inputs, dynamic_shapes, weights=False)
+    own = small.state_dict()
+    for name, tensor in tensors.items():
+        if name in own and _kind(own[name]) != _kind(tensor):
+            raise PlanError(
+                f"the weights do not fit: {name} is of {tensor.dtype}, and in the model of "
+                f"{own[name].dtype}",
+                where=str(path),
+            )
+    given = OrderedDict(tensors)
+    # Modules ask for the version of their state, which the file does not hold.
+    given._metadata = own._metadata  # type: ignore[attr-defined]
+    try:
+        missing, unexpected = small.load_state_dict(given, strict=False)
+    except RuntimeError as error:
+        raise PlanError(
+            f"the weights do not fit: {str(error).splitlines()[-1].strip()}", where=str(path)
+        ) from error
+    own = small.state_dict()
+    loaded = {own[name].data_ptr() for name in tensors if name not in unexpected}
+    lost = [name for name in missing if own[name].data_ptr() not in loaded]
+    if lost or unexpected:
+        raise PlanError(
+            f"the file and the model do not hold the same tensors: {(lost + unexpected)[0]}",
+            where=str(path),
+        )
+    return small
+
+
+def _kind(tensor: torch.Tensor) -> tuple[bool, bool, bool]:
+    """What sort of numbers a tensor holds, in whatever precision."""
+    return tensor.is_floating_point(), tensor.is_complex(), tensor.dtype == torch.bool
 
 
 def _follow(

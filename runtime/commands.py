@@ -9,7 +9,6 @@ import argparse
 import sys
 import warnings
 import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,9 @@ from .errors import DenseNotice, InputError
 from .extraction import extract
 from .files import open_file, replacing
 from .session import Session
+
+LARGEST_INPUTS = 2**34
+"""Bytes of the arrays in an .npz file."""
 
 EPILOG = """\
 An artifact's native code is loaded only with --digest, as printed when it was compiled, or with
@@ -163,12 +165,22 @@ def read_arrays(inputs: Sequence[str]) -> dict[str, NDArray[Any]]:
 
 def _load(path: str) -> NDArray[Any] | dict[str, NDArray[Any]]:
     """The array of an .npy file, or the arrays of an .npz file."""
-    try:
-        with open_file(path) as file:
+    with open_file(path) as file:
+        try:
             loaded = np.load(file, allow_pickle=False)
-            return loaded if isinstance(loaded, np.ndarray) else dict(loaded)
-    except (ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"the file holds no arrays: {error}", where=path) from error
+            if isinstance(loaded, np.ndarray):
+                return loaded
+            if sum(member.file_size for member in loaded.zip.infolist()) > LARGEST_INPUTS:
+                raise ValueError(f"unpacked, it has more than {LARGEST_INPUTS} bytes")
+            return {name: _array(loaded[name]) for name in loaded}
+        except Exception as error:  # of damaged files numpy, zipfile and zlib raise many kinds
+            raise InputError(f"the file holds no arrays: {error}", where=path) from error
+
+
+def _array(member: Any) -> NDArray[Any]:
+    if not isinstance(member, np.ndarray):
+        raise ValueError("a member is no array")
+    return member
 
 
 def _save(path: Path, arrays: dict[str, NDArray[Any]]) -> None:

@@ -221,6 +221,9 @@ def test_truncated_and_foreign_weights(tmp_path):
     save_file({**state, "3.weight": torch.zeros(2)}, path, metadata=plan)
     with pytest.raises(ap.PlanError, match="do not fit"):
         ap.load(fresh("digits"), path)
+    save_file({**state, "3.weight": state["3.weight"].to(torch.int32)}, path, metadata=plan)
+    with pytest.raises(ap.PlanError, match=r"3\.weight is of torch\.int32"):
+        ap.load(fresh("digits"), path)
     with pytest.raises(ap.PlanError):
         ap.load(fresh("digits"), tmp_path / "none.safetensors")
 

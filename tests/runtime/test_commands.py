@@ -1,8 +1,11 @@
 """`run`, `bench` and `verify`, of autoprune and of the runtime alone."""
 
+import contextlib
+import random
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +13,9 @@ import pytest
 
 import autoprune.cli
 import autoprune.runtime.__main__
+from autoprune.runtime.commands import read_arrays
+from autoprune.runtime.errors import InputError
+from tests.effort import examples
 from tests.runtime.artifacts import X, dense_contents
 
 MAINS = [autoprune.cli.main, autoprune.runtime.__main__.main]
@@ -111,3 +117,25 @@ def test_alone(native, tmp_path):
     )
     assert "native here: equal" in done.stdout
     assert done.stdout.splitlines()[-1] == ""
+
+
+@pytest.mark.parametrize("form", ["npy", "npz", "compressed"])
+def test_damaged_arrays(form, tmp_path):
+    """Arrays, or one error that names the file; a pickle never."""
+    path = tmp_path / f"x.{form[:3]}"
+    if form == "npy":
+        np.save(path, X)
+    else:
+        path = tmp_path / "x.npz"
+        (np.savez if form == "npz" else np.savez_compressed)(path, x=X, y=X)
+    good, rng = path.read_bytes(), random.Random(0)
+    for _ in range(examples(200)):
+        data = bytearray(good)
+        for _ in range(rng.randint(1, 3)):
+            at = rng.randrange(len(data))
+            data[at] = rng.choice([data[at] ^ 1 << rng.randrange(8), rng.randrange(256), 0x28])
+        path.write_bytes(data[: rng.choice([len(data), len(data), rng.randrange(len(data))])])
+        with contextlib.suppress(InputError), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            arrays = read_arrays([f"x={path}" if form == "npy" else str(path)])
+            assert all(array.dtype.kind != "O" for array in arrays.values())
