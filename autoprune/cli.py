@@ -260,6 +260,8 @@ def _check_writable(paths: Sequence[Path]) -> None:
         folder = path.parent
         if path.is_dir():
             reason = "it is a folder"
+        elif path.exists() and not path.is_file():
+            reason = "it is a pipe or a device"
         elif not folder.is_dir():
             reason = "the folder does not exist"
         elif not os.access(folder, os.W_OK):
