@@ -17,15 +17,17 @@ NAMED = 3
 
 @dataclass(frozen=True)
 class _Part:
-    """An axis that keeps its size: the share of the cost that hangs on it, and the reason."""
+    """An axis that keeps its size: the share of what remains that hangs on it, and the reason."""
 
     share: float
     name: str
     size: int
     reason: str
+    is_window: bool
 
     def __str__(self) -> str:
-        return f"{self.name} ({self.size} units, {self.share:.0%})"
+        share = f", {self.share:.0%}" if self.share >= 0.005 else ""
+        return f"{self.name} ({self.size} units{share})"
 
 
 @dataclass(frozen=True)
@@ -44,21 +46,23 @@ class Obstacles:
     reasons: Mapping[int, str]
     cost: str
 
+    @property
+    def _counted(self) -> str:
+        return self.cost if self.cost in ("flops", "memory") else "params"
+
     def largest(self) -> str | None:
-        """Those on which most of the cost hangs, with their reasons; None if there are none."""
-        parts = sorted(self._parts(), key=lambda part: -part.share)
+        """Those on which most hangs of what no budget removes, and why; None if there are none."""
         by_reason: dict[str, list[_Part]] = {}
-        for part in parts:
+        for part in sorted(self._parts(), key=lambda part: (part.is_window, -part.share)):
             by_reason.setdefault(part.reason, []).append(part)
-        counted = self.cost if self.cost in ("flops", "memory") else "params"
         shown = [
             f"{axes[0]}{f' and {len(axes) - 1} more' if len(axes) > 1 else ''}: {reason}"
             for reason, axes in list(by_reason.items())[:NAMED]
         ]
         if not shown:
             return None
-        text = "; ".join(shown)
-        return f"kept whole, with the share of the {counted} that hangs on each: {text}"
+        what = f"kept whole, with the share of the remaining {self._counted} that hangs on it"
+        return f"{what}: {'; '.join(shown)}"
 
     def _parts(self) -> Iterator[_Part]:
         uids = {name: uid for uid, name in leaf_names(self.typed).items()}
@@ -66,21 +70,22 @@ class Obstacles:
         for group in self.found.groups:
             if group.leaf.uid in self.reasons:
                 whole.append((group.name, group.units, self.reasons[group.leaf.uid]))
-        costs = CostModel(self.typed, frozenset(uids.values()))
-        full = costs.at({})
-        places = Reasons(self.typed.graph)
+        model = CostModel(self.typed, frozenset(uids.values()))
+        cost = getattr(model, self._counted)
+        least = {g.leaf.uid: 1 for g in self.found.groups if g.leaf.uid not in self.reasons}
+        remaining = cost(least)
+        graph = self.typed.graph
+        activations = [*graph.inputs, *(v for node in graph.nodes for v in node.outputs)]
+        computed = frozenset[int]().union(*(self.typed.uids[v.name] for v in activations))
+        places = Reasons(graph)
         for name, size, reason in whole:
             if name not in uids:
                 continue
-            params, flops = costs.saved(uids[name], 1)
-            share = params / max(1, full.params)
-            if self.cost == "flops":
-                share = flops / max(1, full.flops)
-            elif self.cost == "memory":
-                share = 1 - costs.memory({uids[name]: 1}) / max(1, full.memory)
             text, node = places.split(reason)
             line = f", {node.source}" if node and node.source else ""
-            yield _Part(share, name, size, text + line)
+            share = 1 - cost({**least, uids[name]: 1}) / remaining if remaining else 0.0
+            is_window = uids[name] not in computed and node not in self.typed.unknown
+            yield _Part(share, name, size, text + line, is_window)
 
     def advice(self, options: Options, *, reducible: bool) -> str:
         """What would leave less whole.
