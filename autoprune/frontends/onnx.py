@@ -37,6 +37,10 @@ PINNED = "onnx.pinned"
 """Operator, before a dot and the name of another one, of calls that pin what they read."""
 
 
+LARGEST_FILLED = 2**27
+"""Elements of the largest weight that is written as one number and a shape."""
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where an argument stands in an ONNX node: an input or an attribute."""
@@ -179,7 +183,11 @@ class _Reader:
             if node.op_type == "ConstantOfShape" and node.input[0] in self.owners:
                 value = self.seen[node.output[0]]
                 number = fill_of(node)
-                if value.dtype in FLOATS and prod(value.shape) > 1 and number.any():
+                if (
+                    value.dtype in FLOATS
+                    and 1 < prod(value.shape) <= LARGEST_FILLED
+                    and number.any()
+                ):
                     self.owners[node.output[0]] = Owner("filled", i)
 
     def _define(self, name: str) -> Value:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Mapping, Sequence
+from threading import Timer
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from autoprune.errors import TraceError
 from autoprune.frontends.sessions import first_line
+
+LONGEST = 900.0
+"""Seconds that one inference may take: a loop need not end."""
 
 _LACKING = {
     f"tensor({name.lower()})": TensorProto.DataType.Value(name)
@@ -31,15 +35,32 @@ def run(session: Any, names: Sequence[str] | None, feed: Mapping[str, NDArray[An
     Raises:
         TraceError: if the model does not run on the inputs.
     """
+    options = _run_options()
+    watch = Timer(LONGEST, setattr, (options, "terminate", True))
+    watch.daemon = True
+    watch.start()
     try:
-        return _run(session, names, feed)
+        return _run(session, names, feed, options)
     except Exception as error:  # the classes of ONNX Runtime have no common base
+        what = f"takes more than {LONGEST:g} s for" if options.terminate else "cannot run"
         raise TraceError(
-            f"ONNX Runtime cannot run the model on the example inputs: {first_line(error)}"
+            f"ONNX Runtime {what} the model on the example inputs: {first_line(error)}"
         ) from error
+    finally:
+        watch.cancel()
 
 
-def _run(session: Any, names: Sequence[str] | None, feed: Mapping[str, NDArray[Any]]) -> list[Any]:
+def _run_options() -> Any:
+    from onnxruntime import RunOptions
+
+    options = RunOptions()
+    options.log_severity_level = 4
+    return options
+
+
+def _run(
+    session: Any, names: Sequence[str] | None, feed: Mapping[str, NDArray[Any]], options: Any
+) -> list[Any]:
     made = session.get_outputs()
     types = {output.name: output.type for output in made}
     names = [output.name for output in made] if names is None else names
@@ -50,11 +71,12 @@ def _run(session: Any, names: Sequence[str] | None, feed: Mapping[str, NDArray[A
     found: dict[str, Any] = {}
     if not any(given.values()):
         if known:
-            found.update(zip(known, session.run(known, dict(feed)), strict=True))
+            found.update(zip(known, session.run(known, dict(feed), options), strict=True))
         known = []
     if narrow or known:
         wanted = [*narrow, *known]
-        values = session.run_with_ort_values(wanted, {n: _value(a) for n, a in feed.items()})
+        given_values = {name: _value(array) for name, array in feed.items()}
+        values = session.run_with_ort_values(wanted, given_values, options)
         for name, value in zip(wanted, values, strict=True):
             found[name] = _array(value, _LACKING[types[name]]) if name in narrow else value.numpy()
     return [found[name] for name in names]

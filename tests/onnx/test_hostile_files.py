@@ -15,7 +15,7 @@ from onnx import TensorProto as T
 from onnx import helper, numpy_helper
 
 import autoprune as ap
-from autoprune.frontends import onnx_limits
+from autoprune.frontends import onnx_limits, onnx_values
 from tests.effort import examples
 from tests.onnx.build import Builder
 from tests.onnx.test_files import WITH_FUNCTIONS
@@ -290,6 +290,20 @@ def _length(n):
     while n > 127:
         out, n = out + bytes([n & 127 | 128]), n >> 7
     return out + bytes([n])
+
+
+def test_loops_that_do_not_end(monkeypatch):
+    monkeypatch.setattr(onnx_values, "LONGEST", 0.5)
+    model = onnx.parser.parse_model("""
+        <ir_version: 9, opset_import: ["" : 17]>
+        net (float[2, 4] x, bool go) => (float[2, 4] y) {
+          y = Loop (, go, x) <body = again (int64 i, bool c, float[2, 4] s)
+            => (bool c2, float[2, 4] s2) { c2 = Identity (c)  s2 = Neg (s) }>
+        }""")
+    start = time.monotonic()
+    with pytest.raises(ap.TraceError, match=r"takes more than 0.5 s"):
+        ap.inspect(model, {"x": X, "go": np.array(True)})
+    assert time.monotonic() - start < 20
 
 
 @cache
