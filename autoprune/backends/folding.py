@@ -62,7 +62,11 @@ class _Observer(Interpreter):
 
     def get_attr(self, target: Any, args: Any, kwargs: Any) -> Any:
         found = self.state.get(str(target))
-        return super().get_attr(target, args, kwargs) if found is None else found
+        if found is not None:
+            return found
+        value = super().get_attr(target, args, kwargs)
+        is_buffer = isinstance(value, torch.Tensor) and not isinstance(value, torch.nn.Parameter)
+        return value.clone() if is_buffer else value  # which calls may write to
 
     def run_node(self, n: fx.Node) -> Any:
         if n.name in self.names:

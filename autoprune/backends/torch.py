@@ -178,7 +178,12 @@ def computed_values(module: fx.GraphModule, names: Iterable[str]) -> dict[str, t
     with torch.no_grad():
         for node in module.graph.nodes:
             if node in needed:
-                interpreter.env[node] = interpreter.run_node(node)
+                value = interpreter.run_node(node)
+                # Operators that write to buffers, such as observers, write to copies.
+                is_buffer = node.op == "get_attr" and not isinstance(value, nn.Parameter)
+                if is_buffer and isinstance(value, torch.Tensor):
+                    value = value.clone()
+                interpreter.env[node] = value
     return {name: interpreter.env[node] for name, node in wanted.items()}
 
 

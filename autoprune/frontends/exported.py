@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -162,6 +163,9 @@ def _concrete_values(module: fx.GraphModule, inputs: Sequence[Any]) -> dict[fx.N
     return recorder.values
 
 
+_INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool)
+
+
 class _Reader:
     """Reads one GraphModule; fx names become value and node names."""
 
@@ -247,6 +251,8 @@ class _Reader:
         if known is None:
             value = self._edge(path, tensor)
             assert value is not None
+            if tensor.numel() == 1 and tensor.dtype in _INTEGERS and tensor.device.type != "meta":
+                value = replace(value, hint=int(tensor))
             kind = "constant"
             if isinstance(tensor, nn.Parameter):
                 kind = "parameter"
