@@ -8,8 +8,9 @@ whether summing over them is covered.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 from autoprune.analysis.effective import constants
 from autoprune.analysis.needed import needed
@@ -34,8 +35,40 @@ class Verdict:
 
 
 def guarantees(typed: TypedGraph, uids: Iterable[int]) -> dict[int, Verdict]:
-    """The guarantee of each of the given leaves, when its units are removed."""
-    return _Propagation(typed, frozenset(uids)).run()
+    """The guarantee of each of the given leaves, when its units are removed.
+
+    Parameters that activations are divided by, such as the gains of a norm that is folded into
+    the weights before it, stay what they are if the units are zero without them.
+    """
+    propagation = _Propagation(typed, frozenset(uids))
+    verdicts = propagation.run()
+    divisors = {
+        uid: _trained(typed, uid, removal.divisors)
+        for uid, removal in propagation.removals.items()
+        if removal.divisors and not removal.verdict.guarantee.exact
+    }
+    if divisors:
+        again = _Propagation(typed, frozenset(divisors), spared=divisors).run()
+        for uid, verdict in again.items():
+            if verdict.guarantee.exact:
+                spared = (*verdict.spared, *sorted(divisors[uid]))
+                verdicts[uid] = replace(verdict, spared=spared)
+    return verdicts
+
+
+def _trained(typed: TypedGraph, uid: int, values: Iterable[str]) -> frozenset[str]:
+    """The trained parameters with a leaf that some values are computed from."""
+    producer = {v.name: node for node in typed.graph.nodes for v in node.outputs}
+    found, pending = set[str](), list(values)
+    while pending:
+        name = pending.pop()
+        if name in found or uid not in typed.uids[name]:
+            continue
+        found.add(name)
+        if name in producer:
+            pending.extend(v.name for v in producer[name].tensors)
+    parameters = typed.graph.parameter_of
+    return frozenset(n for n in found if n in parameters and parameters[n].kind == "parameter")
 
 
 def guarantee_with(typed: TypedGraph, uid: int, zero: frozenset[str]) -> Guarantee:
@@ -60,6 +93,8 @@ class _Removal:
     verdict: Verdict = Verdict(Guarantee.ZERO_INVARIANT, "")
     states: dict[str, State] = field(default_factory=dict)
     """State of each value that carries the leaf, by value name."""
+    divisors: set[str] = field(default_factory=set)
+    """Zeros computed of parameters alone that make activations infinite or not a number."""
 
     def report(self, guarantee: Guarantee, reason: str) -> None:
         """The call loses a guarantee."""
@@ -80,10 +115,15 @@ class _Propagation:
     """Zeros on their way through the graph; of trained parameters all are, or those in `zero`."""
 
     def __init__(
-        self, typed: TypedGraph, uids: frozenset[int], zero: frozenset[str] | None = None
+        self,
+        typed: TypedGraph,
+        uids: frozenset[int],
+        zero: frozenset[str] | None = None,
+        spared: Mapping[int, frozenset[str]] = MappingProxyType({}),
     ) -> None:
         self.typed = typed
         self.zero = zero
+        self.spared = spared
         self.removals = {uid: _Removal() for uid in uids}
         self.needed = needed(typed.graph)
         self.constants = constants(typed.graph)
@@ -96,8 +136,9 @@ class _Propagation:
             name = parameter.value.name
             is_zero = parameter.kind == "parameter" if self.zero is None else name in self.zero
             state = State.ZERO if is_zero else State.CONSTANT
-            for uid in carried[parameter.value.name] & removals.keys():
-                removals[uid].states[parameter.value.name] = state
+            for uid in carried[name] & removals.keys():
+                is_spared = name in self.spared.get(uid, ())
+                removals[uid].states[name] = State.CONSTANT if is_spared else state
         for node in self.typed.graph.nodes:
             self._visit(node)
         return {uid: removal.verdict for uid, removal in self.removals.items()}
@@ -122,6 +163,8 @@ class _Propagation:
                     removal.spare, self.owned,
                 )
             )  # fmt: skip
+            if state is State.UNDEFINED:
+                self._note_divisors(node, removal)
             if state is State.UNIFORM and not (operator.uniform or operator.aliases):
                 state = State.CONSTANT
             for value in node.outputs:
@@ -132,6 +175,13 @@ class _Propagation:
                         removal.states[value.name] = State.ZERO
             if in_place:
                 self._write(node, uid, state)
+
+    def _note_divisors(self, node: Node, removal: _Removal) -> None:
+        """What may be the reason, if it is met by activations here."""
+        carried = [v.name for v in node.tensors if v.name in removal.states]
+        if not self.constants.issuperset(carried):
+            zeros = (n for n in carried if removal.states[n] is State.ZERO)
+            removal.divisors.update(self.constants.intersection(zeros))
 
     def _write(self, node: Node, uid: int, state: State) -> None:
         """An in-place operator changes its first argument and everything that shares memory."""
