@@ -163,7 +163,16 @@ def _concrete_values(module: fx.GraphModule, inputs: Sequence[Any]) -> dict[fx.N
     return recorder.values
 
 
-_INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool)
+_INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+_FEW = 2**16
+
+
+def _integer_in(tensor: torch.Tensor) -> int | None:
+    """The integer that is everywhere in a tensor, if it is one."""
+    if tensor.dtype not in _INTEGERS or tensor.is_meta or not 0 < tensor.numel() <= _FEW:
+        return None
+    first = tensor.flatten()[0]
+    return int(first) if bool((tensor == first).all()) else None
 
 
 class _Reader:
@@ -251,8 +260,7 @@ class _Reader:
         if known is None:
             value = self._edge(path, tensor)
             assert value is not None
-            if tensor.numel() == 1 and tensor.dtype in _INTEGERS and tensor.device.type != "meta":
-                value = replace(value, hint=int(tensor))
+            value = replace(value, hint=_integer_in(tensor))
             kind = "constant"
             if isinstance(tensor, nn.Parameter):
                 kind = "parameter"

@@ -30,7 +30,7 @@ class Value:
         shape: sizes on the example inputs; `()` for scalars.
         dtype: framework-neutral name such as `float32`, `int64`, `bool`; `int` for a symbolic
             size, whose value on the example inputs is `hint`.
-        hint: see `dtype`; or the integer that a buffer of one integer holds, such as a switch.
+        hint: see `dtype`; or the integer that is everywhere in a buffer, such as a switch.
     """
 
     name: str

@@ -7,7 +7,6 @@ from autoprune.ir.group import Guarantee
 from autoprune.ops.elementwise import elementwise_axes, keeps_zero, makes_constant
 from autoprune.ops.rule import Operator, Shape, State, Typing, Zeroing, no_axes, register
 
-
 _OBSERVED = (
     "its observer takes ranges that depend on what is removed: call "
     "model.apply(torch.ao.quantization.disable_observer) first"
@@ -78,7 +77,9 @@ def _quantized_axes(call: Typing) -> list[Shape]:
 
 def _quantized_zero(call: Zeroing) -> State:
     """The integer that zero becomes is the zero point, and the other way round."""
-    return keeps_zero(call) if call.get("zero_point") == 0 else makes_constant(call)
+    points = next(call.get(n) for n in ("zero_point", "zero_points") if call.get(n) is not None)
+    point = points.hint if isinstance(points, Value) else points
+    return keeps_zero(call) if point == 0 else makes_constant(call)
 
 
 register(
@@ -91,7 +92,7 @@ register(
 )
 register(
     "quantized_decomposed.quantize_per_channel quantized_decomposed.dequantize_per_channel",
-    Operator(axes=_quantized_axes, zero=makes_constant, mixes=no_axes),
+    Operator(axes=_quantized_axes, zero=_quantized_zero, mixes=no_axes),
 )
 register(
     "aten.fake_quantize_per_channel_affine",

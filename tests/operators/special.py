@@ -1,6 +1,7 @@
 """Further elementwise operators: special functions, comparisons, bits, and chance."""
 
 import torch
+import torch.ao.quantization.fx._decomposed
 import torch.nn.functional as F
 from torch import nn
 
@@ -139,6 +140,50 @@ def _quantized_weight(m, x):
     return m.z(F.linear(m.a(x), weight.double()).relu())
 
 
+def _observed(name, guarantee, *, of_weight=True, observes=False, weaker=""):
+    """Either the weight of the second layer, by channels, or what the first one makes."""
+    size = 5 if of_weight else 1
+
+    def quantized(m, x):
+        ranges = (m.low.float(), m.high.float(), m.scale.float(), m.zero)
+        return torch.fused_moving_avg_obs_fake_quant(
+            x.float(), m.on, m.quantizes, *ranges, 0.01, -128, 127, 0, of_weight, of_weight
+        ).double()
+
+    def call(m, x):
+        x, w = (m.a(x), quantized(m, m.w)) if of_weight else (quantized(m, m.a(x)), m.w)
+        return m.z(F.linear(x, w).relu())
+
+    return Case(
+        name,
+        "fused_moving_avg_obs_fake_quant",
+        lambda: {
+            "a": nn.Linear(3, 6),
+            "w": free(5, 6),
+            "on": nn.Buffer(torch.tensor([int(observes)])),
+            "quantizes": nn.Buffer(torch.tensor([1])),
+            "low": nn.Buffer(-torch.ones(size)),
+            "high": nn.Buffer(torch.ones(size)),
+            "scale": nn.Buffer(torch.linspace(0.01, 0.05, 5)[-size:]),
+            "zero": nn.Buffer(torch.zeros(size, dtype=torch.int32)),
+            "z": nn.Linear(5, 2),
+        },
+        call,
+        {"w:0[5]": Z, "w:1[6]": guarantee},
+        weaker=weaker,
+    )
+
+
+def _in_integers(m, x):
+    """As in the graphs that quantization of exported programs makes."""
+    q, ends = torch.ops.quantized_decomposed, (-128, 127, torch.int8)
+    x = q.quantize_per_tensor(m.a(x).float(), 0.05, 3, *ends)
+    x = q.dequantize_per_tensor(x, 0.05, 3, *ends).double()
+    of_channels = (m.scale.float(), m.zero, 0, *ends)
+    w = q.dequantize_per_channel(q.quantize_per_channel(m.w.float(), *of_channels), *of_channels)
+    return m.z(F.linear(x, w.double()).relu())
+
+
 QUANTIZED = (
     chain(
         "fake_quantize_per_tensor_affine",
@@ -153,6 +198,40 @@ QUANTIZED = (
         FOLDED,
         covers="fake_quantize_per_tensor_affine",
         weaker="the zero point is in range",
+    ),
+    chain(
+        "fake_quantize_per_tensor_affine without a zero",
+        lambda x: torch.fake_quantize_per_tensor_affine(
+            x, torch.tensor([0.05]), torch.tensor([3], dtype=torch.int32), 5, 255
+        ),
+        FOLDED,
+        covers="fake_quantize_per_tensor_affine",
+    ),
+    _observed("fused_moving_avg_obs_fake_quant of activations", Z, of_weight=False),
+    _observed("fused_moving_avg_obs_fake_quant of a weight", Z),
+    _observed(
+        "fused_moving_avg_obs_fake_quant that observes",
+        A,
+        observes=True,
+        weaker="zeros change the ranges only where all weights have one sign",
+    ),
+    Case(
+        "quantize and dequantize",
+        " ".join(
+            f"quantized_decomposed.{name}_per_{what}"
+            for name in ("quantize", "dequantize")
+            for what in ("tensor", "channel")
+        ),
+        lambda: {
+            "a": nn.Linear(3, 6),
+            "w": free(5, 6),
+            "scale": nn.Buffer(torch.linspace(0.01, 0.05, 5)),
+            "zero": nn.Buffer(torch.zeros(5, dtype=torch.int64)),
+            "z": nn.Linear(5, 2),
+        },
+        _in_integers,
+        {"w:0[5]": Z, "w:1[6]": M},
+        weaker="that a zero point becomes zero again is not followed",
     ),
     Case(
         "fake_quantize_per_channel_affine",
@@ -169,4 +248,15 @@ QUANTIZED = (
     ),
 )
 
-SPECIAL = (*FUNCTIONS, *BOTH, *CHANCE, *QUANTIZED)
+# A norm folded into the weights before it, and taken out of what they make again.
+UNDONE = (
+    Case(
+        "div by a gain that is in the weight",
+        "div",
+        lambda: {"a": nn.Linear(3, 6, bias=False), "g": free(6), "z": nn.Linear(6, 2)},
+        lambda m, x: m.z(F.linear(x, m.a.weight * m.g[:, None]) / m.g + m.g),
+        {"g:0[6]": M},
+    ),
+)
+
+SPECIAL = (*UNDONE, *FUNCTIONS, *BOTH, *CHANCE, *QUANTIZED)

@@ -49,7 +49,14 @@ def registered_name(op: str) -> str | None:
 
 def full_name(name: str) -> str:
     """A name of `covers`, which leaves `aten.` out."""
-    namespaces = ("operator", "math", "torch", "torchvision", "transformers")
+    namespaces = (
+        "quantized_decomposed",
+        "operator",
+        "math",
+        "torch",
+        "torchvision",
+        "transformers",
+    )
     return name if name.split(".")[0] in namespaces else f"aten.{name}"
 
 
