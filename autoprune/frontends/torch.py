@@ -25,6 +25,7 @@ from autoprune.frontends.objects import (
     restore,
 )
 from autoprune.frontends.packed import export
+from autoprune.frontends.quantized import check_graph, check_weights
 from autoprune.frontends.wanted import ALL, Wanted, wanted_outputs
 from autoprune.frontends.wrappers import network_inside
 from autoprune.ir.graph import Graph, verify
@@ -86,6 +87,7 @@ def trace(
         TraceError: if `model` does not run on the inputs, or cannot be exported.
     """
     _check_traceable(model)
+    check_weights(model)
     args, kwargs = as_inputs(example_inputs)
     # In the forward's own order, which is the order of the exported graph's inputs.
     order = [name for name in inspect.signature(model.forward).parameters if name in kwargs]
@@ -106,6 +108,7 @@ def trace(
     wanted = wanted_outputs(module, returned, outputs)
     graph = read(module, input_leaves(inputs), buffers, wanted.positions)
     verify(graph)
+    check_graph(graph)
     if not graph.outputs:
         raise TraceError(
             "no tensor comes out of the model",
