@@ -29,6 +29,7 @@ from autoprune.backends.factors import Unplaceable, place
 from autoprune.backends.modules import rebuild
 from autoprune.backends.sameness import Comparison, compare
 from autoprune.backends.torch import cut_graph
+from autoprune.backends.unread import unread_sizes
 from autoprune.errors import PlanError, TraceError
 from autoprune.frontends.torch import Traced, copy_of, trace
 from autoprune.ir.plan import Plan
@@ -86,8 +87,36 @@ def in_own_class(model: nn.Module, cut: Cut, network: nn.Module) -> tuple[nn.Mod
             except Inexpressible:
                 continue
             attributes = fewer
-        return candidate, plan
+        return _with_unread(model, cut, attributes, judge, candidate, plan)
     raise Inexpressible(first)
+
+
+def _with_unread(
+    model: nn.Module,
+    cut: Cut,
+    attributes: Attributes,
+    judge: Judge,
+    candidate: nn.Module,
+    plan: Plan,
+) -> tuple[nn.Module, Plan]:
+    """The candidate with those widths that only code around it reads, if it computes the same."""
+    unread = unread_sizes(model, cut.typed, cut.kept, attributes)
+    if not unread:
+        return candidate, plan
+    stated = make_plan(cut.typed, cut.names, cut.kept, unread).attributes
+    fuller = replace(
+        plan,
+        attributes={
+            path: {**plan.attributes.get(path, {}), **stated.get(path, {})}
+            for path in dict.fromkeys((*plan.attributes, *stated))
+        },
+    )
+    try:
+        other = rebuild(model, fuller)
+        same = judge.gap(other) == judge.gap(candidate)
+    except (Inexpressible, PlanError):
+        return candidate, plan
+    return (other, fuller) if same else (candidate, plan)
 
 
 def inexpressible(

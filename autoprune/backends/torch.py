@@ -8,6 +8,7 @@ import operator
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -65,25 +66,67 @@ class GraphNetwork(fx.GraphModule):
                 value itself if it is no tensor.
             outputs: how the model's outputs were read, if it returns objects of its own.
         """
+        following = _Following(expected, outputs.hollow() if outputs and outputs.molds else None)
+        following.install(self)
+        self._deepcopy_hooks = [following.install]
 
-        def check(module: nn.Module, args: Any, kwargs: Any) -> tuple[Any, Any]:
-            names = list(inspect.signature(module.forward).parameters)[len(args) :]
-            args, kwargs = plain(Inputs(args, kwargs))
-            given = [*args, *(kwargs[name] for name in names if name in kwargs)]
-            leaves = pytree.tree_leaves(given)
-            if len(leaves) == len(expected):
-                for leaf, wanted in zip(leaves, expected, strict=True):
-                    _check_input(leaf, wanted)
-            return args, kwargs
+    def __reduce__(self) -> Any:
+        # What torch.fx reads back is a GraphModule without hooks, whose nodes have other names.
+        read, (state, *imports) = super().__reduce__()
+        arguments = ({**state, "_tracer_cls": fx.Tracer}, *imports)
+        switches = self.meta.get("mode_switches", {})
+        calls = [node for node in self.graph.nodes if node.op == "call_function"]
+        places = {i: switches[n.name] for i, n in enumerate(calls) if n.name in switches}
+        return _read_back, (read, arguments, self._deepcopy_hooks, places, self.training)
 
-        def install(module: nn.Module) -> None:
-            module.register_forward_pre_hook(check, with_kwargs=True)
-            if outputs is not None and outputs.molds:
-                restored = outputs.restored
-                module.register_forward_hook(lambda _, args, values: restored(values))
 
-        install(self)
-        self._deepcopy_hooks = [install]
+def _read_back(
+    read: Any, arguments: Any, hooks: Sequence[Any], places: Mapping[int, int], training: bool
+) -> GraphNetwork:
+    """A network from what pickle keeps of it."""
+    module = read(*arguments)
+    network = GraphNetwork(module, module.graph)
+    # Tensors that the graph does not read, and their order, are lost on the way.
+    owned = ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set")
+    network.__dict__.update({name: arguments[0][name] for name in owned})
+    calls = [node for node in network.graph.nodes if node.op == "call_function"]
+    network.meta["mode_switches"] = {calls[i].name: argument for i, argument in places.items()}
+    for child in network.modules():
+        child.training = training
+    for hook in hooks:
+        hook(network)
+    network._deepcopy_hooks = list(hooks)
+    return network
+
+
+@dataclass(frozen=True)
+class _Following:
+    """Hooks by which a graph takes and returns what its model does."""
+
+    expected: tuple[Any, ...]
+    outputs: Outputs | None
+
+    def __deepcopy__(self, memo: Any) -> _Following:
+        return self
+
+    def install(self, module: nn.Module) -> None:
+        module.register_forward_pre_hook(self.check, with_kwargs=True)
+        if self.outputs is not None:
+            module.register_forward_hook(self.restore)
+
+    def check(self, module: nn.Module, args: Any, kwargs: Any) -> tuple[Any, Any]:
+        names = list(inspect.signature(module.forward).parameters)[len(args) :]
+        args, kwargs = plain(Inputs(args, kwargs))
+        given = [*args, *(kwargs[name] for name in names if name in kwargs)]
+        leaves = pytree.tree_leaves(given)
+        if len(leaves) == len(self.expected) and not torch.jit.is_tracing():
+            for leaf, wanted in zip(leaves, self.expected, strict=True):
+                _check_input(leaf, wanted)
+        return args, kwargs
+
+    def restore(self, module: nn.Module, args: Any, values: Any) -> Any:
+        assert self.outputs is not None
+        return self.outputs.restored(values)
 
 
 def _check_input(given: Any, expected: Any) -> None:

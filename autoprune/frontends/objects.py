@@ -66,6 +66,14 @@ class Outputs:
     molds: Mapping[int, Mold]
     state: tuple[str, ...]
 
+    def hollow(self) -> Outputs:
+        """What `restored` needs, without the tensors."""
+        molds = {}
+        for i, mold in self.molds.items():
+            parts = [torch.empty(0) for _ in mold.held]
+            molds[i] = Mold(mold.filled(parts), parts)
+        return Outputs(None, self.structure, molds, ())
+
     def restored(self, values: Any) -> Any:
         """Outputs with objects, from others in plain form."""
         leaves = self.structure.flatten_up_to(values)
