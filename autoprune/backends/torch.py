@@ -119,7 +119,8 @@ class _Following:
         args, kwargs = plain(Inputs(args, kwargs))
         given = [*args, *(kwargs[name] for name in names if name in kwargs)]
         leaves = pytree.tree_leaves(given)
-        if len(leaves) == len(self.expected) and not torch.jit.is_tracing():
+        tracing = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+        if len(leaves) == len(self.expected) and not tracing:
             for leaf, wanted in zip(leaves, self.expected, strict=True):
                 _check_input(leaf, wanted)
         return args, kwargs
