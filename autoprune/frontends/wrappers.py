@@ -15,6 +15,10 @@ from torch.utils import _pytree as pytree
 from autoprune.errors import TraceError
 
 
+MOST = 0.9
+"""Share of a model's parameters that a network inside has to have to be what is meant."""
+
+
 def network_of(model: Any) -> nn.Module:
     """A module without the wrappers of `torch.compile` and of data parallelism, wherever they are.
 
@@ -82,9 +86,10 @@ def network_inside(model: nn.Module, args: Any, kwargs: Any) -> str:
 
     Such are wrappers whose own forward takes files, or returns no tensors.
     """
-    whole = _size(model)
+    most = MOST * _size(model)
     for name, child in model.named_children():
-        if 2 * _size(child) > whole and _runs(child, args, kwargs):
+        is_network = next(child.children(), None) is not None and _size(child) >= most
+        if is_network and _runs(child, args, kwargs):
             return f"pass `model.{name}`, of class {type(child).__name__}, which runs on them"
     return ""
 
