@@ -13,6 +13,7 @@ from autoprune.errors import (
     AutopruneError,
     BudgetError,
     BudgetWarning,
+    PlanError,
     TraceError,
 )
 from autoprune.ir.plan import Plan
@@ -220,6 +221,11 @@ def apply_plan(
     Raises:
         PlanError: if the plan was made for another architecture, or needs example inputs.
     """
+    if not isinstance(plan, Plan):
+        raise PlanError(
+            f"a Plan is needed, got {type(plan).__name__}",
+            hint="result.plan, or ap.Plan.load(path)",
+        )
     if _is_onnx(model):
         from autoprune import onnx_network
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import os
@@ -16,6 +17,7 @@ import autoprune as ap
 from autoprune.backends.equality import difference
 from tests.api.models import IMAGES, WORDS, Branchy, Digits, Mixer, build
 from tests.effort import examples
+from tests.onnx.build import Builder
 
 NEW_IN_FORMAT_2 = ("architecture", "seal", "outers", "earlier")
 
@@ -30,9 +32,11 @@ INPUTS = {Digits: IMAGES, Mixer: WORDS, Branchy: torch.zeros(6, 4)}
 
 def data_of(make, version=2):
     data = json.loads(text_of(make))
-    if version == 1:
-        data = {k: v for k, v in data.items() if k not in NEW_IN_FORMAT_2} | {"format": 1}
-    return data
+    return data if version == 2 else as_format_1(data)
+
+
+def as_format_1(data):
+    return {k: v for k, v in data.items() if k not in NEW_IN_FORMAT_2} | {"format": 1}
 
 
 def apply(data, make, inputs=None):
@@ -142,7 +146,7 @@ def test_the_graph_is_compared_where_there_is_one():
 
 def test_parameters_that_the_plan_does_not_name_are_compared():
     make = lambda n: nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 3), nn.Linear(3, n))  # noqa: E731
-    plan = ap.prune(make(5), torch.randn(2, 4), channels=0.5, ignore="2").plan
+    plan = ap.prune(make(5), torch.randn(2, 4), channels=0.5, ignore="3").plan
     assert "3.weight" not in plan.parameters
     with pytest.raises(ap.PlanError, match="another architecture"):
         ap.apply_plan(make(6), plan)
@@ -215,27 +219,52 @@ def mutated(data, rng):
         return
 
 
-@pytest.mark.parametrize("make", [Digits, Mixer])
-def test_mutated_plans(make):
-    """A plan error, or a network that runs: only the choice of units may have changed."""
+def mutated_texts(plain, number):
+    """Plans that were changed here and there, from their data in both formats."""
     rng = random.Random(0)
-    model = build(make).eval()
-    for number in range(examples(60)):
-        data = data_of(make, 2 if number % 4 else 1)
+    for i in range(number):
+        data = copy.deepcopy(plain[2 if i % 4 else 1])
         for _ in range(rng.randint(1, 2)):
             mutated(data, rng)
         text = json.dumps(data)
-        if number % 3 == 0:
+        if i % 3 == 0:
             at = rng.randrange(len(text))
-            text = (
-                text[:at] + rng.choice(["", "[", '"', "9", "\x00"]) + text[at + rng.randint(0, 2) :]
-            )
+            new = rng.choice(["", "[", '"', "9", "\x00"])
+            text = text[:at] + new + text[at + rng.randint(0, 2) :]
+        yield data.get("format"), text
+
+
+@pytest.mark.parametrize("make", INPUTS)
+def test_mutated_plans(make):
+    """A plan error, or a network that runs: only the choice of units may have changed."""
+    model, inputs = build(make).eval(), INPUTS[make] if make is Branchy else None
+    plain = {version: data_of(make, version) for version in (1, 2)}
+    for version, text in mutated_texts(plain, examples(20 if make is Branchy else 60)):
+        try:
+            small = ap.apply_plan(model, ap.Plan.from_json(text), inputs)
+        except ap.PlanError:
+            continue
+        if version == 2:
+            small(INPUTS[make])
+
+
+def test_mutated_plans_of_onnx_models():
+    b = Builder()
+    x = b.node("Relu", b.convolution("a", b.input("x", (2, 3, 8, 8)), 3, 8, 3))
+    model = b.model(b.head(b.node("Relu", b.convolution("c", x, 8, 12)), 12))
+    data = json.loads(ap.prune(model, channels=0.5, multiple_of=1).plan.to_json())
+    for _, text in mutated_texts({1: as_format_1(data), 2: data}, examples(20)):
         try:
             small = ap.apply_plan(model, ap.Plan.from_json(text))
         except ap.PlanError:
             continue
-        if data["format"] == 2:
-            small(INPUTS[make])
+        ap.inspect(small)
+
+
+@pytest.mark.parametrize("plan", [None, "plan.json", {}])
+def test_something_else_than_a_plan(plan):
+    with pytest.raises(ap.PlanError, match="a Plan is needed"):
+        ap.apply_plan(build(Digits), plan)
 
 
 def test_mutated_checkpoints(tmp_path):
