@@ -75,6 +75,11 @@ def unused_parameters(graph: Graph) -> tuple[Value, ...]:
     )
 
 
+def _has_axes(node: Node) -> bool:
+    """Whether there is anything to state: numbers have no axes, whatever is done along them."""
+    return any(value.shape for value in (*node.inputs, *node.outputs))
+
+
 def _contradiction(node: Node, shapes: Sequence[Shape]) -> GraphError:
     given = [tuple(map(_size, shape)) for shape in shapes]
     traced = [value.shape for value in node.outputs]
@@ -128,7 +133,8 @@ def infer(
                     where=f"node {node.name}{f', {node.source}' if node.source else ''}",
                     hint="register a rule for it, or allow unknown operators (strict=False)",
                 )
-        shapes = operator.axes(Typing(node, types, axes, unread))
+        call = Typing(node, types, axes, unread)
+        shapes = operator.axes(call) if _has_axes(node) else [()] * len(node.outputs)
         if len(shapes) != len(node.outputs):
             raise _contradiction(node, shapes)
         for value, shape in zip(node.outputs, shapes, strict=True):

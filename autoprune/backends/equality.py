@@ -136,11 +136,14 @@ def cut_error(
     """How far the cut network is from the zeroed one, and the cut network.
 
     Raises:
-        NotEqualError: if every group in `kept` is exact and the difference exceeds rounding.
+        NotEqualError: if every group in `kept` is exact and the difference exceeds rounding, or
+            the zeroed network differs from itself.
     """
     state = zeroed_parameters(traced, typed, kept, spared_parameters(typed, groups, kept))
     zeroed = traced.wanted.of(_run_zeroed(traced, state))
     exact = all(groups[uid].guarantee.exact for uid in kept)
+    if exact and kept:
+        _check_repeatable(traced, state, zeroed)
     biases = new_biases(traced, typed, groups, kept)
     folded = dataclasses.replace(traced, module=with_tensors(traced.module, biases))
     cut = cut_graph(folded, typed, kept)
@@ -237,6 +240,33 @@ class _Watcher(Interpreter):
             lambda v: v.clone() if isinstance(v, torch.Tensor) else v, result
         )
         return result
+
+
+def _check_repeatable(traced: Traced, state: Mapping[str, torch.Tensor], outputs: Any) -> None:
+    """Raise NotEqualError if a network computes other outputs when other numbers are drawn."""
+    gap = difference(outputs, run(traced.module, traced.inputs, state, seed=1))
+    if gap > tolerance(outputs):
+        raise NotEqualError(
+            "the network draws random numbers in evaluation mode, so that no cut of it can be "
+            "shown to be exact",
+            where=_first_draw(traced),
+            hint="pass what is drawn as an input, or draw in training mode only",
+        )
+
+
+def _first_draw(traced: Traced) -> str | None:
+    """The first call whose result depends on the random seed."""
+    seen = []
+    for seed in (0, 1):
+        watcher = _Watcher(traced.module)
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            watcher.run(*pytree.tree_leaves(probing(traced.inputs)))
+        seen.append(watcher.values)
+    for node in traced.graph.nodes:
+        if difference(*(values.get(node.name) for values in seen)) > 0:
+            return f"%{node.name} = {node.op}, {node.source or 'unknown source'}"
+    return None
 
 
 def first_difference(

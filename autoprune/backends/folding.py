@@ -16,6 +16,7 @@ from torch import fx
 from autoprune.analysis.folding import folding_calls, operand, spared_parameters
 from autoprune.analysis.typing import TypedGraph
 from autoprune.backends.torch import get_tensor, zeroed_parameters
+from autoprune.errors import TraceError
 from autoprune.frontends.autocast import Interpreter
 from autoprune.frontends.torch import Traced
 from autoprune.ir.graph import Node
@@ -34,6 +35,9 @@ def folded_biases(
         groups: by leaf.
         kept: the units that stay.
         inputs: flattened example inputs; the constants do not depend on them.
+
+    Raises:
+        TraceError: if a layer that reads constants is given tensors without elements.
     """
     sites = folding_calls(typed, groups, kept)
     if not sites:
@@ -88,5 +92,11 @@ def _constant(typed: TypedGraph, node: Node, kept: Kept, observer: _Observer) ->
     added = constants - n.target(torch.zeros_like(x), weight, *rest, **kwargs)
     # Before the spatial dimensions, if there are any.
     channels = 1 - len(operand(node, "weight").shape)
-    result: torch.Tensor = added.movedim(channels, -1).reshape(-1, added.shape[channels])[0]
-    return result
+    if not added.numel():
+        raise TraceError(
+            "a layer is given nothing, so what removed units leave to its bias cannot be found",
+            where=str(node),
+            hint="pass example inputs without axes of size 0",
+        )
+    rows: torch.Tensor = added.movedim(channels, -1).reshape(-1, added.shape[channels])
+    return rows[0]

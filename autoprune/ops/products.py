@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 from autoprune.ir import axes as ax
@@ -22,7 +23,9 @@ from autoprune.ops.rule import (
     Call,
     Cost,
     Operator,
+    Resized,
     Shape,
+    Sizing,
     State,
     Typing,
     Zeroing,
@@ -218,16 +221,23 @@ register(
 )
 
 
+def _cross_dim(call: Call) -> int:
+    """Where the vectors are; in the first dimension of three elements if that is not said."""
+    sizes = call.output.shape
+    default = -1 if "linalg" in call.node.op else sizes.index(3)
+    return call.integer("dim", default) % len(sizes)
+
+
 def _cross_axes(call: Typing) -> list[Shape]:
     """Vectors of three are multiplied."""
     shape = broadcast(call, [call.axes_of(v) for v in call.tensors])
-    default = (
-        -1
-        if "linalg" in call.node.op
-        else next((i for i, axis in enumerate(shape) if axis.size == 3), -1)
-    )
-    call.pin(shape[call.integer("dim", default)], "a vector of three")
+    call.pin(shape[_cross_dim(call)], "a vector of three")
     return [shape]
+
+
+def _cross_resize(call: Sizing) -> Resized:
+    """Another dimension may come to have three elements."""
+    return Resized() if call.get("dim") is not None else Resized({"dim": _cross_dim(call)})
 
 
 def _kron_axes(call: Typing) -> list[Shape]:
@@ -242,5 +252,6 @@ def _product_zero(call: Zeroing) -> State:
     return product(call.state(v) for v in call.tensors)
 
 
-for _names, _axes in (("aten.cross aten.linalg_cross", _cross_axes), ("aten.kron", _kron_axes)):
-    register(_names, Operator(axes=_axes, zero=_product_zero, cost=no_cost, mixes=no_axes))
+_PRODUCT = Operator(axes=_kron_axes, zero=_product_zero, cost=no_cost, mixes=no_axes)
+register("aten.kron", _PRODUCT)
+register("aten.cross aten.linalg_cross", replace(_PRODUCT, axes=_cross_axes, resize=_cross_resize))

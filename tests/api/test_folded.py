@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 import autoprune as ap
+from autoprune.errors import TraceError
 from tests.tolerance import DIFFERENT, ROUNDING_DOUBLE
 
 VECTORS = torch.randn(6, 4, generator=torch.Generator().manual_seed(0)).double()
@@ -52,7 +53,7 @@ def producers_zeroed(model: nn.Sequential, result: ap.Result, x: Tensor) -> Tens
     return torch.func.functional_call(model, state, x)
 
 
-@pytest.mark.parametrize(("make", "x"), CASES[:2])
+@pytest.mark.parametrize(("make", "x"), [*CASES[:2], (dense, VECTORS[0])])
 @pytest.mark.parametrize("keep_class", [True, False])
 def test_the_bias_takes_up_the_constant(make, x, keep_class):
     model = make()
@@ -63,6 +64,11 @@ def test_the_bias_takes_up_the_constant(make, x, keep_class):
     expected = producers_zeroed(model, result, x)
     torch.testing.assert_close(result.model(x), expected, rtol=0, atol=ROUNDING_DOUBLE)
     assert (model(x) - expected).abs().max() > DIFFERENT
+
+
+def test_nothing_shows_no_constant():
+    with pytest.raises(TraceError, match="is given nothing"):
+        ap.prune(dense(), VECTORS[:0], channels=0.5, multiple_of=1)
 
 
 def test_grouped_convolutions_fold_group_by_group():

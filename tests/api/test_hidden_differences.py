@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import autoprune as ap
+from autoprune.errors import NotEqualError
 
 TOKENS = torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(0))
 
@@ -169,6 +170,26 @@ def test_random_draws_are_not_exact():
     report = ap.inspect(Noisy(), TOKENS)
     assert {g.guarantee for g in report.groups} == {"approximate"}
     assert all("random" in g.reason for g in report.groups)
+
+
+class Sketched(nn.Module):
+    """Decomposes what a layer makes by a random method."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.o = nn.Linear(8, 32), nn.Linear(32, 8), nn.Linear(2, 4)
+
+    def forward(self, x):
+        return self.o(torch.svd_lowrank(self.b(F.relu(self.a(x))), q=2)[0])
+
+
+def test_what_is_random_is_not_called_exact():
+    with pytest.raises(NotEqualError, match="draws random numbers") as raised:
+        prune(Sketched())
+    assert "aten.randn" in raised.value.where
+    assert "o(torch.svd_lowrank" in raised.value.where
+    report = prune(Noisy(), options=ap.Options(approximate=True)).report
+    assert report.approximate_error > 0
 
 
 @pytest.mark.parametrize("suffix", [".onnx", ".pt2"])

@@ -33,6 +33,8 @@ VECTORS = (
     two("cross", lambda x, y: torch.cross(x[:3], y[1:4], dim=0), SHARED),
     two("cross of a constant", lambda x, y: torch.cross(x[:3], y[1:4].exp(), dim=0), SHARED,
         covers="cross"),
+    two("cross in a dimension that is not named", lambda x, y: torch.cross(x.T, y.T).T, SHARED,
+        covers="cross", inputs=((3, 3),)),
     tokens("cross along the axis", lambda x: torch.linalg.cross(x, x.exp()), None,
            covers="linalg_cross", width=3),
     two("kron", lambda x, y: torch.kron(x[0], y[0]), BOTH, out=36),

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from tests.operators.case import A, C, Case, M, Z, aten, tokens
+from tests.operators.case import A, C, Case, M, Z, aten, opaque, tokens
 
 
 def over(name, op, guarantee, *, covers="", act=lambda x: x, weaker="", width=6):
@@ -133,6 +133,14 @@ PINNED = (
     tokens("cumsum over the axis", lambda x: x.cumsum(-1), None, covers="cumsum"),
     tokens("sort over the axis", lambda x: x.sort().values, None, covers="sort"),
     tokens("topk over the axis", lambda x: x.topk(4).values, None, covers="topk", out=4),
+    *(
+        opaque(f"{name} of a number", call, covers=name, groups={"a.weight:0[6]": Z})
+        for name, call in (
+            ("softmax", lambda y: y.sum().softmax(0) + y.sum()),
+            ("cumsum", lambda y: y.sum().cumsum(-1)),
+            ("kthvalue", lambda y: y.sum().kthvalue(1)[0]),
+        )
+    ),
     tokens("tril", lambda x: x.tril(), None),
     tokens("triu", lambda x: x.triu(), None),
     tokens(
