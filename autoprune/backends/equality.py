@@ -160,6 +160,7 @@ def cut_error(
         full = _error_without_autocast(traced, state, cut)
         unexplained = full if full > tolerance(zeroed) else 0.0
     if exact and unexplained:
+        _check_defined(traced, zeroed)
         raise NotEqualError(
             f"the cut network differs from the zeroed one by {unexplained:.2g}, which rounding "
             "does not explain",
@@ -242,9 +243,23 @@ class _Watcher(Interpreter):
         return result
 
 
+def _check_defined(traced: Traced, zeroed: Any) -> None:
+    """Raise NotEqualError if outputs are numbers until units are set to zero."""
+    if _undefined(zeroed) and not _undefined(traced.wanted.of(run(traced.module, traced.inputs))):
+        raise NotEqualError(
+            "once the removed units are zero, the network computes what is not a number, so that "
+            "no cut of it can be shown to be exact",
+            hint="`ignore=` the layers before the operator that is not defined for zeros",
+        )
+
+
+def _undefined(outputs: Any) -> bool:
+    return any(bool(v.isnan().any()) for v in _tensors(outputs) if v.is_floating_point())
+
+
 def _check_repeatable(traced: Traced, state: Mapping[str, torch.Tensor], outputs: Any) -> None:
     """Raise NotEqualError if a network computes other outputs when other numbers are drawn."""
-    gap = difference(outputs, run(traced.module, traced.inputs, state, seed=1))
+    gap = difference(outputs, traced.wanted.of(run(traced.module, traced.inputs, state, seed=1)))
     if gap > tolerance(outputs):
         raise NotEqualError(
             "the network draws random numbers in evaluation mode, so that no cut of it can be "
@@ -261,7 +276,7 @@ def _first_draw(traced: Traced) -> str | None:
         watcher = _Watcher(traced.module)
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            watcher.run(*pytree.tree_leaves(probing(traced.inputs)))
+            watcher.run(*input_leaves(probing(traced.inputs)))
         seen.append(watcher.values)
     for node in traced.graph.nodes:
         if difference(*(values.get(node.name) for values in seen)) > 0:

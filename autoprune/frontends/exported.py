@@ -6,7 +6,7 @@ import operator
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import fx, nn
@@ -175,6 +175,10 @@ def _integer_in(tensor: torch.Tensor) -> int | None:
     return int(first) if bool((tensor == first).all()) else None
 
 
+Results: TypeAlias = "Value | tuple[Results, ...] | None"
+"""What a node yields: a value, or several in tuples; nothing where that is no tensor or number."""
+
+
 class _Reader:
     """Reads one GraphModule; fx names become value and node names."""
 
@@ -189,7 +193,7 @@ class _Reader:
         self.values = values
         self.buffers = buffers
         self.required = required
-        self.env: dict[fx.Node, Value | tuple[Value, ...]] = {}
+        self.env: dict[fx.Node, Results] = {}
         self.owned: dict[int, tuple[Value, list[str], str]] = {}
         self.paths = {str(n.target) for n in module.graph.nodes if n.op == "get_attr"}
 
@@ -275,24 +279,25 @@ class _Reader:
         container = self.env[source]  # type: ignore[index]
         assert isinstance(container, tuple)
         assert isinstance(index, int)
-        self.env[n] = container[index]
+        part = container[index]
+        if part is not None:
+            self.env[n] = part
+
+    def _results(self, name: str, concrete: Any, n: fx.Node | None) -> Results:
+        """The values of what a node yields, nested alike; parts that are read have their names."""
+        if not isinstance(concrete, list | tuple):
+            return self._value(n.name if n else name, concrete)
+        users = () if n is None else n.users
+        read = {u.args[1]: u for u in users if u.target is operator.getitem}
+        return tuple(
+            self._results(f"{name}.{i}", part, read.get(i)) for i, part in enumerate(concrete)
+        )
 
     def _call(self, n: fx.Node) -> Node:
-        result = self.values[n]
-        outputs: tuple[Value, ...]
-        if isinstance(result, list | tuple):
-            names = {u.args[1]: u.name for u in n.users if u.target is operator.getitem}
-            found = [
-                self._value(names.get(i, f"{n.name}.{i}"), part) for i, part in enumerate(result)
-            ]
-            outputs = tuple(v for v in found if v is not None)
-            if len(outputs) == len(found):
-                self.env[n] = outputs
-        else:
-            value = self._value(n.name, result)
-            outputs = () if value is None else (value,)
-            if value is not None:
-                self.env[n] = value
+        found = self._results(n.name, self.values[n], n)
+        outputs = tuple(v for v in pytree.tree_leaves(found) if v is not None)
+        if found is not None:
+            self.env[n] = found
         stack = n.meta.get("nn_module_stack") or {}
         modules = tuple(path.split("@")[0] for path, _ in stack.values() if "_empty" not in path)
         source = user_line(n.meta.get("stack_trace") or "")

@@ -105,7 +105,8 @@ register(
     Operator(axes=_sequence_axes, zero=_fill_state, mixes=no_axes),
 )
 register(
-    "aten.as_strided aten.empty_strided aten.new_empty_strided aten.empty_permuted",
+    "aten.as_strided aten.empty_strided aten.new_empty_strided aten.empty_permuted aten.resize "
+    "aten.resize_as",
     pinning("laid out in memory by strides"),
 )
 

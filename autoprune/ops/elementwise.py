@@ -71,7 +71,7 @@ _elementwise(
     "aten.nan_to_num aten.clone aten._to_copy aten.lift_fresh_copy aten.absolute aten.arcsin "
     "aten.arctan aten.arcsinh aten.arctanh aten.deg2rad aten.rad2deg aten.frexp aten.special_expm1 "
     "aten.special_log1p aten.special_erf aten.special_erfinv aten.special_entr aten.special_round "
-    "aten.special_i1 aten.special_i1e",
+    "aten.special_i1 aten.special_i1e aten.special_bessel_j1 aten.special_modified_bessel_i1",
     keeps_zero,
 )
 # These return their input itself where there is nothing to do.
@@ -110,23 +110,34 @@ def _bernoulli(call: Zeroing) -> State:
 
 
 register(
-    "aten.dropout aten.feature_dropout aten.alpha_dropout",
+    "aten.dropout aten.feature_dropout aten.alpha_dropout aten.feature_alpha_dropout",
     Operator(axes=elementwise_axes, zero=_dropout, aliases=True, mixes=no_axes),
 )
 _elementwise("aten.native_dropout", _dropout)
 _elementwise("aten.bernoulli", _bernoulli)
 _elementwise(
+    "aten.native_dropout_backward",
+    lambda call: product(call.state(call.tensor(name)) for name in ("grad_output", "mask")),
+)
+_elementwise(
     "aten.sigmoid aten.exp aten.exp2 aten.cos aten.cosh aten.acos aten.softplus aten.hardsigmoid "
     "aten.log_sigmoid aten.logical_not aten.bitwise_not aten.erfc aten.isnan aten.isinf "
-    "aten.isfinite aten.signbit aten.isposinf aten.isneginf aten.isreal aten.arccos aten.sinc "
+    "aten.isfinite aten.isposinf aten.isneginf aten.isreal aten.arccos aten.sinc "
     "aten.i0 aten.special_expit aten.special_exp2 aten.special_erfc aten.special_erfcx "
-    "aten.special_sinc aten.special_i0 aten.special_i0e aten.special_ndtr aten.special_log_ndtr",
+    "aten.special_sinc aten.special_i0 aten.special_i0e aten.special_ndtr aten.special_log_ndtr "
+    "aten.special_airy_ai aten.special_bessel_j0 aten.special_modified_bessel_i0 "
+    "aten.special_spherical_bessel_j0",
     makes_constant,
 )
+# Zero has a sign, that of what it was made of.
+_elementwise("aten.signbit", lambda call: State.ANY)
 _elementwise(
     "aten.rsqrt aten.reciprocal aten.log aten.log2 aten.log10 aten.digamma aten.lgamma "
     "aten.acosh aten.arccosh aten.polygamma aten.mvlgamma aten.special_digamma aten.special_psi "
-    "aten.special_gammaln aten.special_ndtri aten.special_polygamma aten.special_multigammaln",
+    "aten.special_gammaln aten.special_ndtri aten.special_polygamma aten.special_multigammaln "
+    "aten.special_bessel_y0 aten.special_bessel_y1 aten.special_modified_bessel_k0 "
+    "aten.special_modified_bessel_k1 aten.special_scaled_modified_bessel_k0 "
+    "aten.special_scaled_modified_bessel_k1",
     undefined_at_zero,
 )
 
@@ -218,12 +229,54 @@ _elementwise(
 )
 _elementwise(
     "aten.eq aten.ne aten.lt aten.le aten.gt aten.ge aten.not_equal aten.less aten.less_equal "
-    "aten.greater aten.greater_equal aten.isclose aten.atan2 aten.arctan2 aten.logaddexp "
-    "aten.logaddexp2 aten.nextafter",
+    "aten.greater aten.greater_equal aten.isclose aten.logaddexp aten.logaddexp2 aten.nextafter",
     _constant_pair,
 )
+
+
+def _polynomial(call: Zeroing) -> State:
+    """A polynomial of some degree, both of which may be tensors."""
+    return max(State.UNIFORM, *(call.state(v) for v in call.tensors))
+
+
+_POLYNOMIALS = (
+    "chebyshev_polynomial_t chebyshev_polynomial_u chebyshev_polynomial_v chebyshev_polynomial_w "
+    "shifted_chebyshev_polynomial_t shifted_chebyshev_polynomial_u shifted_chebyshev_polynomial_v "
+    "shifted_chebyshev_polynomial_w hermite_polynomial_h hermite_polynomial_he "
+    "laguerre_polynomial_l legendre_polynomial_p"
+)
+_elementwise(" ".join(f"aten.special_{name}" for name in _POLYNOMIALS.split()), _polynomial)
+
+
+def _zeta(call: Zeroing) -> State:
+    states = [call.state(v) for v in call.tensors]
+    return State.UNDEFINED if State.ZERO in states else max(states)
+
+
+_elementwise("aten.special_zeta", _zeta)
+
+
+def _gamma_share(call: Zeroing) -> State:
+    """Incomplete gamma functions, of which only that of two zeros is not defined."""
+    states = [call.state(v) for v in call.tensors]
+    return State.UNDEFINED if set(states) == {State.ZERO} else max(State.CONSTANT, *states)
+
+
+_elementwise("aten.igamma aten.igammac aten.special_gammainc aten.special_gammaincc", _gamma_share)
+
+
+def _signed(call: Zeroing) -> State:
+    """What the sign of an operand decides, which zero has, too: that of what it was made of."""
+    first, second = _pair(call)
+    deciding = second if "copysign" in call.node.op else first
+    if "copysign" in call.node.op and call.state(first) is State.ZERO:
+        return State.ZERO
+    return State.ANY if call.state(deciding) is State.ZERO else _constant_pair(call)
+
+
+_elementwise("aten.copysign aten.atan2 aten.arctan2", _signed)
 _elementwise(
-    "aten.copysign aten.ldexp aten.bitwise_left_shift aten.bitwise_right_shift aten.__lshift__ "
+    "aten.ldexp aten.bitwise_left_shift aten.bitwise_right_shift aten.__lshift__ "
     "aten.__rshift__ aten.special_xlog1py",
     _scaled,
 )

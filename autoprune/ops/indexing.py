@@ -7,6 +7,7 @@ from itertools import pairwise
 from autoprune.ir.axes import ONE, Axis
 from autoprune.ir.graph import Value
 from autoprune.ops.elementwise import broadcast
+from autoprune.ops.pinning import pinning
 from autoprune.ops.rule import (
     Call,
     Operator,
@@ -81,13 +82,16 @@ register(
     "aten.index aten._unsafe_index",
     Operator(axes=_index_axes, zero=first_state, mixes=no_axes),
 )
+register("aten._unsafe_masked_index aten._unsafe_masked_index_put_accumulate", pinning(_REASON))
 
 
 def _index_select_axes(call: Typing) -> list[Shape]:
+    _pin_all(call, call.tensor("index"))
     shape = list(call.axes_of("input"))
+    if not shape:
+        return [()]
     dim = call.integer("dim") % len(shape)
     call.pin(shape[dim], _REASON)
-    _pin_all(call, call.tensor("index"))
     shape[dim] = call.fixed(call.output.shape[dim], _REASON)
     return [tuple(shape)]
 
@@ -98,6 +102,10 @@ register("aten.index_select", Operator(axes=_index_select_axes, zero=first_state
 def _gather_axes(call: Typing) -> list[Shape]:
     """Dimensions other than `dim` line up with those of the index, if they are as long."""
     source, index = call.axes_of("input"), call.axes_of("index")
+    if len(source) != len(index):  # a number, or an index of nothing
+        for value in call.tensors:
+            _pin_all(call, value)
+        return [index]
     dim = call.integer("dim") % len(source)
     for i, (a, b) in enumerate(zip(source, index, strict=True)):
         if i == dim or a.size != b.size:

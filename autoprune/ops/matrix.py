@@ -16,7 +16,8 @@ _NAMES = (
     "linalg_eig linalg_eigvals linalg_eigvalsh linalg_cholesky linalg_cholesky_ex "
     "cholesky cholesky_inverse linalg_lu linalg_lu_factor linalg_lu_factor_ex lu_unpack "
     "linalg_matrix_exp matrix_exp linalg_matrix_power matrix_power linalg_matrix_rank "
-    "linalg_cond"
+    "linalg_solve_ex linalg_tensorinv linalg_tensorsolve linalg_householder_product "
+    "linalg_ldl_factor linalg_ldl_factor_ex linalg_ldl_solve linalg_cond geqrf ormqr _lu_with_info"
 )
 register(
     " ".join(f"aten.{name}" for name in _NAMES.split()), pinning("a matrix is taken as a whole")

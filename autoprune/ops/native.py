@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from autoprune.ir.axes import ONE
 from autoprune.ops.normalization import BATCH_NORM, GROUP_NORM, LAYER_NORM
 from autoprune.ops.pinning import fixed_shape, pin_dims
-from autoprune.ops.rule import Call, Operator, Shape, Typing, first_state, register
+from autoprune.ops.rule import (
+    Call,
+    Operator,
+    Resized,
+    Shape,
+    Sizing,
+    State,
+    Typing,
+    Zeroing,
+    first_state,
+    register,
+)
 
 _REASON = "a statistic"
 
@@ -44,16 +56,32 @@ def _layer_axes(call: Typing) -> list[Shape]:
 def _group_axes(call: Typing) -> list[Shape]:
     (shape,) = GROUP_NORM.axes(call)
     pin_dims(call, shape, range(1, 2), "mean and variance of parts of it come out too")
-    return [shape, *_rest(call)]
+    groups = call.fixed(call.node.outputs[1].shape[1], _REASON)
+    return [shape, *((shape[0], groups) for _ in call.node.outputs[1:])]
+
+
+def _group_resize(call: Sizing) -> Resized:
+    return Resized({"N": call.size(call.axes_of("input")[0])})
+
+
+def _with_statistics(operator: Operator) -> Callable[[Zeroing], State]:
+    """Of zeros, deviations are no zeros."""
+    return lambda call: max(State.CONSTANT, operator.zero(call))
 
 
 register(
     "aten.native_batch_norm aten._native_batch_norm_legit "
-    "aten._native_batch_norm_legit_no_training",
+    "aten._native_batch_norm_legit_no_training aten._batch_norm_with_update",
     replace(BATCH_NORM, axes=_batch_axes),
 )
-register("aten.native_layer_norm", replace(LAYER_NORM, axes=_layer_axes))
-register("aten.native_group_norm", replace(GROUP_NORM, axes=_group_axes))
+register(
+    "aten.native_layer_norm",
+    replace(LAYER_NORM, axes=_layer_axes, zero=_with_statistics(LAYER_NORM)),
+)
+register(
+    "aten.native_group_norm",
+    replace(GROUP_NORM, axes=_group_axes, zero=_with_statistics(GROUP_NORM), resize=_group_resize),
+)
 
 
 def _fused_axes(call: Typing) -> list[Shape]:
@@ -73,4 +101,11 @@ def _normalized(call: Call) -> Shape:
     return call.axes_of("input")[-len(call.integers("normalized_shape")) :]
 
 
-register("aten._fused_rms_norm", Operator(axes=_fused_axes, zero=first_state, mixes=_normalized))
+register(
+    "aten._fused_rms_norm",
+    Operator(
+        axes=_fused_axes,
+        zero=lambda call: max(State.CONSTANT, first_state(call)),
+        mixes=_normalized,
+    ),
+)

@@ -38,6 +38,13 @@ def _affine_state(call: Zeroing, normalized: State) -> State:
     return state if bias is None else max(state, call.state(bias))
 
 
+def _divided(call: Zeroing, state: State) -> State:
+    """State of zeros divided by their deviation, which `eps` keeps from being zero."""
+    eps = call.get("eps", MACHINE_EPSILON.get(call.output.dtype, 0.0))
+    defined = not isinstance(eps, int | float) or eps > 0
+    return state if defined or state > State.UNIFORM else State.UNDEFINED
+
+
 def _batch_norm_axes(call: Typing) -> list[Shape]:
     shape = call.axes_of("input")
     for value in map(call.value, _PER_CHANNEL):
@@ -48,7 +55,8 @@ def _batch_norm_axes(call: Typing) -> list[Shape]:
 
 def _estimates(call: Call) -> bool:
     """Whether the statistics are those of the batch."""
-    return call.get("training") is True or call.value("running_mean") is None
+    updates = call.get("training") is True or "with_update" in call.node.op
+    return updates or call.value("running_mean") is None
 
 
 def _batch_norm_mixes(call: Call) -> tuple[Axis, ...]:
@@ -65,7 +73,8 @@ def _batch_norm_zero(call: Zeroing) -> State:
     if _estimates(call) and any(call.carries(x, d) for d in range(len(x.shape)) if d != 1):
         call.report(Guarantee.APPROXIMATE, "mean and variance are taken over it")
         return State.ANY
-    return _affine_state(call, max(State.CONSTANT, call.state(call.tensor("input"))))
+    state = call.state(x)
+    return _affine_state(call, max(State.CONSTANT, _divided(call, state)))
 
 
 def _per_channel_resize(call: Sizing) -> Resized:
@@ -77,9 +86,9 @@ def _per_channel_resize(call: Sizing) -> Resized:
 def _instance_norm_zero(call: Zeroing) -> State:
     """By its own statistics a channel of zeros stays zero; by running ones it is a constant."""
     state = call.state(call.tensor("input"))
-    if call.get("use_input_stats") is not True:
-        state = max(state, State.CONSTANT)
-    return _affine_state(call, state)
+    if call.get("use_input_stats") is True:
+        return _affine_state(call, _divided(call, state))
+    return _affine_state(call, max(state, State.CONSTANT))
 
 
 def _instance_norm_axes(call: Typing) -> list[Shape]:
@@ -124,7 +133,7 @@ def _layer_norm_axes(call: Typing) -> list[Shape]:
 def _layer_norm_zero(call: Zeroing) -> State:
     if any(call.within(axis) for axis in _normalized(call)):
         return _affine_state(call, _centred(call))
-    return _affine_state(call, call.state(call.tensor("input")))
+    return _affine_state(call, _divided(call, call.state(call.tensor("input"))))
 
 
 def _centred(call: Zeroing) -> State:
@@ -161,7 +170,8 @@ def _rms_norm_zero(call: Zeroing) -> State:
             call.report(Guarantee.COMPENSATED, "mean square is rescaled")
         else:
             call.report(Guarantee.APPROXIMATE, "mean square is taken over it")
-    return _affine_state(call, state)
+        return _affine_state(call, state)
+    return _affine_state(call, _divided(call, state))
 
 
 def _rms_norm_resize(call: Sizing) -> Resized:
@@ -218,11 +228,12 @@ def _group_norm_axes(call: Typing) -> list[Shape]:
 
 def _group_norm_zero(call: Zeroing) -> State:
     x = call.tensor("input")
+    state = _divided(call, call.state(x))
     if not call.carries(x, 1):
-        return _affine_state(call, call.state(x))
+        return _affine_state(call, state)
     channels = call.axes_of(x)[1]
     _, width = ax.outer_and_inner(channels, channels.size // _groups(call))
-    return _affine_state(call, _centred(call) if call.within(width) else call.state(x))
+    return _affine_state(call, _centred(call) if call.within(width) else state)
 
 
 def _group_norm_resize(call: Sizing) -> Resized:

@@ -77,6 +77,9 @@ def _addr(call: Call) -> Contraction:
 def _inner(call: Call) -> Contraction:
     """`... i, ... i -> ... ...`: the batches stay apart."""
     a, b = call.tensor("input"), call.tensor("other")
+    if not a.shape or not b.shape:  # a number times a tensor
+        left, right = _numbered(len(a.shape), "m"), _numbered(len(b.shape), "o")
+        return Contraction(((a, left), (b, right)), (*left, *right))
     left, right = _numbered(len(a.shape) - 1, "m"), _numbered(len(b.shape) - 1, "o")
     return Contraction(((a, (*left, ("i",))), (b, (*right, ("i",)))), (*left, *right))
 

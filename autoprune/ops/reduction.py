@@ -7,7 +7,8 @@ from math import prod
 
 from autoprune.ir.axes import ONE, Axis
 from autoprune.ir.group import Guarantee
-from autoprune.ops.pinning import mixing, named_dims, pinning
+from autoprune.ops.elementwise import broadcast
+from autoprune.ops.pinning import mixing, named_dims, pin_dims, pinning
 from autoprune.ops.rule import (
     Call,
     Operator,
@@ -20,6 +21,7 @@ from autoprune.ops.rule import (
     first_state,
     no_axes,
     no_resize,
+    product,
     register,
 )
 
@@ -71,6 +73,13 @@ def _mean_zero(call: Zeroing) -> State:
     return state
 
 
+def _partial_mean_zero(call: Zeroing) -> State:
+    """How many numbers a mean is taken of depends on where there are some."""
+    if _over(call):
+        call.report(Guarantee.APPROXIMATE, "a mean is taken over it")
+    return call.state(call.tensors[0])
+
+
 def _mean_resize(call: Sizing) -> Resized:
     axes: list[Axis] = [call.axes_of(call.tensors[0])[d] for d in _dims(call)]
     return Resized(scale=prod(call.size(a) for a in axes) / prod(a.size for a in axes))
@@ -96,9 +105,40 @@ def _constant_zero(call: Zeroing) -> State:
     return max(State.CONSTANT, call.state(call.tensors[0]))
 
 
+def _summed_away(call: Call) -> tuple[int, ...]:
+    """The dimensions that `sum_to_size` sums: leading ones, and those that become one."""
+    source, size = call.tensors[0].shape, call.output.shape
+    first = len(source) - len(size)
+    return tuple(i for i, n in enumerate(source) if i < first or n != size[i - first])
+
+
+def _sum_to_size_axes(call: Typing) -> list[Shape]:
+    shape, dims = call.axes_of(call.tensors[0]), _summed_away(call)
+    first = len(shape) - len(call.output.shape)
+    return [tuple(ONE if i in dims else a for i, a in enumerate(shape) if i >= first)]
+
+
+def _sum_to_size_zero(call: Zeroing) -> State:
+    shape = call.axes_of(call.tensors[0])
+    if any(call.within(shape[d]) for d in _summed_away(call)):
+        call.summed([call.tensors[0]])
+    return call.state(call.tensors[0])
+
+
+register(
+    "aten.sum_to_size",
+    Operator(
+        axes=_sum_to_size_axes,
+        zero=_sum_to_size_zero,
+        resize=lambda call: Resized({"size": call.resized("size", call.axes_of(call.output))}),
+        mixes=no_axes,
+    ),
+)
+
 for _names, _axes, _zero, _resize in (
     ("aten.sum aten.nansum", _reduce_axes, _sum_zero, no_resize),
-    ("aten.mean aten.nanmean", _reduce_axes, _mean_zero, _mean_resize),
+    ("aten.mean", _reduce_axes, _mean_zero, _mean_resize),
+    ("aten.nanmean", _reduce_axes, _partial_mean_zero, no_resize),
     ("aten.linalg_vector_norm aten.norm aten.frobenius_norm", _reduce_axes, _norm_zero, no_resize),
     ("aten.var aten.std aten.var_mean aten.std_mean", _reduce_axes, _variance_zero, no_resize),
     (
@@ -133,6 +173,22 @@ register(
     "aten.softmax aten._softmax aten._safe_softmax aten.log_softmax aten._log_softmax "
     "aten.special_softmax aten.special_log_softmax",
     _along("softmax over it", _constant_zero),
+)
+
+
+def _softmax_backward_axes(call: Typing) -> list[Shape]:
+    shape = broadcast(call, [call.axes_of(v) for v in call.tensors])
+    call.pin(shape[call.integer("dim", -1)], "softmax over it")
+    return [shape]
+
+
+register(
+    "aten._softmax_backward_data",
+    Operator(
+        axes=_softmax_backward_axes,
+        zero=lambda call: product(call.state(v) for v in call.tensors),
+        mixes=no_axes,
+    ),
 )
 register(
     "aten.cumsum aten.cumprod aten.cummax aten.cummin",
@@ -173,19 +229,26 @@ register("aten.diff", Operator(axes=_diff_axes, zero=_joined_zero, mixes=no_axes
 def _trapezoid_axes(call: Typing) -> list[Shape]:
     shape = call.axes_of("y")
     dim = call.integer("dim", -1) % len(shape)
-    call.pin(shape[dim], "integrated along it")
     points = call.value("x")
-    for axis in () if points is None else call.axes_of(points):
-        call.pin(axis, "points to integrate at")
+    if points is not None and len(points.shape) > 1:
+        shape = broadcast(call, [shape, call.axes_of(points)])
+    elif points is not None:
+        pin_dims(call, call.axes_of(points), (0,), "points to integrate at")
+    call.pin(shape[dim], "integrated along it")
     if "cumulative" in call.node.op:
         fixed = call.fixed(call.output.shape[dim], "integrals along an axis")
         return [(*shape[:dim], fixed, *shape[dim + 1 :])]
     return [(*shape[:dim], *shape[dim + 1 :])]
 
 
+def _trapezoid_zero(call: Zeroing) -> State:
+    """Zero where what is integrated is, or where all points are one."""
+    return product(call.state(v) for v in call.tensors)
+
+
 register(
-    "aten.trapezoid aten.cumulative_trapezoid",
-    Operator(axes=_trapezoid_axes, zero=first_state, mixes=no_axes),
+    "aten.trapezoid aten.trapz aten.cumulative_trapezoid",
+    Operator(axes=_trapezoid_axes, zero=_trapezoid_zero, mixes=no_axes),
 )
 
 

@@ -74,6 +74,30 @@ register(
     "aten.broadcast_tensors",
     Operator(axes=_broadcast_tensors_axes, zero=_all_states, mixes=no_axes),
 )
+
+
+def _powers_axes(call: Typing) -> list[Shape]:
+    """`... n -> ... n p`: powers of each element."""
+    return [(*call.axes_of(call.tensors[0]), call.fixed(call.output.shape[-1], "powers"))]
+
+
+def _powers_resize(call: Sizing) -> Resized:
+    """As many powers as there were, where by default there are as many as elements."""
+    axis = call.axes_of(call.tensors[0])[-1]
+    if call.size(axis) == axis.size or call.get("N") is not None:
+        return Resized()
+    return Resized({"N": call.output.shape[-1]})
+
+
+register(
+    "aten.vander aten.linalg_vander",
+    Operator(
+        axes=_powers_axes,
+        zero=lambda call: max(State.CONSTANT, call.state(call.tensors[0])),
+        resize=_powers_resize,
+        mixes=no_axes,
+    ),
+)
 register("aten.meshgrid", Operator(axes=_meshgrid_axes, zero=_all_states, mixes=no_axes))
 
 

@@ -13,7 +13,7 @@ An operator without a rule pins every axis it touches.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from functools import cache
 
@@ -364,7 +364,7 @@ def forget(name: str) -> None:
 def find(op: str) -> Operator | None:
     """The rule for an operator name, tried with and without overload and in-place underscore.
 
-    Rules from outside the package come first.
+    `view_copy` is `view` without shared memory. Rules from outside the package come first.
     """
     return _spelled(_OUTSIDE, op) or _spelled(_OPERATORS, op)
 
@@ -374,7 +374,11 @@ def _spelled(table: Mapping[str, Operator], op: str) -> Operator | None:
     if found is not None:
         return found
     packet = op.rsplit(".", 1)[0] if op.count(".") > 1 else op
-    return table.get(packet) or table.get(packet.removesuffix("_"))
+    found = table.get(packet) or table.get(packet.removesuffix("_"))
+    if found is None and packet.endswith("_copy"):
+        view = _spelled(table, op.replace("_copy", "", 1))
+        return view and replace(view, aliases=False)
+    return found
 
 
 @cache

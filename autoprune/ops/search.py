@@ -6,16 +6,18 @@ from autoprune.ops.pinning import pin_dims, pinning
 from autoprune.ops.rule import Operator, Shape, State, Typing, Zeroing, joined, no_axes, register
 
 register(
-    "aten.nonzero aten.argwhere aten.where.default aten.masked_select",
+    "aten.nonzero aten.nonzero_static aten.argwhere aten.where.default aten.masked_select",
     pinning("elements are selected by their values"),
 )
 register(
-    "aten._unique2 aten.unique_dim aten.unique_consecutive aten.bincount aten.histc aten.histogram",
+    "aten._unique2 aten.unique_dim aten.unique_consecutive aten.bincount aten.histc aten.histogram "
+    "aten.histogramdd aten.hash_tensor",
     pinning("values are counted"),
 )
 register("aten.segment_reduce", pinning("reduced in segments"))
 register(
-    "aten.cartesian_prod aten.vander aten.block_diag aten.pad_sequence aten.diagflat",
+    "aten.cartesian_prod aten.combinations aten.block_diag aten.pad_sequence "
+    "aten.diagflat aten._chunk_cat",
     pinning("every element of it gets a place of its own"),
 )
 

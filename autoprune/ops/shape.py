@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from autoprune.ir import axes as ax
 from autoprune.ir.axes import ONE, Axis
+from autoprune.ops.pinning import fixed_shape, pin_dims
 from autoprune.ops.rule import (
     Operator,
     Resized,
@@ -54,7 +55,8 @@ def reshaped(call: Typing, source: Sequence[Axis], sizes: Sequence[int]) -> Shap
 def _reshape_axes(call: Typing) -> list[Shape]:
     source, output = call.axes_of(call.tensors[0]), call.output
     if 0 in output.shape:
-        return [tuple(call.fixed(n, "an empty tensor") for n in output.shape)]
+        pin_dims(call, source, range(len(source)), "an empty tensor")
+        return [fixed_shape(call, output.shape, "an empty tensor")]
     return [reshaped(call, source, output.shape)]
 
 

@@ -22,7 +22,7 @@ class Along(nn.Module):
         self.dim = dim
         # Products of such weights and inputs near 1 are near 1.
         self.weight = nn.Parameter((1 + 0.1 * torch.randn(outputs, inputs)) / inputs)
-        self.bias = nn.Parameter(0.1 * torch.randn(outputs)) if bias else None
+        self.bias = nn.Parameter(0.1 * torch.rand(outputs)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
         turned = x.transpose(self.dim, -1)
@@ -34,7 +34,8 @@ class Made(nn.Module):
 
     def __init__(self, base: Tensor, bias: bool) -> None:
         super().__init__()
-        self.base = nn.Buffer(base.detach().clone())
+        # Zero times an infinity is not a number.
+        self.base = nn.Buffer(base.detach().clone().nan_to_num(posinf=9, neginf=-9))
         long = [dim for dim, size in enumerate(base.shape) if size > 1]
         self.layers = nn.Sequential(*(Along(dim, WIDTH, base.shape[dim], bias) for dim in long))
         self.shape = tuple(WIDTH if dim in long else n for dim, n in enumerate(base.shape))

@@ -48,6 +48,8 @@ KEEPS_ZERO = (
     chain("to", lambda x: x.to(torch.float32), Z, after=_double),
     chain("type_as", lambda x: x.to(torch.float32).type_as(x), Z),
     chain("dropout", lambda x: F.dropout(x, 0.5, False), Z),
+    chain("feature_alpha_dropout", lambda x: aten.feature_alpha_dropout(x, 0.5, False), Z),
+    chain("native_dropout_backward", lambda x: aten.native_dropout_backward(x, x > 0, 2.0), Z),
     chain("feature_dropout", lambda x: aten.feature_dropout(x, 0.5, False), Z),
     chain("alpha_dropout", lambda x: aten.alpha_dropout(x, 0.5, False), Z),
     chain("relu_", lambda x: F.relu(x, inplace=True), Z, covers="relu"),
@@ -66,12 +68,7 @@ MAKES_CONSTANT = (
     chain("isfinite", lambda x: torch.isfinite(x) + x, FOLDED),
     chain("isnan", lambda x: torch.isnan(x) + x, FOLDED, weaker="isnan(0) is 0, which is not used"),
     chain("isinf", lambda x: torch.isinf(x) + x, FOLDED, weaker="isinf(0) is 0, which is not used"),
-    chain(
-        "signbit",
-        lambda x: torch.signbit(x) + x,
-        FOLDED,
-        weaker="signbit(0) is 0, which is not used",
-    ),
+    chain("signbit", lambda x: torch.signbit(-x) + x, M),
     chain("cos on the way in place", lambda x: x.cos_(), FOLDED, covers="cos"),
 )
 

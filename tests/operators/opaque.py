@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tests.operators.case import Case, Z, opaque, total
+from tests.operators.case import Case, Z, aten, opaque, total
 
 INDEX = torch.tensor([0, 2, 1, 3, 5, 4])
 
@@ -55,6 +55,16 @@ MATRICES = (
     _square("linalg_lu_solve", lambda y: torch.linalg.lu_solve(*torch.linalg.lu_factor(y), y)),
     _square("lu_solve", lambda y: torch.lu_solve(y, *torch.linalg.lu_factor(y))),
     _square("lu_unpack", lambda y: torch.lu_unpack(*torch.linalg.lu_factor(y))[2]),
+    _square("linalg_solve_ex", lambda y: torch.linalg.solve_ex(y, y * 2)[0]),
+    _square("linalg_tensorinv", lambda y: torch.linalg.tensorinv(y, ind=1)),
+    _square("linalg_tensorsolve", lambda y: torch.linalg.tensorsolve(y, y[0])),
+    _square("linalg_householder_product", lambda y: torch.linalg.householder_product(y, y[0])),
+    _square("linalg_ldl_factor", lambda y: torch.linalg.ldl_factor(y)[0]),
+    _square("linalg_ldl_factor_ex", lambda y: torch.linalg.ldl_factor_ex(y)[0]),
+    _square("linalg_ldl_solve", lambda y: torch.linalg.ldl_solve(*torch.linalg.ldl_factor(y), y)),
+    _square("geqrf", lambda y: torch.geqrf(y)[0].abs()),
+    _square("ormqr", lambda y: torch.ormqr(y, y[0], y)),
+    _square("_lu_with_info", lambda y: torch.lu(y)[0]),
     _square("linalg_matrix_exp", lambda y: torch.linalg.matrix_exp(y / 100)),
     _square("matrix_exp", lambda y: torch.matrix_exp(y / 100)),
     _square("linalg_matrix_power", lambda y: torch.linalg.matrix_power(y, 3)),
@@ -92,7 +102,18 @@ SELECTIONS = (
     opaque("histogram", lambda y: torch.histogram(y, 5)[1]),
     opaque("segment_reduce", lambda y: torch.segment_reduce(y[0], "max", lengths=INDEX[1:4])),
     opaque("cartesian_prod", lambda y: torch.cartesian_prod(y[0], y[1])),
-    opaque("vander", lambda y: torch.vander(y[0])),
+    opaque("combinations", lambda y: torch.combinations(y[0], r=1)),
+    opaque("nonzero_static", lambda y: torch.nonzero_static(y.relu(), size=9)),
+    opaque("hash_tensor", lambda y: torch.hash_tensor(y).double() / 2.0**64),
+    opaque("histogramdd", lambda y: torch.histogramdd(y, [2, 3])[0] ** 2, shape=(6, 2)),
+    opaque("_chunk_cat", lambda y: aten._chunk_cat([y, y], 0, 2)),
+    opaque("resize", lambda y: aten.resize(y.detach(), [3, 12])),
+    opaque("resize_as", lambda y: aten.resize_as(y.detach(), y[:3].detach())),
+    opaque("_unsafe_masked_index", lambda y: aten._unsafe_masked_index(y, y > 0, [INDEX], 1.0)),
+    opaque(
+        "_unsafe_masked_index_put_accumulate",
+        lambda y: aten._unsafe_masked_index_put_accumulate(y, y > 0, [INDEX], y),
+    ),
     opaque("block_diag", lambda y: torch.block_diag(y, y)),
     opaque("diagflat", lambda y: torch.diagflat(y)),
     opaque("pad_sequence", lambda y: nn.utils.rnn.pad_sequence([y, y[:2]]), shape=(4, 6)),

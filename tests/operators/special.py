@@ -25,6 +25,15 @@ def _unread(name):
     )
 
 
+POLYNOMIALS = [
+    f"special_{name}"
+    for name in (
+        "hermite_polynomial_h", "hermite_polynomial_he", "laguerre_polynomial_l",
+        "legendre_polynomial_p",
+        *(f"{shifted}chebyshev_polynomial_{k}" for shifted in ("", "shifted_") for k in "tuvw"),
+    )
+]  # fmt: skip
+
 FUNCTIONS = (
     *_all(
         "absolute arctan arcsinh deg2rad rad2deg special_expm1 special_erf special_round "
@@ -38,6 +47,18 @@ FUNCTIONS = (
         "special_i0e special_ndtr special_log_ndtr",
         FOLDED,
     ),
+    *_all("special_bessel_j1 special_modified_bessel_i1", Z),
+    *_all(
+        "special_airy_ai special_bessel_j0 special_modified_bessel_i0 special_spherical_bessel_j0",
+        FOLDED,
+    ),
+    *_all(
+        "special_bessel_y0 special_bessel_y1 special_modified_bessel_k0 special_modified_bessel_k1 "
+        "special_scaled_modified_bessel_k0 special_scaled_modified_bessel_k1",
+        A,
+        torch.abs,
+    ),
+    *(chain(name, lambda x, name=name: getattr(aten, name)(x, 2), FOLDED) for name in POLYNOMIALS),
     *_all("arccos", FOLDED, torch.tanh),
     *_all("special_digamma special_psi special_gammaln", A, torch.abs),
     *_all("acosh arccosh", A, lambda x: x.abs().ceil()),
@@ -89,9 +110,18 @@ BOTH = (
     two("nextafter", lambda x, y: torch.nextafter(x + 1, y), M),
     two("copysign", torch.copysign, Z),
     two(
-        "copysign of a constant", lambda x, y: torch.copysign(x.cos(), y), FOLDED, covers="copysign"
+        "arctan2 of zeros of any sign",
+        lambda x, y: torch.arctan2(-x.abs(), -y.exp()),
+        M,
+        covers="arctan2",
     ),
+    two("copysign of a constant", lambda x, y: torch.copysign(x.cos(), y), M, covers="copysign"),
     two("ldexp", lambda x, y: torch.ldexp(x, y.round()), Z),
+    *(
+        two(name, lambda x, y, name=name: getattr(aten, name)(x.abs() + 1, y.exp()), M)
+        for name in ("igamma", "igammac", "special_gammainc", "special_gammaincc")
+    ),
+    two("special_zeta", lambda x, y: torch.special.zeta(x.abs() + 2, y.abs() + 1), FOLDED),
     two("special_xlog1py", lambda x, y: torch.special.xlog1py(x, y.abs()), Z),
     two("special_xlogy", lambda x, y: torch.special.xlogy(x, y.exp()), Z),
     two("gcd", lambda x, y: torch.gcd(_whole(x), _whole(y)), Z),

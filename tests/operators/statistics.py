@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from tests.operators.case import A, C, Case, M, Z, aten, opaque, tokens
+from tests.operators.case import A, Case, M, Z, aten, opaque, tokens
 
 SHARES = torch.tensor([0.2, 0.7], dtype=torch.float64)
 
@@ -35,11 +35,27 @@ REDUCTIONS = (
     *(_beside(name, op) for name, op in OPERATORS),
     *(_over(name, op) for name, op in OPERATORS),
     _beside("nanmean", lambda x, d: x.nanmean(d)),
-    tokens("nanmean over the axis", lambda x: x + x.nanmean(-1, True), C, covers="nanmean"),
+    tokens("nanmean over the axis", lambda x: x + x.nanmean(-1, True), A, covers="nanmean"),
     tokens("quantile of several shares", lambda x: x.quantile(SHARES, 1).sum(0), Z,
            covers="quantile"),
     tokens("trapezoid at points", lambda x: torch.trapezoid(x, torch.arange(4.0)[:, None], dim=1),
            Z, covers="trapezoid"),
+    tokens("trapz", lambda x: torch.trapz(x, dim=1), Z),
+    tokens("trapezoid at points of each unit",
+           lambda x: torch.trapezoid(x, x.cos().cumsum(1), dim=1), Z, covers="trapezoid"),
+    tokens("_softmax_backward_data",
+           lambda x: aten._softmax_backward_data(x, x.exp(), 1, x.dtype), Z),
+    tokens("sum_to_size", lambda x: x.sum_to_size(4, 6), Z),
+    tokens("sum_to_size of the axis", lambda x: x + x.sum_to_size(5, 4, 1), M,
+           covers="sum_to_size"),
+    tokens("copies of views", lambda x: aten.transpose_copy(aten.view_copy(
+        aten.expand_copy(x.relu(), (3, 5, 4, 6)), (15, 4, 6)), 0, 1), Z, covers="relu"),
+    tokens("splits that are copied", lambda x: aten.split_with_sizes_copy(x.relu(), [2, 4], -1)[1],
+           {"a.weight:0/0[2]": Z, "a.weight:0/1[4]": Z}, covers="relu", out=4),
+    opaque("vander", lambda y: torch.vander(y[0]), groups={"a.weight:0[6]": A}),
+    opaque("linalg_vander", torch.linalg.vander, groups={"a.weight:0[6]": A}),
+    opaque("linalg_vander of a few powers", lambda y: torch.linalg.vander(y, N=3),
+           groups={"a.weight:0[6]": A}, covers="linalg_vander"),
     tokens("diff of joined ends", lambda x: x.diff(dim=1, prepend=x[:, :1] * 2), Z, covers="diff"),
     tokens("diff from a constant", lambda x: x.diff(dim=1, prepend=x[:, :1].cos()), M,
            covers="diff"),

@@ -172,16 +172,12 @@ UNSAMPLED = {
     "empty_like": "what it returns is not defined",
     "new_empty": "what it returns is not defined",
     "_native_batch_norm_legit": _STATISTICS,
-    "native_layer_norm": _STATISTICS,
-    "_fused_rms_norm": _STATISTICS,
-    "_fused_rms_norm over the axis": _STATISTICS,
     "resolve_neg": "numpy cannot hold what it is given",
     "embedding_bag of maxima": "networks do not read where its maxima were",
     **dict.fromkeys(
         (case.name for case in CASES if case.name.startswith("packed")),
         "numbers of rows that do not fit abort the process",
     ),
-    "native_group_norm": "it takes the batch size as an argument, and batches are never cut",
 }
 """Cases in which the call alone says nothing, and why."""
 
