@@ -75,9 +75,19 @@ def unused_parameters(graph: Graph) -> tuple[Value, ...]:
     )
 
 
-def _has_axes(node: Node) -> bool:
-    """Whether there is anything to state: numbers have no axes, whatever is done along them."""
-    return any(value.shape for value in (*node.inputs, *node.outputs))
+def _shapes(operator: Operator, call: Typing) -> Sequence[Shape]:
+    """What a rule says of a call. Numbers have no axes, whatever an operator does along them."""
+    node = call.node
+    if not any(value.shape for value in (*node.inputs, *node.outputs)):
+        return [()] * len(node.outputs)
+    try:
+        return operator.axes(call)
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        raise GraphError(
+            f"the rule of {node.op} does not fit this call: {type(error).__name__}: {error}",
+            where=str(node),
+            hint="please report it; meanwhile replace the rule (autoprune.rule, override=True)",
+        ) from error
 
 
 def _contradiction(node: Node, shapes: Sequence[Shape]) -> GraphError:
@@ -133,8 +143,7 @@ def infer(
                     where=f"node {node.name}{f', {node.source}' if node.source else ''}",
                     hint="register a rule for it, or allow unknown operators (strict=False)",
                 )
-        call = Typing(node, types, axes, unread)
-        shapes = operator.axes(call) if _has_axes(node) else [()] * len(node.outputs)
+        shapes = _shapes(operator, Typing(node, types, axes, unread))
         if len(shapes) != len(node.outputs):
             raise _contradiction(node, shapes)
         for value, shape in zip(node.outputs, shapes, strict=True):

@@ -46,9 +46,10 @@ def _divided(call: Zeroing, state: State) -> State:
 
 
 def _batch_norm_axes(call: Typing) -> list[Shape]:
+    """`n c ...`, with a number per channel; an empty batch may lack the channels."""
     shape = call.axes_of("input")
     for value in map(call.value, _PER_CHANNEL):
-        if value is not None:
+        if value is not None and len(shape) > 1:
             call.same(shape[1], call.axes_of(value)[0])
     return [shape]
 
@@ -79,7 +80,8 @@ def _batch_norm_zero(call: Zeroing) -> State:
 
 def _per_channel_resize(call: Sizing) -> Resized:
     """No argument says the number of channels, but layers without weights keep it themselves."""
-    call.size(call.axes_of("input")[1])
+    for axis in call.axes_of("input")[1:2]:
+        call.size(axis)
     return Resized()
 
 

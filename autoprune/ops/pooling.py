@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from autoprune.ir import axes as ax
-from autoprune.ops.pinning import pinning
+from autoprune.ops.pinning import pin_dims, pinning
 from autoprune.ops.rule import (
     Operator,
     Resized,
@@ -134,3 +134,25 @@ def _col2im_axes(call: Typing) -> list[Shape]:
 
 register("aten.im2col", Operator(axes=_im2col_axes, zero=first_state, mixes=no_axes))
 register("aten.col2im", Operator(axes=_col2im_axes, zero=first_state, mixes=no_axes))
+
+
+def _max_pool_backward_axes(call: Typing) -> list[Shape]:
+    """Gradients go back to where the maxima were."""
+    shape = call.axes_of("input")
+    for value in (call.tensor("grad_output"), call.tensor("indices")):
+        for i, (a, b) in enumerate(zip(shape, call.axes_of(value), strict=True), -len(shape)):
+            if i < -2:
+                call.same(a, b)
+            else:
+                pin_dims(call, (a, b), (0, 1), "a window slides over it")
+    return [shape]
+
+
+register(
+    "aten.max_pool2d_with_indices_backward",
+    Operator(
+        axes=_max_pool_backward_axes,
+        zero=lambda call: call.state(call.tensor("grad_output")),
+        mixes=no_axes,
+    ),
+)

@@ -12,7 +12,7 @@ import torch
 
 import autoprune as ap
 from autoprune.backends.equality import difference
-from autoprune.errors import AutopruneError, BudgetError, NotEqualError
+from autoprune.errors import AutopruneError, BudgetError, GraphError, NotEqualError
 from tests.conformance.outcome import Outcome
 from tests.conformance.sandwich import Sandwich
 from tests.conformance.zeroing import zeroed
@@ -94,9 +94,9 @@ def attempt(
         return "not applicable", "no tensor goes in" if network.read else "no tensor comes out"
     try:
         return _pruned(network, inputs)
-    except NotEqualError as error:
-        random_numbers = "random" in error.what
-        return "refused" if random_numbers else "failed", first_line(error)
+    except (GraphError, NotEqualError) as error:
+        ours = error.what.startswith(("the cut network", "the rule of"))
+        return "failed" if ours else "refused", first_line(error)
     except AutopruneError as error:
         return "refused", first_line(error)
     except Exception as error:

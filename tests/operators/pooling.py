@@ -5,6 +5,14 @@ from torch import nn
 
 from tests.operators.case import Case, Z, aten, image
 
+
+def _gradient_of_max_pool(x):
+    y, indices = aten.max_pool2d_with_indices(x, [2, 2], [2, 2])
+    return aten.max_pool2d_with_indices_backward(
+        y, x, [2, 2], [2, 2], [0, 0], [1, 1], False, indices
+    )
+
+
 SIZES = {1: (8,), 2: (8, 8), 3: (4, 4, 4)}
 UP = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
@@ -69,6 +77,7 @@ POOLING = (
         Z,
     ),
     image("lp_pool2d", lambda x: F.lp_pool2d(x, 2, 2), Z, covers="avg_pool2d pow"),
+    image("max_pool2d_with_indices_backward", _gradient_of_max_pool, Z),
     Case(
         "max_pool over channels seen as pixels",
         "max_pool1d",
