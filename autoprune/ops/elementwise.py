@@ -77,7 +77,7 @@ _elementwise(
 # These return their input itself where there is nothing to do.
 register(
     "aten.alias aten.detach aten.data aten.positive aten.contiguous "
-    "aten.float aten.lift_fresh aten.real aten.cpu aten.cuda",
+    "aten.float aten.chalf aten.lift_fresh aten.real aten.cpu aten.cuda",
     Operator(axes=elementwise_axes, zero=keeps_zero, aliases=True, mixes=no_axes),
 )
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from autoprune.ir import axes as ax
-from autoprune.ir.axes import ONE, Axis
+from autoprune.ir.axes import Axis
 from autoprune.ir.graph import Value
+from autoprune.ops.pinning import fixed_shape
 from autoprune.ops.rule import (
     Call,
     Operator,
@@ -151,7 +152,9 @@ register(
 
 def _unfold_axes(call: Typing) -> list[Shape]:
     """Overlapping windows of one axis; their positions come last."""
-    shape = list(call.axes_of(call.tensors[0])) or [ONE]
+    shape = list(call.axes_of(call.tensors[0]))
+    if not shape:  # a number in a window of its own
+        return [fixed_shape(call, call.output.shape, "positions inside a window")]
     dim = call.integer("dimension") % len(shape)
     call.pin(shape[dim], "a window slides over it")
     windows, size = call.output.shape[dim], call.output.shape[-1]

@@ -34,6 +34,7 @@ class Made(nn.Module):
 
     def __init__(self, base: Tensor, bias: bool) -> None:
         super().__init__()
+        self.dtype = base.dtype
         # Zero times an infinity is not a number.
         self.base = nn.Buffer(base.detach().clone().nan_to_num(posinf=9, neginf=-9))
         long = [dim for dim, size in enumerate(base.shape) if size > 1]
@@ -41,10 +42,9 @@ class Made(nn.Module):
         self.shape = tuple(WIDTH if dim in long else n for dim, n in enumerate(base.shape))
 
     def forward(self, x: Tensor) -> Tensor:
-        gate = self.layers(x)
-        if self.base.is_floating_point() or self.base.is_complex():
-            return self.base * gate
-        return (self.base * gate).round().to(self.base.dtype)
+        product = self.base * self.layers(x)
+        real = self.dtype.is_floating_point or self.dtype.is_complex
+        return (product if real else product.round()).to(self.dtype)
 
 
 class Read(nn.Module):
@@ -58,8 +58,7 @@ class Read(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        x = as_real(x)
-        return self.layers(x if x.is_floating_point() else x.double())
+        return self.layers(as_real(x).double())
 
 
 class Sandwich(nn.Module):

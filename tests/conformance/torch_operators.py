@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,9 @@ DTYPES = (torch.float64, torch.float32, torch.complex128, torch.complex64, torch
 """The first of these that an operator takes is used."""
 
 
+UNINITIALIZED = ("empty_like", "new_empty", "new_empty_strided")
+
+
 @cache
 def _database() -> dict[str, Any]:
     from torch.testing._internal.common_methods_invocations import op_db
@@ -47,9 +50,11 @@ def names() -> list[str]:
 
 def examine(name: str, samples: int = SAMPLES) -> Outcome:
     """Prune networks around one operator."""
+    if name in UNINITIALIZED:
+        return Outcome(name, "not applicable", "what it returns is not defined")
     found = [Outcome(name, *each) for each in _results(_database()[name], samples)]
     order = ("failed", "pruned", "no rule", "kept whole", "refused", "not applicable")
-    return min(found, key=lambda outcome: order.index(outcome.result))
+    return min(found, key=lambda outcome: (order.index(outcome.result), not outcome.reason))
 
 
 def _results(info: Any, samples: int) -> Iterator[tuple[str, str]]:
@@ -69,8 +74,14 @@ def _results(info: Any, samples: int) -> Iterator[tuple[str, str]]:
     for i, sample in enumerate(found[::step]):
         args = (sample.input, *sample.args)
         yield attempt(info.op, args, sample.kwargs, (dtype,), bias=i % 2 == 1)
+        if i == 0 and info.inplace_variant is not None:
+            yield attempt(partial(_in_place, info.inplace_variant), args, sample.kwargs, (dtype,))
     if not found:
         yield "not applicable", "it has no sample inputs"
+
+
+def _in_place(op: Callable[..., Any], first: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+    return op(first.clone(), *args, **kwargs)
 
 
 def attempt(
@@ -114,7 +125,7 @@ def _pruned(network: Sandwich, inputs: tuple[torch.Tensor, ...]) -> tuple[str, s
     expected = zeroed(network, result.plan, guarantees, inputs)
     with torch.no_grad():
         gap = difference(expected, result.model(*inputs))
-    single = any(made.base.dtype.itemsize < 8 for made in network.made.values())
+    single = any(made.dtype.itemsize < 8 for made in network.made.values())
     if gap > (ROUNDING_SINGLE if single else ROUNDING_DOUBLE):
         return "failed", f"cut and zeroed differ by {gap:.1e}"
     return "pruned", ""

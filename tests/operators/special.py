@@ -72,6 +72,7 @@ FUNCTIONS = (
     *(_unread(name) for name in ("isposinf", "isneginf")),
     chain("isreal", lambda x: torch.isreal(x) * x.cos(), FOLDED),
     chain("frexp", lambda x: torch.frexp(x)[0], Z),
+    chain("chalf", lambda x: x.chalf().real.to(DOUBLE), Z),
     chain("float_power", lambda x: torch.float_power(x, 2), Z),
     chain("view.dtype", lambda x: x.view(torch.int64).view(torch.float64), Z),
     opaque("bytes of numbers", lambda y: y.view(torch.int32), covers="view.dtype"),
