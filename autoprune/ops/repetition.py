@@ -78,13 +78,14 @@ register(
 
 def _powers_axes(call: Typing) -> list[Shape]:
     """`... n -> ... n p`: powers of each element."""
-    return [(*call.axes_of(call.tensors[0]), call.fixed(call.output.shape[-1], "powers"))]
+    axes = call.axes_of(call.tensors[0]) or (ONE,)
+    return [(*axes, call.fixed(call.output.shape[-1], "powers"))]
 
 
 def _powers_resize(call: Sizing) -> Resized:
     """As many powers as there were, where by default there are as many as elements."""
-    axis = call.axes_of(call.tensors[0])[-1]
-    if call.size(axis) == axis.size or call.get("N") is not None:
+    axes = call.axes_of(call.tensors[0])[-1:]
+    if call.get("N") is not None or all(call.size(axis) == axis.size for axis in axes):
         return Resized()
     return Resized({"N": call.output.shape[-1]})
 
