@@ -61,11 +61,25 @@ class Analysis:
         return {g.leaf.uid: g.name for g in self.found.groups}
 
     @cached_property
+    def spelled(self) -> dict[str, tuple[str, ...]]:
+        """By value name, what users may call a parameter.
+
+        Exporters of ONNX files often make weights' names up (`onnx::MatMul_42`), but say which
+        module a node is from; there, the modules that read a parameter stand for it, too.
+        """
+        spelled = {p.value.name: p.names for p in self.graph.parameters}
+        for node in self.graph.nodes:
+            if node.op.startswith("onnx.") and node.module:
+                for value in node.inputs:
+                    if value.name in spelled and node.module[-1] not in spelled[value.name]:
+                        spelled[value.name] += (node.module[-1],)
+        return spelled
+
+    @cached_property
     def producers(self) -> dict[int, frozenset[str]]:
         """By leaf, every name of the parameters that make its units."""
-        names = {p.value.name: p.names for p in self.graph.parameters}
         return {
-            uid: frozenset(n for parameter in made_by for n in names[parameter])
+            uid: frozenset(n for parameter in made_by for n in self.spelled[parameter])
             for uid, made_by in producers(self.typed).items()
         }
 
@@ -79,7 +93,7 @@ class Analysis:
         Raises:
             AutopruneError: naming the first that there is not, and what is near it.
         """
-        names = [n for p in self.graph.parameters for n in p.names]
+        names = [n for spelled in self.spelled.values() for n in spelled]
         check_patterns(patterns, names, keyword, [g.name for g in self.found.groups])
 
 

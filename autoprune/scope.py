@@ -33,11 +33,10 @@ def allowed_groups(
     only, ignore = scope.only, scope.ignore
     analysis.check_names(only, "only")
     analysis.check_names(ignore, "ignore")
-    aliases = {p.value.name: p.names for p in analysis.graph.parameters}
     allowed: list[Group] = []
     reasons: dict[int, str] = {}
     for group in analysis.found.groups:
-        owned = {n for o in group.occurrences for n in aliases[o.parameter]}
+        owned = {n for o in group.occurrences for n in analysis.spelled[o.parameter]}
         ignored = first_match(ignore, owned, group.name)
         if ignored is not None:
             reasons[group.leaf.uid] = f"left alone: ignore={ignored!r}"

@@ -143,6 +143,8 @@ def best_attempt(
         uid: f"left alone, to keep the model's class: {objection}"
         for uid, objection in objections.items()
     }
+    if request.budget[0] == "sizes" and not options.keep_config:
+        return full  # exactly what is asked for, in whatever class
     rest = [g for g in allowed if g.leaf.uid not in objections]
     try:
         own = attempt(rest, {**reasons, **whole, **left_alone})

@@ -14,7 +14,6 @@ from torch.utils import _pytree as pytree
 
 from autoprune.errors import TraceError
 
-
 MOST = 0.9
 """Share of a model's parameters that a network inside has to have to be what is meant."""
 
