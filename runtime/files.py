@@ -1,4 +1,7 @@
-"""Files: written all at once or not at all, and read only if they are files."""
+"""Files: written all at once or not at all, and read only if they are files.
+
+As in `autoprune.ir.files`, which is not on the device.
+"""
 
 from __future__ import annotations
 
