@@ -179,8 +179,11 @@ _QUANTIZED_NAMES = """
 _QUANTIZED = frozenset(_QUANTIZED_NAMES.split())
 """Operators of `quantized_decomposed`, in which torch writes quantized programs."""
 
-_LIBRARIES = frozenset({"torchvision"})
-"""Libraries with operators in networks, which are imported if a program calls one."""
+_REGISTERED_BY = {
+    "quantized_decomposed": "torch.ao.quantization.fx._decomposed",
+    "torchvision": "torchvision",
+}
+"""What is imported if a program calls an operator of a namespace."""
 
 
 @cache
@@ -204,9 +207,9 @@ def is_known(target: str) -> bool:
     has_rule = namespace != "aten" and find(f"{namespace}.{name}.{overload}") is not None
     if not has_rule and not _is_pure(namespace, name):
         return False
-    if namespace in _LIBRARIES:
+    if namespace in _REGISTERED_BY:
         with suppress(ImportError):
-            import_module(namespace)
+            import_module(_REGISTERED_BY[namespace])
     operator = getattr(getattr(getattr(torch.ops, namespace), name, None), overload, None)
     if not isinstance(operator, torch._ops.OpOverload):
         return False

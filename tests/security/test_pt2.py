@@ -6,6 +6,8 @@ import io
 import json
 import os
 import pickle
+import subprocess
+import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -122,6 +124,14 @@ def test_every_operator_of_aten_with_a_rule_is_known():
             argument.kwarg_only and argument.is_write for argument in arguments
         ):  # fmt: skip
             assert is_known(f"torch.ops.{name}"), name
+
+
+@pytest.mark.parametrize(
+    "name", ["torchvision.nms.default", "quantized_decomposed.quantize_per_tensor.default"]
+)
+def test_what_registers_an_operator_is_imported(name):
+    code = f"from autoprune.pt2.operators import is_known; assert is_known('torch.ops.{name}')"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_an_operator_of_another_library_needs_a_rule(tmp_path):
