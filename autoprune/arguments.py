@@ -172,7 +172,7 @@ def _model_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _budget_arguments(budget: argparse._MutuallyExclusiveGroup) -> None:
     for name, what in (
-        ("flops", "the FLOPs to keep"),
+        ("flops", "the FLOPs to keep (a multiply-add counts two, so of the MACs as well)"),
         ("params", "the parameters to keep"),
         ("memory", "the memory for activations to keep"),
         ("latency", "the time to keep: networks are timed in ONNX Runtime until one takes that"),

@@ -17,7 +17,7 @@ class CostBudget(TypedDict, total=False):
     """A cost that the analysis can foresee; the fraction of it to keep.
 
     Attributes:
-        flops: of the FLOPs, met within 1 %.
+        flops: of the FLOPs, met within 1 %; a multiply-add counts two, so of the MACs as well.
         params: of the parameters, met within 1 %.
         memory: of the bytes of activations alive at the same time, met within 1 %.
         channels: of the units of every group; or by pattern, of those of the groups that it

@@ -40,7 +40,7 @@ LARGEST = 2**28
 """Bytes of the longest text that is unpacked as a plan."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Plan:
     """What to keep of each group of a graph.
 
@@ -75,6 +75,14 @@ class Plan:
     architecture: str = ""
     seal: str = ""
     earlier: tuple[Plan, ...] = ()
+
+    def __repr__(self) -> str:
+        shown = ", ".join(self.groups)
+        names = shown if len(shown) < 60 else f"{next(iter(self.groups))} and others"
+        return (
+            f"Plan: {len(self.groups)} groups lose units ({names or 'none'}), of the graph "
+            f"{self.graph[:8]}; to_json() has all"
+        )
 
     @property
     def steps(self) -> tuple[Plan, ...]:

@@ -219,3 +219,17 @@ def test_a_head_of_a_model_library():
     small.reset_classifier(5)
     assert small.eval()(x).shape == (1, 5)
     assert small.num_features == model.num_features // 2
+
+
+@pytest.mark.slow
+@pytest.mark.zoo
+def test_a_trainer_that_builds_networks_itself(tmp_path):
+    from tests.zoo.shim import ensure_torchvision
+
+    ensure_torchvision()
+    pytest.importorskip("ultralytics")
+    pytest.importorskip("polars", reason="ultralytics writes its results with polars")
+    from examples.finetune_detector import main
+
+    again = main(tmp_path, epochs=1, images=4)
+    assert isinstance(again.predict(torch.zeros(1, 3, 64, 64), verbose=False), list)
