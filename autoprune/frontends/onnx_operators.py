@@ -30,7 +30,7 @@ bind(
     "Abs Acos Acosh Asin Asinh Atan Atanh BitwiseNot Cast Ceil Celu Cos Cosh Elu Erf Exp Floor "
     "Gelu HardSigmoid HardSwish Identity IsInf IsNaN LeakyRelu Log Mish Neg Not Reciprocal Relu "
     "Round Selu Shrink Sigmoid Sign Sin Sinh Softplus Softsign Sqrt Swish Tan Tanh "
-    "ThresholdedRelu RandomNormalLike RandomUniformLike Bernoulli",
+    "ThresholdedRelu RandomNormalLike RandomUniformLike Bernoulli ml.Binarizer",
     takes("input"),
 )
 bind(

@@ -90,13 +90,16 @@ CONTRIBUTED = {
 }
 """The same for operators that ONNX Runtime adds (`com.microsoft`)."""
 
+CLASSICAL = {"aten.sigmoid": "Binarizer"}
+"""The same for operators of classical models (`ai.onnx.ml`)."""
+
 
 def _weakest(call: Zeroing) -> State:
     return joined(call, call.tensors)
 
 
 def _register() -> None:
-    for prefix, table in (("onnx", SAME), ("microsoft", CONTRIBUTED)):
+    for prefix, table in (("onnx", SAME), ("microsoft", CONTRIBUTED), ("ml", CLASSICAL)):
         for aten, names in table.items():
             operator = find(aten)
             assert operator is not None, aten
