@@ -32,19 +32,25 @@ def constants(graph: Graph) -> frozenset[str]:
 def effective_weights(graph: Graph) -> tuple[str, ...]:
     """Names of the values computed from trained parameters that meet what depends on inputs.
 
-    A parameter that is moved on the way, and not changed, counts itself.
+    A parameter that is moved on the way, and not changed, counts itself. One that meets what the
+    graph makes of nothing, such as a causal mask, counts as it is there: its magnitude would
+    drown in that of the mask.
     """
     fixed = constants(graph)
     trained = {p.value.name for p in graph.parameters if p.kind == "parameter"}
+    kept = {p.value.name for p in graph.parameters}
     producer: dict[str, Node] = {}
     met: dict[str, None] = {}
     for node in graph.nodes:
-        if all(v.name in fixed for v in node.outputs):
-            if not trained.isdisjoint(v.name for v in node.tensors):
-                trained.update(v.name for v in node.outputs)
+        given = [v.name for v in node.tensors]
+        if all(v.name in fixed for v in node.outputs) and kept.issuperset(given):
+            made = [v.name for v in node.outputs] if given else []
+            kept.update(made)
+            if not trained.isdisjoint(given):
+                trained.update(made)
             producer.update((v.name, node) for v in node.outputs)
         else:
-            met.update((v.name, None) for v in node.tensors if v.name in trained)
+            met.update((name, None) for name in given if name in trained)
     return tuple(dict.fromkeys(_unmoved(name, producer) for name in met))
 
 

@@ -141,5 +141,31 @@ def test_masked_units_go_first_whatever_is_behind_the_mask():
     with torch.no_grad():
         model[0].weight_orig[masked] *= 100
         model[0].bias[masked] = 0
-    result = ap.prune(model, X, channels=0.5, multiple_of=1, ignore="2")
+    result = ap.prune(model, X, channels=0.5, multiple_of=1, only="0")
+    assert result.model[0].out_features == 16
     assert difference(model(X), result.model(X)) <= ROUNDING_SINGLE
+
+
+class Tabled(nn.Module):
+    """Attention with a learned bias that is masked before any input is met."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.qkv, self.out = nn.Linear(16, 48), nn.Linear(16, 4)
+        self.table = nn.Parameter(torch.randn(4, 6, 6))
+
+    def forward(self, x):
+        q, k, v = self.qkv(x).unflatten(-1, (3, 4, 4)).permute(2, 0, 3, 1, 4)
+        later = torch.ones(6, 6, dtype=torch.bool).triu(1)
+        bias = self.table.masked_fill(later, torch.finfo(torch.float32).min)
+        scores = (q @ k.mT + bias).softmax(-1)
+        return self.out((scores @ v).transpose(1, 2).flatten(2))
+
+
+def test_masks_are_no_magnitude():
+    model, x = Tabled(), torch.randn(2, 6, 16)
+    with torch.no_grad():
+        model.table[1] *= 100
+    result = ap.prune(model, x, channels=0.5, multiple_of=1, only="table")
+    assert 1 in result.plan.groups["table:0"].kept
