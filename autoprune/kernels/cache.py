@@ -86,8 +86,9 @@ def keep(key: str, data: bytes) -> None:
 def _is_trusted(folder: Path) -> bool:
     """Whether only this user and root can change what is in a folder, and replace it."""
     resolved = folder.resolve(strict=True)
+    on_the_way = (*resolved.parents, folder, *folder.parents)  # links are, too
     return _is_own(resolved, resolved.stat()) and all(
-        _is_safe(above, above.stat()) for above in resolved.parents
+        _is_safe(path, path.lstat()) for path in on_the_way
     )
 
 
@@ -102,11 +103,12 @@ def _is_own(path: Path, status: os.stat_result) -> bool:
 
 
 def _is_safe(path: Path, status: os.stat_result) -> bool:
-    """Whether nobody else can replace what this user has in a folder."""
+    """Whether nobody else can replace what this user has in a folder, or where a link leads."""
     if not hasattr(os, "geteuid"):
         return True
     ours = status.st_uid in (0, os.geteuid())
-    if ours and (not _is_open(status) or status.st_mode & stat.S_ISVTX):
+    shared = _is_open(status) and not status.st_mode & stat.S_ISVTX
+    if ours and (stat.S_ISLNK(status.st_mode) or not shared):
         return True
     _notice(path, "others can replace what is in it")
     return False

@@ -122,6 +122,25 @@ def test_what_is_no_file_of_ours_is_not_used(folder, tmp_path):
     assert not path.is_symlink()
 
 
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="Windows has other rules")
+def test_a_link_on_the_way_is_this_user_s(folder, tmp_path, monkeypatch):
+    (tmp_path / "own").mkdir(mode=0o700)
+    folder.parent.mkdir()
+    folder.symlink_to(tmp_path / "own")
+    cache.keep("key", b"library")
+    assert cache.find_cached("key") == b"library"
+    lstat = cache.Path.lstat
+
+    def of_another(path):
+        status = list(lstat(path))
+        status[4] += path == folder
+        return os.stat_result(status)
+
+    monkeypatch.setattr(cache.Path, "lstat", of_another)
+    with pytest.warns(Notice, match="built anew"):
+        assert cache.find_cached("key") is None
+
+
 def test_nothing_is_kept_where_others_can_write(folder):
     folder.mkdir(parents=True)
     opened(folder)
