@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed import ProcessGroup
 
-from autoprune.errors import LearnerError
+from autoprune.errors import BudgetWarning, LearnerError
 from autoprune.frontends.torch import copy_of
 from autoprune.frontends.wrappers import network_of
 from autoprune.ir.group import Group
@@ -29,6 +30,7 @@ from autoprune.learners.selection import Selection
 from autoprune.learners.sharding import first_of, is_sharded, local_part, reshard, whole_tensor
 from autoprune.learners.units import find_units
 from autoprune.learners.wrapper import check_base
+from autoprune.pipeline import shortfall
 from autoprune.request import DEFAULTS, CostBudget, Options, Request, as_scope, one_budget
 from autoprune.telling import progress
 from autoprune.torch_network import Attempt, analysed, best_attempt, cut_trained
@@ -109,6 +111,7 @@ class Pruner:
         self.process_group = process_group
         self.optimizer: SparseOptimizer | None = None
         self._reasons: dict[str, str] = {}
+        self._note = ""
         self._teacher: Teacher | None = None
         # Training may shard the model and so take its whole parameters away.
         self._whole = copy_of(model)
@@ -178,9 +181,13 @@ class Pruner:
         )
         check_base(base, self.model)
         with progress(self.options.progress):
-            groups, ties, self._reasons = self._agreed(
-                best_attempt(self._whole, self._traced, self.analysis, request, self._why_frozen)
+            attempt = best_attempt(
+                self._whole, self._traced, self.analysis, request, self._why_frozen
             )
+        groups, ties, self._reasons = self._agreed(attempt)
+        self._note = shortfall(request, attempt.result.report)
+        if self._note:
+            warnings.warn(self._note, BudgetWarning, stacklevel=3)  # through `hesso` and the like
         units = find_units(self.analysis, groups, self.model)
         selection = Selection(self.analysis, groups, ties, request)
         course = Course(units, selection, schedule, base, self.model, self.process_group)
@@ -226,7 +233,7 @@ class Pruner:
         if self._teacher is not None:
             self._teacher.close()
         with progress(self.options.progress):
-            return cut_trained(
+            result = cut_trained(
                 self._trained(course),
                 self.example_inputs,
                 self.analysis.graph.digest,
@@ -235,6 +242,9 @@ class Pruner:
                 self.options,
                 self.scope,
             )
+        if self._note:
+            result.note(self._note)
+        return result
 
     def distillation_loss(self) -> Tensor:
         """How far the forward passes since the last call are from the teacher's, weighted.

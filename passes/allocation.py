@@ -139,9 +139,11 @@ def meet_budget(
     levels = levels_after(low)
     reached = cost(counts_at(bundles, levels))
     if reached < target - tolerance * full and low > 0:
-        levels, reached = _approach(
+        above, approached = _approach(
             bundles, order, levels_after(low - 1), low - 1, cost, target, tolerance * full
         )
+        if abs(approached - target) <= abs(reached - target):
+            levels, reached = above, approached
     if abs(reached - target) > tolerance * full and (exact or not any(levels)):
         raise OutOfReach(
             f"{name}={share:g} cannot be met within {100 * tolerance:.2g} %: the nearest reachable "

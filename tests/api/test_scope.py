@@ -214,6 +214,22 @@ def test_a_learner_takes_the_same():
     assert pruner.finish().model.body.out_features == 16
 
 
+def test_a_learner_says_that_it_gets_only_near_its_target():
+    model = nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 4))
+    pruner = ap.Pruner(model, X)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with pytest.warns(ap.BudgetWarning, match=r"flops=0\.4 .* nearest reachable") as warned:
+        optimizer = pruner.hesso(optimizer, flops=0.4, steps=24)
+    assert warned[0].filename == __file__
+    for _ in range(24):
+        optimizer.zero_grad()
+        model(X).sum().backward()
+        optimizer.step()
+    result = pruner.finish()
+    assert str(warned[0].message) in result.report.notes
+    assert result.model[0].out_features == 2
+
+
 def test_modules_of_onnx_nodes_whose_weights_have_made_up_names(as_onnx):
     model = onnx.load(as_onnx)
     made_up = {t.name: f"onnx::Weight_{i}" for i, t in enumerate(model.graph.initializer)}

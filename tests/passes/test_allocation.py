@@ -105,6 +105,15 @@ def test_units_that_save_nothing_stay():
     assert {uid: len(chosen) for uid, chosen in kept.items()} == {A: 3, B: 3, 2: 6}
 
 
+@pytest.mark.parametrize(("share", "units_kept"), [(0.4, 2), (0.45, 3), (0.55, 3), (0.6, 4)])
+def test_between_two_steps_the_nearer_is_taken(share, units_kept):
+    six = [candidate(A, range(6))]
+    kept = meet_budget(six, lambda s: s.get(A, 6), "params", share, exact=False)
+    assert len(kept[A]) == units_kept
+    with pytest.raises(BudgetError, match=f"nearest reachable is params={units_kept / 6:.4f}"):
+        meet_budget(six, lambda s: s.get(A, 6), "params", share)
+
+
 def test_ties_shrink_alike():
     pair = (candidate(A, [1, 4, 2, 3]), candidate(B, [1, 2]))
     kept = meet_budget(
