@@ -473,7 +473,12 @@ def _cut(
         approximate, small = cut_error(traced, typed, groups, kept)
     biases = new_biases(traced, typed, groups, kept)
     network, plan, reason = _network(model, biases, cut, small, options)
-    plan = dataclasses.replace(plan, folded=tuple(biases), architecture=architecture_of(model))
+    plan = dataclasses.replace(
+        plan,
+        folded=tuple(biases),
+        architecture=architecture_of(model),
+        alike=_alike(model, cut) if plan.rebuildable else (),
+    )
     plan = plan.sealed().after(carried_plan(model))
     carry(network, plan)
     report = make_report(
@@ -502,6 +507,15 @@ def _state(names: Sequence[str]) -> str:
         f"The forward also returns state, which it takes again in its next call, and whose tensors "
         f"may shrink with the layers that fill it: {', '.join(names)}."
     )
+
+
+def _alike(model: nn.Module, cut: Cut) -> tuple[tuple[str, ...], ...]:
+    """Names of groups of which equally many units stay because the model states one size."""
+    found = []
+    for tie in shared_sizes(model, cut.typed, frozenset(cut.kept)):
+        if len(tie) > 1 and len({len(cut.kept[uid]) for uid in tie}) == 1:
+            found.append(tuple(sorted(cut.names[uid] for uid in tie)))
+    return tuple(sorted(set(found)))
 
 
 def _network(

@@ -57,6 +57,8 @@ class Plan:
         rebuildable: whether slicing parameters and setting attributes is all it takes. Otherwise
             the model has to be traced again, which needs example inputs.
         outers: units of the axes per whose units groups are chosen.
+        alike: groups of which as many units have to stay as of each other, because the module's own
+            code states their size only once.
         architecture: digest of the names and shapes of the parameters of the module that the plan
             was made for; empty for ONNX models, and in plans of format 1.
         seal: digest of all that is no choice of units; empty in plans of format 1.
@@ -72,6 +74,7 @@ class Plan:
     folded: tuple[str, ...] = ()
     rebuildable: bool = False
     outers: Mapping[str, int] = field(default_factory=dict)
+    alike: tuple[tuple[str, ...], ...] = ()
     architecture: str = ""
     seal: str = ""
     earlier: tuple[Plan, ...] = ()

@@ -71,6 +71,14 @@ def check_step(plan: Plan, sizes: Mapping[str, int], where: str = "") -> None:
             raise PlanError("no parameter of the plan has this group", where=place)
         if choice.outer and choice.outer not in mentioned:
             raise PlanError(f"its outer axis {choice.outer:.80} is not in the plan", where=place)
+    for names in plan.alike:
+        counts = {name: plan.groups[name].count for name in names if name in plan.groups}
+        if len(set(counts.values())) > 1:
+            raise PlanError(
+                "the network's code states the size of these groups only once, so equally many "
+                f"units of each have to stay: {counts}",
+                where=f"group {names[0]:.80}{where}",
+            )
     for path, entries in plan.attributes.items():
         for name, axes in entries.items():
             place = f"attribute {path}.{name}{where}"

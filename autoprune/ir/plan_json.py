@@ -41,6 +41,7 @@ def write_step(plan: Plan) -> dict[str, Any]:
         "rebuildable": plan.rebuildable,
         "groups": {name: _write_choice(choice) for name, choice in plan.groups.items()},
         "outers": dict(plan.outers),
+        "alike": [list(names) for names in plan.alike],
         "parameters": {name: list(axes) for name, axes in plan.parameters.items()},
         "attributes": {
             path: {name: list(axes) for name, axes in entries.items()}
@@ -77,6 +78,7 @@ def read_step(data: Any, version: int) -> dict[str, Any]:
     if version > 1:
         fields |= {
             "outers": {name: _whole(size) for name, size in data["outers"].items()},
+            "alike": tuple(tuple(map(_text, _list(names))) for names in _list(data["alike"])),
             "architecture": _text(data["architecture"]),
             "seal": _text(data["seal"]),
         }

@@ -19,7 +19,7 @@ from tests.api.models import IMAGES, WORDS, Branchy, Digits, Mixer, build
 from tests.effort import examples
 from tests.onnx.build import Builder
 
-NEW_IN_FORMAT_2 = ("architecture", "seal", "outers", "earlier")
+NEW_IN_FORMAT_2 = ("alike", "architecture", "seal", "outers", "earlier")
 
 
 @cache
@@ -164,6 +164,33 @@ def test_fewer_units_than_factors_were_made_for():
         apply(data, Mixer)
 
 
+class TwoWidths(nn.Module):
+    """Keys and values are two groups, and one attribute states the width of both."""
+
+    def __init__(self):
+        super().__init__()
+        self.width, self.q, self.k = 8, nn.Linear(6, 16), nn.Linear(6, 16)
+        self.v, self.out = nn.Linear(6, 16), nn.Linear(16, 3)
+
+    def forward(self, x):
+        q, k, v = (m(x).view(*x.shape[:2], 2, self.width).transpose(1, 2)
+                   for m in (self.q, self.k, self.v))  # fmt: skip
+        return self.out(((q @ k.mT).softmax(-1) @ v).transpose(1, 2).flatten(2))
+
+
+def test_groups_whose_size_is_stated_once():
+    x = torch.randn(2, 5, 6)
+    options = ap.Options(per_outer=False)
+    plan = ap.prune(build(TwoWidths), x, channels=0.5, multiple_of=1, options=options).plan
+    assert plan.alike == (("q.weight:0/1", "v.weight:0/1"),)
+    data = json.loads(plan.to_json())
+    data["groups"]["v.weight:0/1"]["kept"] = [0, 1]
+    with pytest.raises(ap.PlanError, match="equally many"):
+        ap.Plan.from_json(json.dumps(data))
+    data["groups"]["q.weight:0/1"]["kept"] = [2, 5]
+    assert ap.apply_plan(build(TwoWidths), ap.Plan.from_json(json.dumps(data)), x).width == 2
+
+
 def test_a_table_is_replaced_by_one_list():
     from tests.api.test_per_outer import EXPERTS, Experts
 
@@ -215,7 +242,7 @@ def mutated(data, rng):
         elif kind < 0.4 and isinstance(data, list):
             data.insert(key, data[rng.randrange(len(data))])
         else:
-            data[key] = rng.choice(JUNK)
+            data[key] = copy.deepcopy(rng.choice(JUNK))
         return
 
 
