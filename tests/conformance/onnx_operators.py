@@ -130,6 +130,7 @@ def _attempt(network: Sandwich, fed: bool) -> tuple[str, str]:
 
 
 def _run(model: onnx.ModelProto, feed: Feed) -> list[Any]:
+    onnxruntime.set_default_logger_severity(4)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
