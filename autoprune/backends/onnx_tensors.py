@@ -13,7 +13,8 @@ from onnx import helper, numpy_helper
 
 from autoprune.analysis.folding import Spared
 from autoprune.analysis.typing import TypedGraph
-from autoprune.frontends.onnx import Owner, TracedOnnx, constant_of, fill_of, reads
+from autoprune.frontends.onnx import Owner, TracedOnnx, reads
+from autoprune.frontends.onnx_attributes import constant_of, fill_of
 from autoprune.frontends.onnx_kinds import QUANTIZED
 from autoprune.frontends.onnx_large import copied, copy_fields
 from autoprune.ir.graph import Argument, Value

@@ -12,13 +12,19 @@ from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 import autoprune.frontends.onnx_contributed  # noqa: F401  (tells of ONNX Runtime's operators)
 from autoprune.errors import TraceError
+from autoprune.frontends.onnx_attributes import (
+    PLAIN,
+    constant_of,
+    fill_of,
+    plain,
+    read_attribute,
+)
 from autoprune.frontends.onnx_file import OnnxFile, opset, read_onnx
 from autoprune.frontends.onnx_functions import STANDARD, operator_name
 from autoprune.frontends.onnx_inputs import graph_inputs, is_dynamic
@@ -241,7 +247,7 @@ class _Reader:
             return None, {}
         if known is None:
             return self._unlisted(node)
-        attributes = {a.name: _attribute(a) for a in node.attribute}
+        attributes = {a.name: read_attribute(a) for a in node.attribute}
         read = self._inputs(node, known.inputs)
         if isinstance(read, str):
             return read, {}
@@ -280,7 +286,7 @@ class _Reader:
 
     def _unlisted(self, node: onnx.NodeProto) -> tuple[Arguments, dict[str, Place]]:
         """Arguments for a rule from outside the package: the tensors, and attributes by name."""
-        attributes = {a.name: _plain(_attribute(a)) for a in node.attribute if a.type in _PLAIN}
+        attributes = {a.name: plain(read_attribute(a)) for a in node.attribute if a.type in PLAIN}
         places = {name: Place(attribute=name) for name in attributes}
         return {"tensors": self._all_read(node), **attributes}, places
 
@@ -317,9 +323,9 @@ class _Reader:
         """An input as an argument of the given form; None if it is not of that form."""
         array = self._number(name)
         if form.endswith("!"):
-            return None if array is None else _plain(array)
+            return None if array is None else plain(array)
         if form.endswith("?") and array is not None and array.size == 1:
-            return _plain(array.reshape(()))
+            return plain(array.reshape(()))
         return self._use(name)
 
 
@@ -372,26 +378,6 @@ def captured(graph: onnx.GraphProto) -> list[str]:
     return [*used, *(o.name for o in graph.output if o.name not in defined)]
 
 
-def constant_of(node: onnx.NodeProto) -> NDArray[Any] | None:
-    """The tensor of a Constant node; None if it is sparse or text."""
-    for a in node.attribute:
-        if a.name == "value":
-            return numpy_helper.to_array(a.t)
-        if a.name in ("value_float", "value_floats"):
-            return np.array(helper.get_attribute_value(a), dtype=np.float32)
-        if a.name in ("value_int", "value_ints"):
-            return np.array(helper.get_attribute_value(a), dtype=np.int64)
-    return None
-
-
-def fill_of(node: onnx.NodeProto) -> NDArray[Any]:
-    """The number a ConstantOfShape node fills with, shape [1]."""
-    for a in node.attribute:
-        if a.name == "value":
-            return numpy_helper.to_array(a.t).reshape(1)
-    return np.zeros(1, dtype=np.float32)
-
-
 def _settings(
     known: Signature, attributes: Mapping[str, Any]
 ) -> tuple[Arguments, dict[str, Place]]:
@@ -400,39 +386,7 @@ def _settings(
     places: dict[str, Place] = {}
     for attribute, (name, default) in known.attributes.items():
         given = attributes.get(attribute, default)
-        arguments[name] = bool(given) if isinstance(default, bool) else _plain(given)
+        arguments[name] = bool(given) if isinstance(default, bool) else plain(given)
         if attribute in attributes:
             places[name] = Place(attribute=attribute)
     return arguments, places
-
-
-def _attribute(a: onnx.AttributeProto) -> Any:
-    if a.type == onnx.AttributeProto.TENSOR:
-        return numpy_helper.to_array(a.t)
-    if a.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS):
-        return None
-    value = helper.get_attribute_value(a)
-    if isinstance(value, list):
-        return [_text(v) for v in value]
-    return _text(value)
-
-
-def _text(value: Any) -> Any:
-    return value.decode(errors="replace") if isinstance(value, bytes) else value
-
-
-_PLAIN = {
-    onnx.AttributeProto.INT, onnx.AttributeProto.FLOAT, onnx.AttributeProto.STRING,
-    onnx.AttributeProto.INTS, onnx.AttributeProto.FLOATS, onnx.AttributeProto.STRINGS,
-    onnx.AttributeProto.TENSOR,
-}  # fmt: skip
-"""Kinds of attributes that are arguments."""
-
-
-def _plain(value: Any) -> Argument:
-    """Arrays, lists and numpy numbers as plain numbers and tuples."""
-    if isinstance(value, np.ndarray):
-        value = value.tolist()
-    if isinstance(value, list | tuple):
-        return tuple(_plain(v) for v in value)
-    return value  # type: ignore[no-any-return]
