@@ -24,9 +24,9 @@ INTRODUCTION = """
 `onnx.backend.test`: every case of a single node, also written out in other operators where ONNX
 does so. The first input that layers can make is made by a layer along each of its axes, then all
 floating-point inputs; the others are constants. Every output is read by a layer along each of its
-axes. Where ONNX Runtime lacks the newest version of an operator, an older one is taken. The tests of
-some operators (`Conv`, `DeformConv`, `GridSample`, `QLinearConv`, `RoiAlign`) have a single channel, of
-which nothing can be cut; `tests/onnx` cuts them with more.
+axes. Where ONNX Runtime lacks the newest version of an operator, an older one is taken. The tests
+of some operators (`Conv`, `DeformConv`, `GridSample`, `QLinearConv`, `RoiAlign`) have a single
+channel, of which nothing can be cut; `tests/onnx` cuts them with more.
 """
 
 OPSETS = (24, 23, 22, 21, 20, 18, 17, 13)
