@@ -54,8 +54,11 @@ _MOVES = frozenset(
 
 _HOMOGENEOUS = _MOVES | frozenset(
     f"aten.{name}"
-    for name in ("neg", "relu", "leaky_relu", "abs", "mean", "sum", "cumsum", "linalg_vector_norm")
-)
+    for name in (
+        "neg", "relu", "leaky_relu", "prelu", "rrelu", "abs", "mean", "sum", "cumsum",
+        "linalg_vector_norm",
+    )
+)  # fmt: skip
 """f(c x) = c f(x) for c > 0."""
 
 _POWERS = {"aten.rsqrt": -0.5, "aten.sqrt": 0.5, "aten.reciprocal": -1.0, "aten.square": 2.0}

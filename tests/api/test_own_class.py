@@ -99,6 +99,10 @@ class Attention(nn.Module):
         pytest.param(lambda: Normalized(nn.RMSNorm(32)), id="rms_norm, default epsilon"),
         pytest.param(lambda: Normalized(Gain(32)), id="written out"),
         pytest.param(lambda: Normalized(Gain(32, 1.0)), id="gain 1 + weight"),
+        *(
+            pytest.param(lambda f=f: Normalized(nn.Sequential(nn.RMSNorm(32), f)), id=f"then {f}")
+            for f in (nn.PReLU(), nn.LeakyReLU(), nn.RReLU())
+        ),
         pytest.param(ReZero, id="mean into a scalar"),
         pytest.param(lambda: Attention(False), id="implicit attention scale"),
         pytest.param(lambda: Attention(True), id="attention scale by hand"),
