@@ -25,7 +25,7 @@ from autoprune.backends.torch import (
 )
 from autoprune.errors import NotEqualError, TraceError
 from autoprune.frontends.autocast import Interpreter, left_as_found, switched_off
-from autoprune.frontends.causes import summary, user_line
+from autoprune.frontends.causes import does_not_run, is_mismatch, summary, user_line
 from autoprune.frontends.objects import Inputs, input_leaves, map_tensors, plain, read_outputs
 from autoprune.frontends.torch import Traced, copy_of
 from autoprune.ir.graph import Graph
@@ -178,10 +178,11 @@ def _run_zeroed(traced: Traced, state: Mapping[str, torch.Tensor]) -> Any:
         try:
             run(traced.module, traced.inputs)
         except Exception as error:
+            if is_mismatch(error):  # of which the exporter takes no notice
+                raise does_not_run(error, traced.module, traced.inputs) from error
             raise TraceError(
                 f"the exported graph does not run: {summary(error)}",
-                hint="the example inputs may have another dtype or device than the weights, or the "
-                "forward depends on values of tensors that the export froze",
+                hint="the forward may depend on values of tensors that the export froze",
             ) from error
         raise NotEqualError(
             f"the network does not run with units set to zero: {summary(failure)}",

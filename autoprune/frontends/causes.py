@@ -183,6 +183,11 @@ def cannot_be_exported(error: BaseException, without_gradients: Exception | None
     )
 
 
+def is_mismatch(error: BaseException) -> bool:
+    """Whether inputs and weights have different dtypes, or are on different devices."""
+    return re.search(r"(?i)dtype|scalar type|same device|expected device", str(error)) is not None
+
+
 def _find(causes: tuple[Cause, ...], error: BaseException) -> Cause | None:
     return next((c for c in causes if re.search(c.words, _text(error))), None)
 

@@ -19,6 +19,7 @@ from autoprune.backends.equality import difference
 from autoprune.backends.torch import cut_graph
 from autoprune.errors import TraceError
 from autoprune.frontends.torch import trace
+from autoprune.frontends.wrappers import network_of
 from autoprune.ir.graph import verify
 from tests.tolerance import ROUNDING_SINGLE
 
@@ -300,7 +301,7 @@ def test_no_grad_regions_stay_detached(several):
 @pytest.mark.parametrize("thing", [nn.Linear, {"a.weight": X}, F.relu, None, "model.onnx"])
 def test_not_a_module(thing):
     with pytest.raises(TraceError, match=r"torch\.nn\.Module"):
-        trace(thing, X)
+        network_of(thing)
 
 
 class Products(nn.Module):
