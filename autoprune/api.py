@@ -230,9 +230,9 @@ def apply_plan(
         from autoprune import onnx_network
 
         return onnx_network.apply_plan(model, plan, example_inputs)
-    from autoprune import torch_network
+    from autoprune import torch_plans
 
-    return torch_network.apply_plan(model, plan, example_inputs, dynamic_shapes)
+    return torch_plans.apply_plan(model, plan, example_inputs, dynamic_shapes)
 
 
 @progress()
@@ -250,9 +250,9 @@ def load(
     Raises:
         PlanError: if the file holds no plan, or does not fit the model.
     """
-    from autoprune import torch_network
+    from autoprune import torch_plans
 
-    return torch_network.load(model, path, example_inputs, dynamic_shapes)
+    return torch_plans.load(model, path, example_inputs, dynamic_shapes)
 
 
 @overload
