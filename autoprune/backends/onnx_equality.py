@@ -25,6 +25,7 @@ from autoprune.frontends.sessions import Feed
 from autoprune.ir.graph import Graph
 from autoprune.ir.group import Group
 from autoprune.ir.positions import Kept, cut_array
+from autoprune.ops.creation import draws
 
 _HINT = "please report the operator named above; `ignore=` its layer meanwhile"
 
@@ -115,6 +116,21 @@ def _probed(model: onnx.ModelProto, feed: Feed, names: Sequence[str]) -> tuple[F
         ) from failure
 
 
+def _check_repeatable(graph: Graph, model: onnx.ModelProto, feed: Feed, names: list[str]) -> None:
+    """Raise NotEqualError if a model computes something else when it runs again."""
+    drawing = next((node for node in graph.nodes if draws(node.op)), None)
+    if drawing is None:
+        return
+    session = session_for(model, optimize=False)
+    first, second = (run(session, names, feed) for _ in range(2))
+    if difference(first, second) > tolerance(first):
+        raise NotEqualError(
+            "the model draws random numbers, so that no cut of it can be shown to be exact",
+            where=f"{drawing.op}, {drawing.source or 'a node without a name'}",
+            hint="pass what is drawn as an input",
+        )
+
+
 def cut_error(
     traced: TracedOnnx, typed: TypedGraph, groups: Mapping[int, Group], kept: Kept
 ) -> tuple[float, onnx.ModelProto]:
@@ -122,7 +138,7 @@ def cut_error(
 
     Raises:
         NotEqualError: if every group in `kept` is exact and the difference exceeds rounding, or
-            if the cut model or the zeroed one does not run.
+            the zeroed model draws random numbers, or if one of the two does not run.
     """
     zeroed = zeroed_model(traced, typed, kept, spared_parameters(typed, groups, kept))
     names = witnesses(traced.graph)
@@ -135,6 +151,8 @@ def cut_error(
         for name, value in zip(compared, raw, strict=True)
     ]
     exact = all(groups[uid].guarantee.exact for uid in kept)
+    if exact and kept:
+        _check_repeatable(traced.graph, seen, feed, compared)
     cut = cut_model(fold(traced, typed, groups, kept), typed, kept)
     try:
         error = difference(expected, outputs(with_outputs(cut, names), feed, compared))

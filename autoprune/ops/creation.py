@@ -71,7 +71,7 @@ _DRAWS = {
 def draws(op: str) -> bool:
     """Whether what an operator makes is a matter of chance."""
     packet = op.split(".")[1] if "." in op else op
-    return packet.removesuffix("_") in _DRAWS or "Random" in packet
+    return packet.removesuffix("_").lower() in _DRAWS or "Random" in packet
 
 
 def _random_state(call: Zeroing) -> State:

@@ -136,6 +136,7 @@ def _why_whole(report: ap.Report) -> tuple[str, str]:
         return "no rule", ", ".join(op.name for op in report.unknown_operators)
     reasons = [axis.reason for axis in report.pinned if axis.name.startswith("made")]
     reasons += [group.reason for group in report.groups]
+    reasons += [axis.reason for axis in report.pinned if axis.name.startswith("read")]
     own = [reason for reason in reasons if "input" not in reason]
     return "kept whole", next(iter([*own, *reasons]), "")
 

@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import autoprune as ap
 from autoprune.backends.onnx_equality import difference, outputs
+from autoprune.errors import NotEqualError
 from tests.onnx.build import Builder
 from tests.tolerance import CUT
 
@@ -260,3 +261,13 @@ def test_types_that_torch_lacks_are_named():
     assert ap.prune(model, channels=0.5, multiple_of=1).report.pruned
     with pytest.raises(ap.TraceError, match="torch has no numbers of the type object"):
         ap.to_torch(model)
+
+
+@pytest.mark.parametrize("seed", [{}, {"seed": 1.0}])
+def test_what_is_random_is_not_called_exact(seed):
+    def noisy(b: Builder, p: str) -> str:
+        return str(b.node("Add", b.node("Relu", p), b.node("RandomNormal", shape=[4, 1], **seed)))
+
+    with pytest.raises(NotEqualError, match="draws random numbers") as raised:
+        ap.prune(net(noisy), channels=0.5, multiple_of=1)
+    assert "onnx.RandomNormal" in raised.value.where
