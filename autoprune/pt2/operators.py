@@ -42,7 +42,7 @@ _ATEN_NAMES = """
     __and__ __lshift__ __or__ __rshift__ __xor__ _adaptive_avg_pool2d _adaptive_avg_pool3d
     _add_relu _addmm_activation _aminmax _assert_async _assert_scalar _assert_tensor_metadata
     _batch_norm_impl_index _batch_norm_no_update _batch_norm_with_update
-    _batch_norm_with_update_functional _cdist_forward _conj _conj_copy
+    _batch_norm_with_update_functional _cdist_forward _chunk_cat _conj _conj_copy
     _convert_weight_to_int4pack _convert_weight_to_int4pack_for_cpu _convolution
     _convolution_mode _ctc_loss _cummax_helper _cummin_helper _dim_arange _dyn_quant_matmul_4bit
     _dyn_quant_pack_4bit_weight _embedding_bag _euclidean_dist
@@ -53,16 +53,16 @@ _ATEN_NAMES = """
     _fused_moving_avg_obs_fq_helper_functional _fused_rms_norm _grouped_mm
     _histogramdd_bin_edges _histogramdd_from_bin_cts _histogramdd_from_bin_tensors _int_mm
     _is_all_true _is_any_true _linalg_det _linalg_eigh _linalg_eigvals _linalg_slogdet
-    _linalg_solve_ex _linalg_svd _local_scalar_dense _log_softmax _logcumsumexp _masked_softmax
-    _native_batch_norm_legit _native_batch_norm_legit_functional
+    _linalg_solve_ex _linalg_svd _local_scalar_dense _log_softmax _logcumsumexp _lu_with_info
+    _masked_softmax _native_batch_norm_legit _native_batch_norm_legit_functional
     _native_batch_norm_legit_no_training _native_multi_head_attention _pack_padded_sequence
     _pad_circular _pad_enum _pad_packed_sequence _pdist_forward _prelu_kernel _safe_softmax
     _sample_dirichlet _scaled_dot_product_attention_math _scaled_dot_product_efficient_attention
     _scaled_dot_product_flash_attention _scaled_dot_product_flash_attention_for_cpu
-    _scaled_grouped_mm _scaled_grouped_mm_v2 _scaled_mm _scaled_mm_v2 _softmax _stack
-    _standard_gamma _to_copy _to_dense _transformer_encoder_layer_fwd _trilinear _unique
-    _unique2 _unsafe_index _unsafe_index_put _unsafe_masked_index
-    _unsafe_masked_index_put_accumulate _unsafe_view _upsample_bicubic2d_aa
+    _scaled_grouped_mm _scaled_grouped_mm_v2 _scaled_mm _scaled_mm_v2 _softmax
+    _softmax_backward_data _stack _standard_gamma _to_copy _to_dense
+    _transformer_encoder_layer_fwd _trilinear _unique _unique2 _unsafe_index _unsafe_index_put
+    _unsafe_masked_index _unsafe_masked_index_put_accumulate _unsafe_view _upsample_bicubic2d_aa
     _upsample_bilinear2d_aa _upsample_lanczos2d_aa _upsample_nearest_exact1d
     _upsample_nearest_exact2d _upsample_nearest_exact3d _weight_int4pack_mm
     _weight_int4pack_mm_for_cpu _weight_int4pack_mm_with_scales_and_zeros _weight_int8pack_mm
@@ -115,40 +115,40 @@ _ATEN_NAMES = """
     logical_not logical_or logical_xor logit logspace logsumexp lstm lstm_cell lt lu_solve
     lu_unpack mH mT margin_ranking_loss masked_fill masked_scatter masked_select matmul matrix_H
     matrix_exp matrix_power max max_pool1d max_pool1d_with_indices max_pool2d
-    max_pool2d_with_indices max_pool3d max_pool3d_with_indices max_unpool2d max_unpool3d maximum
-    mean median meshgrid min minimum mish mkldnn_rnn_layer mm mode moveaxis movedim mse_loss
-    msort mul multi_margin_loss multilabel_margin_loss multilabel_margin_loss_forward
-    multinomial multiply mv mvlgamma nan_to_num nanmean nanmedian nanquantile nansum narrow
-    narrow_copy native_batch_norm native_channel_shuffle native_dropout native_group_norm
-    native_layer_norm native_norm ne neg negative new_empty new_empty_strided new_full new_ones
-    new_zeros nextafter nll_loss nll_loss2d nll_loss2d_forward nll_loss_forward nll_loss_nd
-    nonzero nonzero_numpy nonzero_static norm norm_except_dim normal normal_functional not_equal
-    nuclear_norm numel numpy_T one_hot ones ones_like orgqr ormqr outer pad pad_sequence
-    pairwise_distance pdist permute permute_copy pinverse pixel_shuffle pixel_unshuffle poisson
-    poisson_nll_loss polar polygamma positive pow prelu prod promote_types put
-    q_per_channel_axis q_per_channel_scales q_per_channel_zero_points q_scale q_zero_point qr
-    quantile quantize_per_channel quantize_per_tensor quantize_per_tensor_dynamic
-    quantized_batch_norm quantized_max_pool1d quantized_max_pool2d quantized_max_pool3d rad2deg
-    rand rand_like randint randint_like randn randn_like random randperm range ravel real
-    reciprocal reflection_pad1d reflection_pad2d reflection_pad3d relu relu6 remainder renorm
-    repeat repeat_interleave replication_pad1d replication_pad2d replication_pad3d reshape
-    reshape_as resolve_conj resolve_neg result_type rms_norm rnn_relu rnn_relu_cell rnn_tanh
-    rnn_tanh_cell roll rot90 round row_stack rrelu rrelu_with_noise rrelu_with_noise_functional
-    rsqrt rsub scalar_tensor scaled_dot_product_attention scatter scatter_add scatter_reduce
-    searchsorted segment_reduce select select_copy select_scatter selu sgn sigmoid sign signbit
-    silu sin sinc sinh size slice slice_copy slice_inverse slice_scatter slogdet slow_conv3d
-    slow_conv_transpose2d slow_conv_transpose3d smooth_l1_loss soft_margin_loss softmax softplus
-    softshrink sort special_airy_ai special_bessel_j0 special_bessel_j1 special_bessel_y0
-    special_bessel_y1 special_chebyshev_polynomial_t special_chebyshev_polynomial_u
-    special_chebyshev_polynomial_v special_chebyshev_polynomial_w special_digamma special_entr
-    special_erf special_erfc special_erfcx special_erfinv special_exp2 special_expit
-    special_expm1 special_gammainc special_gammaincc special_gammaln
-    special_hermite_polynomial_h special_hermite_polynomial_he special_i0 special_i0e special_i1
-    special_i1e special_laguerre_polynomial_l special_legendre_polynomial_p special_log1p
-    special_log_ndtr special_log_softmax special_logit special_logsumexp
-    special_modified_bessel_i0 special_modified_bessel_i1 special_modified_bessel_k0
-    special_modified_bessel_k1 special_multigammaln special_ndtr special_ndtri special_polygamma
-    special_psi special_round special_scaled_modified_bessel_k0
+    max_pool2d_with_indices max_pool2d_with_indices_backward max_pool3d max_pool3d_with_indices
+    max_unpool2d max_unpool3d maximum mean median meshgrid min minimum mish mkldnn_rnn_layer mm
+    mode moveaxis movedim mse_loss msort mul multi_margin_loss multilabel_margin_loss
+    multilabel_margin_loss_forward multinomial multiply mv mvlgamma nan_to_num nanmean nanmedian
+    nanquantile nansum narrow narrow_copy native_batch_norm native_channel_shuffle
+    native_dropout native_dropout_backward native_group_norm native_layer_norm native_norm ne
+    neg negative new_empty new_empty_strided new_full new_ones new_zeros nextafter nll_loss
+    nll_loss2d nll_loss2d_forward nll_loss_forward nll_loss_nd nonzero nonzero_numpy
+    nonzero_static norm norm_except_dim normal normal_functional not_equal nuclear_norm numel
+    numpy_T one_hot ones ones_like orgqr ormqr outer pad pad_sequence pairwise_distance pdist
+    permute permute_copy pinverse pixel_shuffle pixel_unshuffle poisson poisson_nll_loss polar
+    polygamma positive pow prelu prod promote_types put q_per_channel_axis q_per_channel_scales
+    q_per_channel_zero_points q_scale q_zero_point qr quantile quantize_per_channel
+    quantize_per_tensor quantize_per_tensor_dynamic quantized_batch_norm quantized_max_pool1d
+    quantized_max_pool2d quantized_max_pool3d rad2deg rand rand_like randint randint_like randn
+    randn_like random randperm range ravel real reciprocal reflection_pad1d reflection_pad2d
+    reflection_pad3d relu relu6 remainder renorm repeat repeat_interleave replication_pad1d
+    replication_pad2d replication_pad3d reshape reshape_as resolve_conj resolve_neg result_type
+    rms_norm rnn_relu rnn_relu_cell rnn_tanh rnn_tanh_cell roll rot90 round row_stack rrelu
+    rrelu_with_noise rrelu_with_noise_functional rsqrt rsub scalar_tensor
+    scaled_dot_product_attention scatter scatter_add scatter_reduce searchsorted segment_reduce
+    select select_copy select_scatter selu sgn sigmoid sign signbit silu sin sinc sinh size
+    slice slice_copy slice_inverse slice_scatter slogdet slow_conv3d slow_conv_transpose2d
+    slow_conv_transpose3d smooth_l1_loss soft_margin_loss softmax softplus softshrink sort
+    special_airy_ai special_bessel_j0 special_bessel_j1 special_bessel_y0 special_bessel_y1
+    special_chebyshev_polynomial_t special_chebyshev_polynomial_u special_chebyshev_polynomial_v
+    special_chebyshev_polynomial_w special_digamma special_entr special_erf special_erfc
+    special_erfcx special_erfinv special_exp2 special_expit special_expm1 special_gammainc
+    special_gammaincc special_gammaln special_hermite_polynomial_h special_hermite_polynomial_he
+    special_i0 special_i0e special_i1 special_i1e special_laguerre_polynomial_l
+    special_legendre_polynomial_p special_log1p special_log_ndtr special_log_softmax
+    special_logit special_logsumexp special_modified_bessel_i0 special_modified_bessel_i1
+    special_modified_bessel_k0 special_modified_bessel_k1 special_multigammaln special_ndtr
+    special_ndtri special_polygamma special_psi special_round special_scaled_modified_bessel_k0
     special_scaled_modified_bessel_k1 special_shifted_chebyshev_polynomial_t
     special_shifted_chebyshev_polynomial_u special_shifted_chebyshev_polynomial_v
     special_shifted_chebyshev_polynomial_w special_sinc special_softmax
