@@ -34,6 +34,10 @@ _REASONS = {
         "ml.Normalizer ml.OneHotEncoder ml.SVMClassifier ml.SVMRegressor ml.Scaler "
         "ml.TreeEnsemble ml.TreeEnsembleClassifier ml.TreeEnsembleRegressor ml.ZipMap"
     ),
+    "random positions are drawn": "Multinomial",
+    "an experimental operator that ONNX gave up": (
+        "Affine Crop DynamicSlice ImageScaler ParametricSoftplus Scale ScaledTanh"
+    ),
     "an optimizer's step": "training.Adagrad training.Adam training.Momentum",
     "packed in the layout of a processor": (
         "nchwc.AveragePool nchwc.Conv nchwc.GlobalAveragePool nchwc.GlobalMaxPool nchwc.MaxPool "
