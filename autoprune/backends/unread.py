@@ -22,9 +22,12 @@ from autoprune.ir.positions import Kept
 
 WIDTHS = frozenset((
     "channel", "channels", "chs", "dim", "dims", "embed", "feature", "features", "filters",
-    "hidden", "planes", "units", "width", "widths",
+    "hidden", "planes",
 ))  # fmt: skip
-"""Words in the names of attributes that are widths."""
+"""Words in the names of attributes that are widths; `width` is that of an image, too."""
+
+LEAST = 8
+"""What is less may also be the number of an axis."""
 
 
 def unread_sizes(model: nn.Module, typed: TypedGraph, kept: Kept, read: Attributes) -> Attributes:
@@ -47,7 +50,8 @@ def unread_sizes(model: nn.Module, typed: TypedGraph, kept: Kept, read: Attribut
                 continue
             axes = [_only(seen.get(path, ()), entry, sizes) for entry in entries]
             known = [axis for axis in axes if axis is not None]
-            if len(known) == len(axes) and any(ax.size(a, sizes) != a.size for a in known):
+            changed = any(ax.size(axis, sizes) != axis.size for axis in known)
+            if len(known) == len(axes) and changed and min(entries) >= LEAST:
                 found.setdefault(path, {})[name] = tuple(known)
     return found
 

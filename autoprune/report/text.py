@@ -49,7 +49,7 @@ def render(report: Report, *, everything: bool, whole: bool = False) -> Renderab
     parts: list[RenderableType] = [heading(f"Cost of one forward pass on {inputs}")]
     parts += [_costs(report), Text(MULTIPLY_ADDS, style="dim")]
     if report.latency is not None:
-        parts.append(prose(_spreads(report.latency), whole=whole))
+        parts.append(prose(spreads(report.latency), whole=whole))
     if report.groups:
         shown = report.groups if everything else report.groups[:ROWS]
         groups = count(len(report.groups), "group")
@@ -148,7 +148,7 @@ def cost_rows(report: Report) -> list[list[str]]:
     return found
 
 
-def _spreads(latency: Latency) -> str:
+def spreads(latency: Latency) -> str:
     """What times are of, and how far apart they are."""
     spreads = (("before", latency.before_spread), ("after", latency.after_spread))
     known = "; ".join(f"{name}: {spread}" for name, spread in spreads if spread is not None)

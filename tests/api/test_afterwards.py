@@ -46,11 +46,11 @@ class Net(nn.Module):
 
 
 class Twice(nn.Module):
-    """Two widths of one size, which shrink differently: `width` is either."""
+    """Two widths of one size, which shrink differently: `dim` is either."""
 
     def __init__(self):
         super().__init__()
-        self.width = 32
+        self.dim = 32
         self.a, self.b, self.c = nn.Linear(8, 32), nn.Linear(32, 32), nn.Linear(32, 4)
 
     def forward(self, x):
@@ -87,7 +87,7 @@ def test_a_width_that_could_be_two_is_left():
     with torch.no_grad():
         net.b.weight[4:] *= 1e-3
     small = ap.prune(net, X, sizes={"a*": 16, "b*": 8}).model
-    assert (small.a.out_features, small.b.out_features, small.width) == (16, 8, 32)
+    assert (small.a.out_features, small.b.out_features, small.dim) == (16, 8, 32)
 
 
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])

@@ -24,7 +24,7 @@ from autoprune.report.quantities import (
     size_in_bytes,
     times_faster,
 )
-from autoprune.report.text import remarks, short_source
+from autoprune.report.text import MULTIPLY_ADDS, remarks, short_source, spreads
 
 if TYPE_CHECKING:
     from autoprune.report.data import PinnedRow, Report
@@ -82,9 +82,15 @@ def page(report: Report, title: str) -> str:
         report=report,
         bars=_bars(report),
         reasons=_reasons(report),
-        remarks=remarks(report),
+        remarks=[*_numbers(report), *remarks(report)],
         drawing=_json(data) if data else "",
     )
+
+
+def _numbers(report: Report) -> list[str]:
+    """What the numbers are of."""
+    costs = f"Costs are of one forward pass on {', '.join(report.inputs)}. {MULTIPLY_ADDS}"
+    return [costs, *([] if report.latency is None else [spreads(report.latency)])]
 
 
 def _bars(report: Report) -> list[Bar]:
