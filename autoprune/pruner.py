@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed import ProcessGroup
 
+from autoprune.backends.torch import dead_weights
 from autoprune.errors import BudgetWarning, LearnerError
 from autoprune.frontends.torch import copy_of
 from autoprune.frontends.wrappers import network_of
@@ -188,7 +189,9 @@ class Pruner:
         self._note = shortfall(request, attempt.result.report)
         if self._note:
             warnings.warn(self._note, BudgetWarning, stacklevel=3)  # through `hesso` and the like
-        units = find_units(self.analysis, groups, self.model)
+        computed = [n for n in self.analysis.effective if n not in self.analysis.graph.parameter_of]
+        dead = dead_weights(self._traced.module, computed)
+        units = find_units(self.analysis, groups, self.model, dead)
         selection = Selection(self.analysis, groups, ties, request)
         course = Course(units, selection, schedule, base, self.model, self.process_group)
         self.optimizer = SparseOptimizer(base, course, method, self.monitor)

@@ -27,7 +27,7 @@ from autoprune.frontends.objects import (
 from autoprune.frontends.packed import export
 from autoprune.frontends.quantized import check_graph, check_weights
 from autoprune.frontends.wanted import ALL, Wanted, wanted_outputs
-from autoprune.frontends.wrappers import network_inside
+from autoprune.frontends.wrappers import network_inside, network_of
 from autoprune.ir.graph import Graph, verify
 
 
@@ -86,6 +86,7 @@ def trace(
     Raises:
         TraceError: if `model` does not run on the inputs, or cannot be exported.
     """
+    model = network_of(model)
     _check_traceable(model)
     check_weights(model)
     args, kwargs = as_inputs(example_inputs)

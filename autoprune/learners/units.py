@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ from autoprune.analysis.folding import spared_parameters
 from autoprune.ir.axes import Axis
 from autoprune.ir.group import Group
 from autoprune.ir.positions import Indices, unit_positions
-from autoprune.learners.sharding import held, local_part, mesh_of, replicas, sum_over
+from autoprune.learners.sharding import held, is_sharded, local_part, mesh_of, replicas, sum_over
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,10 +38,13 @@ class Slices:
         parameter: the parameter.
         owners: pairs of a dimension and the unit that each (local) position along it belongs to;
             the number of all units where to none.
+        counts: of the shape of what this process holds, 0 where weights do nothing, such as under
+            a mask, and 1 elsewhere; None for ones.
     """
 
     parameter: nn.Parameter
     owners: tuple[tuple[int, Tensor], ...]
+    counts: Tensor | None = None
 
     @property
     def local(self) -> Tensor:
@@ -113,7 +117,7 @@ class Units:
 
     @torch.no_grad()
     def sums(self, elements: Callable[[int, Slices], Tensor]) -> Tensor:
-        """Sums over all slices of every unit.
+        """Sums over all slices of every unit, without weights that do nothing.
 
         Args:
             elements: what to sum for the i-th parameter, in the shape of its local part.
@@ -127,7 +131,10 @@ class Units:
         for i, part in enumerate(self.slices):
             mesh = mesh_of(part.parameter)
             target = total if mesh is None else partial[mesh]
-            _add_by_unit(target, part, elements(i, part), 1 / replicas(part.parameter))
+            values = elements(i, part)
+            if part.counts is not None:
+                values = values * part.counts
+            _add_by_unit(target, part, values, 1 / replicas(part.parameter))
         sum_over(partial)
         for shared in partial.values():
             total += shared
@@ -245,7 +252,12 @@ def _add_by_unit(total: Tensor, part: Slices, values: Tensor, weight: float) -> 
         total.index_add_(0, owner.to(total.device), along.to(total.device), alpha=weight)
 
 
-def find_units(analysis: Analysis, groups: Sequence[Group], model: nn.Module) -> Units:
+def find_units(
+    analysis: Analysis,
+    groups: Sequence[Group],
+    model: nn.Module,
+    dead: Mapping[str, Tensor] = MappingProxyType({}),
+) -> Units:
     """The units of groups in a model's trained parameters.
 
     What need not be zero for a unit to be zero (directions of normalized weights, readers of
@@ -255,6 +267,7 @@ def find_units(analysis: Analysis, groups: Sequence[Group], model: nn.Module) ->
         analysis: of the model.
         groups: the groups whose units are meant.
         model: the model, whose parameters may have been replaced by sharded ones.
+        dead: by parameter, where its weights do nothing.
     """
     typed = analysis.typed
     whole = {g.leaf.uid: np.arange(g.units) for g in groups}
@@ -286,6 +299,7 @@ def find_units(analysis: Analysis, groups: Sequence[Group], model: nn.Module) ->
                     (dim, torch.from_numpy(owner[positions[dim]]).to(device))
                     for dim, owner in along
                 ),
+                _counts(parameter, next((dead[n] for n in names if n in dead), None)),
             )
         )
     meshes = dict.fromkeys(mesh_of(part.parameter) for part in slices)
@@ -295,6 +309,14 @@ def find_units(analysis: Analysis, groups: Sequence[Group], model: nn.Module) ->
         slices[0].local.device if slices else torch.device("cpu"),
         tuple(mesh for mesh in meshes if mesh is not None),
     )
+
+
+def _counts(parameter: nn.Parameter, dead: Tensor | None) -> Tensor | None:
+    """What of a parameter counts; of sharded ones everything does."""
+    if dead is None or is_sharded(parameter):
+        return None
+    counts = (~dead).to(parameter.device, torch.float32)
+    return counts[..., None] if parameter.is_complex() else counts
 
 
 def _owners(axis: Axis, uid: int, start: int, count: int) -> Iterator[Indices]:

@@ -150,9 +150,22 @@ def find_weights(
             reasons[name] = obstacle
         else:
             weights.append(Weight(name, parameter, chosen, calls))
+    if not named:
+        reasons.update(_computed(model))
     if not weights:
         raise none_found(format, reasons)
     return Found(tuple(weights), reasons)
+
+
+def _computed(model: nn.Module) -> Iterator[tuple[str, str]]:
+    """Weights of layers that are no parameters, and why they stay dense."""
+    for path, module in model.named_modules():
+        if isinstance(module, nn.Linear | _ConvNd) and "weight" not in module._parameters:
+            yield (
+                f"{path}.weight" if path else "weight",
+                "it is computed from others: make it permanent with torch.nn.utils.prune.remove or "
+                "parametrize.remove_parametrizations",
+            )
 
 
 def _candidates(

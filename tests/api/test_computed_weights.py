@@ -169,3 +169,28 @@ def test_masks_are_no_magnitude():
         model.table[1] *= 100
     result = ap.prune(model, x, channels=0.5, multiple_of=1, only="table")
     assert 1 in result.plan.groups["table:0"].kept
+
+
+def test_learners_do_not_see_what_is_behind_a_mask():
+    model = plain()
+    masks.ln_structured(model[0], "weight", 0.5, n=2, dim=0)
+    masked = (model[0].weight_mask[:, 0] == 0).nonzero().flatten().tolist()
+    with torch.no_grad():
+        model[0].weight_orig[masked] *= 1000
+        model[0].bias[masked] = 0
+        model[2].weight[:, masked] *= 0.1
+    pruner = ap.Pruner(model, X, ignore="2.bias", multiple_of=1)
+    base = torch.optim.SGD(model.parameters(), lr=1e-3)
+    optimizer = pruner.hesso(base, channels=0.5, steps=20)
+    for _ in range(20):
+        optimizer.zero_grad()
+        model(X).square().mean().backward()
+        optimizer.step()
+    (choice,) = pruner.finish().plan.groups.values()
+    assert not set(choice.kept) & set(masked)
+
+
+@pytest.mark.parametrize("make", NETWORKS)
+def test_sparsify_says_which_weights_are_computed(make):
+    with pytest.raises(ap.FormatError, match=r"0\.weight: it is computed from others"):
+        ap.sparsify(make(), X)
