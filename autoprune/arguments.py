@@ -231,6 +231,7 @@ def _prune_parser(parser: argparse.ArgumentParser) -> None:
         required=True,
         type=Path,
         dest="outputs",
+        metavar="FILE",
         help=f"file to write ({', '.join(SUFFIXES)}); repeat it for several",
     )
     add(
