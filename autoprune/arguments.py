@@ -146,8 +146,10 @@ def _model_and_inputs(parser: argparse.ArgumentParser) -> None:
     )
     _input_argument(parser)
     parser.add_argument(
-        "--dynamic-batch", action="store_true", help="the first axis of every input may vary"
-    )
+        "--dynamic-batch", action="store_true",
+        help="trace with a first axis that varies; without, files take any batch where the network "
+        "exports so, and a note says where not",
+    )  # fmt: skip
 
 
 def _model_arguments(parser: argparse.ArgumentParser) -> None:
