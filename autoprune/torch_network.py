@@ -42,7 +42,7 @@ from autoprune.backends.torch import (
     with_tensors,
 )
 from autoprune.errors import BudgetError, TraceError
-from autoprune.frontends.torch import Traced, copy_of, trace
+from autoprune.frontends.torch import Traced, check_outputs, copy_of, trace
 from autoprune.frontends.wrappers import network_of
 from autoprune.ir.group import Group, Guarantee
 from autoprune.ir.plan import Plan
@@ -255,6 +255,7 @@ def analysed(
     traced = trace(
         model, example_inputs, dynamic_shapes=options.dynamic_shapes, outputs=scope.outputs
     )
+    check_outputs(traced, model)
     found = probed_rules(traced) if options.probe else NOT_PROBED
     return traced, analyse(traced.graph, options, found)
 

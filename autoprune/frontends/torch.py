@@ -110,13 +110,21 @@ def trace(
     graph = read(module, input_leaves(inputs), buffers, wanted.positions)
     verify(graph)
     check_graph(graph)
-    if not graph.outputs:
+    return Traced(graph, module, inputs, dynamic_shapes, returned, wanted)
+
+
+def check_outputs(traced: Traced, model: nn.Module) -> None:
+    """Refuse models of which nothing could be compared.
+
+    Raises:
+        TraceError: if no tensor comes out.
+    """
+    if not traced.graph.outputs:
         raise TraceError(
             "no tensor comes out of the model",
             where=type(model).__name__,
-            hint=network_inside(model, args, kwargs) or "pass a model whose forward returns some",
+            hint=network_inside(model, *traced.inputs) or "pass a model whose forward returns some",
         )
-    return Traced(graph, module, inputs, dynamic_shapes, returned, wanted)
 
 
 def _check_traceable(model: nn.Module) -> None:

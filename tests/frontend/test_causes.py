@@ -143,6 +143,11 @@ def test_inputs_made_in_inference_mode():
         trace(Net(reads), inputs)
 
 
+def test_a_model_that_returns_nothing():
+    with pytest.raises(ap.TraceError, match="no tensor comes out of the model"):
+        ap.prune(Net(lambda net, x: None), X, channels=0.5)
+
+
 def test_a_model_without_parameters():
     with pytest.raises(ap.BudgetError, match="the model has no parameters"):
         ap.prune(nn.Sequential(nn.ReLU()), X, flops=0.5)
