@@ -40,6 +40,9 @@ class SparseOnnx(Saving):
     def _writers(self) -> Mapping[str, Callable[[Path], str | None]]:
         return {".onnx": self.write_fixed}
 
+    def _repr_html_(self) -> str:
+        return self.report._repr_html_()
+
     def write_fixed(self, path: Path) -> None:
         """See `Saving.write_fixed`."""
         write_onnx(self.model, path, external=self._external)

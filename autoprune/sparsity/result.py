@@ -49,6 +49,9 @@ class SparseResult(Saving):
             ".safetensors": partial(write_safetensors, self.model, plan=self._plan),
         }
 
+    def _repr_html_(self) -> str:
+        return self.report._repr_html_()
+
     def write_fixed(self, path: Path) -> None:
         """See `Saving.write_fixed`."""
         inputs = self._given(path)

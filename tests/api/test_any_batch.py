@@ -84,6 +84,7 @@ def test_what_is_asked_for_is_done(tmp_path):
     assert session.get_inputs()[0].shape == [2, 8]
     sparse = ap.sparsify(net, torch.randn(2, 8), format="csr", sparsity=0.5)
     sparse.save(tmp_path / "sparse.onnx")
+    assert "<td>0.weight</td>" in sparse._repr_html_()
     session = onnxruntime.InferenceSession(tmp_path / "sparse.onnx")
     assert session.get_inputs()[0].shape == ["batch", 8]
 
