@@ -144,6 +144,7 @@ def cut_error(
     exact = all(groups[uid].guarantee.exact for uid in kept)
     if exact and kept:
         _check_repeatable(traced, state, zeroed)
+        _check_defined(traced, zeroed)
     biases = new_biases(traced, typed, groups, kept)
     folded = dataclasses.replace(traced, module=with_tensors(traced.module, biases))
     cut = cut_graph(folded, typed, kept)
@@ -160,7 +161,6 @@ def cut_error(
         full = _error_without_autocast(traced, state, cut)
         unexplained = full if full > tolerance(zeroed) else 0.0
     if exact and unexplained:
-        _check_defined(traced, zeroed)
         raise NotEqualError(
             f"the cut network differs from the zeroed one by {unexplained:.2g}, which rounding "
             "does not explain",
@@ -248,8 +248,7 @@ def _check_defined(traced: Traced, zeroed: Any) -> None:
     """Raise NotEqualError if outputs are numbers until units are set to zero."""
     if _undefined(zeroed) and not _undefined(traced.wanted.of(run(traced.module, traced.inputs))):
         raise NotEqualError(
-            "once the removed units are zero, the network computes what is not a number, so that "
-            "no cut of it can be shown to be exact",
+            "once the removed units are zero, the network computes what is not a number",
             hint="`ignore=` the layers before the operator that is not defined for zeros",
         )
 

@@ -192,6 +192,25 @@ def test_what_is_random_is_not_called_exact():
     assert report.approximate_error > 0
 
 
+class Roots(nn.Module):
+    """Of what is positive until units are zero."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.o = nn.Linear(8, 32), nn.Linear(32, 4)
+        nn.init.constant_(self.a.bias, 9.0)
+
+    def forward(self, x):
+        return self.o(torch.sqrt(self.a(x) - 0.1))
+
+
+def test_what_is_no_number_once_units_are_zero_is_named():
+    network = Roots()
+    assert network(TOKENS).isfinite().all()
+    with pytest.raises(NotEqualError, match="once the removed units are zero"):
+        prune(network)
+
+
 @pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
 def test_saving_leaves_a_graph_in_training(tmp_path, suffix):
     model = nn.Sequential(nn.Linear(8, 32), nn.Dropout(0.9), nn.Linear(32, 4)).train()

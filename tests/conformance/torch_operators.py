@@ -98,11 +98,13 @@ def attempt(
         network = Sandwich(op, args, kwargs, dtypes, bias)
         inputs = network.example()
         with torch.no_grad():
-            network(*inputs)
+            outputs = network(*inputs)
     except Exception as error:
         return "not applicable", f"torch does not run it: {first_line(error)}"
     if not network.made or not network.read:
         return "not applicable", "no tensor goes in" if network.read else "no tensor comes out"
+    if any(output.isnan().all() for output in outputs if output.numel()):
+        return "not applicable", "its result is not a number"
     try:
         return _pruned(network, inputs)
     except (GraphError, NotEqualError) as error:
