@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed import ProcessGroup
 
-from autoprune.backends.torch import dead_weights
+from autoprune.backends.computed import dead_weights
 from autoprune.errors import BudgetWarning, LearnerError
 from autoprune.frontends.torch import copy_of
 from autoprune.frontends.wrappers import network_of

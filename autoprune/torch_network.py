@@ -21,6 +21,7 @@ from autoprune.analysis.typing import nodes_without_rule
 from autoprune.backends.attributes import Inexpressible, shared_sizes
 from autoprune.backends.calls import sample_calls
 from autoprune.backends.carried import carried_plan, carry, was_changed
+from autoprune.backends.computed import computed_values
 from autoprune.backends.configuration import follow_configuration
 from autoprune.backends.equality import (
     check_unchanged,
@@ -37,7 +38,6 @@ from autoprune.backends.modules import (
 from autoprune.backends.own_class import Cut, in_own_class, inexpressible
 from autoprune.backends.torch import (
     GraphNetwork,
-    computed_values,
     owned_tensors,
     with_tensors,
 )
