@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from math import lcm
 from types import MappingProxyType
 from typing import Any
 
@@ -44,6 +45,7 @@ COSTS = ("flops", "params", "memory")
 
 NO_LEAVES: Mapping[int, Leaf] = MappingProxyType({})
 NO_REASONS: Mapping[int, str] = MappingProxyType({})
+NO_STEPS: Mapping[int, int] = MappingProxyType({})
 
 
 LITTLE = 0.5
@@ -74,6 +76,7 @@ def choose(
     ties: Iterable[frozenset[int]],
     request: Request,
     reasons: Mapping[int, str] = NO_REASONS,
+    steps: Mapping[int, int] = NO_STEPS,
 ) -> Kept:
     """Kept units by leaf, chosen by a criterion, such that the budget is met.
 
@@ -84,6 +87,7 @@ def choose(
         ties: leaves that have to shrink alike.
         request: the budget and how to meet it.
         reasons: by leaf, why other groups may not shrink.
+        steps: by leaf, what its kept units have to be multiples of.
 
     Raises:
         BudgetError: if it cannot be met.
@@ -107,7 +111,7 @@ def choose(
     ]
     if request.options.allocation == "global":
         scores = [relative_to_group(of_group) for of_group in scores]
-    return allocate(analysis, allowed, scores, ties, request, outers, reasons)
+    return allocate(analysis, allowed, scores, ties, request, outers, reasons, steps)
 
 
 def allocate(
@@ -118,6 +122,7 @@ def allocate(
     request: Request,
     outers: Mapping[int, Leaf] = NO_LEAVES,
     reasons: Mapping[int, str] = NO_REASONS,
+    steps: Mapping[int, int] = NO_STEPS,
 ) -> Kept:
     """Kept units by leaf, those with the highest scores, such that the budget is met.
 
@@ -129,6 +134,7 @@ def allocate(
         request: the budget and how to meet it.
         outers: by leaf, the leaf per whose units its units are chosen.
         reasons: by leaf, why other groups may not shrink.
+        steps: by leaf, what its kept units have to be multiples of.
 
     Raises:
         BudgetError: if it cannot be met; the message names what is kept whole, and why.
@@ -154,7 +160,7 @@ def allocate(
             Candidate(
                 group,
                 scored,
-                blocks[group.leaf.uid],
+                lcm(blocks[group.leaf.uid], steps.get(group.leaf.uid, 1)),
                 options.min_units,
                 outers.get(group.leaf.uid),
             )

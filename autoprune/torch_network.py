@@ -21,8 +21,15 @@ from autoprune.analysis.typing import nodes_without_rule
 from autoprune.backends.attributes import Inexpressible, shared_sizes
 from autoprune.backends.calls import sample_calls
 from autoprune.backends.carried import carried_plan, carry, was_changed
+from autoprune.backends.comparison import HUGE
 from autoprune.backends.computed import computed_values
-from autoprune.backends.configuration import follow_configuration
+from autoprune.backends.configuration import (
+    follow_configuration,
+    has_configuration,
+    reads_back,
+    refuse_saving,
+)
+from autoprune.backends.describable import Describable, Draft, describable
 from autoprune.backends.equality import (
     check_unchanged,
     cut_error,
@@ -41,7 +48,7 @@ from autoprune.backends.torch import (
     owned_tensors,
     with_tensors,
 )
-from autoprune.errors import BudgetError, TraceError
+from autoprune.errors import AutopruneError, BudgetError, TraceError
 from autoprune.frontends.torch import Traced, check_outputs, copy_of, trace
 from autoprune.frontends.wrappers import network_of
 from autoprune.ir.group import Group, Guarantee
@@ -104,6 +111,7 @@ def best_attempt(
         # Its sizes stand in generated code, not in attributes: there is no class to keep.
         options = dataclasses.replace(options, keep_class=False, keep_config=False)
         request = dataclasses.replace(request, options=options)
+    configured = (options.keep_config or options.uniform) and _is_configured(model, options)
     weights = trained_weights(traced, analysis.effective)
     check_finite(weights)
     allowed, reasons = allowed_groups(analysis, request.scope, options)
@@ -112,35 +120,59 @@ def best_attempt(
 
     def ties(groups: Sequence[Group]) -> tuple[frozenset[int], ...]:
         free = frozenset(g.leaf.uid for g in groups)
-        return tuple(shared_sizes(model, analysis.typed, free)) if options.keep_class else ()
+        shared = tuple(shared_sizes(model, analysis.typed, free)) if options.keep_class else ()
+        return (*shared, *(uids & free for uids in stated.classes))
 
     def attempt(groups: Sequence[Group], left: Mapping[int, str]) -> Attempt:
         tied = ties(groups)
-        kept = choose(analysis, weights, groups, tied, request, left)
+        kept = choose(analysis, weights, groups, tied, request, left, stated.steps)
         cut = Cut(traced, analysis.typed, analysis.names, kept)
         result, obstacle = _cut(model, cut, analysis, left, options)
         if request.budget[0] == "dead":
             check_unchanged(traced, result.model)
         return Attempt(result, cut, obstacle, tuple(groups), tied, left)
 
-    full = attempt(allowed, {**reasons, **whole})
-    if not options.keep_class or full.as_wanted(options):
+    stated = Describable()
+    reasons = {**reasons, **whole}
+    if configured:
+        stated = describable(
+            Draft(model, analysis.typed), _roles(allowed, ties(allowed), analysis.costs)
+        )
+        reasons |= {uid: f"left alone: {why}" for uid, why in stated.objections.items()}
+        allowed = [g for g in allowed if g.leaf.uid not in stated.objections]
+    full = attempt(allowed, reasons)
+    if not options.keep_class or full.as_wanted(configured=configured):
         return full
     roles = _roles(allowed, ties(allowed), analysis.costs)
-    objections = inexpressible(model, full.cut, roles, configured=options.keep_config)
-    left_alone = {
-        uid: f"left alone, to keep the model's class: {objection}"
-        for uid, objection in objections.items()
-    }
     if request.budget[0] == "sizes" and not options.keep_config:
         return full  # exactly what is asked for, in whatever class
-    rest = [g for g in allowed if g.leaf.uid not in objections]
-    try:
-        own = attempt(rest, {**reasons, **whole, **left_alone})
-    except BudgetError:
-        return full
-    asked_for = options.keep_config and own.as_wanted(options)
-    worthwhile = asked_for or _worth(own.result.report, full.result.report)
+    objections = inexpressible(model, full.cut, roles, configured=configured)
+    while True:
+        left_alone = {
+            uid: f"left alone, to keep the model's class: {objection}"
+            for uid, objection in objections.items()
+        }
+        rest = [g for g in allowed if g.leaf.uid not in objections]
+        try:
+            own = attempt(rest, {**reasons, **left_alone})
+        except BudgetError:
+            if options.keep_config:
+                raise
+            return full
+        if not configured or own.as_wanted(configured=True) or not rest:
+            break
+        # Each size can be stated alone, but not these together.
+        last = next(uids for uids in reversed(roles) if not uids <= objections.keys())
+        objections |= dict.fromkeys(last, own.obstacle or own.result.report.module_reason)
+    if options.keep_config and not own.as_wanted(configured=True):
+        raise AutopruneError(
+            "no configuration was found that describes the network when the budget is met: "
+            f"{own.obstacle or own.result.report.module_reason}",
+            where=f"configuration {type(model.config).__name__} of {type(model).__name__}",
+            hint='leave out keep_config and keep the result with result.save("small.safetensors"), '
+            "or ask for less",
+        )
+    worthwhile = configured or _worth(own.result.report, full.result.report)
     return own if own.result.plan.rebuildable and worthwhile else full
 
 
@@ -164,9 +196,9 @@ class Attempt:
     ties: tuple[frozenset[int], ...]
     reasons: Mapping[int, str]
 
-    def as_wanted(self, options: Options) -> bool:
+    def as_wanted(self, *, configured: bool) -> bool:
         """Whether it is of the model's class and, if asked for, its configuration describes it."""
-        described = not (options.keep_config and self.obstacle)
+        described = not (configured and self.obstacle)
         return self.result.plan.rebuildable and described
 
 
@@ -212,6 +244,28 @@ def cut_trained(
     )
     left = {uids[name]: reason for name, reason in reasons.items()}
     return _cut(model, cut, analysis, left, options)[0]
+
+
+def _is_configured(model: nn.Module, options: Options) -> bool:
+    """Whether there is a configuration that can follow.
+
+    Raises:
+        AutopruneError: if it is asked to, but cannot, or the class is not to be kept.
+    """
+    if not has_configuration(model):
+        return False
+    if options.keep_config and not options.keep_class:
+        raise AutopruneError(
+            "keep_config=True needs keep_class=True: a configuration describes the model's class"
+        )
+    has_numbers = hasattr(model.config, "__dict__")
+    if options.keep_config and not has_numbers:
+        raise AutopruneError(
+            f"keep_config=True: the configuration is a {type(model.config).__name__}, which is "
+            "left as it is",
+            hint='leave keep_config out and keep the result with result.save("small.safetensors")',
+        )
+    return options.keep_class and has_numbers
 
 
 def _roles(
@@ -272,8 +326,11 @@ def trained_weights(traced: Traced, effective: Iterable[str]) -> dict[str, Array
     tensors = owned_tensors(traced)
     trained = [p.value.name for p in traced.graph.parameters if p.kind == "parameter"]
     computed = computed_values(traced.module, [name for name in effective if name not in tensors])
-    found = {name: tensors[name] for name in trained} | computed
-    return {name: _as_array(tensor) for name, tensor in found.items()}
+    weights = {name: _as_array(tensors[name]) for name in trained}
+    for name, tensor in computed.items():
+        array = _as_array(tensor)  # a table with a mask in it has numbers that stand for infinity
+        weights[name] = np.where(np.abs(array) > HUGE, 0, array)
+    return weights
 
 
 def _as_array(tensor: torch.Tensor) -> Array:
@@ -327,7 +384,10 @@ def _cut(
     if not reason:
         changes = shrunk_sizes(typed, kept)
         obstacle = follow_configuration(network, plan, changes, traced.inputs)
+        if options.keep_config and has_configuration(network):
+            obstacle = obstacle or reads_back(network, traced.inputs)
     if obstacle:
+        refuse_saving(network, obstacle)
         note = f"Its configuration cannot describe it ({obstacle}): save it with its plan."
         report = dataclasses.replace(report, notes=(*report.notes, note))
     if was_changed(model):

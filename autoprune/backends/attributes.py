@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import product
 from typing import Any
 
 from torch import nn
@@ -23,6 +23,9 @@ from autoprune.ops.rule import Sizing
 
 Attributes = dict[str, dict[str, tuple[Axis, ...]]]
 """By module path and attribute name: the axes whose sizes the attribute states."""
+
+Key = tuple[type, str]
+"""A class of modules, and the name of an attribute."""
 
 Constants = dict[str, dict[str, tuple[float | None, float]]]
 """By module path and attribute name: the old and the new value of a number."""
@@ -120,17 +123,16 @@ def entries_of(value: Any) -> tuple[int, ...]:
 def attribute_readings(model: nn.Module, typed: TypedGraph, kept: Kept) -> Iterator[Attributes]:
     """Ways to read the model's integer attributes as sizes that `kept` changes, likeliest first.
 
-    An attribute may equal both a size that changes and one that does not; readings differ in
-    which it is, alike for all modules of one class.
-
-    Raises:
-        Inexpressible: if an attribute would have to take two new values.
+    An attribute may equal several sizes that change or one that does not, or happen to hold the
+    number of a size without being one, which is likeliest where its module has another attribute of
+    that size. Readings differ in which it is, alike for all modules of one class.
     """
     sizes = sizes_of(kept)
     mentions = _mentions(typed)
     owned = {name: typed.types[p.value.name] for p in typed.graph.parameters for name in p.names}
     certain: Attributes = {}
-    doubtful: dict[tuple[type, str], Attributes] = {}
+    meanings: dict[Key, dict[str, list[tuple[Axis, ...]]]] = {}
+    doubtful: dict[Key, None] = {}
     for path, module in model.named_modules():
         described = described_by_weight(path, module, owned)
         mentioned = [a for m in mentions.get(path, ()) for a in m.axes]
@@ -138,35 +140,75 @@ def attribute_readings(model: nn.Module, typed: TypedGraph, kept: Kept) -> Itera
             entries = entries_of(value)
             if not entries or (described and name not in described):
                 continue
-            axes = described.get(name)
-            doubt = False
-            if axes is None:
-                read = [_read(mentioned, n, sizes, f"`{name}` of `{path}`") for n in entries]
-                axes = tuple(axis for axis, _ in read)
-                doubt = any(unsure for _, unsure in read)
-            if any(ax.size(axis, sizes) != axis.size for axis in axes):
-                target = doubtful.setdefault((type(module), name), {}) if doubt else certain
-                target.setdefault(path, {})[name] = axes
-    for count in range(len(doubtful) + 1):
-        for left_alone in combinations(doubtful, count):
-            reading = {path: dict(entries) for path, entries in certain.items()}
-            for key, attributes in doubtful.items():
-                if key not in left_alone:
-                    for path, entry in attributes.items():
-                        reading.setdefault(path, {}).update(entry)
-            yield reading
+            key = type(module), name
+            if name in described:
+                if any(ax.size(axis, sizes) != axis.size for axis in described[name]):
+                    certain.setdefault(path, {})[name] = described[name]
+                continue
+            read = [_read(mentioned, n, sizes) for n in entries]
+            found = list(
+                product(*(axes or [_fixed(n)] for n, (axes, _) in zip(entries, read, strict=True)))
+            )
+            if any(axes for axes, _ in read):
+                meanings.setdefault(key, {})[path] = found
+                if len(found) > 1 or any(unsure for _, unsure in read):
+                    doubtful[key] = None
+    twins = [key for key in _twins(meanings) if key not in doubtful]
+
+    def reading(choice: Mapping[Key, int]) -> Attributes:
+        """By key, which of its meanings; one beyond the last is none."""
+        found = {path: dict(entries) for path, entries in certain.items()}
+        for key, paths in meanings.items():
+            for path, options in paths.items():
+                chosen = choice.get(key, 0)
+                if chosen < _most(paths):
+                    entry = options[min(chosen, len(options) - 1)]
+                    found.setdefault(path, {})[key[1]] = entry
+        return found
+
+    def readings(keys: Sequence[Key]) -> Iterator[dict[Key, int]]:
+        limits = [_most(meanings[key]) for key in keys]
+        for total in range(sum(limits) + 1):
+            yield from (dict(zip(keys, n, strict=True)) for n in _adding_up(limits, total))
+
+    yield from map(reading, readings(list(doubtful)))
+    for choice in readings([*doubtful, *twins]):
+        if any(choice[key] for key in twins):
+            yield reading(choice)
+    for key in meanings.keys() - doubtful.keys() - set(twins):
+        yield reading({key: _most(meanings[key])})
 
 
-def _read(
-    axes: Sequence[Axis], value: int, sizes: Mapping[int, int], what: str
-) -> tuple[Axis, bool]:
-    """The axis of size `value` that shrinks, and whether others of that size do not."""
+def _most(paths: Mapping[str, Sequence[object]]) -> int:
+    """Meanings that an attribute has in one module at most."""
+    return max(map(len, paths.values()))
+
+
+def _twins(meanings: Mapping[Key, Mapping[str, Sequence[tuple[Axis, ...]]]]) -> list[Key]:
+    """Attributes that may say the same as another one of their module."""
+    said: dict[tuple[str, tuple[Axis, ...]], list[Key]] = {}
+    for key, paths in meanings.items():
+        for path, options in paths.items():
+            said.setdefault((path, options[0]), []).append(key)
+    return list(dict.fromkeys(key for keys in said.values() if len(keys) > 1 for key in keys))
+
+
+def _adding_up(limits: Sequence[int], total: int) -> Iterator[tuple[int, ...]]:
+    """All tuples of numbers up to the limits that have a given sum."""
+    if not limits:
+        if total == 0:
+            yield ()
+        return
+    for first in range(min(limits[0], total) + 1):
+        for rest in _adding_up(limits[1:], total - first):
+            yield (first, *rest)
+
+
+def _read(axes: Sequence[Axis], value: int, sizes: Mapping[int, int]) -> tuple[list[Axis], bool]:
+    """The axes of size `value` that shrink, one for each new size, and whether others do not."""
     new = {ax.size(axis, sizes): axis for axis in axes if axis.size == value}
-    changed = {n: axis for n, axis in new.items() if n != value}
-    if len(changed) > 1:
-        values = " and ".join(str(n) for n in sorted(changed))
-        raise Inexpressible(f"{what} says {value}, and would have to say {values} at once")
-    return next(iter(changed.values()), _fixed(value)), len(new) > len(changed)
+    changed = [axis for n, axis in new.items() if n != value]
+    return changed, len(new) > len(changed)
 
 
 def _fixed(value: int) -> Axis:

@@ -12,7 +12,7 @@ from autoprune.backends.torch import get_tensor
 
 
 def computed_values(module: fx.GraphModule, names: Iterable[str]) -> dict[str, torch.Tensor]:
-    """Values of a graph, by name, that depend on no input of it."""
+    """Values of a graph, by name, without those that need an input of it, if only its size."""
     with torch.no_grad():
         return _computed(module, names, {})
 
@@ -58,15 +58,11 @@ def _computed(
     # A value is called after its node, and otherwise only if a parameter has that name.
     nodes = {n.name: n for n in module.graph.nodes}
     wanted = {name: nodes[name.removesuffix("'")] for name in names}
-    pending, needed = list(wanted.values()), set[fx.Node]()
-    while pending:
-        node = pending.pop()
-        if node not in needed:
-            needed.add(node)
-            pending.extend(node.all_input_nodes)
+    needed = {node for n in wanted.values() for node in _ancestors(n)}
     interpreter = fx.Interpreter(module)
     for node in module.graph.nodes:
-        if node in needed:
+        known = node.op != "placeholder" and interpreter.env.keys() >= set(node.all_input_nodes)
+        if node in needed and known:
             value = own.get(str(node.target))
             if node.op != "get_attr" or value is None:
                 value = interpreter.run_node(node)
@@ -75,4 +71,15 @@ def _computed(
                 if is_buffer and isinstance(value, torch.Tensor):
                     value = value.clone()
             interpreter.env[node] = value
-    return {name: interpreter.env[node] for name, node in wanted.items()}
+    return {n: interpreter.env[node] for n, node in wanted.items() if node in interpreter.env}
+
+
+def _ancestors(node: fx.Node) -> set[fx.Node]:
+    """A node and all that it is computed from."""
+    pending, found = [node], set[fx.Node]()
+    while pending:
+        node = pending.pop()
+        if node not in found:
+            found.add(node)
+            pending.extend(node.all_input_nodes)
+    return found

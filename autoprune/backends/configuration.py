@@ -7,9 +7,14 @@ candidates and comparing the shapes of their parameters with those of the pruned
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import inspect
-from collections.abc import Collection, Iterator, Mapping
+import io
+import math
+import tempfile
+import warnings
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,11 +22,14 @@ import torch
 from torch import nn
 
 from autoprune.backends.equality import difference, run, tolerance
+from autoprune.errors import AutopruneError
 from autoprune.frontends.objects import Inputs
 from autoprune.frontends.torch import copy_of
 from autoprune.ir.plan import Plan
 
 Changes = Mapping[int, Collection[int]]
+
+Shapes = Mapping[str, tuple[int, ...]]
 
 Place = tuple[str, ...]
 """Attribute names that lead from a configuration to a number in it or in one nested in it."""
@@ -50,21 +58,19 @@ def follow_configuration(pruned: nn.Module, plan: Plan, changes: Changes, inputs
     Returns:
         Why the configuration cannot say what `pruned` is, or nothing if it does or there is none.
     """
-    if not (hasattr(pruned, "config") and callable(getattr(pruned, "save_pretrained", None))):
+    if isinstance(vars(pruned).get("save_pretrained"), NotSaved):  # pruned before
+        del vars(pruned)["save_pretrained"]
+    if not has_configuration(pruned):
         return ""
     if not hasattr(pruned.config, "__dict__"):
         return f"its configuration is a {type(pruned.config).__name__}, which is left as it is"
-    shapes = _shapes(pruned)
+    shapes = shapes_of(pruned)
     constants = [pair for entries in plan.constants.values() for pair in entries.values()]
     known: dict[float, set[float]] = {old: set(new) for old, new in changes.items()}
     for old, new in constants:
         if old is not None:
             known.setdefault(old, set()).add(new)
-    numbers = list(_numbers(pruned.config, known))
-    try:
-        chosen = _search(type(pruned), pruned.config, numbers, shapes)
-    except Exception as error:
-        return f"its class cannot be built from its configuration: {error}"
+    chosen = Blueprint(pruned).numbers(known, shapes)
     if chosen is None:
         return "no values of its configuration give the layers these sizes"
     before = copy.deepcopy(pruned.config)
@@ -75,6 +81,77 @@ def follow_configuration(pruned: nn.Module, plan: Plan, changes: Changes, inputs
     return problem
 
 
+def has_configuration(model: nn.Module) -> bool:
+    """Whether a library can save and load the model by a configuration of it."""
+    return hasattr(model, "config") and callable(getattr(model, "save_pretrained", None))
+
+
+@dataclass(frozen=True)
+class NotSaved:
+    """Takes the place of `save_pretrained` where the configuration would be wrong.
+
+    Attributes:
+        model: the pruned network.
+        obstacle: why its configuration cannot describe it.
+    """
+
+    model: nn.Module
+    obstacle: str
+
+    def __call__(self, *args: Any, **keywords: Any) -> Any:
+        """Refuse, or warn a trainer, which writes weights to load them into the network it has.
+
+        Raises:
+            AutopruneError: unless `state_dict` is among the keywords.
+        """
+        what = f"the configuration cannot describe this network ({self.obstacle})"
+        hint = 'save it with its plan, result.save("small.safetensors"), or prune it with '
+        hint += "Options(keep_config=True)"
+        if "state_dict" not in keywords:
+            raise AutopruneError(f"{what}: from_pretrained could not read it", hint=hint)
+        warnings.warn(f"{what}: from_pretrained cannot read this checkpoint; {hint}", stacklevel=2)
+        save: Any = type(self.model).save_pretrained  # type: ignore[attr-defined]
+        return save(self.model, *args, **keywords)
+
+
+def refuse_saving(model: nn.Module, obstacle: str) -> None:
+    """Let `save_pretrained` write nothing that cannot be read."""
+    if has_configuration(model):
+        vars(model)["save_pretrained"] = NotSaved(model, obstacle)
+
+
+LARGE = 2 << 30
+"""Bytes of weights above which no checkpoint is written only to be read again."""
+
+
+def reads_back(model: nn.Module, inputs: Inputs) -> str:
+    """Why what `save_pretrained` writes does not come back by `from_pretrained`, or nothing."""
+    load: Any = getattr(type(model), "from_pretrained", None)
+    save: Any = model.save_pretrained
+    weights = sum(t.numel() * t.element_size() for t in model.state_dict().values())
+    if load is None or weights > LARGE:
+        return ""
+    expected = run(copy_of(model).eval(), inputs)
+    try:
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            contextlib.redirect_stderr(io.StringIO()),
+            torch.random.fork_rng(devices=[]),
+        ):
+            save(folder)
+            loaded = load(folder)
+        gap = difference(expected, run(loaded.to(next(model.parameters()).device).eval(), inputs))
+    except Exception as error:
+        return f"what save_pretrained writes cannot be read: {_first_line(error)}"
+    if not gap <= tolerance(expected):
+        return f"what save_pretrained writes computes something else, by {gap:.1e}"
+    return ""
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def _disagreement(pruned: nn.Module, inputs: Inputs) -> str:
     try:
         with torch.random.fork_rng(devices=[]):
@@ -83,80 +160,140 @@ def _disagreement(pruned: nn.Module, inputs: Inputs) -> str:
         expected = run(copy_of(pruned).eval(), inputs)
         gap = difference(expected, run(rebuilt.eval(), inputs))
     except Exception as error:
-        return f"a network built from its new configuration fails: {str(error).splitlines()[0]}"
+        return f"a network built from its new configuration fails: {_first_line(error)}"
     if gap > tolerance(expected):
         return f"a network built from its new configuration differs by {gap:.1e}"
     return ""
-
-
-def _shapes(model: nn.Module) -> dict[str, torch.Size]:
-    return {name: tensor.shape for name, tensor in model.state_dict().items()}
 
 
 def _numbers(
     config: Any, changes: Mapping[float, set[float]], path: Place = ()
 ) -> Iterator[_Number]:
     """The numbers of a configuration that may have changed."""
-    own = inspect.signature(type(config)).parameters.keys() | type(config).__annotations__.keys()
+    own = inspect.signature(type(config)).parameters.keys() | _annotated(config)
     for name, value in vars(config).items():
         if isinstance(value, int | float) and not isinstance(value, bool) and value in changes:
             yield _Number((*path, name), value, tuple(sorted(changes[value])))
         elif value is None and name in own:  # a size that follows from others until it is given
             everything = {new for numbers in changes.values() for new in numbers}
             yield _Number((*path, name), None, tuple(n for n in everything if type(n) is int))
-        elif hasattr(value, "__dict__") and type(value).__module__ == type(config).__module__:
+        elif _is_akin(value, config):
             yield from _numbers(value, changes, (*path, name))
 
 
-def _search(
-    network: type[nn.Module],
-    config: Any,
-    numbers: list[_Number],
-    shapes: Mapping[str, torch.Size],
-) -> dict[Place, float | None] | None:
-    """Values with which `network` has parameters of the given shapes, by coordinate descent.
+def _annotated(config: Any) -> frozenset[str]:
+    """Names that a configuration's own class, or one it is derived from, declares."""
+    return frozenset(
+        name for base in type(config).__mro__ for name in getattr(base, "__annotations__", {})
+    )
 
-    Numbers that no shape depends on, such as the epsilon of a norm, take their new value.
-    """
-    builds = 0
 
-    def mismatches(values: Mapping[Place, float | None]) -> set[str] | None:
-        """Parameters of another shape; None where the sizes do not go together."""
-        nonlocal builds
-        builds += 1
-        trial = copy.deepcopy(config)
-        try:
-            _set(trial, values)
-            with torch.device("meta"):
-                built = _shapes(network(trial))
-        except Exception:
-            return None  # the class itself says what goes together, in its own words
-        if built.keys() != shapes.keys():
-            return None
-        return {name for name, shape in shapes.items() if built[name] != shape}
+def _is_akin(value: Any, config: Any) -> bool:
+    """Whether an attribute of a configuration is one, too: of its file, or with a common base."""
+    if not hasattr(value, "__dict__") or isinstance(value, type):
+        return False
+    bases = set(type(value).__mro__) & set(type(config).__mro__) - {object}
+    return bool(bases) or type(value).__module__ == type(config).__module__
 
-    certain = {n.place: n.candidates[0] for n in numbers if n.old and len(n.candidates) == 1}
-    for start in (certain, {}):
-        chosen: dict[Place, float | None] = dict(start)
-        wrong = mismatches(chosen)
-        improved = True
-        while wrong and improved:
-            improved = False
-            for number in sorted(numbers, key=lambda n: n.old is None):
-                missing = {size for name in wrong for size in shapes[name]}
-                for value in (number.old, *number.candidates):
-                    trial = {**chosen, number.place: value}
-                    stated = value == chosen.get(number.place, number.old)
-                    if stated or builds >= BUILDS or (number.old is None and value not in missing):
-                        continue
-                    left = mismatches(trial)
-                    if left is not None and len(left) < len(wrong):
-                        chosen, wrong, improved = trial, left, True
-                if not wrong:
-                    break
-        if wrong is not None and not wrong:
-            return chosen
-    return None
+
+class Blueprint:
+    """Networks of a model's class as other configurations have them, built without weights."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._network = type(model)
+        self._config: Any = model.config
+        self._built: dict[frozenset[tuple[Place, float | None]], Shapes | None] = {}
+
+    def numbers(
+        self, changes: Mapping[float, set[float]], shapes: Shapes
+    ) -> dict[Place, float | None] | None:
+        """Values with which the class has parameters of the given shapes, by coordinate descent.
+
+        Numbers that no shape depends on, such as the epsilon of a norm, take their new value.
+
+        Args:
+            changes: by size before the cut, what axes of that size have shrunk to.
+            shapes: of every tensor of the state.
+        """
+        numbers = [n for n in _numbers(self._config, changes) if not self._is_structural(n)]
+        builds = 0
+
+        def distances(values: Mapping[Place, float | None]) -> dict[str, float] | None:
+            """How far parameters are from their shapes; None where sizes do not go together."""
+            nonlocal builds
+            builds += 1
+            built = self._shapes(values)
+            if built is None or built.keys() != shapes.keys():
+                return None
+            return {n: _distance(built[n], s) for n, s in shapes.items() if built[n] != s}
+
+        certain = {n.place: n.candidates[0] for n in numbers if n.old and len(n.candidates) == 1}
+        for start in (certain, {}):
+            chosen: dict[Place, float | None] = dict(start)
+            wrong = distances(chosen)
+            improved = True
+            while wrong and improved:
+                improved = False
+                for number in sorted(numbers, key=lambda n: n.old is None):
+                    missing = {size for name in wrong for size in shapes[name]}
+                    candidates = number.candidates
+                    if number.old is None:  # what it followed from may change, and it may not
+                        likely = missing.intersection(candidates)
+                        candidates = (*likely, *(missing - likely))
+                    for value in (number.old, *candidates):
+                        trial = {**chosen, number.place: value}
+                        stated = value == chosen.get(number.place, number.old)
+                        if stated or builds >= BUILDS:
+                            continue
+                        left = distances(trial)
+                        if left is not None and sum(left.values()) < sum(wrong.values()) - 1e-6:
+                            chosen, wrong, improved = trial, left, True
+                    if not wrong:
+                        break
+            if wrong is not None and not wrong:
+                return chosen
+        return None
+
+    def _is_structural(self, number: _Number) -> bool:
+        """Whether it says how many layers there are, not how large they are."""
+        usual = self._shapes({})
+        built = [self._shapes({number.place: value}) for value in number.candidates[:1]]
+        return any(b is not None and usual is not None and b.keys() != usual.keys() for b in built)
+
+    def _shapes(self, values: Mapping[Place, float | None]) -> Shapes | None:
+        """Of the class with other numbers; None if it refuses them, in whatever words."""
+        changed = {place: v for place, v in values.items() if v != _get(self._config, place)}
+        key = frozenset(changed.items())
+        if key not in self._built:
+            trial = copy.deepcopy(self._config)
+            try:
+                _set(trial, changed)
+                trial = _written_and_read(trial)
+                with torch.device("meta"):
+                    self._built[key] = shapes_of(self._network(trial))
+            except Exception:
+                self._built[key] = None
+        return self._built[key]
+
+
+def _distance(built: Sequence[int], wanted: Sequence[int]) -> float:
+    if len(built) != len(wanted):
+        return float("inf")
+    return sum(abs(math.log(max(b, 1) / max(w, 1))) for b, w in zip(built, wanted, strict=True))
+
+
+def shapes_of(model: nn.Module) -> Shapes:
+    """The shape of every tensor of a model's state."""
+    return {name: tensor.shape for name, tensor in model.state_dict().items()}
+
+
+def _written_and_read(config: Any) -> Any:
+    """A configuration as it comes back from a file: its class may check what goes together."""
+    if hasattr(config, "validate"):
+        config.validate()
+    if callable(getattr(config, "to_dict", None)) and hasattr(type(config), "from_dict"):
+        return type(config).from_dict(config.to_dict())
+    return config
 
 
 def _get(config: Any, place: Place) -> Any:

@@ -1,5 +1,6 @@
 """Pruned models of libraries with configurations save and load by the library's own means."""
 
+import copy
 from dataclasses import dataclass
 
 import pytest
@@ -73,6 +74,82 @@ def test_a_configuration_that_is_a_dict_is_left_as_it_is():
     result = ap.prune(model, X, channels=0.5, multiple_of=1)
     assert result.model.config == {"hidden": 24}
     assert any("configuration is a dict" in note for note in result.report.notes)
+
+
+@dataclass
+class Shared:
+    """One width for two kinds of layers, and a width that has to be a multiple of another."""
+
+    width: int = 24
+    heads: int = 4
+    inner: int = 40
+
+    def validate(self):
+        if self.width % self.heads:
+            raise ValueError("width is no multiple of heads")
+
+
+class Halves(nn.Module):
+    def __init__(self, config: Shared):
+        super().__init__()
+        self.config = config
+        self.stem, self.head = nn.Linear(8, config.width), nn.Linear(config.width, 3)
+        self.first, self.second = self.pair(config), self.pair(config)
+
+    @staticmethod
+    def pair(config: Shared):
+        return nn.ModuleDict(
+            {
+                "up": nn.Linear(config.width, config.inner),
+                "down": nn.Linear(config.inner, config.width),
+            }
+        )
+
+    def save_pretrained(self, folder, state_dict=None):
+        torch.save((self.config, self.state_dict()), folder + "/weights.pt")
+
+    @classmethod
+    def from_pretrained(cls, folder):
+        config, state = torch.load(folder + "/weights.pt", weights_only=False)
+        config.validate()
+        model = cls(config)
+        model.load_state_dict(state)
+        return model
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x).relu()
+        for pair in (self.first, self.second):
+            x = (x + pair["down"](pair["up"](x).relu())).relu()
+        return self.head(x)
+
+
+def test_sizes_are_chosen_among_those_a_configuration_accepts(tmp_path):
+    torch.manual_seed(0)
+    model = Halves(Shared())
+    options = ap.Options(keep_config=True)
+    result = ap.prune(model, X, params=0.6, multiple_of=1, options=options)
+    config = result.model.config
+    assert config.width % config.heads == 0
+    assert config.inner < 40
+    assert {g.kept for g in result.report.groups if g.units == 40} == {config.inner}
+    result.model.save_pretrained(str(tmp_path))
+    loaded = Halves.from_pretrained(str(tmp_path))
+    torch.testing.assert_close(loaded(X), result.model(X), rtol=0, atol=0)
+
+
+def test_a_checkpoint_that_could_not_be_read_is_not_written(tmp_path):
+    torch.manual_seed(0)
+    options = ap.Options(keep_config=False)
+    result = ap.prune(
+        Halves(Shared()), X, channels=0.5, multiple_of=1, ignore=["first"], options=options
+    )
+    for model in (result.model, copy.deepcopy(result.model)):
+        with pytest.raises(ap.AutopruneError, match="cannot describe"):
+            model.save_pretrained(str(tmp_path))
+        assert type(model) is Halves
+        assert not list(tmp_path.iterdir())
+    with pytest.warns(UserWarning, match="cannot describe"):
+        result.model.save_pretrained(str(tmp_path), state_dict=None)
 
 
 @pytest.mark.zoo
