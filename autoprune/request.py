@@ -62,8 +62,9 @@ class Options:
         keep_class: return a network of the model's own class where possible, otherwise a
             GraphModule. Groups that its forward cannot follow are left alone, unless that is
             more than three quarters of the reduction.
-        keep_config: also leave alone what the model's configuration object cannot describe, so
-            that `save_pretrained` and `from_pretrained` work; layers shrink alike.
+        keep_config: prune only to sizes that the model's configuration object can state, so that
+            `from_pretrained` loads what `save_pretrained` writes; layers shrink alike. An error if
+            the budget cannot be met so.
         dynamic_shapes: None (the network is pruned on inputs of fixed sizes, and saved for any
             batch if it exports so), `"batch"` (it has to be traced so), `"fixed"`, or what
             `torch.export.export` takes.
