@@ -24,8 +24,8 @@ from autoprune.ops.rule import Sizing
 Attributes = dict[str, dict[str, tuple[Axis, ...]]]
 """By module path and attribute name: the axes whose sizes the attribute states."""
 
-Key = tuple[type, str]
-"""A class of modules, and the name of an attribute."""
+Key = tuple[type, str, bool]
+"""A class of modules, the name of an attribute, and whether it is doubtful what that says there."""
 
 Constants = dict[str, dict[str, tuple[float | None, float]]]
 """By module path and attribute name: the old and the new value of a number."""
@@ -132,7 +132,6 @@ def attribute_readings(model: nn.Module, typed: TypedGraph, kept: Kept) -> Itera
     owned = {name: typed.types[p.value.name] for p in typed.graph.parameters for name in p.names}
     certain: Attributes = {}
     meanings: dict[Key, dict[str, list[tuple[Axis, ...]]]] = {}
-    doubtful: dict[Key, None] = {}
     for path, module in model.named_modules():
         described = described_by_weight(path, module, owned)
         mentioned = [a for m in mentions.get(path, ()) for a in m.axes]
@@ -140,7 +139,6 @@ def attribute_readings(model: nn.Module, typed: TypedGraph, kept: Kept) -> Itera
             entries = entries_of(value)
             if not entries or (described and name not in described):
                 continue
-            key = type(module), name
             if name in described:
                 if any(ax.size(axis, sizes) != axis.size for axis in described[name]):
                     certain.setdefault(path, {})[name] = described[name]
@@ -150,10 +148,10 @@ def attribute_readings(model: nn.Module, typed: TypedGraph, kept: Kept) -> Itera
                 product(*(axes or [_fixed(n)] for n, (axes, _) in zip(entries, read, strict=True)))
             )
             if any(axes for axes, _ in read):
-                meanings.setdefault(key, {})[path] = found
-                if len(found) > 1 or any(unsure for _, unsure in read):
-                    doubtful[key] = None
-    twins = [key for key in _twins(meanings) if key not in doubtful]
+                doubt = len(found) > 1 or any(unsure for _, unsure in read)
+                meanings.setdefault((type(module), name, doubt), {})[path] = found
+    doubtful = [key for key in meanings if key[2]]
+    twins = [key for key in _twins(meanings) if not key[2]]
 
     def reading(choice: Mapping[Key, int]) -> Attributes:
         """By key, which of its meanings; one beyond the last is none."""
@@ -171,11 +169,11 @@ def attribute_readings(model: nn.Module, typed: TypedGraph, kept: Kept) -> Itera
         for total in range(sum(limits) + 1):
             yield from (dict(zip(keys, n, strict=True)) for n in _adding_up(limits, total))
 
-    yield from map(reading, readings(list(doubtful)))
+    yield from map(reading, readings(doubtful))
     for choice in readings([*doubtful, *twins]):
         if any(choice[key] for key in twins):
             yield reading(choice)
-    for key in meanings.keys() - doubtful.keys() - set(twins):
+    for key in [key for key in meanings if not key[2] and key not in twins]:
         yield reading({key: _most(meanings[key])})
 
 
@@ -199,7 +197,7 @@ def _adding_up(limits: Sequence[int], total: int) -> Iterator[tuple[int, ...]]:
         if total == 0:
             yield ()
         return
-    for first in range(min(limits[0], total) + 1):
+    for first in range(min(limits[0], total), -1, -1):
         for rest in _adding_up(limits[1:], total - first):
             yield (first, *rest)
 

@@ -177,3 +177,22 @@ def test_layers_nothing_reads_shrink_with_what_they_are_given():
     assert all(g.kept == g.units / 2 for g in result.report.groups)
     assert result.model.unread.weight.shape == (6, 8)
     assert result.model.after.weight.shape == (8, 6)
+
+
+class Buckets(Attention):
+    """Two attributes, of which one only happens to hold the width of a head."""
+
+    def __init__(self, by_hand: bool = False):
+        super().__init__(by_hand)
+        self.buckets, self.table = 6, nn.Embedding(6, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        far = torch.arange(x.shape[1]).mul(2).clamp(max=self.buckets - 1)
+        return super().forward(x + self.table(far))
+
+
+def test_a_number_that_only_happens_to_be_a_size_stays():
+    result = prune(Buckets())
+    assert result.report.module == "same class", result.report.module_reason
+    assert (result.model.width, result.model.buckets) == (3, 6)
+    assert all(g.kept == g.units // 2 for g in result.report.groups)
