@@ -111,7 +111,26 @@ def best_attempt(
         # Its sizes stand in generated code, not in attributes: there is no class to keep.
         options = dataclasses.replace(options, keep_class=False, keep_config=False)
         request = dataclasses.replace(request, options=options)
-    configured = (options.keep_config or options.uniform) and _is_configured(model, options)
+    if (options.keep_config or options.uniform) and _is_configured(model, options):
+        try:
+            return _best(model, traced, analysis, request, keep_whole, configured=True)
+        except BudgetError:
+            if options.keep_config:
+                raise
+    return _best(model, traced, analysis, request, keep_whole, configured=False)
+
+
+def _best(
+    model: nn.Module,
+    traced: Traced,
+    analysis: Analysis,
+    request: Request,
+    keep_whole: Callable[[Group], str],
+    *,
+    configured: bool,
+) -> Attempt:
+    """See `best_attempt`; with `configured`, the model's configuration has to describe it, too."""
+    options = request.options
     weights = trained_weights(traced, analysis.effective)
     check_finite(weights)
     allowed, reasons = allowed_groups(analysis, request.scope, options)
