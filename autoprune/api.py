@@ -20,8 +20,16 @@ from autoprune.ir.plan import Plan
 from autoprune.passes.criteria import Criterion, find_criterion
 from autoprune.pipeline import shortfall
 from autoprune.report import Report
-from autoprune.request import DEFAULTS, Budget, Options, Request, as_scope, one_budget
-from autoprune.telling import progress
+from autoprune.request import (
+    DEFAULTS,
+    Budget,
+    Options,
+    Request,
+    as_scope,
+    check_options,
+    one_budget,
+)
+from autoprune.telling import progress, say
 
 if TYPE_CHECKING:
     import onnx
@@ -133,6 +141,7 @@ def prune(
         >>> result.model[0].out_features
         32
     """
+    check_options(options)
     _check_counts(
         multiple_of=1 if multiple_of is None else multiple_of, min_units=options.min_units
     )
@@ -178,6 +187,7 @@ def inspect(
         TraceError: if the model cannot be read, does not run on the inputs, or cannot be exported.
         AutopruneError: if a name matches nothing.
     """
+    check_options(options)
     scope = as_scope(only, ignore, outputs)
     with progress(options.progress):
         if _is_onnx(model):
@@ -403,6 +413,7 @@ def compile(
         NotEqualError: if the compiled network does not compute what the model does.
         AutopruneError: if the calibration data is empty, or given without `int8`.
     """
+    say("loading the compiler")
     from autoprune.compiler.choice import Choice
     from autoprune.compiler.compile import compile_onnx
     from autoprune.frontends.onnx_file import read_onnx
@@ -464,6 +475,11 @@ def to_torch(model: str | Path | onnx.ModelProto, example_inputs: Any = None) ->
         >>> model = to_torch("model.onnx").train()
         >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     """
+    if not _is_onnx(model):
+        raise TraceError(
+            f"an ONNX model is needed, got {type(model).__name__}",
+            hint="pass the path of an .onnx file, or an onnx.ModelProto",
+        )
     from autoprune.backends.onnx_torch.module import import_onnx
 
     return import_onnx(model, example_inputs)

@@ -13,25 +13,34 @@ SUFFIXES = (".onnx", ".pt2", ".safetensors", ".json")
 ONNX_SUFFIXES = (".onnx", ".json")
 """What a pruned ONNX model can be saved as."""
 
-EPILOG = """\
-MODEL is an .onnx file, a .pt2 file (torch.export.save), or package.module:callable. The callable
-takes no arguments and returns the network, or the network and its example inputs as a pair; the
+MODEL = """\
+MODEL is an .onnx file, a .pt2 file (torch.export.save), or module:callable,
+such as net:build or package.module:Net. The callable takes no arguments and
+returns the network, or the network and its example inputs as a pair; the
 current folder is searched too. Pickles (.pt, .pth) are never loaded.
 
-INPUT is [name=]shape[:dtype[:upper bound]] and is filled with random values. It may be left out
-if MODEL brings its own example inputs or is an .onnx file.
+INPUT is [name=]shape[:dtype[:upper bound]], filled with random values, such as
+1x3x224x224 or input_ids=1x128:int64:30522. It may be left out if MODEL brings
+its own example inputs or is an .onnx file.
 
-examples:
-  autoprune inspect net:build --input 1x3x224x224 --html net.html
-  autoprune prune net:build --input 1x3x224x224 --flops 0.5 -o small.onnx -o small.safetensors
-  autoprune prune net.pt2 --params 0.3 --multiple-of 16 -o small.pt2
-  autoprune prune encoder:build --input input_ids=1x128:int64:30522 --flops 0.7 -o small.onnx
-  autoprune prune net.onnx --flops 0.5 -o small.onnx
-  autoprune prune net.onnx --sizes 'layer1.*=24' -o small.onnx
-  autoprune sparsify small.onnx --sparsity 0.8 -o sparse.onnx
-  autoprune compile sparse.onnx --target x86-64 -o small.apz
-  autoprune demo
 """
+
+EXAMPLES = {
+    "inspect": (
+        "net:build --input 1x3x224x224 --html net.html",
+        "net.onnx --all",
+    ),
+    "prune": (
+        "net:build --input 1x3x224x224 --flops 0.5 -o small.onnx",
+        "net.pt2 --params 0.3 --multiple-of 16 -o small.pt2 -o s.onnx",
+        "bert:build --input ids=1x128:int64:30522 --flops 0.7 -o b.onnx",
+        "net.onnx --sizes 'layer1.*=24' -o small.onnx",
+    ),
+    "sparsify": ("small.onnx --sparsity 0.8 -o sparse.onnx",),
+    "compile": ("sparse.onnx --target x86-64 -o small.apz",),
+    "demo": ("",),
+}  # fmt: skip
+"""Command lines to begin with, for each command."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -39,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="autoprune",
         description="Make a neural network smaller and faster, whatever its architecture.",
-        epilog=EPILOG,
+        epilog="`autoprune COMMAND --help` lists what each takes.\n\n" + _examples(*EXAMPLES),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     top.add_argument("--version", action="version", version=f"autoprune {__version__}")
@@ -56,6 +65,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _sparsify_parser(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "%(prog)s MODEL [--input INPUT] -o FILE [options]"
     _model_and_inputs(parser)
     parser.add_argument(
         "--format", default="auto",
@@ -84,6 +94,7 @@ def _sparsify_parser(parser: argparse.ArgumentParser) -> None:
 
 
 def _compile_parser(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "%(prog)s MODEL -o FILE [options]"
     parser.add_argument("model", type=Path, metavar="MODEL", help="file.onnx, with zeros in blocks")
     _input_argument(parser)
     parser.add_argument(
@@ -113,12 +124,22 @@ def _compile_parser(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(command="compile")
 
 
+def _examples(*commands: str) -> str:
+    """Lines to try. Of several commands the first of each."""
+    lines = [
+        f"  autoprune {command} {line}".rstrip()
+        for command in commands
+        for line in EXAMPLES[command][: 1 if len(commands) > 1 else None]
+    ]
+    return "\n".join(["examples:", *lines])
+
+
 def _command(commands: Any, name: str, text: str) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(
         name,
         help=text,
         description=text[0].upper() + text[1:] + ".",
-        epilog=None if name == "demo" else EPILOG,
+        epilog=MODEL * (name in ("inspect", "prune", "sparsify")) + _examples(name),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -196,7 +217,7 @@ def _budget_arguments(budget: argparse._MutuallyExclusiveGroup) -> None:
     )  # fmt: skip
 
 
-def _scope_arguments(parser: argparse.ArgumentParser) -> None:
+def _scope_arguments(parser: argparse._ArgumentGroup) -> None:
     parser.add_argument(
         "--only", action="append", default=[], metavar="NAME",
         help="prune only units that this module, parameter or group makes; * stands for anything; "
@@ -215,27 +236,8 @@ def _scope_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def _inspect_parser(parser: argparse.ArgumentParser) -> None:
-    _model_arguments(parser)
-    _scope_arguments(parser)
-    parser.set_defaults(command="inspect")
-
-
-def _prune_parser(parser: argparse.ArgumentParser) -> None:
-    _model_arguments(parser)
-    add = parser.add_argument
-    _budget_arguments(parser.add_mutually_exclusive_group(required=True))
-    _scope_arguments(parser)
-    add(
-        "-o",
-        "--output",
-        action="append",
-        required=True,
-        type=Path,
-        dest="outputs",
-        metavar="FILE",
-        help=f"file to write ({', '.join(SUFFIXES)}); repeat it for several",
-    )
+def _choice_arguments(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
     add(
         "--criterion",
         default="l2",
@@ -290,6 +292,33 @@ def _prune_parser(parser: argparse.ArgumentParser) -> None:
         help="prune only what the model's configuration object can describe",
     )
     add("--seed", type=int, default=0, help="for --criterion random (default: 0)")
+
+
+def _inspect_parser(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "%(prog)s MODEL [--input INPUT] [options]"
+    _model_arguments(parser)
+    _scope_arguments(parser.add_argument_group("what counts"))
+    parser.set_defaults(command="inspect")
+
+
+def _prune_parser(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "%(prog)s MODEL [--input INPUT] BUDGET -o FILE [options]"
+    _model_arguments(parser)
+    budgets = parser.add_argument_group("budget", "how much to keep: exactly one of these")
+    _budget_arguments(budgets.add_mutually_exclusive_group(required=True))
+    _scope_arguments(parser.add_argument_group("what counts"))
+    _choice_arguments(parser.add_argument_group("how to choose"))
+    add = parser.add_argument_group("files and measuring").add_argument
+    add(
+        "-o",
+        "--output",
+        action="append",
+        required=True,
+        type=Path,
+        dest="outputs",
+        metavar="FILE",
+        help=f"file to write ({', '.join(SUFFIXES)}); repeat it for several",
+    )
     add("--plan", type=Path, metavar="JSON", help="write which units are kept to this file")
     add("--no-latency", action="store_true", help="do not measure latency in ONNX Runtime")
     add(
@@ -309,7 +338,7 @@ def _demo_parser(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--epochs", type=_count, default=None, metavar="N",
-        help="epochs of training; fine-tuning takes half as many",
+        help="epochs of training (default: 8); fine-tuning takes half as many",
     )  # fmt: skip
     parser.set_defaults(command="demo")
 
@@ -320,7 +349,8 @@ def _fraction(text: str) -> float:
     except ValueError:
         value = 0.0
     if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is no fraction between 0 and 1")
+        meant = f"; if percent are meant, give {value / 100:g}" if 1 < value < 100 else ""
+        raise argparse.ArgumentTypeError(f"{text} is no fraction between 0 and 1{meant}")
     return value
 
 

@@ -115,7 +115,7 @@ def _load(options: argparse.Namespace) -> tuple[nn.Module | Path, Any]:
     return model, example
 
 
-def _is_onnx(model: str) -> bool:
+def _is_onnx(model: str | Path) -> bool:
     return Path(model).suffix == ".onnx"
 
 
@@ -330,6 +330,12 @@ def _compile(options: argparse.Namespace) -> None:
         raise AutopruneError(
             "artifacts end in .apz", where=str(options.output), hint="-o small.apz"
         )
+    if not _is_onnx(options.model):
+        raise AutopruneError(
+            "compile takes .onnx files",
+            where=str(options.model),
+            hint="autoprune prune and sparsify write them: -o small.onnx",
+        )
     _check_writable([options.output])
     if options.source:
         check_free(options.source)
@@ -356,6 +362,3 @@ COMMANDS = {
     "inspect": _inspect, "prune": _prune, "sparsify": _sparsify, "compile": _compile,
     "demo": _demo, **RUNTIME_COMMANDS,
 }  # fmt: skip
-
-if __name__ == "__main__":
-    sys.exit(main())

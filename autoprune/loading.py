@@ -60,7 +60,8 @@ def load_model(text: str) -> tuple[nn.Module, Any]:
         )
     raise TraceError(
         f"{text!r} is no model",
-        hint="pass a .pt2 file or package.module:callable, such as my_package.models:build",
+        hint="pass an .onnx or .pt2 file, or package.module:callable, such as "
+        "my_package.models:build",
     )
 
 

@@ -32,7 +32,15 @@ from autoprune.learners.sharding import first_of, is_sharded, local_part, reshar
 from autoprune.learners.units import find_units
 from autoprune.learners.wrapper import check_base
 from autoprune.pipeline import shortfall
-from autoprune.request import DEFAULTS, CostBudget, Options, Request, as_scope, one_budget
+from autoprune.request import (
+    DEFAULTS,
+    CostBudget,
+    Options,
+    Request,
+    as_scope,
+    check_options,
+    one_budget,
+)
 from autoprune.telling import progress
 from autoprune.torch_network import Attempt, analysed, best_attempt, cut_trained
 from autoprune.torch_result import TorchResult
@@ -103,6 +111,7 @@ class Pruner:
         log_dir: str | Path | None = None,
         process_group: ProcessGroup | None = None,
     ) -> None:
+        check_options(options)
         self.model = model = network_of(model)
         self.example_inputs = example_inputs
         self.scope = as_scope(only, ignore, outputs)

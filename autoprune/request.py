@@ -100,6 +100,19 @@ class Options:
 DEFAULTS = Options()
 
 
+def check_options(options: object) -> None:
+    """Refuse what is no `Options`.
+
+    Raises:
+        TypeError: if it is something else, such as a dict.
+    """
+    if not isinstance(options, Options):
+        raise TypeError(
+            f"options takes ap.Options(...), not {type(options).__name__}: "
+            "such as options=ap.Options(approximate=True)"
+        )
+
+
 @dataclass(frozen=True)
 class Scope:
     """The part of a network that a call is about.
@@ -171,9 +184,8 @@ def one_budget(keywords: Mapping[str, Any], budgets: Collection[str]) -> tuple[s
         BudgetError: if no budget or several are given.
     """
     if unknown := sorted(keywords.keys() - set(budgets)):
-        meant = nearest(unknown[0], budgets)
         raise TypeError(
-            f"unexpected keywords: {', '.join(unknown)}" + (f" ({meant.strip()})" if meant else "")
+            f"unexpected keywords: {', '.join(unknown)} ({_meant(unknown[0], budgets)})"
         )
     given = {name: keywords[name] for name in budgets if keywords.get(name) is not None}
     if given.get("dead") is False:
@@ -188,6 +200,13 @@ def one_budget(keywords: Mapping[str, Any], budgets: Collection[str]) -> tuple[s
     if name == "dead" and value is not True:
         raise BudgetError(f"dead={value!r} is not a choice", hint="dead=True removes what is dead")
     return name, value
+
+
+def _meant(keyword: str, budgets: Collection[str]) -> str:
+    """What to write instead of a keyword that there is not."""
+    if keyword in Options.__dataclass_fields__:
+        return f"it is one of the Options: options=ap.Options({keyword}=...)"
+    return nearest(keyword, budgets).strip() or f"budgets are {', '.join(budgets)}"
 
 
 _EXAMPLES = {"sizes": 'sizes={"layer1.*": 24}', "dead": "dead=True"}

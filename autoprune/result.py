@@ -44,7 +44,7 @@ class Saving(ABC):
         writers = self._writers()
         if target.suffix not in writers:
             raise AutopruneError(
-                f"cannot save as {target.suffix or 'a file without suffix'!r}",
+                f"cannot save as {target.suffix or 'a file without suffix'}",
                 where=str(target),
                 hint=f"use one of {', '.join(writers)}",
             )
@@ -101,7 +101,7 @@ class Result(Saving, Generic[Model]):
     def __repr__(self) -> str:
         own = {"same class": ", of the model's own class"}.get(self.report.module, "")
         title = f"{type(self).__name__}: {type(self.model).__name__}{own}"
-        return "\n".join([title, *summary(self.report)])
+        return "\n".join([title, *summary(self.report, result=True)])
 
     def _repr_html_(self) -> str:
         inputs = ", ".join(self.report.inputs)

@@ -441,6 +441,8 @@ def _network(
 ) -> tuple[nn.Module, Plan, str]:
     """The pruned network as the model's own class, or the cut graph and why it has to be that."""
     reason = "keep_class=False"
+    if isinstance(model, fx.GraphModule):
+        reason = "so was the network that was given"
     if options.keep_class:
         say("cutting it in the model's own class")
         try:

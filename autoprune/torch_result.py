@@ -169,7 +169,14 @@ def read_safetensors(path: str | Path) -> tuple[Plan, dict[str, torch.Tensor]]:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
-        raise PlanError(f"the file cannot be read: {error}", where=str(path)) from error
+        missing = isinstance(error, OSError) and error.strerror
+        raise PlanError(
+            f"the file cannot be read: {missing or error}",
+            where=str(path),
+            hint=None
+            if Path(path).suffix == ".safetensors"
+            else 'load reads what result.save("small.safetensors") wrote',
+        ) from error
     if "autoprune.plan" not in metadata:
         raise PlanError(
             "the file holds weights but no plan",

@@ -93,7 +93,11 @@ def read_directory(file: BinaryIO) -> tuple[Entry, ...]:
     if size > MAX_FILE_SIZE:
         raise ArtifactError("the file is too large for an artifact", where=file.name)
     if size < _END.size or _at(file, 0, 4) != b"PK\3\4":
-        raise ArtifactError("the file is no artifact", where=file.name)
+        raise ArtifactError(
+            "the file is no artifact",
+            where=file.name,
+            hint="artifacts are the .apz files that `autoprune compile` writes",
+        )
     end = _at(file, size - _END.size, _END.size)
     count, length, offset = _END.unpack(end)[4:7]
     if end != end_record(count, length, offset) or offset + length != size - _END.size:

@@ -19,6 +19,9 @@ from autoprune.frontends.onnx_walk import graphs_of, names_of, tensors_of, texts
 from autoprune.frontends.sessions import open_session
 from autoprune.ir.files import open_file, read_file
 
+WEIGHTS = frozenset({".pt", ".pth", ".ckpt", ".bin", ".pkl", ".safetensors"})
+"""Suffixes of files of weights, which say nothing about the network."""
+
 
 @dataclass(frozen=True)
 class OnnxFile:
@@ -61,13 +64,17 @@ def read_onnx(source: str | Path | onnx.ModelProto) -> OnnxFile:
         data = read_file(path)
     except OSError as error:
         raise TraceError(
-            f"the file cannot be read: {error.strerror or error}", where=str(path)
+            f"the file cannot be read: {error.strerror or error}",
+            where=str(path),
+            hint=_instead(path),
         ) from error
     try:
         model = onnx.load_model_from_string(data)
     except Exception as error:  # what protobuf raises depends on its implementation
         raise TraceError(
-            "this is not an ONNX model, or only a part of one", where=str(path)
+            "this is not an ONNX model, or only a part of one",
+            where=str(path),
+            hint=_instead(path),
         ) from error
     _check_model(model, str(path))
     kept_outside = [t for t in tensors_of(model) if external.uses_external_data(t)]
@@ -75,6 +82,18 @@ def read_onnx(source: str | Path | onnx.ModelProto) -> OnnxFile:
         _load_external(tensor, path)
     check_tensors(model)
     return OnnxFile(inlined(model), path, bool(kept_outside))
+
+
+def _instead(path: Path) -> str | None:
+    """What to pass where a path of something else than an ONNX model was given."""
+    if path.suffix == ".onnx":
+        return None
+    hint = "paths are of .onnx files; of a torch network pass the module itself, with inputs"
+    if path.suffix in WEIGHTS:
+        return f"{hint}: build it, and give it these weights by load_state_dict"
+    if path.suffix == ".pt2":
+        return f"{hint}; on the command line, autoprune inspect and prune take .pt2 files"
+    return hint
 
 
 def _check_model(model: onnx.ModelProto, where: str) -> None:

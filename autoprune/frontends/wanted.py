@@ -87,6 +87,7 @@ def _pick(parts: Mapping[int | str, Any], wanted: int | str) -> Any:
     if key not in parts:
         names = ", ".join(repr(key) for key in parts)
         raise TraceError(
-            f"outputs={wanted!r} is none of the model's outputs", hint=f"there are {names}"
+            f"outputs={wanted!r} is none of the model's outputs",
+            hint=f"give positions or names: {names}",
         )
     return parts[key]

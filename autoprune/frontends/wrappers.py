@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -28,12 +29,24 @@ def network_of(model: Any) -> nn.Module:
     """
     if isinstance(model, nn.Module):
         return _unwrapped(model, {})
-    inside = sorted(_held(model), key=lambda held: -_size(held[1]))
-    hint = "pass the model itself, not its class or its state_dict"
-    if inside:
+    got, hint = _mistaken(model)
+    raise TraceError(f"a torch.nn.Module is needed, got {got}", hint=hint)
+
+
+def _mistaken(model: Any) -> tuple[str, str]:
+    """What was given instead of a module, and what to give."""
+    if isinstance(model, type):
+        return f"the class {model.__name__}", f"make a network of it: {model.__name__}(...)"
+    if inside := sorted(_held(model), key=lambda held: -_size(held[1])):
         named = (f"{name} ({type(m).__name__}, {_size(m):,} parameters)" for name, m in inside[:5])
         hint = f"it holds networks: pass one of {', '.join(named)}, with the inputs of its forward"
-    raise TraceError(f"a torch.nn.Module is needed, got {type(model).__name__}", hint=hint)
+        return type(model).__name__, hint
+    if isinstance(model, Mapping) and any(isinstance(v, torch.Tensor) for v in model.values()):
+        hint = "build the network, load these with load_state_dict, and pass the network"
+        return f"weights without a network ({type(model).__name__})", hint
+    if isinstance(model, FunctionType):
+        return f"the function {model.__name__}", "call it, and pass the network that it returns"
+    return type(model).__name__, "pass the network itself, or the path of an .onnx file"
 
 
 def _unwrapped(module: nn.Module, known: dict[nn.Module, nn.Module]) -> nn.Module:

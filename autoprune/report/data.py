@@ -184,10 +184,20 @@ class Report:
         return page(self, title)
 
     def save(self, path: str | Path) -> None:
-        """Write the report: as a page if the suffix is `.html`, as JSON otherwise."""
+        """Write the report, as a page (`.html`) or as JSON (`.json`).
+
+        Raises:
+            AutopruneError: if the suffix is another one.
+        """
         target = Path(path)
-        is_page = target.suffix.lower() in (".html", ".htm")
-        text = self.to_html(target.stem) if is_page else self.to_json()
+        suffix = target.suffix.lower()
+        if suffix not in (".html", ".htm", ".json"):
+            raise AutopruneError(
+                f"cannot save a report as {suffix or 'a file without suffix'}",
+                where=str(target),
+                hint="use .html for a page with the network drawn, or .json for the data",
+            )
+        text = self.to_json() if suffix == ".json" else self.to_html(target.stem)
         write_atomically(target, text.encode())
 
     def table(self, *, everything: bool = False) -> RenderableType:

@@ -156,17 +156,23 @@ def spreads(latency: Latency) -> str:
     return f"{of} ({known})." if known else f"{of}."
 
 
-def summary(report: Report) -> list[str]:
-    """Four lines about a report: what costs have become, and of how many groups."""
+def summary(report: Report, *, result: bool = False) -> list[str]:
+    """Four lines about a report: what costs have become, and of how many groups.
+
+    Args:
+        report: what to sum up.
+        result: whether it says what was pruned, perhaps nothing, and not what could be.
+    """
     lines = []
     for label, old, *rest in cost_rows(report):
         if label not in ("parameters", "FLOPs"):
             continue
-        lines.append(
-            f"  {label:<10}  {old} -> {rest[0]}, {rest[1]}"
-            if report.pruned
-            else f"  {label:<10}  {old}, of which {rest[0]} can go"
-        )
+        become = f", of which {rest[0]} can go"
+        if report.pruned:
+            become = f" -> {rest[0]}, {rest[1]}"
+        elif result:
+            become = ", as before"
+        lines.append(f"  {label:<10}  {old}{become}")
     latency = report.latency
     lines.append(
         f"  {'latency':<10}  {milliseconds(latency.before)} -> {milliseconds(latency.after)}, "
@@ -176,7 +182,7 @@ def summary(report: Report) -> list[str]:
     )
     smaller = sum(row.kept < row.units for row in report.groups)
     groups = count(len(report.groups), "group")
-    found = f"{smaller} of {groups} lost units" if report.pruned else groups
+    found = f"{smaller} of {groups} lost units" if report.pruned or result else groups
     lines.append(
         f"  {'groups':<10}  {found}, {count(len(report.pinned), 'axis', 'axes')} kept whole"
     )
@@ -186,7 +192,7 @@ def summary(report: Report) -> list[str]:
 def _costs(report: Report) -> Table:
     table = plain_table()
     table.add_column("")
-    table.add_column("before", justify="right", no_wrap=True)
+    table.add_column("before" if report.pruned else "cost", justify="right", no_wrap=True)
     if report.pruned:
         table.add_column("after", justify="right", no_wrap=True)
         table.add_column("", justify="right", no_wrap=True)
@@ -264,7 +270,7 @@ def _pinned(rows: Iterable[PinnedRow], *, everything: bool, whole: bool) -> Tabl
 
 def _some_axes(rows: Sequence[PinnedRow], whole: bool) -> RenderableType:
     largest = sorted(rows, key=lambda row: -row.size)[:EXAMPLES]
-    axes = ", ".join(f"{row.where[0]} ({row.size})" for row in largest)
+    axes = ", ".join(f"{row.name} ({row.size})" for row in largest)
     more = f" and {len(rows) - EXAMPLES} more" * (len(rows) > EXAMPLES)
     lines = [prose(axes + more, whole=whole)]
     sources = list(dict.fromkeys(row.source for row in rows if row.source))
@@ -278,7 +284,7 @@ def _every_axis(rows: Sequence[PinnedRow], whole: bool) -> RenderableType:
     """Every axis, below the line of code that pins it."""
     by_source: dict[str, list[str]] = {}
     for row in rows:
-        by_source.setdefault(row.source, []).append(f"{row.where[0]} ({row.size})")
+        by_source.setdefault(row.source, []).append(f"{row.name} ({row.size})")
     lines = []
     for source, axes in by_source.items():
         if source:

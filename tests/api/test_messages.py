@@ -129,3 +129,77 @@ def test_frozen_weights_of_a_learner():
     pruner = ap.Pruner(model, X)
     with pytest.raises(ap.BudgetError, match=r"(?s)is frozen.*let what is frozen train"):
         pruner.hesso(torch.optim.SGD(model.parameters(), lr=0.1), flops=0.5, steps=24)
+
+
+class TestMistakes:
+    """What is written at the first attempt, and what to write instead."""
+
+    @pytest.mark.parametrize(
+        ("keywords", "hint"),
+        [
+            ({"flops": 0.5, "keep_config": True}, r"options=ap\.Options\(keep_config=\.\.\.\)"),
+            ({"macs": 0.5}, "budgets are flops, params"),
+            ({"flops": 0.5, "options": {"probe": True}}, r"takes ap\.Options\(\.\.\.\), not dict"),
+        ],
+    )
+    def test_keywords(self, keywords, hint):
+        with pytest.raises(TypeError, match=hint):
+            ap.prune(convolutions(), X, **keywords)
+
+    def test_options_of_others(self):
+        for call in (ap.inspect, ap.Pruner):
+            with pytest.raises(TypeError, match=r"takes ap\.Options"):
+                call(convolutions(), X, options={"probe": True})
+
+    @pytest.mark.parametrize(
+        ("name", "hint"),
+        [
+            ("weights.pth", "load_state_dict"),
+            ("weights.safetensors", "load_state_dict"),
+            ("net.pt2", "on the command line"),
+            ("bert-base-uncased", "pass the module itself"),
+        ],
+    )
+    def test_paths_of_other_files(self, tmp_path, name, hint):
+        for call in (ap.prune, ap.inspect, ap.sparsify, ap.to_torch):
+            budget = {"flops": 0.5} if call is ap.prune else {}
+            with pytest.raises(ap.TraceError, match=f"(?s)No such file.*{hint}"):
+                call(tmp_path / name, **budget)
+            (tmp_path / name).write_bytes(b"weights")
+            with pytest.raises(ap.TraceError, match=f"(?s)not an ONNX model.*{hint}"):
+                call(tmp_path / name, **budget)
+            (tmp_path / name).unlink()
+
+    def test_modules_where_onnx_is_needed(self):
+        with pytest.raises(ap.TraceError, match=r"got Sequential.*\n.*path of an \.onnx file"):
+            ap.to_torch(convolutions())
+
+    def test_outputs_by_a_name_that_there_is_not(self):
+        with pytest.raises(ap.TraceError, match="give positions or names: 0"):
+            ap.prune(convolutions(), X, flops=0.5, outputs="logits")
+
+    def test_files_that_load_does_not_read(self, tmp_path):
+        path = tmp_path / "weights.pth"
+        torch.save(convolutions().state_dict(), path)
+        with pytest.raises(ap.PlanError, match=r"load reads what result\.save"):
+            ap.load(convolutions(), path)
+
+    def test_reports_are_pages_or_json(self, tmp_path):
+        report = ap.inspect(convolutions(), X)
+        for name in ("report.txt", "report"):
+            with pytest.raises(ap.AutopruneError, match=r"use \.html"):
+                report.save(tmp_path / name)
+            assert not (tmp_path / name).exists()
+
+
+def test_a_result_without_changes_says_so():
+    result = ap.prune(convolutions(), X, dead=True)
+    assert "as before" in repr(result)
+    assert "0 of 2 groups lost units" in repr(result)
+    assert "can go" not in repr(result)
+
+
+def test_graphs_stay_graphs():
+    graph = torch.export.export(convolutions(), (X,)).module(check_guards=False)
+    result = ap.prune(graph, X, flops=0.5)
+    assert result.report.module_reason == "so was the network that was given"

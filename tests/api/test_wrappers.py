@@ -107,8 +107,9 @@ class Pipeline:
         (Answers(), r"pass `model\.model`, of class Sequential"),
         (Pipeline(), r"model\.network \(Sequential, 420 param.*model\.parts\['decoder'\] \(Linear"),
         ({"net": plain()}, r"model\['net'\] \(Sequential"),
-        (plain().state_dict(), "not its class or its state_dict"),
-        (nn.Linear, "not its class or its state_dict"),
+        (plain().state_dict(), "load_state_dict, and pass the network"),
+        (nn.Linear, r"make a network of it: Linear\(\.\.\.\)"),
+        (plain, "call it, and pass the network"),
     ],
     ids=lambda v: type(v).__name__ if not isinstance(v, str) else "",
 )

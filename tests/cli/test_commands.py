@@ -1,6 +1,7 @@
 """Every command, through `main`."""
 
 import json
+import shlex
 import subprocess
 import sys
 import warnings
@@ -12,7 +13,8 @@ import torch
 from safetensors.torch import load_file
 
 import autoprune as ap
-from autoprune import cli
+from autoprune import arguments, cli
+from autoprune.demo import EPOCHS
 from tests.tolerance import ROUNDING_SINGLE
 
 PRUNE = "prune tinynet:pair --flops 0.5 --no-latency"
@@ -203,6 +205,11 @@ def test_wrong_usage(run, line):
     done = run(line)
     assert done.code == 2
     assert done.err.startswith("usage: autoprune")
+    assert len(done.err.splitlines()) == 2
+
+
+def test_percent_are_no_fractions(run):
+    assert "give 0.5" in run("prune tinynet:build --flops 50 -o a.onnx").err
 
 
 @pytest.mark.parametrize(
@@ -220,6 +227,7 @@ def test_wrong_usage(run, line):
         ("inspect tinynet.py:build --input 1", "write tinynet:build"),
         ("inspect tinynet --input 1", "is no model"),
         ("inspect net.pth --input 1", "pickles"),
+        ("compile net.pt2 -o a.apz", "takes .onnx files"),
         ("inspect net.onnx", "cannot be read"),
         ("inspect none.pt2", "cannot be read"),
         ("inspect tinynet:pair --report no/such.json", "folder does not exist"),
@@ -285,11 +293,34 @@ def test_interrupt(run, monkeypatch):
     assert (done.code, done.err) == (130, "interrupted\n")
 
 
-@pytest.mark.parametrize("line", ["--help", "inspect --help", "prune --help", "demo --help"])
-def test_help(run, line):
-    done = run(line)
+@pytest.mark.parametrize("command", ["", *cli.COMMANDS])
+def test_help(run, command, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    done = run(f"{command} --help")
     assert done.code == 0
     assert "usage: autoprune" in done.out
+    assert max(map(len, done.out.splitlines())) < 100  # the runtime's sentences are the longest
+    if command in arguments.EXAMPLES:
+        assert max(map(len, done.out.splitlines())) <= 80
+        assert done.out.count(f"\n  autoprune {command}") == len(arguments.EXAMPLES[command])
+
+
+@pytest.mark.parametrize(
+    ("command", "line"), [(c, line) for c, lines in arguments.EXAMPLES.items() for line in lines]
+)
+def test_examples_of_help_are_understood(command, line):
+    assert arguments.parser().parse_args([command, *shlex.split(line)]).command == command
+
+
+def test_the_epochs_of_the_demo(run):
+    assert f"(default: {EPOCHS})" in run("demo --help").out
+
+
+def test_as_a_module(folder):
+    line = [sys.executable, "-m", "autoprune", "inspect", "none.onnx"]
+    done = subprocess.run(line, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: the file cannot be read")
 
 
 def test_version_without_torch():

@@ -49,7 +49,7 @@ LATENCY = Latency(
 
 INSPECTED_TEXT = """\
 Cost of one forward pass on x: float32[2,3,8,8]
-                     before  prunable
+                       cost  prunable
 ─────────────────────────────────────
 parameters          10.37 k    50.0 %
 FLOPs                4.06 M   100.0 %
@@ -139,7 +139,7 @@ def test_nothing_is_cropped(width):
 def test_text_has_every_name_on_one_line():
     name = "encoder.a_very_long_name_of_a_layer." * 5 + "weight:0"
     row = dataclasses.replace(INSPECTED.groups[1], name=name, where=(name, f"other.{name}"))
-    pinned = dataclasses.replace(INSPECTED.pinned[0], where=(name,))
+    pinned = dataclasses.replace(INSPECTED.pinned[0], name=name, where=(name,))
     unknown = UnknownOperator("library." + "operator_" * 20, 1)
     report = dataclasses.replace(
         PRUNED, groups=(row,), pinned=(pinned,), unknown_operators=(unknown,)
