@@ -87,12 +87,13 @@ class Obstacles:
             is_window = uids[name] not in computed and node not in self.typed.unknown
             yield _Part(share, name, size, text + line, is_window)
 
-    def advice(self, options: Options, *, reducible: bool) -> str:
+    def advice(self, options: Options, *, reducible: bool, multiple_of: int | None = None) -> str:
         """What would leave less whole.
 
         Args:
             options: the user's.
             reducible: whether anything may shrink at all.
+            multiple_of: what counts of units have to be multiples of, if asked for.
         """
         if not any(p.kind == "parameter" for p in self.typed.graph.parameters):
             return "the model has no parameters: pass one that has"
@@ -118,4 +119,6 @@ class Obstacles:
             ways.append(f"give {self.typed.unknown[0].op} a rule (`autoprune.rule`)")
         if options.min_units > 1:
             ways.append("lower min_units")
+        if multiple_of is not None and multiple_of > 1:
+            ways.append("lower multiple_of")
         return ", or ".join(ways) or "`inspect` shows every axis that is kept whole, and why"

@@ -176,7 +176,9 @@ def allocate(
         return attempt(request.multiple_of or 1, exact=options.exact_budget)
     except OutOfReach as error:
         why = Obstacles(analysis.typed, analysis.found, reasons, request.budget[0])
-        hint = error.hint or why.advice(options, reducible=bool(allowed))
+        hint = error.hint or why.advice(
+            options, reducible=bool(allowed), multiple_of=request.multiple_of
+        )
         raise BudgetError(error.what, where=why.largest(), hint=hint) from None
 
 
@@ -223,8 +225,9 @@ def shortfall(request: Request, report: Report) -> str:
     name, asked = request.budget
     if name == "dead" and not report.pruned:
         return (
-            "Nothing is dead: every unit that may go has weights that are not zero, both where it "
-            "is made and where it is read."
+            "Nothing is dead: every unit that may go has weights or a bias that are not zero where "
+            "it is made, and weights that are not zero where it is read. (Without weights, a unit "
+            "still puts out its bias, or what a norm adds.)"
         )
     if name not in COSTS:
         return ""

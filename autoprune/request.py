@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypedDict
 
@@ -138,7 +138,8 @@ def as_scope(only: Any = (), ignore: Any = (), outputs: Any = ()) -> Scope:
     Raises:
         AutopruneError: if there is something else.
     """
-    wanted = (outputs,) if isinstance(outputs, str | int) else tuple(outputs or ())
+    several = isinstance(outputs, Iterable) and not isinstance(outputs, str)
+    wanted = tuple(outputs) if several else () if outputs is None else (outputs,)
     for output in wanted:
         if isinstance(output, bool) or not isinstance(output, int | str):
             raise AutopruneError(

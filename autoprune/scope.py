@@ -127,7 +127,7 @@ def by_group(
             earlier = any(analysis.producing((pattern,), g) for g in allowed)
             raise BudgetError(
                 f"{keyword}={{{pattern!r}: ...}} is about no group that may shrink",
-                where="; ".join((why or pinned)[:3]) or None,
+                where=None if earlier else "; ".join((why or pinned)[:3]) or None,
                 hint="earlier patterns match all its groups: put the most specific first"
                 if earlier
                 else "name modules that make the units; `inspect` lists the groups",

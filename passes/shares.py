@@ -107,7 +107,7 @@ def keep_counts(
     """
     for candidate in candidates:
         count = counts.get(candidate.group.leaf.uid, 1)
-        _check_count(candidate, count)
+        _check_count(candidate, count, candidates)
     bundles = bundles_of(candidates, ties)
     levels = []
     for bundle in bundles:
@@ -119,19 +119,33 @@ def keep_counts(
             raise _unreachable(bundle, asked)
         levels.append(bundle.levels.index(asked))
     if not any(levels):
-        raise OutOfReach("sizes leaves every group whole: it states the sizes that they have")
+        raise OutOfReach(
+            "sizes leaves every group whole: it states the sizes that they have",
+            hint="give a smaller number of units for one of them",
+        )
     return keep_best(bundles, levels)
 
 
-def _check_count(candidate: Candidate, count: Any) -> None:
+def _check_count(candidate: Candidate, count: Any, candidates: Sequence[Candidate]) -> None:
     group = candidate.group
     whole = isinstance(count, int | np.integer) and not isinstance(count, bool)
     if not whole or not 1 <= count <= group.units:
         raise BudgetError(
             f"sizes asks for {count!r} units where there are {group.units}",
             where=f"group {group.name}",
-            hint=f"give a whole number from 1 to {group.units}",
+            hint=f"give a whole number from 1 to {group.units}"
+            + _factors(group.name, {c.group.name: c.group.units for c in candidates}),
         )
+
+
+def _factors(name: str, units: Mapping[str, int]) -> str:
+    """The groups that an axis is made of, if they are several."""
+    axis, slash, _ = name.rpartition("/")
+    names = [other for other in units if slash and other.startswith(f"{axis}/")]
+    if len(names) < 2:
+        return ""
+    whole = ", ".join(f"{other!r} with {units[other]}" for other in names)
+    return f"; along {axis} lie the groups {whole}, so name the one that you mean"
 
 
 def _unreachable(bundle: Bundle, asked: tuple[int, ...]) -> BudgetError:

@@ -106,7 +106,9 @@ def difference(a: Any, b: Any) -> float:
 
 
 def _tensors(structure: Any) -> list[torch.Tensor]:
-    return [v for v in pytree.tree_leaves(structure) if isinstance(v, torch.Tensor)]
+    """The tensors in a structure, sparse ones as dense ones, which all operators take."""
+    found = [v for v in pytree.tree_leaves(structure) if isinstance(v, torch.Tensor)]
+    return [v if v.layout in (torch.strided, torch.jagged) else v.to_dense() for v in found]
 
 
 def _tensor_difference(x: torch.Tensor, y: torch.Tensor) -> float:
@@ -245,11 +247,22 @@ class _Watcher(Interpreter):
 
 
 def _check_defined(traced: Traced, zeroed: Any) -> None:
-    """Raise NotEqualError if outputs are numbers until units are set to zero."""
+    """Refuse networks whose outputs are no numbers.
+
+    Raises:
+        NotEqualError: if they are some until units are set to zero.
+        TraceError: if none is on the example inputs.
+    """
     if _undefined(zeroed) and not _undefined(traced.wanted.of(run(traced.module, traced.inputs))):
         raise NotEqualError(
             "once the removed units are zero, the network computes what is not a number",
             hint="`ignore=` the layers before the operator that is not defined for zeros",
+        )
+    numbers = [v for v in _tensors(zeroed) if v.is_floating_point() and v.numel()]
+    if numbers and not any(bool(v.isfinite().any()) for v in numbers):
+        raise TraceError(
+            "no output is a finite number on the example inputs, so nothing can be compared",
+            hint="give inputs without NaN and infinities",
         )
 
 

@@ -37,6 +37,16 @@ class Cause:
 
 NOT_EXPORTED = (
     Cause(
+        r"structure of `inputs` and `dynamic_shapes`|`dynamic_shapes` is specified",
+        "dynamic_shapes does not fit the arguments of forward",
+        'give it one entry an argument, by name or in their order, or pass "batch"',
+    ),
+    Cause(
+        r"fake tensor in the exported program",
+        "the forward takes a tensor out of what is traced, as `.data` or torch.tensor(...) do",
+        "use .detach() in place of .data, and torch.stack in place of torch.tensor([...])",
+    ),
+    Cause(
         r"(?i)constraints violated|dynamic (?:shape|dim)|ConstraintViolation|specialized",
         "a dimension that is to be dynamic is fixed by the forward",
         "leave out dynamic_shapes (--dynamic-batch), or use sizes of the input in the forward in "

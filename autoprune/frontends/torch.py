@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import fx, nn
+from torch.nn.utils.rnn import PackedSequence
 from torch.utils import _pytree as pytree
 
 from autoprune.errors import TraceError
@@ -55,11 +56,13 @@ class Traced:
 def as_inputs(example_inputs: Any) -> Inputs:
     """Normalise `example_inputs` to positional and keyword arguments.
 
-    A tuple or list holds positional arguments, a mapping keyword arguments, anything else is the
-    only argument.
+    A tuple or list holds positional arguments, a mapping keyword arguments, anything else, and a
+    packed sequence, is the only argument.
     """
     if isinstance(example_inputs, Inputs):
         return example_inputs
+    if isinstance(example_inputs, PackedSequence):
+        return Inputs((example_inputs,), {})
     if isinstance(example_inputs, tuple | list):
         return Inputs(tuple(example_inputs), {})
     if isinstance(example_inputs, Mapping):
@@ -90,6 +93,7 @@ def trace(
     _check_traceable(model)
     check_weights(model)
     args, kwargs = as_inputs(example_inputs)
+    _check_unpacked((args, kwargs))
     # In the forward's own order, which is the order of the exported graph's inputs.
     order = [name for name in inspect.signature(model.forward).parameters if name in kwargs]
     kwargs = {name: kwargs[name] for name in dict.fromkeys([*order, *kwargs])}
@@ -111,6 +115,21 @@ def trace(
     verify(graph)
     check_graph(graph)
     return Traced(graph, module, inputs, dynamic_shapes, returned, wanted)
+
+
+def _check_unpacked(inputs: Any) -> None:
+    """Refuse inputs whose shapes depend on how long the sequences in them are.
+
+    Raises:
+        TraceError: if there is a packed sequence.
+    """
+    leaves = pytree.tree_leaves(inputs, is_leaf=lambda v: isinstance(v, PackedSequence))
+    if any(isinstance(leaf, PackedSequence) for leaf in leaves):
+        raise TraceError(
+            "an example input is a packed sequence, which torch.export cannot take",
+            hint="give a model that takes padded sequences and their lengths, and packs them in "
+            "its forward with pack_padded_sequence",
+        )
 
 
 def check_outputs(traced: Traced, model: nn.Module) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,24 +44,34 @@ def wanted_outputs(
     Args:
         module: the exported model.
         outputs: how the outputs of the model were read; None if it is an exported graph itself.
-        names: positions, keys or fields; empty for all.
+        names: positions, keys or fields, or paths of these with dots between; empty for all.
 
     Raises:
-        TraceError: if there is no such output.
+        TraceError: if there is no such output, or no tensor in it.
     """
     if not names:
         return ALL
     (node,) = (n for n in module.graph.nodes if n.op == "output")
     # Marks, put together as the model puts its outputs together, show what a name stands for.
-    marks = [torch.empty(0, device="meta") for _ in pytree.tree_leaves(node.args)]
+    marks = [
+        torch.empty(0, device="meta") if isinstance(leaf, fx.Node) else leaf
+        for leaf in pytree.tree_leaves(node.args)
+    ]
     if outputs is None:
         assert module._out_spec is not None
         structure = pytree.tree_unflatten(marks, module._out_spec)
     else:
         plain = pytree.tree_structure(outputs.values)
         structure = outputs.restored(pytree.tree_unflatten(marks, plain))
-    parts = _named_parts(structure)
-    chosen = {id(mark) for name in names for mark in tensors_in(_pick(parts, name))}
+    chosen = set[int]()
+    for name in names:
+        found = tensors_in(_pick(structure, name))
+        if not found:
+            raise TraceError(
+                f"outputs={name!r} is no tensor, so there is nothing to compare",
+                hint="name one of the outputs that hold tensors",
+            )
+        chosen.update(map(id, found))
     return Wanted(frozenset(i for i, mark in enumerate(marks) if id(mark) in chosen))
 
 
@@ -81,13 +92,24 @@ def _named_parts(structure: Any) -> dict[int | str, Any]:
     return found
 
 
-def _pick(parts: Mapping[int | str, Any], wanted: int | str) -> Any:
+def _pick(structure: Any, wanted: int | str) -> Any:
+    """The part at a position, with a name, or at the end of a path."""
+    parts = _named_parts(structure)
     count = sum(isinstance(key, int) for key in parts)
     key = wanted + count if isinstance(wanted, int) and wanted < 0 else wanted
-    if key not in parts:
-        names = ", ".join(repr(key) for key in parts)
-        raise TraceError(
-            f"outputs={wanted!r} is none of the model's outputs",
-            hint=f"give positions or names: {names}",
-        )
-    return parts[key]
+    if key in parts:
+        return parts[key]
+    if isinstance(wanted, str) and "." in wanted:
+        with suppress(KeyError):
+            return _at_path(structure, wanted.split("."))
+    names = ", ".join(repr(key) for key in parts)
+    raise TraceError(
+        f"outputs={wanted!r} is none of the model's outputs",
+        hint=f'give positions or names: {names}; with dots what is inside: "a.b" or "a.0"',
+    )
+
+
+def _at_path(structure: Any, steps: Sequence[str]) -> Any:
+    for step in steps:
+        structure = _named_parts(structure)[int(step) if step.isdecimal() else step]
+    return structure

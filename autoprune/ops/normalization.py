@@ -258,18 +258,23 @@ GROUP_NORM = register(
 
 
 def _weight_norm_axes(call: Typing) -> list[Shape]:
-    """`g * v / ||v||`, the norm taken over every dimension but `dim`."""
+    """`g * v / ||v||`, the norm taken over every dimension but `dim`, or over all of them."""
     direction, gain = call.tensor("v"), call.tensor("g")
     shape = call.axes_of(direction)
-    for a, b in zip(shape, call.axes_of(gain), strict=True):
+    for a, b in _gained(call):
         if b.size != 1:
             call.same(a, b)
     return [shape] if len(call.node.outputs) == 1 else [shape, call.axes_of(gain)]
 
 
 def _weight_norm_mixes(call: Call) -> tuple[Axis, ...]:
-    axes = zip(call.axes_of("v"), call.axes_of("g"), strict=True)
-    return tuple(direction for direction, gain in axes if gain.size == 1)
+    return tuple(direction for direction, gain in _gained(call) if gain.size == 1)
+
+
+def _gained(call: Call) -> list[tuple[Axis, Axis]]:
+    """Each axis of the direction with that of the gain, which is one number if all are normed."""
+    direction, gain = call.axes_of("v"), call.axes_of("g")
+    return list(zip(direction, gain or (ax.ONE,) * len(direction), strict=True))
 
 
 def _weight_norm_zero(call: Zeroing) -> State:

@@ -211,6 +211,23 @@ def test_what_is_no_number_once_units_are_zero_is_named():
         prune(network)
 
 
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_inputs_that_hide_every_mistake_are_refused(number):
+    model = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 4))
+    with pytest.raises(ap.TraceError, match="no output is a finite number"):
+        ap.prune(model, torch.full((2, 8), number), channels=0.5)
+
+
+def test_sparse_outputs_are_compared():
+    class Sparse(nn.Sequential):
+        def forward(self, x):
+            return super().forward(x).to_sparse()
+
+    model = Sparse(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 4))
+    small = ap.prune(model, torch.randn(2, 8), channels=0.5).model
+    assert small(torch.randn(2, 8)).is_sparse
+
+
 @pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
 def test_saving_leaves_a_graph_in_training(tmp_path, suffix):
     model = nn.Sequential(nn.Linear(8, 32), nn.Dropout(0.9), nn.Linear(32, 4)).train()

@@ -82,6 +82,7 @@ def test_the_same_budget_on_what_is_reachable():
         ({"ignore": "*"}, "left alone: ignore='*'", "ignore less"),
         ({"only": "6"}, "left alone: only='6'", "name more with only"),
         ({"options": ap.Options(min_units=32)}, "graph output", "lower min_units"),
+        ({"multiple_of": 64}, "graph output", "lower multiple_of"),
     ],
 )
 def test_what_would_help(asked, reason, hint):

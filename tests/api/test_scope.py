@@ -131,6 +131,12 @@ def test_sizes_that_cannot_be(sizes, message):
         ap.prune(chain(), X, sizes=sizes)
 
 
+def test_sizes_of_an_axis_that_is_several_groups():
+    model = nn.Sequential(nn.Conv1d(2, 16, 1), nn.GroupNorm(4, 16), nn.Conv1d(16, 2, 1))
+    with pytest.raises(ap.BudgetError, match=r"'0.weight:0/0' with 4, '0.weight:0/1' with 4"):
+        ap.prune(model, torch.randn(1, 2, 3), sizes={"0": 8})
+
+
 def test_sizes_are_multiples_only_if_asked_for():
     with pytest.raises(ap.BudgetError, match="cannot keep 13 units; nearest are 12 and 16"):
         ap.prune(chain(), X, sizes={"first": 13}, multiple_of=4)
@@ -182,6 +188,28 @@ def test_outputs_that_matter_are_compared():
     assert difference(zeroed(X)["logits"], result.model(X)["logits"]) < ROUNDING_SINGLE
 
 
+def nested(logits, hidden, aux):
+    return {"out": {"logits": logits, "more": [hidden, aux]}, "steps": 3, "none": None}
+
+
+@pytest.mark.parametrize("path", ["out.logits", "out.0", "0.logits"])
+def test_outputs_inside_of_others(path):
+    result = ap.prune(Heads(nested), X, channels=0.5, outputs=path)
+    assert [t.shape[1] for t in result.model(X)["out"]["more"]] == [16, 16]
+
+
+@pytest.mark.parametrize("wanted", ["steps", "none", 1])
+def test_outputs_that_are_no_tensors(wanted):
+    with pytest.raises(ap.TraceError, match=f"outputs={wanted!r} is no tensor"):
+        ap.prune(Heads(nested), X, channels=0.5, outputs=wanted)
+
+
+@pytest.mark.parametrize("path", ["out.logit", "out.logits.0.1", "steps.a"])
+def test_paths_of_outputs_that_there_are_not(path):
+    with pytest.raises(ap.TraceError, match="is none of the model's outputs"):
+        ap.prune(Heads(nested), X, channels=0.5, outputs=path)
+
+
 def test_a_plan_made_without_some_outputs_is_applied(tmp_path):
     model = Heads()
     result = ap.prune(
@@ -197,6 +225,8 @@ def test_outputs_that_there_are_not(as_onnx):
         ap.prune(Heads(), X, channels=0.5, outputs="logit")
     with pytest.raises(ap.TraceError, match="outputs=3 is none"):
         ap.prune(as_onnx, channels=0.5, outputs=3)
+    with pytest.raises(ap.AutopruneError, match=r"1\.5 is neither a position nor a name"):
+        ap.prune(Heads(), X, channels=0.5, outputs=1.5)
     with pytest.raises(ap.AutopruneError, match="neither a position nor a name"):
         ap.prune(Heads(), X, channels=0.5, outputs=[True])
 

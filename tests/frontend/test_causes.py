@@ -74,7 +74,12 @@ def goes_elsewhere(net, x):
     return net.b(net.a(x).to("cuda" if not torch.cuda.is_available() else "xpu"))
 
 
+def takes_data(net, x):
+    return net.b(net.a(x).data)
+
+
 EXPORTS = {
+    takes_data: ("out of what is traced", None, "use .detach()"),
     branches: ("depends on the values of tensors", "x.sum() > 0", "torch.where"),
     loops: ("depends on the values of tensors", "int(x.sum())", "from shapes"),
     leaves_torch: ("leaves torch for numpy", ".numpy()", "with torch"),
@@ -102,6 +107,22 @@ def test_a_dimension_that_cannot_be_dynamic(capfd):
         trace(Net(lambda net, x: net.b(net.a(x)).view(2, 4)), X, dynamic_shapes="batch")
     assert "leave out dynamic_shapes" in raised.value.hint
     assert capfd.readouterr().err == ""
+
+
+def test_dynamic_shapes_for_other_arguments(capfd):
+    for shapes in ({"y": {0: 2}}, ({0: torch.export.Dim("b")}, None)):
+        with pytest.raises(ap.TraceError, match="dynamic_shapes does not fit") as raised:
+            trace(Net(reads), X, dynamic_shapes=shapes)
+        assert "one entry an argument" in raised.value.hint
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("wrap", [lambda v: v, lambda v: (v,)])
+def test_packed_sequences_are_no_inputs(wrap):
+    packed = nn.utils.rnn.pack_padded_sequence(torch.randn(3, 2, 8), [3, 2])
+    with pytest.raises(ap.TraceError, match="is a packed sequence") as raised:
+        trace(nn.LSTM(8, 4), wrap(packed))
+    assert "pack_padded_sequence" in raised.value.hint
 
 
 INPUTS = {

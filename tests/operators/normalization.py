@@ -248,6 +248,18 @@ WEIGHT = (
         {"weight:0[4]": Z, "weight:1[6]": M},
     ),
     Case(
+        "weight_norm over a whole weight",
+        "_weight_norm",
+        lambda: {
+            "a": nn.Linear(3, 6),
+            "b": parametrizations.weight_norm(nn.Linear(6, 4), dim=None),
+            "z": nn.Linear(4, 2),
+        },
+        lambda m, x: m.z(m.b(m.a(x))),
+        {"a.weight:0[6]": M, "b.bias:0[4]": M},
+        weaker="one number normalizes what makes units and what reads them alike",
+    ),
+    Case(
         "weight_norm parametrization",
         "_weight_norm",
         lambda: {
