@@ -11,6 +11,7 @@ import contextlib
 import copy
 import inspect
 import io
+import logging
 import math
 import tempfile
 import warnings
@@ -148,6 +149,19 @@ def reads_back(model: nn.Module, inputs: Inputs) -> str:
     return ""
 
 
+@contextlib.contextmanager
+def _unheard() -> Iterator[None]:
+    """What a library warns of in configurations that are only tried is not for users."""
+    before = logging.root.manager.disable
+    logging.disable(max(before, logging.WARNING))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
 def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
@@ -267,9 +281,9 @@ class Blueprint:
         if key not in self._built:
             trial = copy.deepcopy(self._config)
             try:
-                _set(trial, changed)
-                trial = _written_and_read(trial)
-                with torch.device("meta"):
+                with _unheard(), torch.device("meta"):
+                    _set(trial, changed)
+                    trial = _written_and_read(trial)
                     self._built[key] = shapes_of(self._network(trial))
             except Exception:
                 self._built[key] = None

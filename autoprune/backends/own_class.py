@@ -242,8 +242,8 @@ class Judge:
             call = self.calls.get(node.name)
             if call is not None and call.share != 1.0:
                 raise Inexpressible(
-                    "its forward has no mean and variance of the uncut axis in "
-                    f"{node.op} ({node.source or node.name})"
+                    "its forward takes mean and variance over what is left, not over the uncut "
+                    f"axis, in {node.op} ({node.source or node.name})"
                 )
 
     def lose_patience(self, gap: float) -> None:

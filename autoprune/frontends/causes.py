@@ -53,6 +53,12 @@ NOT_EXPORTED = (
         "place of numbers; a dimension of size 1 is always fixed: give a batch of 2 or more",
     ),
     Cause(
+        r"`dynamic_shapes",
+        "dynamic_shapes does not fit the inputs",
+        "give it the structure of the inputs, with a dict for each tensor from axes to "
+        'torch.export.Dim.DYNAMIC or Dim("name"), or leave it out',
+    ),
+    Cause(
         r"GuardOnDataDependent|data-dependent|DataDependent",
         "a branch, a loop or a size depends on the values of tensors",
         "compute both and choose with torch.where, or take the number from shapes or attributes; "

@@ -103,7 +103,8 @@ def trace(
     try:
         exported, returned = _export(model, inputs, dynamic_shapes)
     except TraceError as error:
-        error.hint = network_inside(model, args, kwargs) or error.hint
+        if "dynamic_shapes" not in error.what:
+            error.hint = network_inside(model, args, kwargs) or error.hint
         raise
     module = exported.module(check_guards=False)
     if not isinstance(module, fx.GraphModule):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
@@ -242,7 +243,9 @@ def _group_notes(rows: Iterable[GroupRow]) -> list[str]:
     by_reason: dict[str, list[str]] = {}
     for row in rows:
         if row.reason:
-            by_reason.setdefault(f"{row.guarantee}, {row.reason}", []).append(row.name)
+            by_reason.setdefault(f"{row.guarantee}, {short_source(row.reason)}", []).append(
+                row.name
+            )
         if row.outer:
             note = "each: other units stay for each unit of the outer axis"
             by_reason.setdefault(note, []).append(f"{row.name} per {row.outer}")
@@ -304,9 +307,8 @@ def _unknown(report: Report, *, whole: bool) -> Table:
 
 
 def short_source(source: str) -> str:
-    """A line of code without the folder that packages are installed in."""
-    _, installed, rest = source.rpartition("/site-packages/")
-    return rest if installed else source
+    """A line of code, or a text with such, without the folder that packages are installed in."""
+    return re.sub(r"(?<![^\s(])/[^:(]*/site-packages/", "", source)
 
 
 def remarks(report: Report) -> list[str]:
@@ -315,7 +317,8 @@ def remarks(report: Report) -> list[str]:
     if report.module == "same class":
         lines.append("The pruned network is of the model's own class.")
     elif report.module_reason:
-        lines.append(f"The pruned network is a {report.module}: {report.module_reason}.")
+        reason = short_source(report.module_reason)
+        lines.append(f"The pruned network is a {report.module}: {reason}.")
     if report.module:
         lines.append(f"{_EXACT} {report.error:.1e} (relative).")
     if report.approximate_error is not None:

@@ -1,6 +1,7 @@
 """Pruned models of libraries with configurations save and load by the library's own means."""
 
 import copy
+import logging
 from dataclasses import dataclass
 
 import pytest
@@ -86,6 +87,7 @@ class Shared:
 
     def validate(self):
         if self.width % self.heads:
+            logging.getLogger("a library").warning("an odd width")
             raise ValueError("width is no multiple of heads")
 
 
@@ -123,13 +125,14 @@ class Halves(nn.Module):
         return self.head(x)
 
 
-def test_sizes_are_chosen_among_those_a_configuration_accepts(tmp_path):
+def test_sizes_are_chosen_among_those_a_configuration_accepts(tmp_path, caplog):
     torch.manual_seed(0)
     model = Halves(Shared())
     options = ap.Options(keep_config=True)
     result = ap.prune(model, X, params=0.6, multiple_of=1, options=options)
     config = result.model.config
     assert config.width % config.heads == 0
+    assert not caplog.records  # of what is only tried
     assert config.inner < 40
     assert {g.kept for g in result.report.groups if g.units == 40} == {config.inner}
     result.model.save_pretrained(str(tmp_path))

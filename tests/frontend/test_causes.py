@@ -187,3 +187,11 @@ def test_loggers_of_torch_are_as_they_were():
     trace(Net(reads), X)
     assert logger.filters == before
     assert "print" not in vars(torch.export._trace)
+
+
+def test_dynamic_shapes_that_do_not_fit():
+    """The hint is about them, also where a module inside would run on the inputs."""
+    wrapper = nn.Sequential(nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4)))
+    options = ap.Options(dynamic_shapes=({0: "rows"},))
+    with pytest.raises(ap.TraceError, match=r"does not fit the inputs[\s\S]*Dim\.DYNAMIC"):
+        ap.inspect(wrapper, X, options=options)

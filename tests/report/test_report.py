@@ -136,6 +136,13 @@ def test_nothing_is_cropped(width):
     assert text.count("weight:0/1") >= 2
 
 
+def test_reasons_name_no_folder_of_packages():
+    reason = "left alone: a norm (/my home/lib/site-packages/nets/stem.py:12: x = self.norm(x))"
+    row = dataclasses.replace(INSPECTED.groups[1], reason=reason)
+    text = " ".join(str(dataclasses.replace(INSPECTED, groups=(row,))).split())
+    assert "a norm (nets/stem.py:12: x = self.norm(x))" in text
+
+
 def test_text_has_every_name_on_one_line():
     name = "encoder.a_very_long_name_of_a_layer." * 5 + "weight:0"
     row = dataclasses.replace(INSPECTED.groups[1], name=name, where=(name, f"other.{name}"))
