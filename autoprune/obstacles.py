@@ -17,16 +17,24 @@ NAMED = 3
 
 @dataclass(frozen=True)
 class _Part:
-    """An axis that keeps its size: the share of what remains that hangs on it, and the reason."""
+    """An axis that keeps its size, and the reason.
 
-    share: float
+    Attributes:
+        share: of what remains that hangs on it; None where its positions are no units.
+        name: of the axis.
+        size: number of positions.
+        reason: why it keeps them.
+        is_window: whether it is the extent of a window.
+    """
+
+    share: float | None
     name: str
     size: int
     reason: str
     is_window: bool
 
     def __str__(self) -> str:
-        share = f", {self.share:.0%}" if self.share >= 0.005 else ""
+        share = f", {self.share:.0%}" if self.share and self.share >= 0.005 else ""
         return f"{self.name} ({self.size} units{share})"
 
 
@@ -53,7 +61,9 @@ class Obstacles:
     def largest(self) -> str | None:
         """Those on which most hangs of what no budget removes, and why; None if there are none."""
         by_reason: dict[str, list[_Part]] = {}
-        for part in sorted(self._parts(), key=lambda part: (part.is_window, -part.share)):
+        for part in sorted(
+            self._parts(), key=lambda p: (p.is_window, p.share is not None, -(p.share or 0))
+        ):
             by_reason.setdefault(part.reason, []).append(part)
         shown = [
             f"{axes[0]}{f' and {len(axes) - 1} more' if len(axes) > 1 else ''}: {reason}"
@@ -79,9 +89,10 @@ class Obstacles:
         computed = frozenset[int]().union(*(self.typed.uids[v.name] for v in activations))
         places = Reasons(graph)
         for name, size, reason in whole:
-            if name not in uids:
-                continue
             text, node = places.split(reason)
+            if name not in uids:
+                yield _Part(None, name, size, text, is_window=False)
+                continue
             line = f", {node.source}" if node and node.source else ""
             share = 1 - cost({**least, uids[name]: 1}) / remaining if remaining else 0.0
             is_window = uids[name] not in computed and node not in self.typed.unknown

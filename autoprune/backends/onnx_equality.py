@@ -15,7 +15,7 @@ from autoprune.backends.comparison import array_difference, rounding
 from autoprune.backends.onnx_cut import cut_model
 from autoprune.backends.onnx_folding import fold
 from autoprune.backends.onnx_tensors import zeroed_model
-from autoprune.errors import NotEqualError
+from autoprune.errors import NotEqualError, TraceError
 from autoprune.frontends.onnx import TracedOnnx
 from autoprune.frontends.onnx_file import session_for
 from autoprune.frontends.onnx_inputs import probing
@@ -131,6 +131,34 @@ def _check_repeatable(graph: Graph, model: onnx.ModelProto, feed: Feed, names: l
         )
 
 
+def _check_defined(
+    traced: TracedOnnx, feed: Feed, names: Sequence[str], zeroed: Sequence[Any]
+) -> None:
+    """Refuse models whose outputs are no numbers.
+
+    Raises:
+        NotEqualError: if they are some until units are set to zero.
+        TraceError: if none is on the example inputs.
+    """
+    floats = [v for v in _floats(zeroed) if v.size]
+    if any(np.isnan(v).any() for v in floats):
+        original = _floats(outputs(with_outputs(traced.model, names), feed, names))
+        if not any(np.isnan(v).any() for v in original):
+            raise NotEqualError(
+                "once the removed units are zero, the model computes what is not a number",
+                hint="`ignore=` the layers before the operator that is not defined for zeros",
+            )
+    if floats and not any(np.isfinite(v).any() for v in floats):
+        raise TraceError(
+            "no output is a finite number on the example inputs, so nothing can be compared",
+            hint="give inputs without NaN and infinities",
+        )
+
+
+def _floats(results: Sequence[Any]) -> list[Any]:
+    return [v for v in results if isinstance(v, np.ndarray) and v.dtype.kind == "f"]
+
+
 def cut_error(
     traced: TracedOnnx, typed: TypedGraph, groups: Mapping[int, Group], kept: Kept
 ) -> tuple[float, onnx.ModelProto]:
@@ -153,6 +181,7 @@ def cut_error(
     exact = all(groups[uid].guarantee.exact for uid in kept)
     if exact and kept:
         _check_repeatable(traced.graph, seen, feed, compared)
+        _check_defined(traced, feed, compared, raw)
     cut = cut_model(fold(traced, typed, groups, kept), typed, kept)
     try:
         error = difference(expected, outputs(with_outputs(cut, names), feed, compared))

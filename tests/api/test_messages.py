@@ -92,6 +92,15 @@ def test_what_would_help(asked, reason, hint):
     assert hint in error.hint
 
 
+def test_positions_that_are_no_units_have_a_reason():
+    class Unbound(nn.Sequential):
+        def forward(self, x):
+            return self[1](torch.stack(self[0](x).unbind(1), 1))
+
+    error = refused(Unbound(nn.Linear(8, 6), nn.Linear(6, 2)), torch.zeros(2, 8), channels=0.5)
+    assert "0.weight:0 (6 units) and 2 more: its positions are told apart" in error.where
+
+
 def test_operators_without_a_rule():
     error = refused(Custom(), torch.zeros(2, 8), flops=0.5)
     assert "operator without a rule" in error.where

@@ -271,3 +271,18 @@ def test_what_is_random_is_not_called_exact(seed):
     with pytest.raises(NotEqualError, match="draws random numbers") as raised:
         ap.prune(net(noisy), channels=0.5, multiple_of=1)
     assert "onnx.RandomNormal" in raised.value.where
+
+
+def test_what_is_no_number_once_units_are_zero_is_not_called_exact():
+    def root(b: Builder, p: str) -> str:
+        inside = b.node("Sub", b.node("Abs", p), b.tensor("little", np.float32(1e-9)))
+        return str(b.node("Sqrt", inside))
+
+    with pytest.raises(NotEqualError, match="once the removed units are zero"):
+        ap.prune(net(root), channels=0.5, multiple_of=1)
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_inputs_that_hide_every_mistake_are_refused(number):
+    with pytest.raises(ap.TraceError, match="no output is a finite number"):
+        ap.prune(net(), np.full((4, 3), number, np.float32), channels=0.5, multiple_of=1)
