@@ -18,6 +18,7 @@ import autoprune as ap
 from autoprune.backends.onnx import export_onnx
 from autoprune.compiler.compiled import Compiled
 from autoprune.compiler.simplify import simplified
+from autoprune.frontends.objects import Inputs
 from benchmarks.deploy.models import Network, formats_of
 from benchmarks.deploy.xnnpack import unfit
 
@@ -60,7 +61,7 @@ def variants(network: Network, folder: Path) -> Iterator[Variant]:
     model, x = network.build().eval(), network.example()
     (folder / "feed.npz").unlink(missing_ok=True)
     path = folder / "dense.onnx"
-    export_onnx(model, ((x,), {}), path)
+    export_onnx(model, Inputs((x,), {}), path)
     (name,) = (value.name for value in onnx.load(path).graph.input)
     np.savez(folder / "feed.npz", **{name: x.numpy()})
     yield Variant(DENSE, "onnxruntime", path)

@@ -150,7 +150,7 @@ def test_a_network_that_draws_numbers_has_nothing_to_be_compared_with(tmp_path):
             return hidden + torch.randn_like(hidden)
 
     net = Noisy(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 4))
-    result = ap.prune(net, torch.randn(2, 4), channels=0.5)
+    result = ap.sparsify(net, torch.randn(2, 4), format="block 4x1")
     with pytest.raises(ap.NotEqualError, match="draws random numbers"):
         result.save(tmp_path / "noisy.onnx")
     assert not os.listdir(tmp_path)

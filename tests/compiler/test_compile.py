@@ -39,7 +39,7 @@ def sparse_network():
 @pytest.fixture(scope="module")
 def pruned():
     """The network with some units less, which keeps the blocks of those that stay."""
-    return ap.prune(sparse_network(), torch.randn(4, 64), channels=0.9, multiple_of=64)
+    return ap.prune(sparse_network(), torch.randn(4, 64), channels=0.75, multiple_of=64)
 
 
 @pytest.fixture(scope="module")

@@ -72,7 +72,7 @@ def test_run(command, dense, tmp_path, form):
 def test_bench(command, dense):
     code, out, _ = command("bench", dense, "--seconds", "0.01", "--threads", "1")
     assert code == 0
-    assert "dense: median " in out
+    assert out.startswith("dense, x: float32[3,4]\nmedian ")
 
 
 def test_errors_are_one_message(command, dense, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import re
 import tempfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch.utils import _pytree as pytree
 
 import autoprune as ap
 from autoprune.backends.onnx import export_onnx
+from autoprune.frontends.torch import as_inputs
 from autoprune.report import Report
 from tests.tolerance import CUT
 from tests.zoo.prunable import PRUNABLE
@@ -70,7 +72,10 @@ def examine(row: ZooModel, seeds: Sequence[int] = (0,), *, files: bool = False) 
     """
     model, inputs = row.build(), row.inputs()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    result = _halved(model, inputs, seeds[0])
+    try:
+        result = _halved(model, inputs, seeds[0])
+    except ap.BudgetError:
+        return _whole(row.name, model, inputs)
     errors = [result.report.error]
     for seed in seeds[1:]:
         options = ap.Options(keep_class=False)
@@ -86,14 +91,11 @@ def examine(row: ZooModel, seeds: Sequence[int] = (0,), *, files: bool = False) 
             assert_reloads(model, result, inputs, Path(folder))
             onnx = _onnx(model, result, inputs, Path(folder))
     assert_prunes_again(result.model, inputs)
-    groups: dict[str, int] = {}
-    for group in report.groups:
-        groups[group.guarantee] = groups.get(group.guarantee, 0) + 1
     params = max(1, report.before.params)
     prunable = 1 - report.least.params / params
     return Examination(
         name=row.name,
-        groups=groups,
+        groups=_guarantees(report),
         prunable=prunable,
         params=report.after.params / params,
         flops=report.after.flops / max(1, report.before.flops),
@@ -105,6 +107,31 @@ def examine(row: ZooModel, seeds: Sequence[int] = (0,), *, files: bool = False) 
         kept=_largest_kept(report, model.state_dict()) if prunable < LITTLE else "",
         onnx=onnx,
     )
+
+
+def _whole(name: str, model: nn.Module, inputs: Inputs) -> Examination:
+    """The row of a model of which nothing can be pruned exactly."""
+    report = ap.inspect(model, inputs)
+    assert report.least == report.before, "a budget was refused, though there is what could go"
+    return Examination(
+        name=name,
+        groups=_guarantees(report),
+        prunable=0.0,
+        params=1.0,
+        flops=1.0,
+        error=0.0,
+        seeds=0,
+        seconds=report.analysis_seconds,
+        module="same class",
+        reason="",
+        kept=_largest_kept(report, model.state_dict()),
+        onnx="",
+    )
+
+
+def _guarantees(report: Report) -> dict[str, int]:
+    """How many groups there are of each guarantee."""
+    return dict(Counter(group.guarantee for group in report.groups))
 
 
 def without_folders(text: str) -> str:
@@ -156,9 +183,14 @@ def copied(model: nn.Module) -> nn.Module:
 
 
 def assert_prunes_again(model: nn.Module, inputs: Inputs) -> None:
-    """The pruned model is a model like any other: a quarter of what is left can go."""
-    again = ap.prune(model, inputs, channels=0.75, criterion="random", multiple_of=1)
-    assert again.report.error <= CUT
+    """The pruned model is a model like any other: a quarter of what is left can go, if any is."""
+    try:
+        again = ap.prune(model, inputs, channels=0.75, criterion="random", multiple_of=1)
+    except ap.BudgetError:
+        left = ap.inspect(model, inputs)
+        assert left.least == left.before, "a budget was refused, though there is what could go"
+    else:
+        assert again.report.error <= CUT
 
 
 def assert_reloads(model: nn.Module, result: ap.Result, inputs: Inputs, folder: Path) -> None:
@@ -176,9 +208,8 @@ def _onnx(model: nn.Module, result: ap.Result, inputs: Inputs, folder: Path) -> 
     try:
         result.save(folder / "small.onnx")
     except Exception:
-        arguments = ((), inputs) if isinstance(inputs, dict) else (inputs, {})
         try:
-            export_onnx(copy.deepcopy(model), arguments, folder / "full.onnx")
+            export_onnx(copy.deepcopy(model), as_inputs(inputs), folder / "full.onnx")
         except Exception as error:
             return _cause(error)
         raise

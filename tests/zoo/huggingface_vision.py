@@ -26,6 +26,11 @@ def _prompted(rng: torch.Generator) -> dict[str, Tensor]:
     return {"input_ids": torch.cat([torch.full((2, 16), 3), texts], 1), **image(64, 64)(rng)}
 
 
+def _shuffled(rng: torch.Generator) -> dict[str, Tensor]:
+    """Two images with the noise by which their patches are shuffled."""
+    return {**image(64, 64)(rng), "noise": torch.rand(2, 16, generator=rng)}
+
+
 def _masked_image(rng: torch.Generator) -> dict[str, Tensor]:
     """Two images with their pixel masks."""
     return {**image(64, 64)(rng), "pixel_mask": torch.ones(2, 64, 64, dtype=torch.int64)}
@@ -204,7 +209,7 @@ VISION: tuple[ZooModel, ...] = (
         "vit_mae",
         "ViTMAEModel",
         VIT,
-        image(64, 64),
+        _shuffled,
         mask_ratio=0.0,
         notes="patches shuffled by noise",
     ),
