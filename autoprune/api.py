@@ -445,8 +445,9 @@ def compile(
             from autoprune.frontends.torch import as_inputs
             from autoprune.frontends.wrappers import network_of
 
+            network = network_of(model)
             inputs = as_inputs(_given(example_inputs))
-            export_onnx(network_of(model), inputs, path)
+            export_onnx(network, inputs, path)
             feed = feed_of(open_session(path, 1), inputs)
         read = read_onnx(path).model
         return compile_onnx(read, choice, feed, plan, feeds_of(read))

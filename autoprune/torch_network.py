@@ -407,7 +407,10 @@ def _cut(
             obstacle = obstacle or reads_back(network, traced.inputs)
     if obstacle:
         refuse_saving(network, obstacle)
-        note = f"Its configuration cannot describe it ({obstacle}): save it with its plan."
+        note = (
+            f"Its configuration cannot describe it ({obstacle}): keep it with its plan, "
+            'result.save("small.safetensors").'
+        )
         report = dataclasses.replace(report, notes=(*report.notes, note))
     if was_changed(model):
         report = dataclasses.replace(report, notes=(*report.notes, CHANGED))

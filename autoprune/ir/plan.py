@@ -178,7 +178,8 @@ class Plan:
         try:
             text = read_file(path).decode()
         except (OSError, UnicodeDecodeError) as error:
-            raise PlanError(f"the plan cannot be read: {error}", where=str(path)) from error
+            reason = (isinstance(error, OSError) and error.strerror) or error
+            raise PlanError(f"the plan cannot be read: {reason}", where=str(path)) from error
         return cls.from_json(text)
 
     def check(self) -> None:

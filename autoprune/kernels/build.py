@@ -104,7 +104,8 @@ def find_target(name: str) -> Target:
         TargetError: if there is none.
     """
     if name not in TARGETS:
-        known = f"use one of {', '.join(sorted(TARGETS))}"
+        machines = {target.machine for target in TARGETS.values()}
+        known = f"use one of {', '.join(sorted({*machines, *TARGETS}))}"
         raise TargetError(f"there is no target {name!r}", hint=ELSEWHERE.get(name, known))
     return TARGETS[name]
 

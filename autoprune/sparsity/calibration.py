@@ -10,6 +10,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from autoprune.errors import AutopruneError
+from autoprune.frontends.causes import summary
 from autoprune.frontends.objects import Inputs, input_leaves
 from autoprune.frontends.torch import as_inputs
 from autoprune.sparsity.weights import Calls, Weight
@@ -52,6 +53,9 @@ def second_moments(model: nn.Module, weight: Weight, batches: Sequence[Inputs]) 
 
     Returns:
         Of dtype float64, shape [inputs, inputs]; None if no forward pass came to the layer.
+
+    Raises:
+        AutopruneError: if the network does not run on one of the batches.
     """
     _, inputs = weight.shape
     gram = torch.zeros(inputs, inputs, dtype=torch.float64, device=weight.parameter.device)
@@ -64,7 +68,14 @@ def second_moments(model: nn.Module, weight: Weight, batches: Sequence[Inputs]) 
         seen += len(rows)
 
     for batch in batches:
-        _watched(model, weight, batch, add)
+        try:
+            _watched(model, weight, batch, add)
+        except Exception as error:
+            raise AutopruneError(
+                f"the network does not run on the calibration data: {summary(error)}",
+                hint="each item is what the network is called with, without labels: "
+                "calibration=[x for x, label in loader]",
+            ) from error
     return gram if seen else None
 
 

@@ -184,6 +184,14 @@ class TestMistakes:
         with pytest.raises(ap.TraceError, match=r"got Sequential.*\n.*path of an \.onnx file"):
             ap.to_torch(convolutions())
 
+    def test_things_that_are_not_compiled(self):
+        with pytest.raises(ap.TraceError, match=r"make a network of it: Linear\(\.\.\.\)"):
+            ap.compile(nn.Linear)
+
+    def test_plans_that_are_not_there(self, tmp_path):
+        with pytest.raises(ap.PlanError, match="cannot be read: No such file or directory\n"):
+            ap.Plan.load(tmp_path / "plan.json")
+
     def test_outputs_by_a_name_that_there_is_not(self):
         with pytest.raises(ap.TraceError, match="give positions or names: 0"):
             ap.prune(convolutions(), X, flops=0.5, outputs="logits")
