@@ -98,7 +98,8 @@ fuzz: .venv/test.stamp
 		tests/nesting/test_random_heads.py tests/operators tests/rules/test_probing_known.py \
 		tests/runtime/test_fuzz.py tests/onnx/test_large.py \
 		tests/onnx/test_hostile_files.py tests/api/test_bad_plans.py \
-		tests/runtime/test_commands.py::test_damaged_arrays
+		tests/runtime/test_commands.py::test_damaged_arrays \
+		tests/learners/test_examples.py tests/zoo/test_configurations.py
 
 conformance: .venv/test.stamp
 	$(PY) benchmarks/conformance.py

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from autoprune.demo import load_digits, onnx_accuracy
+from tests.effort import FUZZ
 from tests.tolerance import BUDGET
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -24,7 +25,7 @@ LEARNED = 0.9
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("name", RUNS if FUZZ else ["train_once_torchrun"])
 def test_example(name, tmp_path):
     library = name.rpartition("_")[2]
     if library != "torchrun" and importlib.util.find_spec(library) is None:

@@ -196,6 +196,7 @@ ENCODERS: tuple[ZooModel, ...] = (
         ENCODER,
         text,
         embedding_size=256,
+        slow=True,
         notes="grouped 1x1 convolutions",
     ),
     _row(
@@ -251,6 +252,7 @@ DECODERS: tuple[ZooModel, ...] = (
         {**IDS, "hidden_size": 256, "num_hidden_layers": 2, "num_attention_heads": 8},
         text,
         use_cache=False,
+        slow=True,
         notes="multi-query, fused, parallel residual",
     ),
     _row(
@@ -346,6 +348,7 @@ DECODERS: tuple[ZooModel, ...] = (
         text,
         num_local_experts=4,
         num_experts_per_tok=2,
+        slow=True,
         notes="routed experts",
     ),
     _row(
@@ -387,7 +390,9 @@ DECODERS: tuple[ZooModel, ...] = (
         slow=True,
         notes="latent attention, experts",
     ),
-    _row("mamba", "MambaForCausalLM", _MAMBA, plain_text, notes="selective scan, unrolled"),
+    _row(
+        "mamba", "MambaForCausalLM", _MAMBA, plain_text, slow=True, notes="selective scan, unrolled"
+    ),
     _row(
         "mamba2",
         "Mamba2ForCausalLM",
@@ -463,6 +468,7 @@ ENCODER_DECODERS: tuple[ZooModel, ...] = (
         "BlenderbotForConditionalGeneration",
         SEQ2SEQ,
         translation,
+        slow=True,
         notes="pre-norm, tied head",
     ),
 )

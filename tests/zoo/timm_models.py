@@ -31,7 +31,7 @@ def _sized(name: str, *size: int, notes: str, **options: Any) -> ZooModel:
 
 CONVOLUTIONAL: tuple[ZooModel, ...] = (
     _row("convnextv2_atto", notes="global response norm"),
-    _row("efficientnet_lite0", cheap=True, notes="relu6, no squeeze-excite"),
+    _row("efficientnet_lite0", notes="relu6, no squeeze-excite"),
     _row("efficientnet_cc_b0_4e", notes="kernels mixed per example from four experts"),
     _row("mobilenetv4_hybrid_medium", (64, 64), notes="multi-query attention over maps"),
     _row("mixnet_s", notes="kernel sizes mixed over slices of the channels"),
@@ -47,8 +47,8 @@ CONVOLUTIONAL: tuple[ZooModel, ...] = (
     _row("dpn48b", notes="residual and dense paths sliced out of one convolution"),
     _row("res2net50_26w_4s", notes="hierarchical split, sums between slices"),
     _row("resnest14d", (96, 128), cheap=True, notes="split attention, softmax over radix"),
-    _row("ecaresnet26t", cheap=True, notes="1-d convolution along the channels"),
-    _row("skresnet18", cheap=True, notes="selective kernels: stack, softmax over paths"),
+    _row("ecaresnet26t", notes="1-d convolution along the channels"),
+    _row("skresnet18", notes="selective kernels: stack, softmax over paths"),
     _row("gcresnext26ts", notes="global context, groups"),
     _row("resnetv2_50x1_bit", notes="standardised weights, GroupNorm"),
     _row("resnet50_clip", (96, 96), notes="attention pooling", img_size=96),
@@ -65,7 +65,7 @@ CONVOLUTIONAL: tuple[ZooModel, ...] = (
     _row("pnasnet5large", (96, 96), notes="cells of searched branches, concat"),
     _row("convmixer_768_32", notes="depthwise 7x7 on patches"),
     _row("fasternet_t0", notes="convolution over a quarter of the channels"),
-    _row("starnet_s1", cheap=True, notes="product of two linear branches"),
+    _row("starnet_s1", notes="product of two linear branches"),
     _row("mambaout_femto", notes="gated convolution on a slice"),
     _row("rdnet_tiny", notes="dense connections of ConvNeXt blocks"),
 )
