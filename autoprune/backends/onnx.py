@@ -26,7 +26,7 @@ from autoprune.errors import AutopruneError, NotEqualError
 from autoprune.frontends.objects import Inputs, input_leaves
 from autoprune.frontends.onnx_file import session_for
 from autoprune.frontends.quiet import quiet_torch
-from autoprune.frontends.sessions import open_session
+from autoprune.frontends.sessions import first_line, open_session
 from autoprune.frontends.torch import copy_of, exportable
 
 NEARLY = 1e-4
@@ -164,10 +164,16 @@ def _export(
             return _translate(work, args, kwargs=kwargs, dynamic_shapes=dynamic_shapes)
         except Exception as error:
             raise AutopruneError(
-                f"torch.onnx.export failed: {str(error).splitlines()[0]}",
+                f"torch.onnx.export failed: {_reason(error)}",
                 where=where,
                 hint="save as .pt2 or .safetensors instead, or report the operator",
             ) from error
+
+
+def _reason(error: BaseException) -> str:
+    """What the error says that torch's own, about how to report it, was raised from."""
+    cause = error.__cause__ or error
+    return f"{type(cause).__name__}: {first_line(cause)}"
 
 
 def _translate(
@@ -193,7 +199,12 @@ def _check(exported: onnx.ModelProto, examples: Sequence[Example], where: str) -
     try:
         session = session_for(exported)
         got = [session_outputs(session, probing(example.inputs)) for example in examples]
-    except AutopruneError:
+    except AutopruneError as error:
+        if "NOT_IMPLEMENTED" in str(error):
+            error.hint = (
+                "save as .pt2 instead, or a copy in single precision (model.float(), and autocast "
+                "switched off)"
+            )
         raise
     except Exception as error:  # ONNX Runtime's errors have no class of their own
         raise AutopruneError(

@@ -54,6 +54,6 @@ def open_session(
         ) from error
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """What an error says, in one line."""
     return (str(error).strip() or "no message").splitlines()[0]

@@ -165,3 +165,28 @@ def test_tensors_that_need_a_file_of_their_own(tmp_path, monkeypatch):
     session = onnxruntime.InferenceSession(str(path))
     (got,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
     assert difference(result.model(x), torch.from_numpy(got)) <= ROUNDING_SINGLE
+
+
+class Varied(nn.Module):
+    """Returns more than tensors."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(8, 16), nn.Linear(16, 4)
+
+    def forward(self, x):
+        return {"steps": 3, "y": self.b(torch.relu(self.a(x))), "name": "net", "none": None}
+
+
+def test_why_an_export_failed_is_said_in_one_line(tmp_path):
+    result = ap.prune(Varied(), torch.randn(2, 8), channels=0.5)
+    with pytest.raises(ap.AutopruneError, match=r"failed: .*node return \(3, linear_1, 'net'"):
+        result.save(tmp_path / "small.onnx")
+
+
+def test_precisions_that_the_runtime_lacks(tmp_path):
+    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4)).bfloat16()
+    result = ap.prune(model, torch.randn(2, 8).bfloat16(), channels=0.5)
+    with pytest.raises(ap.AutopruneError, match="NOT_IMPLEMENTED") as raised:
+        result.save(tmp_path / "small.onnx")
+    assert "model.float()" in raised.value.hint
