@@ -362,3 +362,6 @@ COMMANDS = {
     "inspect": _inspect, "prune": _prune, "sparsify": _sparsify, "compile": _compile,
     "demo": _demo, **RUNTIME_COMMANDS,
 }  # fmt: skip
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -324,8 +324,9 @@ def test_version_without_torch():
     assert done.stdout == f"autoprune {ap.__version__}\n"
 
 
-def test_python_m(folder):
-    line = [sys.executable, "-m", "autoprune", "inspect", "tinynet:pair"]
+@pytest.mark.parametrize("module", ["autoprune", "autoprune.cli"])
+def test_python_m(module, folder):
+    line = [sys.executable, "-m", module, "inspect", "tinynet:pair"]
     done = subprocess.run(line, capture_output=True, text=True, check=True)
     assert "2 groups" in done.stdout
     assert done.stderr == ""
