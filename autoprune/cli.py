@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autoprune.arguments import ONNX_SUFFIXES, SUFFIXES, parser
-from autoprune.errors import AutopruneError, Notice
+from autoprune.errors import AutopruneError, Notice, first_line
 from autoprune.ir.files import write_atomically
 from autoprune.runtime.commands import COMMANDS as RUNTIME_COMMANDS
 from autoprune.runtime.commands import read_arrays
@@ -82,7 +82,7 @@ def _explain(error: Exception) -> str:
         return f"{error.name} is not installed\n  what to do: pip install 'autoprune[{extra}]'"
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}\n  where: {error.filename or 'unknown file'}"
-    line = (str(error).strip() or "no message").splitlines()[0]
+    line = first_line(error)
     return (
         f"{type(error).__name__}: {line}\n"
         "  what to do: this is a mistake in autoprune; report it with the output of --debug"

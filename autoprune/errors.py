@@ -83,3 +83,8 @@ class Notice(UserWarning):
 
 class BudgetWarning(Notice):
     """A budget was not met within its tolerance, but by the nearest that can be reached."""
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line; its type if it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

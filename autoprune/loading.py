@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from autoprune.errors import AutopruneError, TraceError
+from autoprune.errors import AutopruneError, TraceError, first_line
 from autoprune.input_specs import InputSpec, make_arrays
 from autoprune.pt2 import load_pt2
 
@@ -119,7 +119,7 @@ def _suggest(target: Any) -> str:
 
 def _failed(what: str, error: Exception) -> TraceError:
     frame = traceback.extract_tb(error.__traceback__)[-1]
-    line = (str(error).strip() or "no message").splitlines()[0]
+    line = first_line(error)
     return TraceError(
         f"{what}: {type(error).__name__}: {line}",
         where=f"{frame.filename}:{frame.lineno}: {frame.line}",

@@ -31,7 +31,7 @@ from autoprune.backends.torch import (
     cut_graph,
     with_tensors,
 )
-from autoprune.errors import PlanError, TraceError
+from autoprune.errors import PlanError, TraceError, first_line
 from autoprune.frontends.objects import Inputs
 from autoprune.frontends.torch import Traced, copy_of, trace
 from autoprune.frontends.wrappers import network_of
@@ -142,7 +142,7 @@ def _check_follows(small: nn.Module, network: nn.Module, inputs: Inputs) -> None
         gap = difference(expected, run(copy_of(small).eval(), inputs))
     except Exception as error:
         raise PlanError(
-            f"the network that the plan makes does not run: {str(error).splitlines()[0]:.200}",
+            f"the network that the plan makes does not run: {first_line(error):.200}",
             hint="groups whose size the model states only once have to keep as many units",
         ) from error
     if not gap <= tolerance(expected):

@@ -15,7 +15,7 @@ from autoprune.backends.batch import FixedBatch, export_any_batch
 from autoprune.backends.equality import difference, evaluating, run, tolerance
 from autoprune.backends.latency import Timed
 from autoprune.backends.onnx import export_onnx, feed_of, open_exported, save_onnx
-from autoprune.errors import AutopruneError, PlanError
+from autoprune.errors import AutopruneError, PlanError, first_line
 from autoprune.frontends.objects import Inputs, plain
 from autoprune.frontends.packed import export
 from autoprune.frontends.sessions import Feed
@@ -96,7 +96,7 @@ def write_pt2(model: nn.Module, inputs: Inputs, path: Path, dynamic_shapes: Any)
             program = export(work, given.args, given.kwargs, dynamic_shapes)
     except Exception as error:
         raise AutopruneError(
-            f"torch.export failed: {str(error).splitlines()[0]}",
+            f"torch.export failed: {first_line(error)}",
             where=str(path),
             hint="save as .safetensors, which holds the weights",
         ) from error
@@ -124,7 +124,7 @@ def _any_batch(model: nn.Module, inputs: Inputs) -> torch.export.ExportedProgram
         try:
             gap = difference(expected, run(module, given))
         except Exception as error:
-            raise FixedBatch(f"the exported program: {str(error).splitlines()[0]}") from error
+            raise FixedBatch(f"the exported program: {first_line(error)}") from error
         if gap > tolerance(expected):
             raise FixedBatch(f"the exported program differs by {gap:.1g} on another batch")
     return program

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from autoprune.errors import RuleError
+from autoprune.errors import RuleError, first_line
 from autoprune.ir.graph import Argument, Node, Value, values_in
 from autoprune.ir.positions import Indices, cut_array, unit_positions
 from autoprune.ops.rule import Resized, Shape
@@ -95,7 +95,7 @@ def outputs_of(sample: Sample, operands: Operands, call: Resized = UNCHANGED) ->
         try:
             results = sample.run(filled, call)
         except Exception as error:
-            text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            text = first_line(error)
             raise RuleError(f"the operator does not run: {text}", where=str(sample.node)) from error
     if len(results) != len(sample.node.outputs):
         raise RuleError("the operator gives another number of outputs", where=str(sample.node))

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from autoprune.backends.equality import evaluating, run
+from autoprune.errors import first_line
 from autoprune.frontends.objects import Inputs, input_leaves, map_tensors
 from autoprune.frontends.packed import export
 from autoprune.frontends.torch import copy_of, exportable, first_axes
@@ -85,7 +86,7 @@ def export_any_batch(model: nn.Module, inputs: Inputs) -> AnyBatch:
         with evaluating(work), torch.no_grad():
             program = export(work, given.args, given.kwargs, shapes)
     except Exception as error:
-        raise FixedBatch(f"torch.export finds it fixed: {_line(error)}") from error
+        raise FixedBatch(f"torch.export finds it fixed: {first_line(error)}") from error
     return AnyBatch(program, examples)
 
 
@@ -98,9 +99,5 @@ def _examples(model: nn.Module, inputs: Inputs, batch: int) -> Iterator[Example]
                 yield Example(given, run(work, given))
         except Exception as error:
             raise FixedBatch(
-                f"the network does not run on a batch of {size}: {_line(error)}"
+                f"the network does not run on a batch of {size}: {first_line(error)}"
             ) from error
-
-
-def _line(error: Exception) -> str:
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -23,7 +23,7 @@ import torch
 from torch import nn
 
 from autoprune.backends.equality import difference, run, tolerance
-from autoprune.errors import AutopruneError
+from autoprune.errors import AutopruneError, first_line
 from autoprune.frontends.objects import Inputs
 from autoprune.frontends.torch import copy_of
 from autoprune.ir.plan import Plan
@@ -143,7 +143,7 @@ def reads_back(model: nn.Module, inputs: Inputs) -> str:
             loaded = load(folder)
         gap = difference(expected, run(loaded.to(next(model.parameters()).device).eval(), inputs))
     except Exception as error:
-        return f"what save_pretrained writes cannot be read: {_first_line(error)}"
+        return f"what save_pretrained writes cannot be read: {first_line(error)}"
     if not gap <= tolerance(expected):
         return f"what save_pretrained writes computes something else, by {gap:.1e}"
     return ""
@@ -162,10 +162,6 @@ def _unheard() -> Iterator[None]:
         logging.disable(before)
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
 def _disagreement(pruned: nn.Module, inputs: Inputs) -> str:
     try:
         with torch.random.fork_rng(devices=[]):
@@ -174,7 +170,7 @@ def _disagreement(pruned: nn.Module, inputs: Inputs) -> str:
         expected = run(copy_of(pruned).eval(), inputs)
         gap = difference(expected, run(rebuilt.eval(), inputs))
     except Exception as error:
-        return f"a network built from its new configuration fails: {_first_line(error)}"
+        return f"a network built from its new configuration fails: {first_line(error)}"
     if gap > tolerance(expected):
         return f"a network built from its new configuration differs by {gap:.1e}"
     return ""

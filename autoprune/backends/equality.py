@@ -23,7 +23,7 @@ from autoprune.backends.torch import (
     with_tensors,
     zeroed_parameters,
 )
-from autoprune.errors import NotEqualError, TraceError
+from autoprune.errors import NotEqualError, TraceError, first_line
 from autoprune.frontends.autocast import Interpreter, left_as_found, switched_off
 from autoprune.frontends.causes import does_not_run, is_mismatch, summary, user_line
 from autoprune.frontends.objects import Inputs, input_leaves, map_tensors, plain, read_outputs
@@ -322,7 +322,7 @@ def first_difference(
         with torch.no_grad():
             watcher.run(*input_leaves(probing(traced.inputs)))
     except Exception as error:
-        failure = str(error).splitlines()[0]
+        failure = first_line(error)
     for node in typed.graph.nodes:
         for value in node.outputs:
             expected, got = reference.values.get(value.name), watcher.values.get(value.name)

@@ -22,11 +22,11 @@ from autoprune.backends.equality import difference, evaluating, probing, run, to
 from autoprune.backends.latency import Timed
 from autoprune.backends.onnx_gaps import decompositions, translations
 from autoprune.backends.onnx_write import write_onnx
-from autoprune.errors import AutopruneError, NotEqualError
+from autoprune.errors import AutopruneError, NotEqualError, first_line
 from autoprune.frontends.objects import Inputs, input_leaves
 from autoprune.frontends.onnx_file import session_for
 from autoprune.frontends.quiet import quiet_torch
-from autoprune.frontends.sessions import first_line, open_session
+from autoprune.frontends.sessions import open_session
 from autoprune.frontends.torch import copy_of, exportable
 
 NEARLY = 1e-4
@@ -127,8 +127,10 @@ def _export_any_batch(model: nn.Module, inputs: Inputs, where: str) -> onnx.Mode
                     program.run_decompositions(decompositions()) if decompose else program
                 )
                 _check(exported, examples, where)
+            except AutopruneError as error:
+                failure = failure or error.what
             except Exception as error:
-                failure = failure or str(error).splitlines()[0]
+                failure = failure or _reason(error)
             else:
                 name_batch(exported)
                 return exported

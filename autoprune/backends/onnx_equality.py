@@ -15,7 +15,7 @@ from autoprune.backends.comparison import array_difference, rounding
 from autoprune.backends.onnx_cut import cut_model
 from autoprune.backends.onnx_folding import fold
 from autoprune.backends.onnx_tensors import zeroed_model
-from autoprune.errors import NotEqualError, TraceError
+from autoprune.errors import NotEqualError, TraceError, first_line
 from autoprune.frontends.onnx import TracedOnnx
 from autoprune.frontends.onnx_file import session_for
 from autoprune.frontends.onnx_inputs import probing
@@ -109,7 +109,7 @@ def _probed(model: onnx.ModelProto, feed: Feed, names: Sequence[str]) -> tuple[F
     try:
         return feed, outputs(model, feed, names)
     except Exception as failure:
-        line = (str(failure).strip() or "no message").splitlines()[0]
+        line = first_line(failure)
         raise NotEqualError(
             f"the model does not run with units set to zero: {line}",
             hint="an operator computes sizes from values that became zero; `ignore=` its layer",
@@ -186,7 +186,7 @@ def cut_error(
     try:
         error = difference(expected, outputs(with_outputs(cut, names), feed, compared))
     except Exception as failure:
-        line = (str(failure).strip() or "no message").splitlines()[0]
+        line = first_line(failure)
         raise NotEqualError(
             f"the cut model does not run: {line}",
             where=first_difference(traced, typed, kept, zeroed, cut, feed),
@@ -231,7 +231,7 @@ def first_difference(
     try:
         got = observe(cut, feed)
     except Exception as failure:
-        return (str(failure).strip() or "a node that does not run").splitlines()[0]
+        return first_line(failure)
     for node in typed.graph.nodes:
         for value in node.outputs:
             before, after = expected.get(value.name), got.get(value.name)

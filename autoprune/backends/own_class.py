@@ -30,7 +30,7 @@ from autoprune.backends.modules import rebuild
 from autoprune.backends.sameness import Comparison, compare
 from autoprune.backends.torch import cut_graph
 from autoprune.backends.unread import unread_sizes
-from autoprune.errors import PlanError, TraceError
+from autoprune.errors import PlanError, TraceError, first_line
 from autoprune.frontends.torch import Traced, copy_of, trace
 from autoprune.ir.plan import Plan
 from autoprune.ir.positions import Kept
@@ -266,8 +266,7 @@ class Judge:
         try:
             outputs = run(copy_of(candidate).eval(), self.cut.traced.inputs)
         except Exception as problem:
-            text = str(problem).strip().splitlines() or [type(problem).__name__]
-            raise Inexpressible(f"its forward does not follow: {text[0]}") from problem
+            raise Inexpressible(f"its forward does not follow: {first_line(problem)}") from problem
         return difference(self.expected, self.cut.traced.wanted.of(outputs))
 
     def compare(self, candidate: nn.Module) -> Comparison:

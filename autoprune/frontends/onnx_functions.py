@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx
 from onnx import inliner
 
-from autoprune.errors import TraceError
+from autoprune.errors import TraceError, first_line
 from autoprune.frontends.onnx_large import fits_one_message
 from autoprune.frontends.onnx_limits import check_functions
 from autoprune.ops.rule import find
@@ -40,7 +40,7 @@ def inlined(model: onnx.ModelProto) -> onnx.ModelProto:
         return inliner.inline_local_functions(model)
     except (RuntimeError, onnx.checker.ValidationError) as error:
         raise TraceError(
-            f"its functions cannot be inlined: {str(error).splitlines()[0]}",
+            f"its functions cannot be inlined: {first_line(error)}",
             where=f"function {model.functions[0].name}",
             hint="onnx.checker.check_model says what is wrong with them",
         ) from error

@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from autoprune.errors import TraceError
-from autoprune.frontends.sessions import first_line
+from autoprune.errors import TraceError, first_line
 
 LONGEST = 900.0
 """Seconds that one inference may take: a loop need not end."""

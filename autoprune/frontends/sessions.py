@@ -9,7 +9,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from autoprune.errors import TraceError
+from autoprune.errors import TraceError, first_line
 
 Feed = Mapping[str, NDArray[Any]]
 """Arrays by the name of the graph input they are for."""
@@ -52,8 +52,3 @@ def open_session(
             f"ONNX Runtime cannot load the model: {first_line(error)}",
             hint="check it with onnx.checker.check_model",
         ) from error
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says, in one line."""
-    return (str(error).strip() or "no message").splitlines()[0]

@@ -20,7 +20,7 @@ import torch
 from torch import fx, nn
 from torch._export.serde.serialize import SerializedArtifact, deserialize
 
-from autoprune.errors import TraceError
+from autoprune.errors import TraceError, first_line
 from autoprune.ir.files import open_file
 from autoprune.pt2.examples import read_example
 from autoprune.pt2.program import checked_program
@@ -59,7 +59,7 @@ def load_pt2(path: Path) -> tuple[nn.Module, Any]:
             "an operator of your own is loaded once it has a rule (ap.rule)",
         ) from error
     except Exception as error:
-        line = (str(error).strip() or type(error).__name__).splitlines()[0].split(". ")[0]
+        line = first_line(error).split(". ")[0]
         raise TraceError(
             f"this is not an exported program: {line}",
             where=str(path),

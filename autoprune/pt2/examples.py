@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from autoprune.errors import first_line
 from autoprune.pt2.records import open_records
 from autoprune.pt2.refused import Refused
 from autoprune.pt2.tensors import SPREAD
@@ -29,7 +30,7 @@ def read_example(data: bytes) -> Any:
     try:
         example = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
     except Exception as error:
-        line = str(error).splitlines()[0].split(". ")[0]
+        line = first_line(error).split(". ")[0]
         raise Refused(f"example inputs with objects in them ({line})") from error
     spread = -len(data)
     for count, leaf in enumerate(_leaves(example)):

@@ -28,7 +28,7 @@ from autoprune.backends.onnx_torch import (
     sizes,  # noqa: F401
 )
 from autoprune.backends.onnx_torch.writer import ORIGIN, Writer, as_array, as_tensor
-from autoprune.errors import NotEqualError
+from autoprune.errors import NotEqualError, first_line
 from autoprune.frontends.onnx import TracedOnnx, trace
 from autoprune.frontends.onnx_inputs import probing
 from autoprune.frontends.onnx_run import observe
@@ -113,7 +113,7 @@ class _Teacher(fx.Interpreter):
         try:
             result = super().run_node(n)
         except Exception as failure:
-            line = (str(failure).strip() or type(failure).__name__).splitlines()[0]
+            line = first_line(failure)
             raise NotEqualError(
                 f"the torch module does not run on the example inputs: {line}", where=place
             ) from failure
