@@ -7,7 +7,7 @@ from itertools import pairwise
 from autoprune.ir.axes import ONE, Axis
 from autoprune.ir.graph import Value
 from autoprune.ops.elementwise import broadcast
-from autoprune.ops.pinning import pinning
+from autoprune.ops.pinning import fixed_shape, pinning
 from autoprune.ops.rule import (
     Call,
     Operator,
@@ -120,11 +120,12 @@ register("aten.gather", Operator(axes=_gather_axes, zero=first_state, mixes=no_a
 
 
 def _take_along_dim_axes(call: Typing) -> list[Shape]:
-    """Like gather, with the other dimensions broadcast."""
+    """Like gather, with the other dimensions broadcast; of flattened tensors without `dim`."""
     source, index = call.axes_of("input"), call.axes_of("indices")
     if call.get("dim") is None:
-        _pin_all(call, call.tensor("input"))
-        return [index]
+        for value in call.tensors:
+            _pin_all(call, value)
+        return [fixed_shape(call, call.output.shape, _REASON)]
     dim = call.integer("dim") % len(source)
     for axis in (source[dim], index[dim]):
         call.pin(axis, _REASON)

@@ -53,11 +53,20 @@ def reshaped(call: Typing, source: Sequence[Axis], sizes: Sequence[int]) -> Shap
 
 
 def _reshape_axes(call: Typing) -> list[Shape]:
-    source, output = call.axes_of(call.tensors[0]), call.output
-    if 0 in output.shape:
+    return [_read_as(call, call.axes_of(call.tensors[0]), call.output.shape)]
+
+
+def _each_reshape_axes(call: Typing) -> list[Shape]:
+    """Several tensors, each of which becomes one."""
+    pairs = zip(call.tensors, call.node.outputs, strict=True)
+    return [_read_as(call, call.axes_of(v), output.shape) for v, output in pairs]
+
+
+def _read_as(call: Typing, source: Shape, sizes: Sequence[int]) -> Shape:
+    if 0 in sizes:
         pin_dims(call, source, range(len(source)), "an empty tensor")
-        return [fixed_shape(call, output.shape, "an empty tensor")]
-    return [reshaped(call, source, output.shape)]
+        return fixed_shape(call, sizes, "an empty tensor")
+    return reshaped(call, source, sizes)
 
 
 def shape_resize(call: Sizing) -> Resized:
@@ -81,6 +90,10 @@ register(
 register(
     "aten.flatten aten.ravel aten.unsqueeze aten.atleast_1d aten.atleast_2d aten.atleast_3d",
     Operator(axes=_reshape_axes, zero=passes_on, aliases=True, mixes=no_axes),
+)
+register(
+    "aten.atleast_1d.Sequence aten.atleast_2d.Sequence aten.atleast_3d.Sequence",
+    Operator(axes=_each_reshape_axes, zero=passes_on, aliases=True, mixes=no_axes),
 )
 
 

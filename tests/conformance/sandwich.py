@@ -20,9 +20,9 @@ class Along(nn.Module):
     def __init__(self, dim: int, inputs: int, outputs: int, bias: bool) -> None:
         super().__init__()
         self.dim = dim
-        # Products of such weights and inputs near 1 are near 1.
-        self.weight = nn.Parameter((1 + 0.1 * torch.randn(outputs, inputs)) / inputs)
-        self.bias = nn.Parameter(0.1 * torch.rand(outputs)) if bias else None
+        # Of inputs a little below 1 these make outputs a little below 1.
+        self.weight = nn.Parameter((1 - 0.1 * torch.rand(outputs, inputs)) / inputs)
+        self.bias = nn.Parameter(0.02 * torch.rand(outputs)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
         turned = x.transpose(self.dim, -1)
@@ -30,7 +30,10 @@ class Along(nn.Module):
 
 
 class Made(nn.Module):
-    """A tensor times what layers along each of its axes make, which is about 1."""
+    """A tensor times what layers along each of its axes make, which is a little below 1.
+
+    So positive numbers stay positive, and what is in [-1, 1] stays there.
+    """
 
     def __init__(self, base: Tensor, bias: bool) -> None:
         super().__init__()
@@ -102,7 +105,7 @@ class Sandwich(nn.Module):
     def example(self) -> tuple[Tensor, ...]:
         generator = torch.Generator().manual_seed(0)
         return tuple(
-            1 + 0.1 * torch.randn(made.shape, generator=generator, dtype=torch.float64)
+            0.9 - 0.1 * torch.rand(made.shape, generator=generator, dtype=torch.float64)
             for made in self.made.values()
         )
 

@@ -93,6 +93,11 @@ SELECTIONS = (
     opaque("masked_select", lambda y: y.masked_select(y > 0)),
     opaque("masked_scatter", lambda y: y.masked_scatter(y > 0, y.exp())),
     opaque("put", lambda y: y.put(INDEX, INDEX.double())),
+    opaque(
+        "take_along_dim of all",
+        lambda y: torch.take_along_dim(y, INDEX.view(2, 3)),
+        covers="take_along_dim",
+    ),
     opaque("take", lambda y: y.take(INDEX)),
     opaque("_unique2", lambda y: torch.unique(y.round())),
     opaque("unique_dim", lambda y: torch.unique(y.round(), dim=0)),

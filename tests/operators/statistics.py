@@ -48,6 +48,10 @@ REDUCTIONS = (
     tokens("sum_to_size", lambda x: x.sum_to_size(4, 6), Z),
     tokens("sum_to_size of the axis", lambda x: x + x.sum_to_size(5, 4, 1), M,
            covers="sum_to_size"),
+    *(
+        tokens(f"{name}.Sequence", lambda x, name=name: getattr(torch, name)([x, x[0]])[1]
+               .reshape(4, 6), Z) for name in ("atleast_1d", "atleast_2d", "atleast_3d")
+    ),
     tokens("copies of views", lambda x: aten.transpose_copy(aten.view_copy(
         aten.expand_copy(x.relu(), (3, 5, 4, 6)), (15, 4, 6)), 0, 1), Z, covers="relu"),
     tokens("splits that are copied", lambda x: aten.split_with_sizes_copy(x.relu(), [2, 4], -1)[1],
