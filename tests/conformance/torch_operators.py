@@ -38,7 +38,12 @@ UNINITIALIZED = ("empty_like", "new_empty", "new_empty_strided")
 
 @cache
 def _database() -> dict[str, Any]:
+    frozen = torch.backends.flags_frozen()
     from torch.testing._internal.common_methods_invocations import op_db
+
+    if not frozen:  # the import forbids all that comes later, such as trainers, to set flags
+        vars_of_backends = torch.backends.flags_frozen.__globals__
+        vars_of_backends["__allow_nonbracketed_mutation_flag"] = True
 
     return {op.formatted_name: op for op in op_db}
 
