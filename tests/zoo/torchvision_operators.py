@@ -29,7 +29,9 @@ SCHEMAS = (
 _libraries: list[Any] = []  # a dropped Library takes its operators with it
 
 
-class _Finder(importlib.abc.MetaPathFinder):
+class Finder(importlib.abc.MetaPathFinder):
+    """Hands torchvision to a loader that declares what is missing first."""
+
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
@@ -99,4 +101,4 @@ if __name__ == "__main__":
     shutil.copyfile(__file__, site / "torchvision_operators.py")
     (site / "torchvision_operators.pth").write_text("import torchvision_operators\n")
 elif __name__ == "torchvision_operators":
-    sys.meta_path.insert(0, _Finder())
+    sys.meta_path.insert(0, Finder())
