@@ -62,18 +62,18 @@ __all__ = [
 
 # A public name belongs in three places: __all__, this table, and the imports for type checkers.
 _MODULE_OF = {
-    "Options": "autoprune.request",
+    "Options": "autoprune.passes.pruning.request",
     "Plan": "autoprune.ir.plan",
-    "Pruner": "autoprune.pruner",
-    "Result": "autoprune.result",
-    "Sparsifier": "autoprune.sparsity",
+    "Pruner": "autoprune.passes.learners.pruner",
+    "Result": "autoprune.passes.pruning.result",
+    "Sparsifier": "autoprune.passes.learners.masks",
     "State": "autoprune.ops.rule",
     "apply_plan": "autoprune.api",
     "compile": "autoprune.api",
     "forget_rule": "autoprune.ops.custom",
     "inspect": "autoprune.api",
     "load": "autoprune.api",
-    "progress": "autoprune.telling",
+    "progress": "autoprune.report.progress",
     "prune": "autoprune.api",
     "rule": "autoprune.ops.custom",
     "sparsify": "autoprune.api",
@@ -85,11 +85,11 @@ if TYPE_CHECKING:
     from autoprune.ir.plan import Plan
     from autoprune.ops.custom import forget_rule, rule
     from autoprune.ops.rule import State
-    from autoprune.pruner import Pruner
-    from autoprune.request import Options
-    from autoprune.result import Result
-    from autoprune.sparsity import Sparsifier
-    from autoprune.telling import progress
+    from autoprune.passes.learners.masks import Sparsifier
+    from autoprune.passes.learners.pruner import Pruner
+    from autoprune.passes.pruning.request import Options
+    from autoprune.passes.pruning.result import Result
+    from autoprune.report.progress import progress
 else:
     # Hidden from type checkers, for which it would make every misspelt name valid.
     def __getattr__(name):

@@ -2,6 +2,6 @@
 
 import sys
 
-from autoprune.cli import main
+from autoprune.cli.main import main
 
 sys.exit(main())

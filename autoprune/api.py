@@ -17,10 +17,9 @@ from autoprune.errors import (
     TraceError,
 )
 from autoprune.ir.plan import Plan
-from autoprune.passes.criteria import Criterion, find_criterion
-from autoprune.pipeline import shortfall
-from autoprune.report import Report
-from autoprune.request import (
+from autoprune.passes.pruning.criteria import Criterion, find_criterion
+from autoprune.passes.pruning.pipeline import shortfall
+from autoprune.passes.pruning.request import (
     DEFAULTS,
     Budget,
     Options,
@@ -29,7 +28,8 @@ from autoprune.request import (
     check_options,
     one_budget,
 )
-from autoprune.telling import progress, say
+from autoprune.report import Report
+from autoprune.report.progress import progress, say
 
 if TYPE_CHECKING:
     import onnx
@@ -37,16 +37,16 @@ if TYPE_CHECKING:
     from torch.fx import GraphModule
     from typing_extensions import TypeIs
 
-    from autoprune.compiler.compiled import Compiled
-    from autoprune.frontends.sessions import Feed
-    from autoprune.onnx_result import OnnxResult
-    from autoprune.onnx_sparsity import SparseOnnx
+    from autoprune.frameworks.onnx.sessions import Feed
+    from autoprune.passes.learners.masks import SparseResult
+    from autoprune.passes.lower.compiled import Compiled
+    from autoprune.passes.pruning.onnx_result import OnnxResult
+    from autoprune.passes.pruning.result import Saving
+    from autoprune.passes.pruning.torch_result import TorchResult
     from autoprune.passes.sparsify.distribution import Distribution
+    from autoprune.passes.sparsify.onnx import SparseOnnx
     from autoprune.passes.sparsify.single import Criterion as MatrixCriterion
     from autoprune.passes.sparsify.specs import FormatSpec
-    from autoprune.result import Saving
-    from autoprune.sparsity import SparseResult
-    from autoprune.torch_result import TorchResult
 
 # Each framework is imported by the branch that needs it: neither has to be installed for the other.
 
@@ -156,11 +156,11 @@ def prune(
     result: TorchResult | OnnxResult
     with progress(options.progress):
         if _is_onnx(model):
-            from autoprune import onnx_network
+            from autoprune.passes.pruning import onnx_network
 
             result = onnx_network.prune(model, example_inputs, request)
         else:
-            from autoprune import torch_network
+            from autoprune.passes.pruning import torch_network
 
             result = torch_network.prune(model, _given(example_inputs), request)
     if note := shortfall(request, result.report):
@@ -191,10 +191,10 @@ def inspect(
     scope = as_scope(only, ignore, outputs)
     with progress(options.progress):
         if _is_onnx(model):
-            from autoprune import onnx_network
+            from autoprune.passes.pruning import onnx_network
 
             return onnx_network.inspect(model, example_inputs, scope, options)
-        from autoprune import torch_network
+        from autoprune.passes.pruning import torch_network
 
         return torch_network.inspect(model, _given(example_inputs), scope, options)
 
@@ -237,10 +237,10 @@ def apply_plan(
             hint="result.plan, or ap.Plan.load(path)",
         )
     if _is_onnx(model):
-        from autoprune import onnx_network
+        from autoprune.passes.pruning import onnx_network
 
         return onnx_network.apply_plan(model, plan, example_inputs)
-    from autoprune import torch_plans
+    from autoprune.passes.pruning import torch_plans
 
     return torch_plans.apply_plan(model, plan, example_inputs, dynamic_shapes)
 
@@ -260,7 +260,7 @@ def load(
     Raises:
         PlanError: if the file holds no plan, or does not fit the model.
     """
-    from autoprune import torch_plans
+    from autoprune.passes.pruning import torch_plans
 
     return torch_plans.load(model, path, example_inputs, dynamic_shapes)
 
@@ -360,10 +360,10 @@ def sparsify(
     patterns = (ignore,) if isinstance(ignore, str) else tuple(ignore)
     request = SparseRequest(format, sparsity, patterns, distribution, criterion, rearrange)
     if _is_onnx(model) or _is_onnx_result(model):
-        from autoprune.onnx_sparsity import sparsify_onnx
+        from autoprune.passes.sparsify.onnx import sparsify_onnx
 
         return sparsify_onnx(model, example_inputs, calibration, request)
-    from autoprune.sparsity.one_shot import sparsify_module
+    from autoprune.passes.sparsify.one_shot import sparsify_module
 
     return sparsify_module(model, example_inputs, calibration, request, dynamic_shapes)
 
@@ -414,12 +414,12 @@ def compile(
         AutopruneError: if the calibration data is empty, or given without `int8`.
     """
     say("loading the compiler")
-    from autoprune.compiler.choice import Choice
-    from autoprune.compiler.compile import compile_onnx
-    from autoprune.frontends.onnx_file import read_onnx
-    from autoprune.frontends.onnx_inputs import calibration_feeds
-    from autoprune.frontends.sessions import open_session
-    from autoprune.result import Saving
+    from autoprune.frameworks.onnx.file import read_onnx
+    from autoprune.frameworks.onnx.inputs import calibration_feeds
+    from autoprune.frameworks.onnx.sessions import open_session
+    from autoprune.passes.lower.choice import Choice
+    from autoprune.passes.lower.compile import compile_onnx
+    from autoprune.passes.pruning.result import Saving
 
     targets = (target,) if isinstance(target, str) else tuple(target)
     choice = Choice(targets, int8, measure)
@@ -441,9 +441,9 @@ def compile(
             model.write_fixed(path)
             feed = model.feed(open_session(path, 1))
         else:
-            from autoprune.backends.onnx import export_onnx, feed_of
-            from autoprune.frontends.torch import as_inputs
-            from autoprune.frontends.wrappers import network_of
+            from autoprune.frameworks.torch.export_onnx import export_onnx, feed_of
+            from autoprune.frameworks.torch.trace import as_inputs
+            from autoprune.frameworks.torch.wrappers import network_of
 
             network = network_of(model)
             inputs = as_inputs(_given(example_inputs))
@@ -481,7 +481,7 @@ def to_torch(model: str | Path | onnx.ModelProto, example_inputs: Any = None) ->
             f"an ONNX model is needed, got {type(model).__name__}",
             hint="pass the path of an .onnx file, or an onnx.ModelProto",
         )
-    from autoprune.backends.onnx_torch.module import import_onnx
+    from autoprune.frameworks.onnx.to_torch.module import import_onnx
 
     return import_onnx(model, example_inputs)
 
@@ -496,7 +496,7 @@ def _is_onnx(model: Any) -> TypeIs[str | Path | onnx.ModelProto]:
 
 def _is_onnx_result(model: Any) -> TypeIs[OnnxResult]:
     """Whether it is the result of pruning an ONNX model, without importing onnx."""
-    loaded = sys.modules.get("autoprune.onnx_result")
+    loaded = sys.modules.get("autoprune.passes.pruning.onnx_result")
     return loaded is not None and isinstance(model, loaded.OnnxResult)
 
 

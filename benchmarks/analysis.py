@@ -125,14 +125,14 @@ def ours(model: Any, inputs: Any) -> dict[str, Any]:
     import copy
     from dataclasses import replace
 
-    from autoprune.analysed import analyse
-    from autoprune.backends.torch import cut_graph
-    from autoprune.frontends.torch import trace
-    from autoprune.passes.criteria import l2
-    from autoprune.pipeline import choose
-    from autoprune.request import DEFAULTS, WHOLE, Request
-    from autoprune.scope import allowed_groups
-    from autoprune.torch_network import trained_weights
+    from autoprune.frameworks.torch.cut import cut_graph
+    from autoprune.frameworks.torch.trace import trace
+    from autoprune.passes.pruning.analysed import analyse
+    from autoprune.passes.pruning.criteria import l2
+    from autoprune.passes.pruning.pipeline import choose
+    from autoprune.passes.pruning.request import DEFAULTS, WHOLE, Request
+    from autoprune.passes.pruning.scope import allowed_groups
+    from autoprune.passes.pruning.torch_network import trained_weights
 
     traced = trace(model, inputs)
     request = Request(("channels", 0.5), l2, multiple_of=1)

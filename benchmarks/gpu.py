@@ -30,9 +30,9 @@ from torch import Tensor, nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
 import autoprune as ap  # noqa: E402
-from autoprune.kernels.cuda.kernels import Kernel, family  # noqa: E402
-from autoprune.kernels.cuda.linear import SparseLinear  # noqa: E402
-from autoprune.kernels.cuda.models import sparse_linears, use_library  # noqa: E402
+from autoprune.passes.kernels.cuda.kernels import Kernel, family  # noqa: E402
+from autoprune.passes.kernels.cuda.linear import SparseLinear  # noqa: E402
+from autoprune.passes.kernels.cuda.models import sparse_linears, use_library  # noqa: E402
 from autoprune.passes.sparsify.masks import find_mask  # noqa: E402
 from autoprune.passes.sparsify.registry import parse_format  # noqa: E402
 
@@ -360,7 +360,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def build(path: Path) -> None:
-    from autoprune.kernels.cuda.build import build_cuda
+    from autoprune.passes.kernels.cuda.build import build_cuda
 
     build_cuda(library_kernels(), path)
 

@@ -30,9 +30,9 @@ import torch  # noqa: E402
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 from rich.progress import track  # noqa: E402
 
-from autoprune.compiler.choice import Choice  # noqa: E402
-from autoprune.compiler.compile import compile_onnx  # noqa: E402
-from autoprune.frontends.sessions import open_session  # noqa: E402
+from autoprune.frameworks.onnx.sessions import open_session  # noqa: E402
+from autoprune.passes.lower.choice import Choice  # noqa: E402
+from autoprune.passes.lower.compile import compile_onnx  # noqa: E402
 from autoprune.passes.sparsify.masks import find_mask, random  # noqa: E402
 from autoprune.passes.sparsify.registry import parse_format  # noqa: E402
 

@@ -32,7 +32,7 @@ from torch import nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
 import autoprune as ap  # noqa: E402
-from autoprune import learners  # noqa: E402
+from autoprune.passes import learners  # noqa: E402
 
 STEPS = 12
 TIMING = learners.Timing(start=0.2, stop=0.7, periods=2)

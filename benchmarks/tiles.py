@@ -1,6 +1,6 @@
 """Which tiles of sparse kernels are the fastest here: measures them, and writes what is to be used.
 
-    python benchmarks/tiles.py                  # writes autoprune/kernels/tiles.json; minutes
+    python benchmarks/tiles.py                  # writes passes/kernels/tiles.json; minutes
     python benchmarks/tiles.py x86-64-v3        # only for these targets
 
 For each kernel, all tiles that registers can hold compute the products of some sizes, 80 % sparse,
@@ -28,11 +28,9 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import onnx  # noqa: E402
 
-from autoprune.compiler.choice import Choice, runs_here  # noqa: E402
-from autoprune.compiler.compile import compile_onnx  # noqa: E402
-from autoprune.frontends.sessions import open_session  # noqa: E402
-from autoprune.kernels import tiles  # noqa: E402
-from autoprune.kernels.build import (  # noqa: E402
+from autoprune.frameworks.onnx.sessions import open_session  # noqa: E402
+from autoprune.passes.kernels import tiles  # noqa: E402
+from autoprune.passes.kernels.build import (  # noqa: E402
     Family,
     Target,
     build_library,
@@ -41,8 +39,10 @@ from autoprune.kernels.build import (  # noqa: E402
     rowwise_family,
     spatial_family,
 )
-from autoprune.kernels.rowwise_int8 import RowwiseInt8  # noqa: E402
-from autoprune.kernels.templates import Rowwise, Spatial  # noqa: E402
+from autoprune.passes.kernels.rowwise_int8 import RowwiseInt8  # noqa: E402
+from autoprune.passes.kernels.templates import Rowwise, Spatial  # noqa: E402
+from autoprune.passes.lower.choice import Choice, runs_here  # noqa: E402
+from autoprune.passes.lower.compile import compile_onnx  # noqa: E402
 from benchmarks.kernels import Shape, feed_of, model_of  # noqa: E402
 
 TARGETS = ("x86-64-v3", "x86-64-v4", "x86-64-v4-vnni")

@@ -16,8 +16,8 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 import autoprune as ap
-from autoprune.demo import Digits, accuracy, load_digits
-from autoprune.sparsity import GMP, SRSTE, Learnable
+from autoprune.cli.demo import Digits, accuracy, load_digits
+from autoprune.passes.learners.masks import GMP, SRSTE, Learnable
 
 BATCH = 64
 METHODS = {"gradually (GMP)": GMP(), "straight through": SRSTE(), "learned masks": Learnable()}

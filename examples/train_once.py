@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 import autoprune as ap
-from autoprune.demo import DigitNet, Digits, accuracy, load_digits
+from autoprune.cli.demo import DigitNet, Digits, accuracy, load_digits
 
 BATCH = 64
 

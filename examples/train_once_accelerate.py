@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
 
 import autoprune as ap
-from autoprune.demo import DigitNet, Digits, accuracy, load_digits
+from autoprune.cli.demo import DigitNet, Digits, accuracy, load_digits
 
 
 def train(accelerator: Accelerator, digits: Digits, epochs: int) -> ap.Result:

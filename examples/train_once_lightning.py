@@ -19,7 +19,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
 
 import autoprune as ap
-from autoprune.demo import DigitNet, accuracy, load_digits
+from autoprune.cli.demo import DigitNet, accuracy, load_digits
 from tests.zoo.shim import ensure_torchvision
 
 if importlib.util.find_spec("torchvision"):

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from torch.utils.data.distributed import DistributedSampler
 
 import autoprune as ap
-from autoprune.demo import DigitNet, Digits, accuracy, load_digits
+from autoprune.cli.demo import DigitNet, Digits, accuracy, load_digits
 
 
 def train(digits: Digits, epochs: int, device: torch.device) -> ap.Result:

@@ -13,10 +13,10 @@ from rich.console import RenderableType
 
 from autoprune.analysis.cost import Cost
 from autoprune.analysis.typing import TypedGraph
-from autoprune.backends.latency import Latency, Spread
 from autoprune.errors import AutopruneError
 from autoprune.ir.files import write_atomically
 from autoprune.ir.positions import Kept
+from autoprune.report.latency import Latency, Spread
 
 
 @dataclass(frozen=True, slots=True)

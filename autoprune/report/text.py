@@ -23,8 +23,8 @@ from autoprune.report.quantities import (
 )
 
 if TYPE_CHECKING:
-    from autoprune.backends.latency import Latency
     from autoprune.report.data import GroupRow, PinnedRow, Report
+    from autoprune.report.latency import Latency
 
 ROWS = 40
 """Groups shown unless everything is asked for."""

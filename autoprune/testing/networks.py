@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from autoprune.analysis.conformance import SEEDS, removals
+from autoprune.analysis.experiments.conformance import SEEDS, removals
 from autoprune.analysis.folding import Spared, spared_parameters
 from autoprune.analysis.groups import Groups, find_groups
 from autoprune.analysis.typing import TypedGraph, infer
-from autoprune.backends.equality import cut_error, difference, tolerance
 from autoprune.errors import NotEqualError
-from autoprune.frontends.torch import as_inputs, trace
+from autoprune.frameworks.torch.equality import cut_error, difference, tolerance
+from autoprune.frameworks.torch.trace import as_inputs, trace
 from autoprune.ir.group import Group, Guarantee
 from autoprune.ir.positions import Indices, unit_positions
 

@@ -10,13 +10,19 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from autoprune.analysis.conformance import Fault, faults, free_leaves, places, typed_call
-from autoprune.analysis.experiment import Sample
-from autoprune.analysis.probing import probe
+from autoprune.analysis.experiments.conformance import (
+    Fault,
+    faults,
+    free_leaves,
+    places,
+    typed_call,
+)
+from autoprune.analysis.experiments.experiment import Sample
+from autoprune.analysis.experiments.probing import probe
 from autoprune.analysis.typing import TypedGraph
-from autoprune.backends.calls import sample_calls
 from autoprune.errors import AutopruneError, RuleError
-from autoprune.frontends.torch import trace
+from autoprune.frameworks.torch.calls import sample_calls
+from autoprune.frameworks.torch.trace import trace
 from autoprune.ir.graph import Node
 from autoprune.ops.custom import operator_name
 from autoprune.ops.rule import Operator, find

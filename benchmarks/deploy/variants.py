@@ -15,10 +15,10 @@ import torch
 from torch import nn
 
 import autoprune as ap
-from autoprune.backends.onnx import export_onnx
-from autoprune.compiler.compiled import Compiled
-from autoprune.compiler.simplify import simplified
-from autoprune.frontends.objects import Inputs
+from autoprune.frameworks.torch.export_onnx import export_onnx
+from autoprune.frameworks.torch.objects import Inputs
+from autoprune.passes.lower.compiled import Compiled
+from autoprune.passes.lower.simplify import simplified
 from benchmarks.deploy.models import Network, formats_of
 from benchmarks.deploy.xnnpack import unfit
 

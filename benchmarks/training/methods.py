@@ -11,7 +11,7 @@ from functools import partial
 from torch import nn
 
 import autoprune as ap
-from autoprune import learners
+from autoprune.passes import learners
 from benchmarks.training.group_norm import group_norm
 from benchmarks.training.loop import Trainer
 

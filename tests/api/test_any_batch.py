@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 import autoprune as ap
-from autoprune.backends.batch import batch_of, with_batch
-from autoprune.frontends.torch import as_inputs
+from autoprune.frameworks.torch.batch import batch_of, with_batch
+from autoprune.frameworks.torch.trace import as_inputs
 from tests.tolerance import ROUNDING_SINGLE
 
 

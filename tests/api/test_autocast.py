@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import autoprune as ap
-from autoprune.backends.equality import difference
+from autoprune.frameworks.torch.equality import difference
 
 X = torch.randn(6, 8, generator=torch.Generator().manual_seed(0))
 

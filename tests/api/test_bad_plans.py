@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 import autoprune as ap
-from autoprune.backends.equality import difference
+from autoprune.frameworks.torch.equality import difference
 from tests.api.models import IMAGES, WORDS, Branchy, Digits, Mixer, build
 from tests.effort import examples
 from tests.onnx.build import Builder

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.utils import prune as masks
 
 import autoprune as ap
-from autoprune.backends.equality import difference
+from autoprune.frameworks.torch.equality import difference
 from tests.tolerance import ROUNDING_SINGLE
 
 X = torch.randn(5, 16, generator=torch.Generator().manual_seed(0))

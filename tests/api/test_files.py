@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 import autoprune as ap
-from autoprune.backends.equality import difference
+from autoprune.frameworks.torch.equality import difference
 from tests.api.models import IMAGES, MODELS, VECTORS, WORDS, Branchy, Digits, Mixer, build
 from tests.tolerance import ROUNDING_SINGLE
 

@@ -9,12 +9,12 @@ import torch
 from torch import nn
 
 import autoprune as ap
-from autoprune import latency_budget
-from autoprune.backends.latency import Latency
-from autoprune.backends.onnx import export_onnx
-from autoprune.frontends.objects import Inputs
-from autoprune.latency_budget import ROUNDS, TOLERANCE, meet_latency
-from autoprune.result import Result
+from autoprune.frameworks.torch.export_onnx import export_onnx
+from autoprune.frameworks.torch.objects import Inputs
+from autoprune.passes.pruning import latency as latency_budget
+from autoprune.passes.pruning.latency import ROUNDS, TOLERANCE, meet_latency
+from autoprune.passes.pruning.result import Result
+from autoprune.report.latency import Latency
 from tests.api.models import IMAGES, Digits, build
 
 

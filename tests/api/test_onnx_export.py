@@ -12,10 +12,10 @@ from torch import nn
 from torch.nn import functional as F
 
 import autoprune as ap
-from autoprune.backends.equality import difference
-from autoprune.backends.onnx import export_onnx
-from autoprune.frontends import onnx_large
-from autoprune.frontends.objects import Inputs
+from autoprune.frameworks.onnx import large as onnx_large
+from autoprune.frameworks.torch.equality import difference
+from autoprune.frameworks.torch.export_onnx import export_onnx
+from autoprune.frameworks.torch.objects import Inputs
 from tests.tolerance import ROUNDING_SINGLE
 from tests.zoo.models import get
 

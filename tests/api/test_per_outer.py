@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import autoprune as ap
-from autoprune.backends.equality import difference
+from autoprune.frameworks.torch.equality import difference
 from tests.api.models import WORDS, Mixer, build
 from tests.tolerance import CUT, ROUNDING_SINGLE
 from tests.zoo.models import get

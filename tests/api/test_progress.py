@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import autoprune as ap
-from autoprune import telling
+from autoprune.report import progress as telling
 
 
 def network():

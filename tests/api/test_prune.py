@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import autoprune as ap
 from autoprune.api import inspect
-from autoprune.backends.equality import difference
+from autoprune.frameworks.torch.equality import difference
 from autoprune.ir import axes as ax
 from autoprune.ops import rule
 from tests.api.models import IMAGES, MODELS, VECTORS, WORDS, Branchy, Digits, Mixer, build

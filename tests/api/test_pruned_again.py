@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import autoprune as ap
-from autoprune.backends.equality import difference
+from autoprune.frameworks.torch.equality import difference
 from tests.api.models import VECTORS, WORDS, Branchy, Mixer, build
 from tests.tolerance import ROUNDING_SINGLE
 

@@ -12,7 +12,7 @@ import torch.ao.quantization.fx._decomposed
 from torch import nn
 
 import autoprune as ap
-from autoprune.backends.equality import difference
+from autoprune.frameworks.torch.equality import difference
 
 X = torch.randn(4, 3, 6, 6, generator=torch.Generator().manual_seed(0))
 

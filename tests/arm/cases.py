@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from onnx import helper
 
-import autoprune.kernels
-from autoprune.kernels.build import Target
+import autoprune.passes.kernels
+from autoprune.passes.kernels.build import Target
 from tests.arm.emulator import emulate
 
 # Of Debian's cross compiler.
@@ -47,7 +47,7 @@ class Refused:
 
 def build_driver(target: Target, path: Path) -> None:
     """Compile operators.c."""
-    include = Path(autoprune.kernels.__file__).parent
+    include = Path(autoprune.passes.kernels.__file__).parent
     command = [
         target.compiler, "-std=c11", "-O1", "-Wall", "-Wextra", "-Werror", f"-I{include}",
         str(Path(__file__).with_name("operators.c")), "-ldl", "-o", str(path),

@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("tvm", reason="needs apache-tvm")
 
-from autoprune.kernels.build import (
+from autoprune.passes.kernels.build import (
     TARGETS,
     Family,
     Target,
@@ -20,8 +20,8 @@ from autoprune.kernels.build import (
     scattered_family,
     spatial_family,
 )
-from autoprune.kernels.geometry import Geometry
-from autoprune.kernels.templates import Spatial
+from autoprune.passes.kernels.geometry import Geometry
+from autoprune.passes.kernels.templates import Spatial
 from tests.arm.cases import Case, Refused, build_driver, run_cases
 from tests.arm.emulator import CPUS, least_cpu, need_tools
 from tests.kernels.blocks import ACTIVATIONS, draw, draw_integers, reference

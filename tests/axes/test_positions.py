@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoprune.backends.torch import cut_values
+from autoprune.frameworks.torch.cut import cut_values
 from autoprune.ir.axes import Leaf, Prod, concat, prod, size
 from autoprune.ir.positions import (
     PerOuter,

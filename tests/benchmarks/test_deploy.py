@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 import autoprune as ap
-from autoprune.compiler.simplify import simplified
+from autoprune.passes.lower.simplify import simplified
 from benchmarks import kernels, networks
 from benchmarks.deploy import variants
 from benchmarks.deploy.models import Network, formats_of

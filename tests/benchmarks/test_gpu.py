@@ -10,8 +10,8 @@ pytest.importorskip("tvm", reason="needs apache-tvm")
 
 import torch
 
-from autoprune.kernels.cuda.kernels import family
-from autoprune.kernels.cuda.linear import SparseLinear
+from autoprune.passes.kernels.cuda.kernels import family
+from autoprune.passes.kernels.cuda.linear import SparseLinear
 from benchmarks import gpu
 from tests.kernels.cuda.emulated import emulated
 

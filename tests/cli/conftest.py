@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from autoprune.cli import main
+from autoprune.cli.main import main
 
 NET = """
     import torch

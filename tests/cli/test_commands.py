@@ -13,8 +13,9 @@ import torch
 from safetensors.torch import load_file
 
 import autoprune as ap
-from autoprune import arguments, cli
-from autoprune.demo import EPOCHS
+from autoprune.cli.demo import EPOCHS
+from autoprune.cli.main import arguments
+from autoprune.cli.main import main as cli
 from tests.tolerance import ROUNDING_SINGLE
 
 PRUNE = "prune tinynet:pair --flops 0.5 --no-latency"
@@ -318,7 +319,8 @@ def test_the_epochs_of_the_demo(run):
 
 def test_version_without_torch():
     code = (
-        "import sys, autoprune.cli as c; c.main(['--version']); assert 'torch' not in sys.modules"
+        "import sys; from autoprune.cli.main import main; main(['--version']); "
+        "assert 'torch' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == f"autoprune {ap.__version__}\n"

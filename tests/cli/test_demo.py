@@ -4,9 +4,8 @@ import pytest
 import torch
 
 import autoprune as ap
-from autoprune import demo
-from autoprune.cli import main
-from autoprune.demo import show, story
+from autoprune.cli.demo import show, story
+from autoprune.cli.main import demo, main
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +65,7 @@ def test_without_a_compiler(monkeypatch):
 
 def test_the_command(monkeypatch, tmp_path):
     calls = []
-    monkeypatch.setattr("autoprune.demo.demo", lambda *args: calls.append(args))
+    monkeypatch.setattr("autoprune.cli.demo.demo", lambda *args: calls.append(args))
     assert main(["demo", "--output", str(tmp_path), "--epochs", "3"]) == 0
     assert main(["demo", "-o", str(tmp_path)]) == 0
     assert calls == [(tmp_path, 3), (tmp_path, demo.EPOCHS)]

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from autoprune.cli.inputs import InputSpec, parse_input
+from autoprune.cli.loading import make_inputs
 from autoprune.errors import AutopruneError
-from autoprune.input_specs import InputSpec, parse_input
-from autoprune.loading import make_inputs
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ pytest.importorskip("tvm", reason="needs apache-tvm")
 
 import onnx
 
-from autoprune.compiler.calibration import Step, step_between
-from autoprune.compiler.products import Product
-from autoprune.compiler.quantized import FARTHEST, coarse_enough, quantized_weights
-from autoprune.kernels.geometry import Geometry
+from autoprune.passes.kernels.geometry import Geometry
+from autoprune.passes.lower.calibration import Step, step_between
+from autoprune.passes.lower.products import Product
+from autoprune.passes.lower.quantized import FARTHEST, coarse_enough, quantized_weights
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,9 @@ import torch
 from torch import nn
 
 import autoprune as ap
-from autoprune.cli import main
-from autoprune.compiler.measure import Speedup
-from autoprune.frontends import onnx_large
+from autoprune.cli.main import main
+from autoprune.frameworks.onnx import large as onnx_large
+from autoprune.passes.lower.measure import Speedup
 from autoprune.runtime import DenseNotice, Session
 from autoprune.runtime.cpu import this_cpu
 from tests.tolerance import ROUNDING_SINGLE
@@ -111,7 +111,9 @@ def test_a_module_is_measured():
 
 @pytest.mark.parametrize("gain", [1.1, 1.3])
 def test_what_gains_too_little_stays_dense(gain, pruned, monkeypatch):
-    monkeypatch.setattr("autoprune.compiler.compile.speedup", lambda *_: Speedup(gain, 1.0, 2.0))
+    monkeypatch.setattr(
+        "autoprune.passes.lower.compile.speedup", lambda *_: Speedup(gain, 1.0, 2.0)
+    )
     compiled = ap.compile(pruned)
     assert [bool(layer.rows) for layer in compiled.layers] == [gain > 1.2] * 2 + [False]
     assert (compiled.contents.model is None) == (gain < 1.2)
@@ -249,7 +251,7 @@ def test_calibration_data_that_is_of_no_use():
 def test_integers_that_are_too_coarse(monkeypatch):
     if "avx512_vnni" not in this_cpu().features:
         pytest.skip("this processor has no dot products of 8-bit integers")
-    monkeypatch.setattr("autoprune.compiler.compile.INT8_LIMIT", 1e-4)
+    monkeypatch.setattr("autoprune.passes.lower.compile.INT8_LIMIT", 1e-4)
     with pytest.raises(ap.NotEqualError, match="too coarse for it"):
         ap.compile(large_network(columns=4), torch.randn(8, 512), int8=True, measure=False)
 

@@ -13,12 +13,12 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from autoprune.compiler.emit import with_sparse_operators
-from autoprune.compiler.kinds import Kinds
-from autoprune.compiler.onnx_graph import wiring
-from autoprune.compiler.products import find_products, with_pool
-from autoprune.compiler.units import find_islands, find_units, sparse_rows, stored_share
-from autoprune.kernels.build import build_library
+from autoprune.passes.kernels.build import build_library
+from autoprune.passes.lower.emit import with_sparse_operators
+from autoprune.passes.lower.kinds import Kinds
+from autoprune.passes.lower.onnx_graph import wiring
+from autoprune.passes.lower.products import find_products, with_pool
+from autoprune.passes.lower.units import find_islands, find_units, sparse_rows, stored_share
 from tests.kernels.test_operators import host
 from tests.tolerance import ROUNDING_SINGLE
 

@@ -8,10 +8,10 @@ import pytest
 
 pytest.importorskip("tvm", reason="needs apache-tvm")
 
-from autoprune.compiler import measure
-from autoprune.compiler.onnx_graph import wiring
-from autoprune.compiler.products import find_products
-from autoprune.compiler.units import find_units
+from autoprune.passes.lower import measure
+from autoprune.passes.lower.onnx_graph import wiring
+from autoprune.passes.lower.products import find_products
+from autoprune.passes.lower.units import find_units
 from tests.compiler.test_lowering import graph
 
 OWN = 8.0

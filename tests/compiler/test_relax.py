@@ -15,7 +15,7 @@ from torch import nn
 from tvm import relax
 
 import autoprune as ap
-from autoprune.compiler.relax import compile_relax
+from autoprune.passes.lower.relax import compile_relax
 from tests.compiler.test_compile import sparse_network
 from tests.compiler.test_lowering import exported, session
 from tests.tolerance import ROUNDING_SINGLE
@@ -45,7 +45,7 @@ def check(network, model, x):
 )  # fmt: skip
 def test_a_network_computes_the_same(name, dynamic, sparse, tmp_path, monkeypatch):
     """Convolutions with taps, and all those of a varying batch, stay dense."""
-    monkeypatch.setattr("autoprune.compiler.relax.SMALLEST", 64)
+    monkeypatch.setattr("autoprune.passes.lower.relax.SMALLEST", 64)
     model, x = exported(name, tmp_path, dynamic=dynamic)
     network = compile_relax(model, GENERIC)
     assert network.sparse == sparse
@@ -73,7 +73,7 @@ class Conv(nn.Module):
 @pytest.mark.parametrize("size", [1, 7, 14])
 @pytest.mark.parametrize(("outputs", "sparse"), [(32, True), (33, False)])
 def test_every_tile(batch, size, outputs, sparse, tmp_path, monkeypatch):
-    monkeypatch.setattr("autoprune.compiler.relax.SMALLEST", 64)
+    monkeypatch.setattr("autoprune.passes.lower.relax.SMALLEST", 64)
     torch.manual_seed(0)
     x = torch.randn(batch, 24, size, size)
     program = torch.onnx.export(Conv(outputs).eval(), (x,), dynamo=True, verbose=False)
@@ -111,7 +111,7 @@ class Words(nn.Module):
 
 
 def test_several_outputs_of_integers(monkeypatch):
-    monkeypatch.setattr("autoprune.compiler.relax.SMALLEST", 64)
+    monkeypatch.setattr("autoprune.passes.lower.relax.SMALLEST", 64)
     torch.manual_seed(0)
     compiled = ap.compile(Words().eval(), torch.randint(20, (3, 5)), measure=False)
     ((feed, expected),) = compiled.contents.examples

@@ -20,8 +20,8 @@ import torch
 from torch import nn
 
 import autoprune as ap
-from autoprune.cli import main
-from autoprune.frontends.sessions import open_session
+from autoprune.cli.main import main
+from autoprune.frameworks.onnx.sessions import open_session
 from autoprune.runtime import Session
 from autoprune.runtime.cpu import this_cpu
 from tests.arm.networks import NETWORKS, make

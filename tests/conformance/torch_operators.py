@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 import autoprune as ap
-from autoprune.backends.equality import difference
 from autoprune.errors import AutopruneError, BudgetError, GraphError, NotEqualError
+from autoprune.frameworks.torch.equality import difference
 from tests.conformance.outcome import Outcome
 from tests.conformance.sandwich import Sandwich
 from tests.conformance.zeroing import zeroed

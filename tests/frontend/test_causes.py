@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 import autoprune as ap
-from autoprune.backends.equality import run
-from autoprune.frontends.objects import Inputs
-from autoprune.frontends.torch import trace
+from autoprune.frameworks.torch.equality import run
+from autoprune.frameworks.torch.objects import Inputs
+from autoprune.frameworks.torch.trace import trace
 
 X = torch.zeros(2, 8)
 

@@ -3,8 +3,8 @@
 import onnx
 import pytest
 
-from autoprune.frontends.onnx_origin import SCOPES, STACK, modules_of, source_of
-from autoprune.frontends.origin import nested_paths, user_line
+from autoprune.frameworks.onnx.origin import SCOPES, STACK, modules_of, source_of
+from autoprune.frameworks.origin import nested_paths, user_line
 
 TRACE = """\
 File "/home/me/net.py", line 12, in forward

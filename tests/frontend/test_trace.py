@@ -15,11 +15,11 @@ from torch.utils import _pytree as pytree
 
 from autoprune.analysis.groups import find_groups
 from autoprune.analysis.typing import infer
-from autoprune.backends.equality import difference
-from autoprune.backends.torch import cut_graph
 from autoprune.errors import TraceError
-from autoprune.frontends.torch import trace
-from autoprune.frontends.wrappers import network_of
+from autoprune.frameworks.torch.cut import cut_graph
+from autoprune.frameworks.torch.equality import difference
+from autoprune.frameworks.torch.trace import trace
+from autoprune.frameworks.torch.wrappers import network_of
 from autoprune.ir.graph import verify
 from tests.tolerance import ROUNDING_SINGLE
 

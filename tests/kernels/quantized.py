@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from autoprune.kernels.build import quantized_depthwise_family, quantized_family
+from autoprune.passes.kernels.build import quantized_depthwise_family, quantized_family
 from tests.arm.cases import Case
 from tests.kernels.blocks import ACTIVATIONS
 from tests.kernels.test_convolutions import convolved

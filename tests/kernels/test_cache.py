@@ -9,10 +9,10 @@ import pytest
 
 pytest.importorskip("tvm", reason="needs apache-tvm")
 
-from autoprune.compiler.kinds import native_library
 from autoprune.errors import Notice
-from autoprune.kernels import cache
-from autoprune.kernels.build import find_target, rowwise_family, spatial_family
+from autoprune.passes.kernels import cache
+from autoprune.passes.kernels.build import find_target, rowwise_family, spatial_family
+from autoprune.passes.lower.kinds import native_library
 
 
 @pytest.fixture
@@ -154,7 +154,9 @@ def test_a_planted_library_does_not_get_into_an_artifact(folder, monkeypatch):
     target = find_target("x86-64-v3")
     kinds = SimpleNamespace(kinds=[])
     key = cache.cache_key((target, []), target.compiler)
-    monkeypatch.setattr("autoprune.compiler.kinds.build_library", lambda *a: a[2].write_bytes(b"x"))
+    monkeypatch.setattr(
+        "autoprune.passes.lower.kinds.build_library", lambda *a: a[2].write_bytes(b"x")
+    )
     cache.keep(key, b"planted")
     assert native_library(kinds, target).data == b"planted"
     opened(folder)

@@ -11,13 +11,13 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch.nn import functional as F
 
-from autoprune.kernels.build import (
+from autoprune.passes.kernels.build import (
     build_library,
     depthwise_family,
     spatial_family,
     spatial_int8_family,
 )
-from autoprune.kernels.geometry import Geometry
+from autoprune.passes.kernels.geometry import Geometry
 from tests.kernels.blocks import ACTIVATIONS, draw, draw_integers
 from tests.kernels.test_operators import host, open_session, with_dot_products
 from tests.tolerance import ROUNDING_SINGLE

@@ -11,8 +11,13 @@ pytest.importorskip("tvm", reason="needs apache-tvm")
 
 from onnx import TensorProto, helper, numpy_helper
 
-from autoprune.compiler.emit import below_each_other
-from autoprune.kernels.build import build_library, int8_family, rowwise_family, scattered_family
+from autoprune.passes.kernels.build import (
+    build_library,
+    int8_family,
+    rowwise_family,
+    scattered_family,
+)
+from autoprune.passes.lower.emit import below_each_other
 from tests.kernels.blocks import draw, draw_integers, reference
 from tests.kernels.test_operators import host, open_session, with_dot_products
 from tests.tolerance import ROUNDING_SINGLE

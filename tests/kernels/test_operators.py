@@ -15,8 +15,8 @@ import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 from autoprune import TargetError
-from autoprune.kernels.activations import ACTIVATIONS
-from autoprune.kernels.build import (
+from autoprune.passes.kernels.activations import ACTIVATIONS
+from autoprune.passes.kernels.build import (
     TARGETS,
     Family,
     build_library,
@@ -25,9 +25,9 @@ from autoprune.kernels.build import (
     rowwise_family,
     spatial_family,
 )
-from autoprune.kernels.geometry import Geometry
-from autoprune.kernels.rowwise_int8 import RowwiseInt8
-from autoprune.kernels.templates import Rowwise, Spatial
+from autoprune.passes.kernels.geometry import Geometry
+from autoprune.passes.kernels.rowwise_int8 import RowwiseInt8
+from autoprune.passes.kernels.templates import Rowwise, Spatial
 from autoprune.runtime.cpu import this_cpu
 from tests.kernels.blocks import draw, draw_integers, reference, rounded_rows
 from tests.tolerance import ROUNDING_SINGLE

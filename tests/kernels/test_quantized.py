@@ -9,13 +9,13 @@ pytest.importorskip("tvm", reason="needs apache-tvm")
 
 from onnx import TensorProto, helper, numpy_helper
 
-from autoprune.kernels.build import (
+from autoprune.passes.kernels.build import (
     build_library,
     quantized_depthwise_family,
     quantized_family,
     spatial_int8_family,
 )
-from autoprune.kernels.geometry import Geometry
+from autoprune.passes.kernels.geometry import Geometry
 from tests.kernels.quantized import (
     Depthwise,
     bytes_of,

@@ -14,7 +14,7 @@ import pytest
 
 pytest.importorskip("tvm", reason="needs apache-tvm")
 
-from autoprune.kernels.build import (
+from autoprune.passes.kernels.build import (
     depthwise_family,
     find_target,
     int8_family,
@@ -25,8 +25,8 @@ from autoprune.kernels.build import (
     spatial_family,
     spatial_int8_family,
 )
-from autoprune.kernels.geometry import Geometry
-from autoprune.kernels.source import FLAGS, operator_sources
+from autoprune.passes.kernels.geometry import Geometry
+from autoprune.passes.kernels.source import FLAGS, operator_sources
 from tests.arm import test_kernels as arm
 from tests.arm.cases import Case, pack_cases, unpack_results
 from tests.kernels.blocks import ACTIVATIONS, draw, draw_integers

@@ -8,8 +8,8 @@ import pytest
 
 pytest.importorskip("tvm", reason="needs apache-tvm")
 
-from autoprune.kernels import tiles
-from autoprune.kernels.build import (
+from autoprune.passes.kernels import tiles
+from autoprune.passes.kernels.build import (
     TARGETS,
     VARIANTS,
     Family,

@@ -10,7 +10,7 @@ from torch import nn
 from torch.optim import LBFGS, SGD, AdamW
 
 import autoprune as ap
-from autoprune.learners import HESSO, HESSOCRIC, Timing
+from autoprune.passes.learners import HESSO, HESSOCRIC, Timing
 from tests.learners.training import (
     METHODS,
     START,

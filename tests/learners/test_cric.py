@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import autoprune as ap
-from autoprune import learners
+from autoprune.passes import learners
 from tests.learners.regression import Regression, train
 
 SCALES = torch.tensor([100.0, 1.0, 1.0, 1.0])

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from autoprune.errors import LearnerError
-from autoprune.frontends.torch import trace
-from autoprune.learners.distillation import (
+from autoprune.frameworks.torch.trace import trace
+from autoprune.passes.learners.distillation import (
     Distillation,
     Teacher,
     find_logits,

@@ -19,8 +19,8 @@ from torch.optim import SGD, AdamW
 
 import autoprune as ap
 from autoprune.errors import LearnerError
-from autoprune.learners import HESSOCRIC, SparseOptimizer
-from autoprune.learners.sharding import whole_tensor
+from autoprune.passes.learners import HESSOCRIC, SparseOptimizer
+from autoprune.passes.learners.sharding import whole_tensor
 from tests.learners.processes import two_processes
 from tests.learners.training import METHODS, STEPS, TIMING, same
 from tests.tolerance import ROUNDING_SINGLE

@@ -13,7 +13,7 @@ from torch.optim import LBFGS, SGD, AdamW, Optimizer, SparseAdam
 from torch.optim import lr_scheduler as schedulers
 
 import autoprune as ap
-from autoprune.learners import HESSO, HESSOCRIC, HSPG, Timing
+from autoprune.passes.learners import HESSO, HESSOCRIC, HSPG, Timing
 from tests.learners.training import (
     METHODS,
     START,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from autoprune.demo import load_digits, onnx_accuracy
+from autoprune.cli.demo import load_digits, onnx_accuracy
 from tests.effort import FUZZ
 from tests.tolerance import BUDGET
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.errors import LearnerError
-from autoprune.learners.feature_flow import FeatureFlow, flow_loss
-from autoprune.learners.features import find_stages, float_tensors
+from autoprune.passes.learners.feature_flow import FeatureFlow, flow_loss
+from autoprune.passes.learners.features import find_stages, float_tensors
 from tests.learners.networks import Residual, X
 from tests.tolerance import ROUNDING_DOUBLE
 

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 import autoprune as ap
-from autoprune import learners
-from autoprune.backends.equality import difference
-from autoprune.learners.features import float_tensors
+from autoprune.frameworks.torch.equality import difference
+from autoprune.passes import learners
+from autoprune.passes.learners.features import float_tensors
 from tests.learners.training import STEPS, TIMING, learn, same, state, train
 from tests.tolerance import BUDGET, ROUNDING_DOUBLE, ROUNDING_SINGLE
 from tests.zoo.small import SMALL

@@ -11,11 +11,11 @@ from scipy.optimize import minimize
 from torch import nn
 
 import autoprune as ap
-from autoprune import learners
-from autoprune.backends.torch import zeroed_parameters
-from autoprune.learners.bayes import chain_odds
-from autoprune.learners.envelope import proximal_factors
-from autoprune.learners.saliency import update_moments
+from autoprune.frameworks.torch.cut import zeroed_parameters
+from autoprune.passes import learners
+from autoprune.passes.learners.units.bayes import chain_odds
+from autoprune.passes.learners.units.envelope import proximal_factors
+from autoprune.passes.learners.units.saliency import update_moments
 from tests.tolerance import ROUNDING_DOUBLE, ROUNDING_SINGLE
 
 RATE = 0.05
@@ -82,7 +82,7 @@ def test_sums_and_zeros_agree_with_the_law(seed):
         group.leaf.uid: np.flatnonzero(~mask.numpy())
         for group, mask in zip(units.groups, units.split(removed), strict=True)
     }
-    from autoprune.frontends.torch import trace
+    from autoprune.frameworks.torch.trace import trace
 
     traced = trace(model, torch.randn(2, 5))
     expected = zeroed_parameters(traced, analysis.typed, kept, {})

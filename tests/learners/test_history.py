@@ -9,7 +9,7 @@ import torch
 from torch.optim import SGD
 
 import autoprune as ap
-from autoprune.learners import HESSO
+from autoprune.passes.learners import HESSO
 from tests.learners.training import (
     STEPS,
     STOP,

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import autoprune as ap
-from autoprune import learners
+from autoprune.passes import learners
 from tests.learners.regression import random_problem, train
 
 STEPS = 400

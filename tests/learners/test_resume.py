@@ -10,7 +10,7 @@ import torch
 from torch.optim import AdamW
 
 import autoprune as ap
-from autoprune.learners import DHSPG, HESSO, GroupLasso, Timing
+from autoprune.passes.learners import DHSPG, HESSO, GroupLasso, Timing
 from tests.learners.training import (
     LAST_PERIOD,
     METHODS,

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import autoprune as ap
-from autoprune import learners
+from autoprune.passes import learners
 from tests.tolerance import BUDGET
 
 STEPS = 20

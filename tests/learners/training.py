@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 import autoprune as ap
-from autoprune import learners
-from autoprune.learners import Method, SparseOptimizer
+from autoprune.passes import learners
+from autoprune.passes.learners import Method, SparseOptimizer
 
 STEPS = 24
 TIMING = learners.Timing(start=1 / 3, stop=5 / 6, periods=3)

@@ -11,8 +11,8 @@ from torch import nn
 from autoprune.analysis.groups import find_groups
 from autoprune.analysis.nesting import outer_leaves
 from autoprune.analysis.typing import infer
-from autoprune.backends.equality import cut_error
-from autoprune.frontends.torch import trace
+from autoprune.frameworks.torch.equality import cut_error
+from autoprune.frameworks.torch.trace import trace
 from tests.nesting.choices import random_choices
 from tests.tolerance import CUT
 from tests.zoo.models import get

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from autoprune.analysis.groups import find_groups
 from autoprune.analysis.nesting import outer_leaves
 from autoprune.analysis.typing import infer
-from autoprune.backends.equality import cut_error
-from autoprune.frontends.torch import trace
+from autoprune.frameworks.torch.equality import cut_error
+from autoprune.frameworks.torch.trace import trace
 from tests.effort import examples
 from tests.nesting.choices import random_choices
 from tests.nesting.networks import TOKENS, HeadNetwork, programs

@@ -8,14 +8,14 @@ import numpy as np
 import onnx
 import pytest
 
-from autoprune.analysed import Analysis, analyse
-from autoprune.backends.onnx_equality import cut_error, difference, outputs
-from autoprune.backends.onnx_tensors import zeroed_model
-from autoprune.frontends.onnx import TracedOnnx, trace
+from autoprune.frameworks.onnx.equality import cut_error, difference, outputs
+from autoprune.frameworks.onnx.tensors import zeroed_model
+from autoprune.frameworks.onnx.trace import TracedOnnx, trace
 from autoprune.ir.group import Guarantee
 from autoprune.ops.onnx.pinned import NAMES as PINNED_NAMES
 from autoprune.ops.rule import _OPERATORS
-from autoprune.request import Options
+from autoprune.passes.pruning.analysed import Analysis, analyse
+from autoprune.passes.pruning.request import Options
 from tests.onnx.cases import CASES, Case
 from tests.tolerance import CUT, DIFFERENT
 

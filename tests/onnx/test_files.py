@@ -13,10 +13,11 @@ import pytest
 from onnx import TensorProto, helper
 
 import autoprune as ap
-from autoprune.backends import onnx_cut, onnx_tensors
-from autoprune.backends.onnx_equality import difference, outputs
-from autoprune.backends.onnx_write import write_onnx
-from autoprune.frontends import onnx_large
+from autoprune.frameworks.onnx import cut as onnx_cut
+from autoprune.frameworks.onnx import large as onnx_large
+from autoprune.frameworks.onnx import tensors as onnx_tensors
+from autoprune.frameworks.onnx.equality import difference, outputs
+from autoprune.frameworks.onnx.write import write_onnx
 from tests.onnx.build import Builder
 from tests.tolerance import CUT, DIFFERENT
 
@@ -275,7 +276,7 @@ class Refuse:
 
 sys.meta_path.insert(0, Refuse())
 import autoprune as ap
-from autoprune.cli import main
+from autoprune.cli.main import main
 
 path, out = sys.argv[1:]
 result = ap.prune(path, flops=0.5)

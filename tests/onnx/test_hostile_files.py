@@ -15,7 +15,8 @@ from onnx import TensorProto as T
 from onnx import helper, numpy_helper
 
 import autoprune as ap
-from autoprune.frontends import onnx_limits, onnx_values
+from autoprune.frameworks.onnx import limits as onnx_limits
+from autoprune.frameworks.onnx import values as onnx_values
 from tests.effort import examples
 from tests.onnx.build import Builder
 from tests.onnx.test_files import WITH_FUNCTIONS

@@ -12,8 +12,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import autoprune as ap
-from autoprune.backends.onnx_equality import difference, outputs
 from autoprune.errors import NotEqualError
+from autoprune.frameworks.onnx.equality import difference, outputs
 from tests.onnx.build import Builder
 from tests.tolerance import CUT
 

@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 import autoprune as ap
-import autoprune.backends.onnx_torch.module
-from autoprune.backends.onnx_equality import difference, outputs
-from autoprune.backends.onnx_torch.writer import OPERATORS, SIZES, operator_key
-from autoprune.frontends.onnx import trace
+import autoprune.frameworks.onnx.to_torch.module
+from autoprune.frameworks.onnx.equality import difference, outputs
+from autoprune.frameworks.onnx.to_torch.writer import OPERATORS, SIZES, operator_key
+from autoprune.frameworks.onnx.trace import trace
 from tests.onnx.build import Builder
 from tests.onnx.cases import CASES
 from tests.onnx.zoo import FILES

@@ -8,8 +8,8 @@ import pytest
 from onnx import helper
 
 import autoprune as ap
-from autoprune.backends.onnx_equality import difference, outputs
-from autoprune.frontends.onnx import trace
+from autoprune.frameworks.onnx.equality import difference, outputs
+from autoprune.frameworks.onnx.trace import trace
 from tests.onnx.build import LATEST, Builder
 from tests.tolerance import CUT
 

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from autoprune.analysis.conformance import faults
-from autoprune.analysis.experiment import Sample
+from autoprune.analysis.experiments.conformance import faults
+from autoprune.analysis.experiments.experiment import Sample
 from autoprune.analysis.groups import Groups, find_groups
 from autoprune.analysis.nesting import outer_leaves
 from autoprune.analysis.typing import TypedGraph, infer
-from autoprune.backends.calls import sample_calls
-from autoprune.backends.equality import cut_error, difference
-from autoprune.frontends.torch import Traced, trace
+from autoprune.frameworks.torch.calls import sample_calls
+from autoprune.frameworks.torch.equality import cut_error, difference
+from autoprune.frameworks.torch.trace import Traced, trace
 from autoprune.ir.group import Guarantee
 from autoprune.ops.rule import _OPERATORS, find
 from autoprune.testing.networks import kept_units, removals, spared_in, zeroed

@@ -12,9 +12,9 @@ import pytest
 from autoprune.errors import BudgetError
 from autoprune.ir.axes import Leaf, concat, prod
 from autoprune.ir.group import Group, Guarantee, Occurrence
-from autoprune.passes.allocation import meet_budget
-from autoprune.passes.shares import keep_share
-from autoprune.passes.steps import Candidate, block_sizes
+from autoprune.passes.pruning.allocation import meet_budget
+from autoprune.passes.pruning.shares import keep_share
+from autoprune.passes.pruning.steps import Candidate, block_sizes
 
 A, B = 0, 1
 

@@ -10,8 +10,8 @@ import pytest
 from autoprune.errors import AutopruneError
 from autoprune.ir.axes import Leaf, concat, prod
 from autoprune.ir.group import Group, Guarantee, Occurrence
-from autoprune.passes import criteria
-from autoprune.passes.criteria import (
+from autoprune.passes.pruning import criteria
+from autoprune.passes.pruning.criteria import (
     CRITERIA,
     GroupWeights,
     find_criterion,

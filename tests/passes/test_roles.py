@@ -4,7 +4,7 @@ import pytest
 
 from autoprune.ir.axes import Leaf
 from autoprune.ir.group import Group, Guarantee
-from autoprune.passes.roles import role, same_roles
+from autoprune.passes.pruning.roles import role, same_roles
 
 
 def group(uid, name, units=4):

@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from autoprune.analysed import analyse
 from autoprune.ir.graph import Graph, Node, Parameter, Value, verify
-from autoprune.pipeline import make_report
+from autoprune.passes.pruning.analysed import analyse
+from autoprune.passes.pruning.pipeline import make_report
+from autoprune.passes.pruning.request import DEFAULTS
 from autoprune.report import Report
-from autoprune.request import DEFAULTS
 
 
 def linear(name: str, x: Value, width: int, module: str = "", source: str = ""):

@@ -7,9 +7,9 @@ import pytest
 from rich.console import Console
 
 from autoprune.analysis.cost import Cost
-from autoprune.backends.latency import Latency, Spread
 from autoprune.errors import AutopruneError
 from autoprune.report import GroupRow, PinnedRow, Report, UnknownOperator
+from autoprune.report.latency import Latency, Spread
 from autoprune.report.quantities import milliseconds, quantity, share, times_faster
 from autoprune.report.text import ROWS
 

@@ -5,10 +5,10 @@ import torch
 from torch import nn
 
 import autoprune as ap
-from autoprune.analysis.probing import probe
-from autoprune.backends.calls import sample_calls
+from autoprune.analysis.experiments.probing import probe
 from autoprune.errors import RuleError
-from autoprune.frontends.torch import trace
+from autoprune.frameworks.torch.calls import sample_calls
+from autoprune.frameworks.torch.trace import trace
 from tests.rules import operators as lib
 
 PROBING = ap.Options(probe=True)

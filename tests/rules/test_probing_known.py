@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from autoprune.analysis.experiment import Sample
+from autoprune.analysis.experiments.experiment import Sample
+from autoprune.analysis.experiments.probing import probe
 from autoprune.analysis.groups import find_groups
-from autoprune.analysis.probing import probe
 from autoprune.analysis.typing import infer
-from autoprune.backends.calls import sample_calls
-from autoprune.backends.equality import cut_error
 from autoprune.errors import RuleError
-from autoprune.frontends.torch import trace
+from autoprune.frameworks.torch.calls import sample_calls
+from autoprune.frameworks.torch.equality import cut_error
+from autoprune.frameworks.torch.trace import trace
 from autoprune.ops.rule import writes_in_place
 from autoprune.testing.networks import kept_units, rounds
 from tests.effort import sampled

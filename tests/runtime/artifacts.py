@@ -3,7 +3,7 @@
 import numpy as np
 from onnx import TensorProto, helper
 
-from autoprune.backends.artifact import Contents, NativeLibrary
+from autoprune.passes.lower.artifact import Contents, NativeLibrary
 from autoprune.runtime.cpu import this_cpu
 from autoprune.runtime.manifest import TensorSpec
 

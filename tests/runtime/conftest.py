@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from autoprune.backends.artifact import Contents, write_artifact
+from autoprune.passes.lower.artifact import Contents, write_artifact
 from tests.runtime.artifacts import dense_contents, native_library, network
 
 

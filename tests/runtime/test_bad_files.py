@@ -10,7 +10,7 @@ from random import Random
 
 import pytest
 
-from autoprune.backends.artifact import Contents, write_artifact
+from autoprune.passes.lower.artifact import Contents, write_artifact
 from autoprune.runtime import ArtifactError, Session
 from autoprune.runtime.archive import open_archive
 from autoprune.runtime.container import DEFLATED, STORED, Entry, chunks, end_record, read_directory

@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import autoprune.cli
+import autoprune.cli.main
 import autoprune.runtime.__main__
 from autoprune.runtime.commands import read_arrays
 from autoprune.runtime.errors import InputError
 from tests.effort import examples
 from tests.runtime.artifacts import X, dense_contents
 
-MAINS = [autoprune.cli.main, autoprune.runtime.__main__.main]
+MAINS = [autoprune.cli.main.main, autoprune.runtime.__main__.main]
 
 
 @pytest.fixture(params=MAINS, ids=["autoprune", "alone"])

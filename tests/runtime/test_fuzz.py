@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from autoprune.backends.artifact import write_artifact
+from autoprune.passes.lower.artifact import write_artifact
 from autoprune.runtime import ArtifactError
 from autoprune.runtime.archive import open_archive
 from autoprune.runtime.manifest_reader import read_manifest

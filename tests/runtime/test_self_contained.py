@@ -130,7 +130,7 @@ def test_session_follows_no_reference(save, tmp_path, monkeypatch, location):
     node = helper.make_node("Add", ["x", "w"], ["y"])
     model = helper.make_model(graph_of(node, initializers=[external(location)]))
     # The writer refuses it, too.
-    monkeypatch.setattr("autoprune.backends.artifact.check_self_contained", lambda *_: None)
+    monkeypatch.setattr("autoprune.passes.lower.artifact.check_self_contained", lambda *_: None)
     path, _ = save(dense_contents(), dense=model.SerializeToString())
     with pytest.raises(ArtifactError, match="outside the artifact"):
         Session(path)

@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from autoprune.backends.artifact import read_artifact, write_artifact
 from autoprune.errors import ArtifactError
+from autoprune.passes.lower.artifact import read_artifact, write_artifact
 from autoprune.runtime.manifest import Manifest, Member, TensorSpec, Tolerance
 from autoprune.runtime.manifest_reader import read_manifest
 from tests.runtime.artifacts import X, dense_contents, native_library, network

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from autoprune.errors import TraceError
-from autoprune.pt2 import load_pt2
+from autoprune.frameworks.torch.pt2 import load_pt2
 from tests.security.programs import (
     write,
 )

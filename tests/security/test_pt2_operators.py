@@ -13,11 +13,11 @@ import pytest
 import torch
 
 import autoprune as ap
-from autoprune.cli import main
+from autoprune.cli.main import main
 from autoprune.errors import TraceError
+from autoprune.frameworks.torch.pt2 import load_pt2
+from autoprune.frameworks.torch.pt2.operators import is_known
 from autoprune.ops.rule import find, forget
-from autoprune.pt2 import load_pt2
-from autoprune.pt2.operators import is_known
 from tests.security.programs import (
     MODEL,
     editing,
@@ -113,7 +113,8 @@ def test_every_operator_of_aten_with_a_rule_is_known():
     "name", ["torchvision.nms.default", "quantized_decomposed.quantize_per_tensor.default"]
 )
 def test_what_registers_an_operator_is_imported(name):
-    code = f"from autoprune.pt2.operators import is_known; assert is_known('torch.ops.{name}')"
+    module = "autoprune.frameworks.torch.pt2.operators"
+    code = f"from {module} import is_known; assert is_known('torch.ops.{name}')"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

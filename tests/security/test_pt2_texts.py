@@ -7,8 +7,8 @@ import json
 import pytest
 
 from autoprune.errors import TraceError
-from autoprune.pt2 import load_pt2
-from autoprune.pt2.sizes import is_size
+from autoprune.frameworks.torch.pt2 import load_pt2
+from autoprune.frameworks.torch.pt2.sizes import is_size
 from tests.security.programs import (
     MODEL,
     editing,

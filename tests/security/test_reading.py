@@ -11,10 +11,10 @@ import pytest
 from torch import nn
 
 import autoprune as ap
-from autoprune.cli import main
+from autoprune.cli.main import main
 from autoprune.errors import AutopruneError
-from autoprune.kernels.cuda.library import Library
-from autoprune.pt2 import load_pt2
+from autoprune.frameworks.torch.pt2 import load_pt2
+from autoprune.passes.kernels.cuda.library import Library
 from autoprune.runtime import Session
 from autoprune.runtime.commands import read_arrays
 from autoprune.runtime.errors import AutopruneRuntimeError, InputError

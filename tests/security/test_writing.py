@@ -20,9 +20,9 @@ from torch import nn
 import autoprune as ap
 import autoprune.ir.files
 import autoprune.runtime.files
-from autoprune.backends.artifact import write_artifact
-from autoprune.backends.onnx_write import write_onnx
-from autoprune.cli import main
+from autoprune.cli.main import main
+from autoprune.frameworks.onnx.write import write_onnx
+from autoprune.passes.lower.artifact import write_artifact
 from tests.runtime.artifacts import dense_contents
 
 FILES = [autoprune.ir.files, autoprune.runtime.files]
@@ -249,8 +249,8 @@ FULL = """
 import resource, signal, sys
 from pathlib import Path
 import torch
-from autoprune.frontends.torch import Inputs
-from autoprune.torch_result import write_pt2
+from autoprune.frameworks.torch.trace import Inputs
+from autoprune.passes.pruning.torch_result import write_pt2
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 try:

@@ -6,9 +6,9 @@ import torch
 from torch import nn
 
 import autoprune as ap
+from autoprune.passes.learners.masks import GMP, SRSTE, Learnable, SRigL
 from autoprune.passes.sparsify.masks import find_mask
 from autoprune.passes.sparsify.registry import parse_format
-from autoprune.sparsity import GMP, SRSTE, Learnable, SRigL
 
 INPUTS, OUTPUTS, STEPS = 24, 16, 240
 

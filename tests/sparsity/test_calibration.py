@@ -5,10 +5,10 @@ import torch
 from torch import nn
 
 import autoprune as ap
-from autoprune.frontends.torch import as_inputs, trace
+from autoprune.frameworks.torch.trace import as_inputs, trace
 from autoprune.passes.sparsify.blocks import CSR
-from autoprune.sparsity.calibration import second_moments, unfolded
-from autoprune.sparsity.weights import find_weights
+from autoprune.passes.sparsify.calibration import second_moments, unfolded
+from autoprune.passes.sparsify.weights import find_weights
 from tests.sparsity.networks import mlp
 from tests.tolerance import ROUNDING_DOUBLE
 

@@ -6,11 +6,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from autoprune.passes.learners.masks.choices import choices_of, choose, dense_levels, final_levels
+from autoprune.passes.learners.masks.learnable import relaxed_highest
 from autoprune.passes.sparsify.blocks import Block
 from autoprune.passes.sparsify.patterns import NM
 from autoprune.passes.sparsify.registry import parse_format
-from autoprune.sparsity.choices import choices_of, choose, dense_levels, final_levels
-from autoprune.sparsity.learnable import relaxed_highest
 from tests.effort import examples
 from tests.sparsify.formats import NAMES, seeds, sides
 from tests.tolerance import ROUNDING_SINGLE

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import autoprune as ap
-from autoprune.sparsity import GMP, SRSTE, Learnable, Polynomial, SRigL, Timing
+from autoprune.passes.learners.masks import GMP, SRSTE, Learnable, Polynomial, SRigL, Timing
 from tests.tolerance import ROUNDING_DOUBLE
 
 

@@ -8,11 +8,11 @@ import torch
 from torch import nn
 
 import autoprune as ap
-from autoprune.backends.equality import difference
-from autoprune.frontends.torch import as_inputs
+from autoprune.frameworks.torch.equality import difference
+from autoprune.frameworks.torch.trace import as_inputs
 from autoprune.passes.sparsify.masks import l2
-from autoprune.sparsity.rearrangement import Move, move_where_equal, rearranged
-from autoprune.sparsity.weights import find_weights
+from autoprune.passes.sparsify.network_rearrangement import Move, move_where_equal, rearranged
+from autoprune.passes.sparsify.weights import find_weights
 from tests.sparsity.networks import Convolutional
 from tests.tolerance import CUT
 

@@ -11,8 +11,8 @@ from onnx import numpy_helper
 from torch import nn
 
 import autoprune as ap
-from autoprune.onnx_sparsity.moments import second_moments, unfolded
-from autoprune.onnx_sparsity.weights import find_weights
+from autoprune.passes.sparsify.onnx.moments import second_moments, unfolded
+from autoprune.passes.sparsify.onnx.weights import find_weights
 from autoprune.passes.sparsify.registry import parse_format
 from tests.onnx.build import Builder
 from tests.sparsity.networks import Convolutional

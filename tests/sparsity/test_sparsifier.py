@@ -12,7 +12,7 @@ from torch.optim import LBFGS, SGD, AdamW
 from torch.optim.lr_scheduler import OneCycleLR
 
 import autoprune as ap
-from autoprune.sparsity import GMP, SRSTE, Learnable, MaskMethod, SRigL, Timing
+from autoprune.passes.learners.masks import GMP, SRSTE, Learnable, MaskMethod, SRigL, Timing
 from tests.learners.training import same, state
 from tests.sparsity.networks import Convolutional, mlp
 from tests.tolerance import DIFFERENT

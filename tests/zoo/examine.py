@@ -15,8 +15,8 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 import autoprune as ap
-from autoprune.backends.onnx import export_onnx
-from autoprune.frontends.torch import as_inputs
+from autoprune.frameworks.torch.export_onnx import export_onnx
+from autoprune.frameworks.torch.trace import as_inputs
 from autoprune.report import Report
 from tests.tolerance import CUT
 from tests.zoo.prunable import PRUNABLE

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from autoprune.kernels.cuda.build import cuda_source
-from autoprune.kernels.cuda.library import Library
+from autoprune.passes.kernels.cuda.build import cuda_source
+from autoprune.passes.kernels.cuda.library import Library
 
 
 def emulated(kernels, folder, change=lambda source: source):

@@ -7,9 +7,9 @@ import pytest
 
 pytest.importorskip("tvm", reason="needs apache-tvm")
 
-from autoprune.kernels.cuda.kernels import ROWS, Split, Tiled, choose, family
-from autoprune.kernels.cuda.templates import primitive
-from autoprune.kernels.cuda.weights import chunks_of, pack
+from autoprune.passes.kernels.cuda.kernels import ROWS, Split, Tiled, choose, family
+from autoprune.passes.kernels.cuda.templates import primitive
+from autoprune.passes.kernels.cuda.weights import chunks_of, pack
 from autoprune.passes.sparsify.masks import find_mask
 from autoprune.passes.sparsify.registry import parse_format
 from tests.kernels.blocks import ACTIVATIONS

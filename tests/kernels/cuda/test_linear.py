@@ -15,11 +15,11 @@ import torch
 from torch import nn
 
 import autoprune as ap
-from autoprune.kernels.cuda.build import build_cuda, cuda_source, find_nvcc
-from autoprune.kernels.cuda.kernels import ROWS, Tiled, family
-from autoprune.kernels.cuda.library import Library
-from autoprune.kernels.cuda.linear import SparseLinear
-from autoprune.kernels.cuda.models import kernels_of, sparse_linears, use_library
+from autoprune.passes.kernels.cuda.build import build_cuda, cuda_source, find_nvcc
+from autoprune.passes.kernels.cuda.kernels import ROWS, Tiled, family
+from autoprune.passes.kernels.cuda.library import Library
+from autoprune.passes.kernels.cuda.linear import SparseLinear
+from autoprune.passes.kernels.cuda.models import kernels_of, sparse_linears, use_library
 from tests.kernels.cuda.emulated import emulated
 from tests.tolerance import ROUNDING_HALF, ROUNDING_SINGLE
 
@@ -94,7 +94,7 @@ def test_many_positions_are_computed_in_parts(library, monkeypatch):
     fast = use_library(sparse_linears(model), library.path)
     x = torch.randn(50, 96)
     whole = fast(x)
-    monkeypatch.setattr("autoprune.kernels.cuda.linear.LIMIT", 128 * 23)
+    monkeypatch.setattr("autoprune.passes.kernels.cuda.linear.LIMIT", 128 * 23)
     torch.testing.assert_close(fast(x), whole, rtol=0, atol=ROUNDING_SINGLE)
 
 
@@ -135,7 +135,7 @@ def test_within_a_compiled_model(library):
 
 
 def test_running_needs_no_tvm():
-    check = "import sys, autoprune.kernels.cuda.models; assert 'tvm' not in sys.modules"
+    check = "import sys, autoprune.passes.kernels.cuda.models; assert 'tvm' not in sys.modules"
     subprocess.run([sys.executable, "-c", check], check=True)
 
 

@@ -1,0 +1,1 @@
+"""What is found out about operators by running them."""

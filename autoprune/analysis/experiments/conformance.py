@@ -1,0 +1,372 @@
+"""Prove or refute the rule of an operator by cutting the operands of one call.
+
+For every axis that the rule leaves free, positions of the operands are removed and set to zero or
+to anything else. What the rule claims must then be seen: the positions that stay are computed as
+before, and what is removed is zero, constant or finite. Claims of this kind compose: if they hold
+at each call of a graph, cutting equals zeroing for the whole of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+
+from autoprune.analysis.experiments.experiment import (
+    Array,
+    Operands,
+    Sample,
+    equal,
+    gap,
+    kept_part,
+    mask_of,
+    one_sided,
+    outputs_of,
+    redrawn,
+    with_positions,
+)
+from autoprune.analysis.typing import TypedGraph, infer
+from autoprune.errors import AutopruneError, RuleError
+from autoprune.ir.axes import Leaf, leaves
+from autoprune.ir.graph import Graph, Parameter
+from autoprune.ir.group import Guarantee
+from autoprune.ir.positions import Indices
+from autoprune.ops.rule import Operator, Resized, Shape, Sizing, State, Zeroing
+
+SEEDS = (0, 1)
+
+States = Mapping[str, State]
+"""What is put at the removed positions of each operand that has the axis."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One claim of a rule that does not hold.
+
+    Attributes:
+        places: dimensions of operands that the axis runs through, as `(operand, dimension)`.
+        text: what was claimed and what was seen instead.
+        equations: the axes or the arguments are wrong, not just what becomes of zeros.
+    """
+
+    places: tuple[tuple[str, int], ...]
+    text: str
+    equations: bool = True
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What was seen when some units of an axis were removed.
+
+    Attributes:
+        states: what was put at the removed positions.
+        units: the removed ones.
+        gap: how far the positions that stay are from the cut call's, relative to the largest.
+        equal: whether rounding explains that.
+        removed: what the removed positions of the outputs are, by output.
+    """
+
+    states: States
+    units: Indices
+    gap: float
+    equal: bool
+    removed: tuple[State, ...]
+
+
+def typed_call(sample: Sample, operator: Operator) -> TypedGraph:
+    """The axis types of a call alone, when nothing around it pins anything.
+
+    Raises:
+        AutopruneError: if the rule raises one, or contradicts the traced shapes.
+    """
+    values = dict.fromkeys(sample.node.inputs)
+    owned = tuple(Parameter(value, (value.name,), "parameter") for value in values)
+    return infer(Graph((), owned, (sample.node,), ()), rules={sample.node.name: operator})
+
+
+def free_leaves(typed: TypedGraph) -> list[Leaf]:
+    """The axes of the operands that the rule does not pin."""
+    shapes = [typed.types[p.value.name] for p in typed.graph.parameters]
+    found = dict.fromkeys(leaf for shape in shapes for axis in shape for leaf in leaves(axis))
+    return [leaf for leaf in found if leaf.uid not in typed.pins]
+
+
+def removals(units: int, seeds: Iterable[int] = SEEDS) -> list[Indices]:
+    """Random halves, one unit, and all but one."""
+    found = []
+    for seed in seeds:
+        order = np.random.default_rng(seed).permutation(units)
+        found.append(np.sort(order[: max(1, units // 2)]))
+    return [*found, np.array([units // 2]), np.delete(np.arange(units), units // 3)]
+
+
+def faults(sample: Sample, operator: Operator) -> list[Fault]:
+    """The claims of a rule that do not hold for a call; none if the rule is right."""
+    try:
+        typed = typed_call(sample, operator)
+    except AutopruneError as error:
+        return [Fault((), f"the rule fails: {error.what}")]
+    tried = trials(sample)
+    found: list[Fault] = []
+    exact: list[Leaf] = []
+    for leaf in free_leaves(typed):
+        try:
+            seen = list(observations(sample, operator, typed, leaf, tried))
+        except RuleError as error:
+            found.append(Fault(places(typed, leaf), f"with positions removed, {error.what}"))
+            continue
+        wrong = [
+            fault for o in seen if (fault := judge(sample, operator, typed, leaf, o)) is not None
+        ]
+        found.extend(wrong[:1])
+        if not wrong and _claim(sample, operator, typed, leaf, seen[0].states)[1].exact:
+            exact.append(leaf)
+    if not found and len(exact) > 1:
+        joint = together(sample, operator, typed, exact)
+        found.extend([] if joint is None else [joint])
+    return found
+
+
+def places(typed: TypedGraph, leaf: Leaf) -> tuple[tuple[str, int], ...]:
+    """The dimensions of operands that a leaf runs through."""
+    return tuple(
+        (p.value.name, dim)
+        for p in typed.graph.parameters
+        for dim, axis in enumerate(typed.types[p.value.name])
+        if leaf.uid in axis.uids
+    )
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Operands to experiment on.
+
+    Attributes:
+        base: the operands.
+        values: what is put at removed positions that may hold anything.
+        other_base: `base` when everything changes that can.
+        other_values: `values` when everything changes that can.
+    """
+
+    base: Operands
+    values: Operands
+    other_base: Operands
+    other_values: Operands
+
+
+def trials(sample: Sample) -> list[Trial]:
+    """The sample's operands, others, and such of one sign.
+
+    Among numbers of one sign, zeros stand out: they are the largest of negative ones.
+    """
+    rng = np.random.default_rng(SEEDS[1])
+    drawn = redrawn(sample, sample.operands, rng)
+    signed = [one_sided(drawn, sign) for sign in (1, -1)]
+    bases = [sample.operands, *(base for base in (drawn, *signed) if _usable(sample, base))]
+    found = []
+    for base in bases:
+        values = redrawn(sample, base, rng)
+        other_base = {**redrawn(sample, base, rng), **{n: base[n] for n in sample.constants}}
+        other_values = {**redrawn(sample, base, rng), **{n: values[n] for n in sample.constants}}
+        found.append(Trial(base, values, other_base, other_values))
+    return found
+
+
+def observations(
+    sample: Sample,
+    operator: Operator,
+    typed: TypedGraph,
+    leaf: Leaf,
+    tried: Sequence[Trial],
+) -> Iterator[Observation]:
+    """Remove units of a leaf in many ways; the first one seen has zeros at all of them.
+
+    Raises:
+        RuleError: if the operator does not run without them.
+    """
+    carriers = tuple(dict.fromkeys(name for name, _ in places(typed, leaf)))
+    for i, trial in enumerate(tried):
+        for units in removals(leaf.size) if i < 2 else removals(leaf.size)[:1]:
+            kept = {leaf.uid: np.setdiff1d(np.arange(leaf.size), units)}
+            cut = cut_outputs(sample, operator, typed, trial.base, kept)
+            for states in assignments(carriers):
+                yield _observe(sample, typed, leaf, trial, units, cut, states)
+
+
+def _usable(sample: Sample, operands: Operands) -> bool:
+    """Whether the operator takes such operands, and makes finite numbers of them."""
+    try:
+        outputs = outputs_of(sample, operands)
+    except RuleError:
+        return False
+    return all(np.isfinite(v).all() for v in outputs if v.dtype.kind in "fc")
+
+
+def assignments(carriers: Sequence[str]) -> list[States]:
+    """Zero or anything at the removed positions of each operand, all zero first."""
+    choices = (State.ZERO, State.ANY)
+    if len(carriers) <= 3:
+        return [dict(zip(carriers, s, strict=True)) for s in product(choices, repeat=len(carriers))]
+    uniform = [dict.fromkeys(carriers, s) for s in choices]
+    return [*uniform, *({**u, name: s} for u in uniform for name in carriers for s in choices)]
+
+
+def cut_outputs(
+    sample: Sample,
+    operator: Operator,
+    typed: TypedGraph,
+    operands: Operands,
+    kept: Mapping[int, Indices],
+) -> list[Array]:
+    """Outputs of the call on cut operands, with the arguments its rule gives.
+
+    Raises:
+        RuleError: if it does not run.
+    """
+    sizes = {uid: len(units) for uid, units in kept.items()}
+    resized: Resized = operator.resize(Sizing(sample.node, typed.types, sizes))
+    cut = {name: kept_part(array, typed.types[name], kept) for name, array in operands.items()}
+    return outputs_of(sample, cut, resized)
+
+
+def _observe(
+    sample: Sample,
+    typed: TypedGraph,
+    leaf: Leaf,
+    trial: Trial,
+    units: Indices,
+    cut: Sequence[Array],
+    states: States,
+) -> Observation:
+    def filled(values: Operands, others: Operands) -> list[Array]:
+        """Outputs with the removed positions from `values`, and all else from `others`."""
+        operands = dict(others)
+        for name, state in states.items():
+            source = np.zeros_like(values[name]) if state is State.ZERO else values[name]
+            operands[name] = with_positions(
+                others[name], typed.types[name], leaf.uid, units, source
+            )
+        return outputs_of(sample, operands)
+
+    full = filled(trial.values, trial.base)
+    other = filled(trial.other_values, trial.other_base)
+    kept = {leaf.uid: np.setdiff1d(np.arange(leaf.size), units)}
+    worst, same, removed = 0.0, True, []
+    for value, whole, again, part in zip(sample.node.outputs, full, other, cut, strict=True):
+        shape = typed.types[value.name]
+        expected = kept_part(whole, shape, kept)
+        if part.shape != expected.shape:
+            label = sample.labels[value.name]
+            raise RuleError(f"{label} is {list(part.shape)}, not {list(expected.shape)} as stated")
+        worst, same = max(worst, gap(expected, part)), same and equal(expected, part)
+        removed.append(_state(whole, again, shape, leaf, units))
+    return Observation(states, units, worst, same, tuple(removed))
+
+
+def _state(output: Array, again: Array, shape: Shape, leaf: Leaf, units: Indices) -> State:
+    """What an output holds at removed units, if it is `again` when everything else changes."""
+    mask = mask_of(output.shape, shape, leaf.uid, units)
+    values = output[mask]
+    if values.dtype.kind in "fc" and not np.isfinite(values).all():
+        return State.UNDEFINED
+    if not values.any():
+        return State.ZERO
+    if output.shape != again.shape or not equal(values, again[mask]):
+        return State.ANY
+    each = (mask_of(output.shape, shape, leaf.uid, units[i : i + 1]) for i in range(len(units)))
+    alike = all(equal(u, u[:1].repeat(u.size)) for u in (output[m] for m in each))
+    return State.UNIFORM if alike else State.CONSTANT
+
+
+def _claim(
+    sample: Sample, operator: Operator, typed: TypedGraph, leaf: Leaf, states: States
+) -> tuple[State, Guarantee]:
+    """What the rule says of the outputs, and the weakest guarantee it reports."""
+    reported = [Guarantee.ZERO_INVARIANT]
+    view = Zeroing(
+        node=sample.node,
+        types=typed.types,
+        uid=leaf.uid,
+        states=states,
+        constants=sample.constants,
+        report=lambda guarantee, reason: reported.append(guarantee),
+    )
+    state = operator.zero(view)
+    if state is State.UNIFORM and not (operator.uniform or operator.aliases):
+        state = State.CONSTANT
+    return state, max(reported)
+
+
+def judge(
+    sample: Sample, operator: Operator, typed: TypedGraph, leaf: Leaf, seen: Observation
+) -> Fault | None:
+    """The claim that an observation refutes, if any."""
+    state, guarantee = _claim(sample, operator, typed, leaf, seen.states)
+    if not guarantee.exact:
+        return None
+    put = ", ".join(
+        f"{sample.labels[name]} {'zero' if s is State.ZERO else 'anything'} there"
+        for name, s in seen.states.items()
+    )
+    at = f"units {_listed(seen.units)} of {leaf.size} ({put})"
+    if not seen.equal:
+        how = f"by {seen.gap:.2g} of its magnitude" if np.isfinite(seen.gap) else "to not a number"
+        return Fault(places(typed, leaf), f"cutting {at} changes what should stay, {how}")
+    for value, found in zip(sample.node.outputs, seen.removed, strict=True):
+        carried = any(leaf.uid in axis.uids for axis in typed.types[value.name])
+        is_index = len(seen.removed) > 1 and value.dtype.startswith("int")
+        if carried and not is_index and found > state:
+            label = sample.labels[value.name]
+            text = f"{label} is claimed to be {_NAMES[state]} at {at}, and is {_NAMES[found]}"
+            return Fault(places(typed, leaf), text, equations=False)
+    return None
+
+
+def strength(
+    sample: Sample, operator: Operator, typed: TypedGraph, leaf: Leaf, seen: Observation
+) -> int:
+    """How much a rule claims of an observation, on a scale for comparing rules."""
+    state, guarantee = _claim(sample, operator, typed, leaf, seen.states)
+    return (2 * guarantee.exact) + (state is State.ZERO)
+
+
+_NAMES = {
+    State.ZERO: "zero",
+    State.UNIFORM: "one number a unit",
+    State.CONSTANT: "constant",
+    State.ANY: "finite",
+    State.UNDEFINED: "infinite or not a number",
+}
+
+
+def _listed(units: Indices) -> str:
+    shown = ", ".join(map(str, units[:4]))
+    return f"{shown}, ..." if len(units) > 4 else shown
+
+
+def together(
+    sample: Sample, operator: Operator, typed: TypedGraph, exact: Sequence[Leaf]
+) -> Fault | None:
+    """Remove units of all axes at once."""
+    for seed in SEEDS:
+        kept, zeroed = {}, dict(sample.operands)
+        for leaf in exact:
+            units = removals(leaf.size)[seed]
+            kept[leaf.uid] = np.setdiff1d(np.arange(leaf.size), units)
+            for name in dict.fromkeys(name for name, _ in places(typed, leaf)):
+                array = zeroed[name]
+                zeroed[name] = with_positions(
+                    array, typed.types[name], leaf.uid, units, np.zeros_like(array)
+                )
+        try:
+            cut = cut_outputs(sample, operator, typed, sample.operands, kept)
+        except RuleError as error:
+            return Fault((), f"with several axes cut at once, {error.what}")
+        whole = outputs_of(sample, zeroed)
+        for value, a, b in zip(sample.node.outputs, whole, cut, strict=True):
+            if not equal(kept_part(a, typed.types[value.name], kept), b):
+                label = sample.labels[value.name]
+                return Fault((), f"cutting several axes at once changes {label}")
+    return None

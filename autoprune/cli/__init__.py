@@ -1,0 +1,1 @@
+"""The command line: `autoprune`, or `python -m autoprune`."""

@@ -1,0 +1,1 @@
+"""Readers and writers of models, one folder for each framework."""

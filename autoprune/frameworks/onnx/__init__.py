@@ -1,0 +1,1 @@
+"""ONNX models: their graph, and models cut out of them."""

@@ -1,0 +1,188 @@
+"""The tensors of an ONNX model: cut, or with units set to zero."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from types import MappingProxyType
+from typing import Any, Literal
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from autoprune.analysis.folding import Spared
+from autoprune.analysis.typing import TypedGraph
+from autoprune.frameworks.onnx.attributes import constant_of, fill_of
+from autoprune.frameworks.onnx.kinds import QUANTIZED
+from autoprune.frameworks.onnx.large import copied, copy_fields
+from autoprune.frameworks.onnx.trace import Owner, TracedOnnx, reads
+from autoprune.ir.graph import Argument, Value
+from autoprune.ir.positions import Kept, cut_array, kept_masks
+
+Array = NDArray[Any]
+
+
+def read_tensor(model: onnx.ModelProto, owner: Owner, shape: tuple[int, ...]) -> Array:
+    """The tensor at a place of a model; `shape` is that of one filled with a number."""
+    if owner.kind == "initializer":
+        return numpy_helper.to_array(model.graph.initializer[owner.position])
+    node = model.graph.node[owner.position]
+    if owner.kind == "filled":
+        return np.broadcast_to(fill_of(node), shape)
+    array = constant_of(node)
+    assert array is not None
+    return array
+
+
+def weights(traced: TracedOnnx) -> dict[str, Array]:
+    """The trained tensors in floating point, by value name."""
+    found: dict[str, Array] = {}
+    for parameter in traced.graph.parameters:
+        if parameter.kind != "parameter":
+            continue
+        value = parameter.value
+        array = read_tensor(traced.model, traced.owners[value.name], value.shape)
+        if array.dtype.kind in "iu":
+            zero = _zero_point(traced, value.name, array)
+            one = np.ones((), np.float32)
+            scale = _of_quantization(traced, value.name, array, "scale", one)
+            array = (array.astype(np.float32) - zero) * scale
+        elif array.dtype not in (np.float32, np.float64):
+            array = array.astype(np.float32)
+        found[value.name] = array
+    return found
+
+
+def cut_tensors(traced: TracedOnnx, typed: TypedGraph, kept: Kept) -> onnx.ModelProto:
+    """A copy of the model in which the tensors are cut, and nothing else.
+
+    Filled tensors are left alone: their shape is an argument like others.
+    """
+    changed = [
+        p.value
+        for p in traced.graph.parameters
+        if not all(axis.uids.isdisjoint(kept) for axis in typed.types[p.value.name])
+        and p.value.name in traced.owners
+        and traced.owners[p.value.name].kind != "filled"
+    ]
+    model = _without_numbers(traced, changed)
+    for value in changed:
+        array = read_tensor(traced.model, traced.owners[value.name], value.shape)
+        cut = cut_array(array, typed.types[value.name], kept)
+        write_tensor(model, traced.owners[value.name], cut)
+    return model
+
+
+def _without_numbers(traced: TracedOnnx, values: Iterable[Value]) -> onnx.ModelProto:
+    """A copy of the model that waits for new tensors of these values."""
+    owners = [traced.owners[value.name] for value in values]
+    return copied(traced.model, {o.position for o in owners if o.kind == "initializer"})
+
+
+def zeroed_model(
+    traced: TracedOnnx, typed: TypedGraph, kept: Kept, spared: Spared = MappingProxyType({})
+) -> onnx.ModelProto:
+    """The model with every position that does not stay set to zero in the trained tensors.
+
+    The zero of an integer weight is its zero point.
+    """
+    changed: dict[Value, list[NDArray[np.bool_]]] = {}
+    for parameter in traced.graph.parameters:
+        if parameter.kind == "parameter":
+            name = parameter.value.name
+            left = spared.get(name, frozenset())
+            rest = {uid: units for uid, units in kept.items() if uid not in left}
+            if masks := list(kept_masks(typed.types[name], rest)):
+                changed[parameter.value] = masks
+    model = _without_numbers(traced, changed)
+    for value, masks in changed.items():
+        array = read_tensor(traced.model, traced.owners[value.name], value.shape)
+        zero = _zero_point(traced, value.name, array)
+        for mask in masks:
+            array = np.where(mask, array, zero)
+        write_tensor(model, traced.owners[value.name], array)
+    return model
+
+
+def _zero_point(traced: TracedOnnx, name: str, array: Array) -> Array:
+    """What stands for zero at each position of a tensor, in its shape and dtype."""
+    return _of_quantization(traced, name, array, "zero_point", np.zeros((), array.dtype))
+
+
+def _of_quantization(
+    traced: TracedOnnx,
+    name: str,
+    array: Array,
+    which: Literal["scale", "zero_point"],
+    default: Array,
+) -> Array:
+    """Scale or zero point of integers that stand for fractions, at each of their positions."""
+    for node in traced.graph.nodes if array.dtype.kind in "iuV" else ():
+        if node.name not in traced.positions or all(v.name != name for v in node.inputs):
+            continue
+        proto = traced.model.graph.node[traced.positions[node.name]]
+        for quantized in QUANTIZED.get(proto.op_type, ()):
+            if list(proto.input)[quantized.weight : quantized.weight + 1] != [name]:
+                continue
+            at = getattr(quantized, which)
+            if at is not None and len(proto.input) > at and proto.input[at] in traced.owners:
+                found = read_tensor(traced.model, traced.owners[proto.input[at]], ())
+                dim = node.arguments.get("dim") if quantized.dim is None else quantized.dim
+                return np.broadcast_to(_along(found, array, dim), array.shape)
+    return np.broadcast_to(default, array.shape)
+
+
+def _along(numbers: Array, array: Array, dim: Argument) -> Array:
+    """One number in all, one for each position of a dimension, or one for each block of it."""
+    if numbers.size == 1:
+        return numbers.reshape(())
+    if numbers.ndim == 1 and array.ndim and isinstance(dim, int):
+        shape = [-1 if i == dim % array.ndim else 1 for i in range(array.ndim)]
+        return numbers.reshape(shape)
+    for i, (n, m) in enumerate(zip(numbers.shape, array.shape, strict=False)):
+        if numbers.ndim == array.ndim and n != m:
+            numbers = numbers.repeat(-(-m // n), axis=i).take(range(m), axis=i)
+    return numbers
+
+
+def write_tensor(model: onnx.ModelProto, owner: Owner, array: Array) -> None:
+    """Put an array where a tensor was; a filled one becomes a constant."""
+    if owner.kind == "initializer":
+        tensor = model.graph.initializer[owner.position]
+        new = numpy_helper.from_array(array, tensor.name)
+        new.data_type, new.doc_string = tensor.data_type, tensor.doc_string
+        tensor.Clear()
+        copy_fields(tensor, new)
+        return
+    node = model.graph.node[owner.position]
+    if owner.kind == "filled":
+        node.op_type = "Constant"
+        del node.input[:]
+    attribute = helper.make_attribute("value", numpy_helper.from_array(array))
+    del node.attribute[:]
+    node.attribute.append(attribute)
+
+
+def readers_of(graph: onnx.GraphProto) -> Iterator[str]:
+    """The name of a value for every time it is read, also by subgraphs or as an output."""
+    for node in graph.node:
+        yield from reads(node)
+    yield from (o.name for o in graph.output)
+
+
+def fresh_names(graph: onnx.GraphProto) -> Callable[[str], str]:
+    """A function that gives names derived from others, none of them twice or in the graph."""
+    names = {n for node in graph.node for n in (*node.input, *node.output, node.name)}
+    names.update(t.name for t in graph.initializer)
+    names.update(i.name for i in graph.input)
+
+    def fresh(name: str) -> str:
+        number, new = 0, f"{name}.cut"
+        while new in names:
+            number += 1
+            new = f"{name}.cut{number}"
+        names.add(new)
+        return new
+
+    return fresh

@@ -1,0 +1,186 @@
+"""Arithmetic on sizes: ONNX operators on arrays of Python numbers instead of tensors.
+
+The numbers may be symbolic sizes of torch.export, so arrays hold objects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import fx
+
+from autoprune.frameworks.onnx.to_torch.writer import SIZES, Call, dtype_of, writes
+
+Array = NDArray[Any]
+
+
+def array_of(numbers: Any) -> Array:
+    """Numbers as an array of objects."""
+    return np.asarray(numbers, dtype=object)
+
+
+def list_of(numbers: Any) -> list[Any]:
+    """Numbers as a flat list; a lone number is a list of one."""
+    flat: list[Any] = array_of(numbers).ravel().tolist()
+    return flat
+
+
+def sizes(x: torch.Tensor, start: int, end: int | None) -> Array:
+    """Some sizes of a tensor, shape [end - start]."""
+    return array_of(tuple(x.shape)[start:end])
+
+
+def count(x: torch.Tensor) -> Array:
+    """How many elements a tensor has, shape []."""
+    return array_of(x.numel())
+
+
+@writes("Shape", SIZES)
+def _shape(call: Call) -> fx.Node:
+    return call.emit(sizes, call.tensor(0), call.attribute("start", 0), call.attribute("end", None))
+
+
+@writes("Size", SIZES)
+def _size(call: Call) -> fx.Node:
+    return call.emit(count, call.tensor(0))
+
+
+def add(a: Any, b: Any) -> Array:
+    """Sum."""
+    return array_of(array_of(a) + array_of(b))
+
+
+def subtract(a: Any, b: Any) -> Array:
+    """Difference."""
+    return array_of(array_of(a) - array_of(b))
+
+
+def multiply(a: Any, b: Any) -> Array:
+    """Product."""
+    return array_of(array_of(a) * array_of(b))
+
+
+def divide(a: Any, b: Any) -> Array:
+    """Quotient; that of integers is rounded towards zero."""
+    return array_of(_divide(array_of(a), array_of(b)))
+
+
+def _quotient(a: Any, b: Any) -> Any:
+    if isinstance(a, float) or isinstance(b, float):
+        return a / b
+    return a // b if (a >= 0) == (b > 0) else -(-a // b)
+
+
+_divide = np.frompyfunc(_quotient, 2, 1)
+
+_PAIRS: dict[str, Callable[[Any, Any], Array]] = {
+    "Add": add, "Sub": subtract, "Mul": multiply, "Div": divide,
+}  # fmt: skip
+
+
+@writes(" ".join(_PAIRS), SIZES)
+def _pair(call: Call) -> fx.Node:
+    return call.emit(_PAIRS[call.op], call.number(0), call.number(1))
+
+
+def power(a: Any, b: Any) -> Array:
+    """Power."""
+    return array_of(array_of(a) ** array_of(b))
+
+
+@writes("Sqrt", SIZES)
+def _sqrt(call: Call) -> fx.Node:
+    return call.emit(power, call.number(0), 0.5)
+
+
+@writes("Pow", SIZES)
+def _pow(call: Call) -> fx.Node:
+    return call.emit(power, call.number(0), call.number(1))
+
+
+def to_float(a: Any) -> Array:
+    """The numbers as floats."""
+    return array_of(np.frompyfunc(float, 1, 1)(array_of(a)))
+
+
+def to_int(a: Any) -> Array:
+    """The numbers as integers, rounded towards zero."""
+    return array_of(np.frompyfunc(_truncated, 1, 1)(array_of(a)))
+
+
+def _truncated(number: Any) -> Any:
+    return int(number) if isinstance(number, float | bool) else number
+
+
+@writes("Cast", SIZES)
+def _cast(call: Call) -> fx.Node:
+    dtype = dtype_of(call.attribute("to"))
+    convert = to_float if dtype.is_floating_point else to_int
+    return call.emit(convert, call.number(0))
+
+
+def reshaped(a: Any, shape: tuple[int, ...]) -> Array:
+    """The numbers in another shape."""
+    return array_of(a).reshape(shape)
+
+
+@writes("Unsqueeze Squeeze Identity", SIZES)
+def _reshaped(call: Call) -> fx.Node:
+    return call.emit(reshaped, call.number(0), call.writer.shape(call.node.output[0]))
+
+
+def joined(parts: Any, axis: int) -> Array:
+    """The parts one after the other."""
+    return np.concatenate([array_of(part) for part in parts], axis)
+
+
+@writes("Concat", SIZES)
+def _concat(call: Call) -> fx.Node:
+    parts = tuple(call.number(i) for i in range(len(call.node.input)))
+    return call.emit(joined, parts, call.attribute("axis", 0))
+
+
+def taken(a: Any, index: Any, axis: int) -> Array:
+    """The numbers at some positions."""
+    return array_of(np.take(array_of(a), np.asarray(index, dtype=np.int64), axis))
+
+
+@writes("Gather", SIZES)
+def _gather(call: Call) -> fx.Node:
+    return call.emit(taken, call.number(0), call.number(1), call.attribute("axis", 0))
+
+
+def sliced(a: Any, starts: Any, ends: Any, axes: Any, steps: Any) -> Array:
+    """A slice."""
+    array = array_of(a)
+    where = list_of(axes) if axes is not None else range(len(list_of(starts)))
+    by = list_of(steps) if steps is not None else [1] * len(list_of(starts))
+    key: list[slice] = [slice(None)] * array.ndim
+    for axis, start, end, step in zip(where, list_of(starts), list_of(ends), by, strict=True):
+        key[axis] = slice(start, end, step)
+    return array[tuple(key)]
+
+
+@writes("Slice", SIZES)
+def _slice(call: Call) -> fx.Node:
+    return call.emit(
+        sliced, call.number(0), call.given(1, "starts"), call.given(2, "ends"),
+        call.given(3, "axes"), call.number(4),
+    )  # fmt: skip
+
+
+def product(a: Any) -> Array:
+    """The product of all numbers, shape []."""
+    return array_of(np.multiply.reduce(array_of(a).ravel()))
+
+
+@writes("ReduceProd", SIZES)
+def _product(call: Call) -> fx.Node:
+    if call.rank > 1:
+        raise call.unsupported("its numbers have more than one dimension")
+    whole = call.emit(product, call.number(0))
+    return call.emit(reshaped, whole, call.writer.shape(call.node.output[0]))

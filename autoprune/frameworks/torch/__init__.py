@@ -1,0 +1,1 @@
+"""Modules: their graph, and networks cut out of them."""

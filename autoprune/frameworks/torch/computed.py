@@ -1,0 +1,85 @@
+"""What a traced network computes from its parameters and buffers alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from autoprune.frameworks.torch.cut import get_tensor
+
+
+def computed_values(module: fx.GraphModule, names: Iterable[str]) -> dict[str, torch.Tensor]:
+    """Values of a graph, by name, without those that need an input of it, if only its size."""
+    with torch.no_grad():
+        return _computed(module, names, {})
+
+
+def dead_weights(module: fx.GraphModule, names: Iterable[str]) -> dict[str, torch.Tensor]:
+    """Where parameters have no effect on values that are computed from them, such as under a mask.
+
+    Args:
+        module: an exported graph.
+        names: of the values, which depend on no input.
+
+    Returns:
+        By the path of a parameter, where its elements do nothing; those that all count are left
+        out.
+    """
+    own = {
+        str(n.target): get_tensor(module, str(n.target)).detach().clone().requires_grad_()
+        for n in module.graph.find_nodes(op="get_attr")
+        if isinstance(parameter := _attribute(module, str(n.target)), nn.Parameter)
+        and parameter.is_floating_point()
+    }
+    draws = torch.Generator().manual_seed(0)
+    with torch.enable_grad():
+        values = [v for v in _computed(module, names, own).values() if v.requires_grad]
+        total = sum((v * torch.randn(v.shape, generator=draws).to(v)).sum() for v in values)
+    if not values:
+        return {}
+    assert isinstance(total, torch.Tensor)
+    gradients = torch.autograd.grad(total, [*own.values()], allow_unused=True)
+    dead = {path: g == 0 for path, g in zip(own, gradients, strict=True) if g is not None}
+    return {path: mask for path, mask in dead.items() if bool(mask.any())}
+
+
+def _attribute(module: nn.Module, path: str) -> Any:
+    owner, _, name = path.rpartition(".")
+    return getattr(module.get_submodule(owner), name)
+
+
+def _computed(
+    module: fx.GraphModule, names: Iterable[str], own: Mapping[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """Values by name, with other tensors in place of those at some paths."""
+    # A value is called after its node, and otherwise only if a parameter has that name.
+    nodes = {n.name: n for n in module.graph.nodes}
+    wanted = {name: nodes[name.removesuffix("'")] for name in names}
+    needed = {node for n in wanted.values() for node in _ancestors(n)}
+    interpreter = fx.Interpreter(module)
+    for node in module.graph.nodes:
+        known = node.op != "placeholder" and interpreter.env.keys() >= set(node.all_input_nodes)
+        if node in needed and known:
+            value = own.get(str(node.target))
+            if node.op != "get_attr" or value is None:
+                value = interpreter.run_node(node)
+                # Operators that write to buffers, such as observers, write to copies.
+                is_buffer = node.op == "get_attr" and not isinstance(value, nn.Parameter)
+                if is_buffer and isinstance(value, torch.Tensor):
+                    value = value.clone()
+            interpreter.env[node] = value
+    return {n: interpreter.env[node] for n, node in wanted.items() if node in interpreter.env}
+
+
+def _ancestors(node: fx.Node) -> set[fx.Node]:
+    """A node and all that it is computed from."""
+    pending, found = [node], set[fx.Node]()
+    while pending:
+        node = pending.pop()
+        if node not in found:
+            found.add(node)
+            pending.extend(node.all_input_nodes)
+    return found

@@ -1,0 +1,1 @@
+"""A cut network as an instance of the class it had."""

@@ -1,1 +1,0 @@
-"""Readers: they turn a framework's model into a `Graph`."""

@@ -1,0 +1,389 @@
+"""Train once: learners find the small network while the large one trains."""
+
+from __future__ import annotations
+
+import gc
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal, Required, Unpack
+
+import torch
+from torch import Tensor, nn
+from torch.distributed import ProcessGroup
+
+from autoprune.errors import BudgetWarning, LearnerError
+from autoprune.frameworks.torch.computed import dead_weights
+from autoprune.frameworks.torch.trace import copy_of
+from autoprune.frameworks.torch.wrappers import network_of
+from autoprune.ir.group import Group
+from autoprune.passes.learners.distillation import Distillation, Teacher
+from autoprune.passes.learners.schedule import Timing
+from autoprune.passes.learners.sharding import (
+    first_of,
+    is_sharded,
+    local_part,
+    reshard,
+    whole_tensor,
+)
+from autoprune.passes.learners.units.cric import HESSOCRIC
+from autoprune.passes.learners.units.halfspace import DHSPG, HSPG
+from autoprune.passes.learners.units.hesso import HESSO
+from autoprune.passes.learners.units.history import Monitor, Record, plot
+from autoprune.passes.learners.units.method import Method
+from autoprune.passes.learners.units.optimizer import SparseOptimizer
+from autoprune.passes.learners.units.selection import Selection
+from autoprune.passes.learners.units.slices import find_units
+from autoprune.passes.learners.units.state import Course
+from autoprune.passes.learners.wrapper import check_base
+from autoprune.passes.pruning.pipeline import shortfall
+from autoprune.passes.pruning.request import (
+    DEFAULTS,
+    CostBudget,
+    Options,
+    Request,
+    as_scope,
+    check_options,
+    one_budget,
+)
+from autoprune.passes.pruning.torch_network import Attempt, analysed, best_attempt, cut_trained
+from autoprune.passes.pruning.torch_result import TorchResult
+from autoprune.report.progress import progress
+
+WORTH_COLLECTING = 1 << 26
+"""Bytes of weights from which a pass of the garbage collector over all of torch pays."""
+
+
+class Target(CostBudget, total=False):
+    """What a learner is to reach, and when; one budget and `steps` are needed.
+
+    Attributes:
+        groups: fraction of the units of all groups to keep, met exactly.
+        steps: optimizer steps of the whole training run.
+        timing: when pruning begins and ends.
+    """
+
+    groups: float | None
+    steps: Required[int]
+    timing: Timing
+
+
+class Pruner:
+    """Finds what can go of a network, and makes optimizers that find what is not needed.
+
+    ::
+
+        pruner = ap.Pruner(model, example_inputs)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        optimizer = pruner.hesso(optimizer, flops=0.3, steps=len(loader) * epochs)
+        ...                               # train as ever
+        result = pruner.finish()          # what `ap.prune` returns
+
+    The model is traced here, so make the Pruner before the model is wrapped, sharded or compiled,
+    and the optimizer afterwards. Each makes one learner.
+
+    Args:
+        model: the network that will be trained, in training or evaluation mode.
+        example_inputs: as for `prune`.
+        only: names or patterns of modules, parameters or groups whose units may go; see `prune`.
+        ignore: names or patterns of modules, parameters or groups to leave as they are.
+        outputs: those that matter, as for `prune`.
+        multiple_of: as for `prune`.
+        options: everything else; `per_outer` does not apply.
+        distill: a kind of distillation, or a `Distillation` with settings: the model as it is now
+            becomes the teacher, and the training loop adds `distillation_loss()` to its loss.
+        callback: called with a `Record` now and then, for progress.
+        log_dir: folder for TensorBoard, which then has to be installed.
+        process_group: the processes that train this model together, if not all; as for
+            DistributedDataParallel. All have to make the same Pruner and learner.
+
+    Raises:
+        TraceError: if the model cannot be read, does not run on the inputs, or cannot be exported.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        example_inputs: Any,
+        *,
+        only: str | Sequence[str] = (),
+        ignore: str | Sequence[str] = (),
+        outputs: int | str | Sequence[int | str] = (),
+        multiple_of: int | None = None,
+        options: Options = DEFAULTS,
+        distill: Literal["logits", "squarehead"] | Distillation | None = None,
+        callback: Callable[[Record], object] | None = None,
+        log_dir: str | Path | None = None,
+        process_group: ProcessGroup | None = None,
+    ) -> None:
+        check_options(options)
+        self.model = model = network_of(model)
+        self.example_inputs = example_inputs
+        self.scope = as_scope(only, ignore, outputs)
+        self.multiple_of = multiple_of
+        self.options = replace(options, per_outer=False, allocation=options.allocation or "global")
+        self.monitor = Monitor(callback, log_dir)
+        self.process_group = process_group
+        self.optimizer: SparseOptimizer | None = None
+        self._reasons: dict[str, str] = {}
+        self._note = ""
+        self._teacher: Teacher | None = None
+        # Training may shard the model and so take its whole parameters away.
+        self._whole = copy_of(model)
+        self._device = next((p.device for p in model.parameters()), torch.device("cpu"))
+        with progress(self.options.progress):
+            self._traced, self.analysis = analysed(
+                self._whole, example_inputs, self.options, self.scope
+            )
+        if distill is not None:
+            settings = Distillation(distill) if isinstance(distill, str) else distill
+            self._teacher = Teacher(model, settings)
+
+    def hspg(
+        self, base: torch.optim.Optimizer, method: HSPG = HSPG(), **target: Unpack[Target]
+    ) -> SparseOptimizer:
+        """Half-space stochastic projected gradient, see `HSPG`; arguments as for `learn`."""
+        return self.learn(base, method, **target)
+
+    def dhspg(
+        self, base: torch.optim.Optimizer, method: DHSPG = DHSPG(), **target: Unpack[Target]
+    ) -> SparseOptimizer:
+        """Dual half-space projected gradient, see `DHSPG`; arguments as for `learn`."""
+        return self.learn(base, method, **target)
+
+    def hesso(
+        self, base: torch.optim.Optimizer, method: HESSO = HESSO(), **target: Unpack[Target]
+    ) -> SparseOptimizer:
+        """Hybrid efficient structured sparse optimizer, see `HESSO`; arguments as for `learn`."""
+        return self.learn(base, method, **target)
+
+    def hesso_cric(
+        self, base: torch.optim.Optimizer, method: HESSOCRIC = HESSOCRIC(), **target: Unpack[Target]
+    ) -> SparseOptimizer:
+        """HESSO that tries units before it chooses, see `HESSOCRIC`; arguments as for `learn`."""
+        return self.learn(base, method, **target)
+
+    def learn(
+        self, base: torch.optim.Optimizer, method: Method, **target: Unpack[Target]
+    ) -> SparseOptimizer:
+        """An optimizer to be used in place of `base`, with which the network becomes sparse.
+
+        Args:
+            base: any torch optimizer of the model's parameters.
+            method: how units are found and brought to zero, with its settings: `HSPG`, `DHSPG`,
+                `HESSO`, `HESSOCRIC`, `GroupLasso`, `WGSEF`, `Polarization` or `TurboVBI`.
+            **target: see `Target`; one of `flops`, `params`, `memory`, `channels` and `groups`, and
+                `steps`.
+
+        Raises:
+            LearnerError: if the optimizer lacks parameters, the steps are too few, or this Pruner
+                has a learner already.
+            BudgetError: if the target is out of range or cannot be met.
+            TypeError: if there is no such target.
+        """
+        if self.optimizer is not None:
+            raise LearnerError(
+                "this Pruner has a learner already", hint="make a new Pruner of the model"
+            )
+        budget = one_budget(
+            {name: share for name, share in target.items() if name not in ("steps", "timing")},
+            (*CostBudget.__annotations__, "groups"),
+        )
+        schedule = target.get("timing", Timing()).schedule(target.get("steps"))
+        reshard(self.model)
+        request = Request(
+            budget, scope=self.scope, multiple_of=self.multiple_of, options=self.options
+        )
+        check_base(base, self.model)
+        with progress(self.options.progress):
+            attempt = best_attempt(
+                self._whole, self._traced, self.analysis, request, self._why_frozen
+            )
+        groups, ties, self._reasons = self._agreed(attempt)
+        self._note = shortfall(request, attempt.result.report)
+        if self._note:
+            warnings.warn(self._note, BudgetWarning, stacklevel=3)  # through `hesso` and the like
+        computed = [n for n in self.analysis.effective if n not in self.analysis.graph.parameter_of]
+        dead = dead_weights(self._traced.module, computed)
+        units = find_units(self.analysis, groups, self.model, dead)
+        selection = Selection(self.analysis, groups, ties, request)
+        course = Course(units, selection, schedule, base, self.model, self.process_group)
+        self.optimizer = SparseOptimizer(base, course, method, self.monitor)
+        if self._teacher is not None:
+            base.register_step_pre_hook(self._check_distilled)
+        self._forget_weights()
+        return self.optimizer
+
+    def finish(self) -> TorchResult:
+        """The small network, as `prune` returns it; it computes what the trained network does.
+
+        The model itself stays as it is, and the small network is on the device that the model was
+        on when the Pruner was made. Under sharded data parallelism all processes have to call this
+        together.
+
+        Raises:
+            LearnerError: if the target is not met yet, weights of removed units are not zero, or
+                the model has other parameters than those that were trained.
+            NotEqualError: if the small network does not compute what the trained one does.
+        """
+        if self.optimizer is None:
+            raise LearnerError(
+                "there is nothing to finish: no learner was made",
+                hint="train with pruner.hesso(optimizer, flops=0.5, steps=...) first",
+            )
+        course = self.optimizer.course
+        if course.step < course.schedule.stop:
+            raise LearnerError(
+                f"training has done {course.step} of {course.schedule.steps} steps, and removing "
+                f"units takes until step {course.schedule.stop}",
+                hint="train on; `steps` counts calls of optimizer.step()",
+            )
+        self._check_trained(course)
+        left = course.zero & (course.units.norms() > 0)
+        if bool(left.any()):
+            raise LearnerError(
+                f"{int(left.sum())} removed units have weights that are not zero any more",
+                hint="something changed the weights after the last step, an average of earlier "
+                "weights perhaps; call finish() right after training",
+            )
+        self.monitor.close()
+        if self._teacher is not None:
+            self._teacher.close()
+        with progress(self.options.progress):
+            result = cut_trained(
+                self._trained(course),
+                self.example_inputs,
+                self.analysis.graph.digest,
+                course.selection.kept(course.zero),
+                self._reasons,
+                self.options,
+                self.scope,
+            )
+        if self._note:
+            result.note(self._note)
+        return result
+
+    def distillation_loss(self) -> Tensor:
+        """How far the forward passes since the last call are from the teacher's, weighted.
+
+        Raises:
+            LearnerError: if the Pruner was made without `distill`, or there was no forward pass in
+                training mode.
+        """
+        if self._teacher is None:
+            raise LearnerError(
+                "the Pruner was made without a teacher",
+                hint='ap.Pruner(model, inputs, distill="logits")',
+            )
+        return self._teacher.loss()
+
+    @property
+    def history(self) -> list[Record]:
+        """What happened so far."""
+        return self.monitor.records
+
+    def log(self, **metrics: float) -> None:
+        """Add measurements of your own, such as the loss, to the history at the present step."""
+        if self.optimizer is None:
+            raise LearnerError("no learner was made yet", hint="call pruner.hesso(...) first")
+        self.monitor.report(self.optimizer.course, metrics)
+
+    def plot(self, path: str | Path) -> None:
+        """Draw the history into an image file."""
+        plot(self.history, path)
+
+    def _check_trained(self, course: Course) -> None:
+        """What the learner brought to zero has to be what the model computes with."""
+        present = {id(p) for p in self.model.parameters()}
+        # Sharded parameters are others during a forward pass, and nobody replaces them by hand.
+        if any(
+            id(part.parameter) not in present and not is_sharded(part.parameter)
+            for part in course.units.slices
+        ):
+            raise LearnerError(
+                "parameters of the model were replaced while it trained",
+                hint="change values in place: load_state_dict without assign, no new layers",
+            )
+
+    def _check_distilled(self, *_: object) -> None:
+        """Without its term in the loss, distillation would do nothing."""
+        if self._teacher is not None and self._teacher.pending:
+            raise LearnerError(
+                "distillation is on, but its loss was not used in this step",
+                hint="loss = criterion(model(x), y) + pruner.distillation_loss()",
+            )
+
+    def _why_frozen(self, group: Group) -> str:
+        """Units with frozen weights stay: freezing says that these may not change."""
+        parameters = dict(self.model.named_parameters(remove_duplicate=False))
+        for occurrence in group.occurrences:
+            for name in self.analysis.graph.parameter_of[occurrence.parameter].names:
+                if name in parameters and not parameters[name].requires_grad:
+                    return f"left alone: {name} is frozen"
+        return ""
+
+    def _agreed(
+        self, attempt: Attempt
+    ) -> tuple[tuple[Group, ...], tuple[frozenset[int], ...], dict[str, str]]:
+        """What may shrink, what has to shrink alike, and why the rest may not, by group name.
+
+        Processes that train together may have begun with other weights, and so have found other
+        groups; those of the first process count.
+        """
+        names = self.analysis.names
+        groups, ties, reasons = first_of(
+            (
+                [names[group.leaf.uid] for group in attempt.groups],
+                [[names[uid] for uid in tie] for tie in attempt.ties],
+                {names[uid]: reason for uid, reason in attempt.reasons.items()},
+            ),
+            self.process_group,
+            local_part(next(self.model.parameters())).device,
+        )
+        uids = {name: uid for uid, name in names.items()}
+        return (
+            tuple(self.analysis.groups[uids[name]] for name in groups),
+            tuple(frozenset(uids[name] for name in tie) for tie in ties),
+            reasons,
+        )
+
+    def _forget_weights(self) -> None:
+        """Keep the structure of the model alone; its weights are those that are trained."""
+        del self._traced
+        size = 0
+        for module in self._whole.modules():
+            for name, parameter in module.named_parameters(recurse=False):
+                size += parameter.nbytes
+                empty = torch.empty_like(parameter, device="meta")
+                module.register_parameter(name, nn.Parameter(empty, parameter.requires_grad))
+        # What torch.export made refers to itself: its copies of the weights would stay for long.
+        if size > WORTH_COLLECTING:
+            gc.collect()
+
+    def _trained(self, course: Course) -> nn.Module:
+        """The trained model where it was traced, put together again if it was sharded."""
+        reshard(self.model)
+        parameters = dict(self.model.named_parameters(remove_duplicate=False))
+        sharded = any(map(is_sharded, parameters.values()))
+        if not sharded and all(p.device == self._device for p in parameters.values()):
+            return self.model
+        # Parameters that are one stay one.
+        gathered = {
+            parameter: nn.Parameter(
+                whole_tensor(parameter).to(self._device), parameter.requires_grad
+            )
+            for parameter in parameters.values()
+        }
+        buffers = dict(self.model.named_buffers(remove_duplicate=False))
+        whole = copy_of(self._whole)
+        for prefix, module in whole.named_modules(remove_duplicate=False):
+            start = f"{prefix}." if prefix else ""
+            for name in dict(module.named_parameters(recurse=False)):
+                module.register_parameter(name, gathered[parameters[start + name]])
+            for name in dict(module.named_buffers(recurse=False)):
+                buffer = whole_tensor(buffers[start + name]).clone()
+                if sharded:  # each process has statistics of its own batches
+                    buffer = course.agreed(buffer)
+                setattr(module, name, buffer.to(self._device))
+        return whole.train(self.model.training)

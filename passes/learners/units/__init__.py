@@ -1,0 +1,1 @@
+"""Learners that bring units to zero while a network trains."""

@@ -1,0 +1,172 @@
+"""HSPG and DHSPG: penalties on whole units, and projection to zero out of a half-space."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from autoprune.passes.learners.units.method import Method
+from autoprune.passes.learners.units.penalties import relative_magnitude
+from autoprune.passes.learners.units.saliency import TINY, Moments, dhspg_redundancy, update_moments
+from autoprune.passes.learners.units.slices import Units
+from autoprune.passes.learners.units.state import Course
+
+
+@dataclass(frozen=True)
+class HSPG(Method):
+    """Half-space stochastic projected gradient (OTO, Chen et al., NeurIPS 2021, algorithm 2).
+
+    The norm of every unit is penalized from the first step, as if the loss had the term
+    `penalty * sum ||x_g||`. From the beginning of the pruning part on, a unit is set to zero when a
+    step leaves the half-space {z: <z, x_g> >= epsilon ||x_g||^2}. The paper leaves open how many
+    units become zero; here only those may that the target wants removed by their norms, which
+    is decided anew every period, and those still missing shrink in the last period.
+
+    Attributes:
+        penalty: lambda; None for 1e-3 with SGD and 1e-2 with other optimizers.
+        epsilon: 0 projects when a step turns the unit round, values up to 1 earlier.
+    """
+
+    penalty: float | None = None
+    epsilon: float = 0.0
+
+    def before(self, course: Course) -> None:
+        """Keep the weights before the step."""
+        if course.step < course.schedule.last_period:
+            course.scratch = course.units.copies()
+
+    def after(self, course: Course) -> None:
+        """The penalized step, and the projection."""
+        schedule, units = course.schedule, course.units
+        if schedule.begins_period(course.step):
+            scores = course.agreed(relative_magnitude(units))
+            course.memory["target"] = course.target(scores)
+            if course.step == schedule.last_period:
+                course.choose(course.memory["target"], scores)
+        if course.step < schedule.last_period:
+            old, course.scratch = course.scratch, []
+            norms = units.sums(lambda i, _: old[i].float().square()).sqrt()
+            rate = penalty_of(self.penalty, course.base)
+            active = ~course.zero
+            descend(course, units, old, torch.where(active, rate, 0.0), norms)
+            if schedule.prunes(course.step):
+                among = active & course.memory["target"]
+                project(course, units, old, norms, among, self.epsilon)
+
+
+@dataclass(frozen=True)
+class DHSPG(Method):
+    """Dual half-space projected gradient (OTOv2, Chen et al., ICLR 2023, algorithm 2).
+
+    When the pruning part begins, the units are divided once: those that the target wants removed
+    are penalized, the others train undisturbed. The penalty of a unit is so strong that the
+    step is a direction of descent for its norm, and not so strong that it is none for the loss. A
+    penalized unit that leaves the half-space {z: <z, x_g> >= epsilon ||x_g||^2} is set to zero;
+    those still missing shrink in the last period.
+
+    Attributes:
+        penalty: least lambda; None for 1e-3 with SGD and 1e-2 with other optimizers.
+        amplify: factor on the lambda that just lets the norm fall; None for 2 and 20.
+        cap: greatest lambda as a multiple of `penalty`; None for 10 and 1e3.
+        epsilon: 0 projects when a step turns the unit round, values up to 1 earlier.
+    """
+
+    penalty: float | None = None
+    amplify: float | None = None
+    cap: float | None = None
+    epsilon: float = 0.9
+
+    def before(self, course: Course) -> None:
+        """Keep the weights that this step's decisions are about."""
+        if course.step == course.schedule.start:
+            course.scratch = course.units.copies()
+        elif self._penalizes(course):
+            penalized = course.units.among(course.memory["target"] & ~course.zero)
+            course.scratch = penalized.copies()
+
+    def after(self, course: Course) -> None:
+        """Divide the units, or do the penalized step and the projection."""
+        schedule, units = course.schedule, course.units
+        old, course.scratch = course.scratch, []
+        if course.step == schedule.start:
+            moments = update_moments(units, old, course.rates(units))
+            scores = course.agreed(-dhspg_redundancy(moments, units))
+            course.memory["target"] = course.target(scores)
+        elif self._penalizes(course):
+            active = course.memory["target"] & ~course.zero
+            penalized = units.among(active)
+            moments = update_moments(penalized, old, course.rates(penalized))
+            strength = torch.where(active, self._strength(moments, course.base), 0.0)
+            descend(course, penalized, old, strength, moments.norm)
+            project(course, penalized, old, moments.norm, active, self.epsilon)
+        if course.step == schedule.last_period:
+            scores = course.agreed(relative_magnitude(units))
+            course.choose(course.memory["target"], scores)
+
+    def _penalizes(self, course: Course) -> bool:
+        return course.schedule.start < course.step < course.schedule.last_period and bool(
+            (course.memory["target"] & ~course.zero).any()
+        )
+
+    def _strength(self, moments: Moments, base: torch.optim.Optimizer) -> Tensor:
+        """Lambda of every unit (section 3.2 of the paper)."""
+        plain = is_sgd(base)
+        penalty = penalty_of(self.penalty, base)
+        amplify = (2.0 if plain else 20.0) if self.amplify is None else self.amplify
+        cap = (10.0 if plain else 1e3) if self.cap is None else self.cap
+        norm = moments.norm.clamp_min(TINY)
+        growing = moments.xd < 0
+        low = -moments.xd / norm
+        high = torch.where(growing, -moments.dd * norm / moments.xd.clamp_max(-TINY), torch.inf)
+        strength = (amplify * low).clamp(penalty, penalty * cap)
+        strength = torch.where(strength >= high, (low + high) / 2, strength)
+        return torch.where(growing, strength, penalty)
+
+
+def is_sgd(base: torch.optim.Optimizer) -> bool:
+    """Whether updates are gradients rather than normalized directions."""
+    return isinstance(base, torch.optim.SGD)
+
+
+def penalty_of(penalty: float | None, base: torch.optim.Optimizer) -> float:
+    """The penalty asked for, or what the authors use with such an optimizer."""
+    if penalty is not None:
+        return penalty
+    return 1e-3 if is_sgd(base) else 1e-2
+
+
+def descend(
+    course: Course, units: Units, old: list[Tensor], strength: Tensor, norms: Tensor
+) -> None:
+    """Take the gradient step of `sum strength_g ||x_g||`, at the weights before the step.
+
+    Args:
+        course: for learning rates.
+        units: in which parameters to do so.
+        old: weights before the step, for each parameter.
+        strength: shape [units].
+        norms: of the old weights; shape [units].
+    """
+    coefficients = course.agreed(-strength / norms.clamp_min(TINY))
+    units.add(coefficients, [p.local for p in units.slices], old, course.rates(units))
+
+
+def project(
+    course: Course, units: Units, old: list[Tensor], norms: Tensor, among: Tensor, epsilon: float
+) -> None:
+    """Set to zero the units whose step left their half-space.
+
+    Args:
+        course: the state.
+        units: in which parameters to look.
+        old: weights before the step, for each parameter.
+        norms: of the old weights; shape [units].
+        among: the units that may be set to zero; shape [units].
+        epsilon: parameter of the half-space.
+    """
+    along = units.sums(lambda i, part: old[i].float() * part.local.float())
+    leaving = among & (course.agreed(along - epsilon * norms.square()) < 0)
+    if bool(leaving.any()):
+        course.erase(leaving)
