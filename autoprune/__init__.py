@@ -8,6 +8,11 @@ Importing this package loads no framework: a public name is imported from its mo
 """
 
 import importlib
+import sys
+import warnings
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from autoprune.errors import (
@@ -102,3 +107,25 @@ else:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+_MOVED = {
+    "autoprune.learners": "autoprune.passes.learners",
+    "autoprune.sparsity": "autoprune.passes.learners.masks",
+}
+
+
+class _Moved(MetaPathFinder, Loader):
+    """Imports of documented modules by the names that they had."""
+
+    def find_spec(self, name: str, path: object, target: object = None) -> ModuleSpec | None:
+        return ModuleSpec(name, self) if name in _MOVED else None
+
+    def exec_module(self, module: ModuleType) -> None:
+        new = _MOVED[module.__name__]
+        warnings.warn(f"{module.__name__} is {new} now", DeprecationWarning, stacklevel=2)
+        there = importlib.import_module(new)
+        vars(module).update((public, getattr(there, public)) for public in there.__all__)
+
+
+sys.meta_path.append(_Moved())

@@ -38,3 +38,12 @@ def test_unknown_name_is_an_attribute_error():
     misspelt = "prunes"
     with pytest.raises(AttributeError, match="'autoprune' has no attribute 'prunes'"):
         getattr(autoprune, misspelt)
+
+
+@pytest.mark.parametrize("old", autoprune._MOVED)
+def test_a_moved_module_is_found_under_its_old_name(old):
+    code = f"from {old} import Polynomial; print(Polynomial.__module__)"
+    command = [sys.executable, "-W", "always", "-c", code]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert done.stdout == "autoprune.passes.learners.schedule\n"
+    assert f"DeprecationWarning: {old} is {autoprune._MOVED[old]} now" in done.stderr
