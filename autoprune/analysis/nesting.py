@@ -5,10 +5,10 @@ one head with those of another. Cutting leaf `w` per unit of leaf `h` is the sam
 reordering the units of `w` anew under every unit of `h`, and then cutting the same ones
 everywhere. So the question is whether the network computes the same after such a reordering.
 
-It does if every call passes the reordering on. A call whose rule declares what it `mixes` computes
-each output from the inputs at the same indices, sums over axes that its output lacks, and may do
-anything along axes it pins. Write its axes with a letter for every index, as in einsum; reordering
-`w` by `h` is a change of the summation and output variables, and it is consistent if
+It does if every call passes the reordering on. A call whose rule declares what it `normalizes`
+computes each output from the inputs at the same indices, sums over axes that its output lacks, and
+may do anything along axes it pins. Write its axes with a letter for every index, as in einsum;
+reordering `w` by `h` is a change of the summation and output variables, and it is consistent if
 
 * every operand and output that has the letter of `w` has one letter of `h` too: in the same product
   before `w`, or alone in another dimension (a sum over `h` that keeps `w` has an output without
@@ -22,7 +22,7 @@ The letters are found by asking the rule again, with every occurrence of `h` and
 operand made a leaf of its own: those that the equations of the call make the same have the same
 letter. Views, matrix
 products, convolutions, attention and elementwise calls need nothing more. Everything else, and
-every operator whose rule does not say what it mixes, keeps a leaf from being cut this way.
+every operator whose rule does not say what it normalizes, keeps a leaf from being cut this way.
 """
 
 from __future__ import annotations
@@ -230,7 +230,7 @@ class _Copies:
 def _passes_on(typed: TypedGraph, node: Node, inner: int, outer: int) -> bool:
     """Whether reordering the inner leaf per unit of the outer one goes through a call."""
     operator = typed.operator_of(node)
-    if operator.mixes is None:
+    if operator.normalizes is None:
         return False
     copies = _Copies(inner, outer, typed.pins)
     types: dict[str, Shape] = {}
@@ -248,12 +248,12 @@ def _passes_on(typed: TypedGraph, node: Node, inner: int, outer: int) -> bool:
     arguments = {name: operand(argument) for name, argument in node.arguments.items()}
     call = Typing(replace(node, arguments=arguments), types, copies.axes)
     made = operator.axes(call)
-    mixed = operator.mixes(call)
+    normalized = operator.normalizes(call)
     for value, shape in zip(node.outputs, made, strict=True):
         copy = copies.shape(typed.types[value.name])
         if not all(copies.axes.unify(a, b) for a, b in zip(shape, copy, strict=True)):
             return False
-    over = frozenset[int]().union(*(copies.axes.resolve(axis).uids for axis in mixed))
+    over = frozenset[int]().union(*(copies.axes.resolve(axis).uids for axis in normalized))
     letters: dict[int, int] = {}
     for pair in copies.pairs:
         w, h = (copies.axes.resolve(copy) for copy in pair)

@@ -17,7 +17,6 @@ from autoprune.ops.rule import (
     State,
     Typing,
     Zeroing,
-    no_axes,
     register,
 )
 
@@ -83,5 +82,5 @@ def _resize(call: Sizing) -> Resized:
 register(
     "aten.scaled_dot_product_attention aten._scaled_dot_product_attention_math "
     "aten._scaled_dot_product_flash_attention_for_cpu",
-    Operator(axes=_axes, zero=_zero, cost=_cost, resize=_resize, mixes=no_axes),
+    Operator(axes=_axes, zero=_zero, cost=_cost, resize=_resize),
 )

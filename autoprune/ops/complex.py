@@ -3,28 +3,15 @@
 from __future__ import annotations
 
 from autoprune.ops.elementwise import elementwise_axes, keeps_zero
-from autoprune.ops.rule import (
-    Operator,
-    Shape,
-    State,
-    Typing,
-    Zeroing,
-    joined,
-    no_axes,
-    register,
-)
+from autoprune.ops.rule import Operator, Shape, State, Typing, Zeroing, joined, register
 
 register(
     "aten.imag aten._conj aten.resolve_conj aten.resolve_neg",
-    Operator(axes=elementwise_axes, zero=keeps_zero, aliases=True, mixes=no_axes),
+    Operator(axes=elementwise_axes, zero=keeps_zero, aliases=True),
 )
+register("aten.angle aten.conj_physical", Operator(axes=elementwise_axes, zero=keeps_zero))
 register(
-    "aten.angle aten.conj_physical",
-    Operator(axes=elementwise_axes, zero=keeps_zero, mixes=no_axes),
-)
-register(
-    "aten.complex",
-    Operator(axes=elementwise_axes, zero=lambda call: joined(call, call.tensors), mixes=no_axes),
+    "aten.complex", Operator(axes=elementwise_axes, zero=lambda call: joined(call, call.tensors))
 )
 
 
@@ -36,7 +23,7 @@ def _polar_state(call: Zeroing) -> State:
     return max(State.CONSTANT, radius, call.state(call.tensor("angle")))
 
 
-register("aten.polar", Operator(axes=elementwise_axes, zero=_polar_state, mixes=no_axes))
+register("aten.polar", Operator(axes=elementwise_axes, zero=_polar_state))
 
 
 def _as_real_axes(call: Typing) -> list[Shape]:
@@ -51,11 +38,5 @@ def _as_complex_axes(call: Typing) -> list[Shape]:
     return [tuple(shape)]
 
 
-register(
-    "aten.view_as_real",
-    Operator(axes=_as_real_axes, zero=keeps_zero, aliases=True, mixes=no_axes),
-)
-register(
-    "aten.view_as_complex",
-    Operator(axes=_as_complex_axes, zero=keeps_zero, aliases=True, mixes=no_axes),
-)
+register("aten.view_as_real", Operator(axes=_as_real_axes, zero=keeps_zero, aliases=True))
+register("aten.view_as_complex", Operator(axes=_as_complex_axes, zero=keeps_zero, aliases=True))

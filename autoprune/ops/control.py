@@ -3,14 +3,7 @@
 from __future__ import annotations
 
 from autoprune.ops.pinning import pinning
-from autoprune.ops.rule import (
-    Operator,
-    Shape,
-    Typing,
-    first_state,
-    no_axes,
-    register,
-)
+from autoprune.ops.rule import Operator, Shape, Typing, first_state, register
 
 _REGIONS = (
     ("cond", "computed in a branch"),
@@ -41,9 +34,9 @@ def _gathered_axes(call: Typing) -> list[Shape]:
 
 register(
     "torch._functorch.predispatch._add_batch_dim",
-    Operator(axes=_mapped_axes, zero=first_state, aliases=True, mixes=no_axes),
+    Operator(axes=_mapped_axes, zero=first_state, aliases=True),
 )
 register(
     "torch._functorch.predispatch._remove_batch_dim",
-    Operator(axes=_gathered_axes, zero=first_state, aliases=True, mixes=no_axes),
+    Operator(axes=_gathered_axes, zero=first_state, aliases=True),
 )

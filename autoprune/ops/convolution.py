@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from autoprune.ir import axes as ax
 from autoprune.ops.contraction import Contraction, Dim, axes_rule, zero_rule
-from autoprune.ops.rule import Call, Cost, Operator, Resized, Sizing, no_axes, register
+from autoprune.ops.rule import Call, Cost, Operator, Resized, Sizing, register
 
 
 def _is_transposed(call: Call) -> bool:
@@ -79,11 +79,5 @@ def resize_groups(call: Sizing) -> Resized:
 register(
     "aten.conv1d aten.conv2d aten.conv3d aten.convolution aten.conv_transpose1d "
     "aten.conv_transpose2d aten.conv_transpose3d",
-    Operator(
-        axes=axes_rule(describe),
-        zero=zero_rule(describe),
-        cost=_cost,
-        resize=resize_groups,
-        mixes=no_axes,
-    ),
+    Operator(axes=axes_rule(describe), zero=zero_rule(describe), cost=_cost, resize=resize_groups),
 )

@@ -7,17 +7,7 @@ from functools import cache
 from autoprune.ir.graph import Argument, Value
 from autoprune.ops.elementwise import drawn, elementwise_axes
 from autoprune.ops.pinning import mixing, pinning
-from autoprune.ops.rule import (
-    Operator,
-    Resized,
-    Shape,
-    Sizing,
-    State,
-    Typing,
-    Zeroing,
-    no_axes,
-    register,
-)
+from autoprune.ops.rule import Operator, Resized, Shape, Sizing, State, Typing, Zeroing, register
 
 
 def _filled_axes(call: Typing) -> list[Shape]:
@@ -56,7 +46,7 @@ def _sequence_axes(call: Typing) -> list[Shape]:
 register(
     "aten.zeros aten.ones aten.full aten.empty aten.new_zeros aten.new_ones aten.new_full "
     "aten.new_empty",
-    Operator(axes=_filled_axes, zero=_fill_state, resize=_filled_resize, mixes=no_axes),
+    Operator(axes=_filled_axes, zero=_fill_state, resize=_filled_resize),
 )
 
 
@@ -81,28 +71,25 @@ def _random_state(call: Zeroing) -> State:
 
 register(
     "aten.rand aten.randn aten.randint aten.normal.float_float",
-    Operator(axes=_filled_axes, zero=_random_state, resize=_filled_resize, mixes=no_axes),
+    Operator(axes=_filled_axes, zero=_random_state, resize=_filled_resize),
 )
-register(
-    "aten.normal aten.poisson",
-    Operator(axes=elementwise_axes, zero=_random_state, mixes=no_axes),
-)
+register("aten.normal aten.poisson", Operator(axes=elementwise_axes, zero=_random_state))
 register(
     "aten.rand_like aten.randn_like aten.randint_like aten.uniform aten.exponential aten.random "
     "aten.geometric aten.cauchy aten.log_normal",
-    Operator(axes=_like_axes, zero=_random_state, mixes=no_axes),
+    Operator(axes=_like_axes, zero=_random_state),
 )
 register("aten.multinomial", mixing(lambda call: (-1,), "drawn from it", _random_state))
 register(
     "aten.zeros_like aten.ones_like aten.full_like aten.empty_like",
-    Operator(axes=_like_axes, zero=_fill_state, mixes=no_axes),
+    Operator(axes=_like_axes, zero=_fill_state),
 )
 register(
     "aten.arange aten.linspace aten.logspace aten.range aten.scalar_tensor aten.eye "
     "aten.tril_indices aten.triu_indices aten.randperm aten.hann_window aten.hamming_window "
     "aten.blackman_window aten.bartlett_window aten.kaiser_window aten.fft_fftfreq "
     "aten.fft_rfftfreq",
-    Operator(axes=_sequence_axes, zero=_fill_state, mixes=no_axes),
+    Operator(axes=_sequence_axes, zero=_fill_state),
 )
 register(
     "aten.as_strided aten.empty_strided aten.new_empty_strided aten.empty_permuted aten.resize "
@@ -122,5 +109,5 @@ register(
     "operator.neg operator.eq operator.ne operator.lt operator.le operator.gt operator.ge "
     "operator.pow operator.and_ operator.or_ math.ceil math.floor math.trunc "
     "torch.sym_max torch.sym_min torch.sym_int torch.sym_float torch.sym_not torch.sym_ite",
-    Operator(axes=_no_tensor_axes, zero=lambda call: State.ANY, mixes=no_axes),
+    Operator(axes=_no_tensor_axes, zero=lambda call: State.ANY),
 )

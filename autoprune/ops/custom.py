@@ -110,7 +110,7 @@ def rule(
         registry.define(name, operator, override=override)
 
     def decorate(equations: Written) -> Written:
-        register(Operator(axes=_axes_rule(equations), zero=_zero_rule(zero)))
+        register(Operator(axes=_axes_rule(equations), zero=_zero_rule(zero), normalizes=None))
         return equations
 
     if letters is None:

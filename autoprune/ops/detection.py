@@ -5,16 +5,7 @@ from __future__ import annotations
 from autoprune.ops.contraction import Contraction, axes_rule, cost_over, letters, zero_rule
 from autoprune.ops.convolution import resize_groups
 from autoprune.ops.pinning import pin_dims, pinning
-from autoprune.ops.rule import (
-    Call,
-    Cost,
-    Operator,
-    Shape,
-    Typing,
-    first_state,
-    no_axes,
-    register,
-)
+from autoprune.ops.rule import Call, Cost, Operator, Shape, Typing, first_state, register
 
 
 def _region_axes(call: Typing) -> list[Shape]:
@@ -31,8 +22,7 @@ def _region_axes(call: Typing) -> list[Shape]:
 
 
 register(
-    "torchvision.roi_align torchvision.roi_pool",
-    Operator(axes=_region_axes, zero=first_state, mixes=no_axes),
+    "torchvision.roi_align torchvision.roi_pool", Operator(axes=_region_axes, zero=first_state)
 )
 register(
     "torchvision.ps_roi_align torchvision.ps_roi_pool",
@@ -71,10 +61,6 @@ def _deformed_cost(call: Call) -> Cost:
 register(
     "torchvision.deform_conv2d",
     Operator(
-        axes=_deformed_axes,
-        zero=zero_rule(_deformed),
-        cost=_deformed_cost,
-        resize=resize_groups,
-        mixes=no_axes,
+        axes=_deformed_axes, zero=zero_rule(_deformed), cost=_deformed_cost, resize=resize_groups
     ),
 )

@@ -6,17 +6,7 @@ from autoprune.ir.axes import ONE
 from autoprune.ir.group import Guarantee
 from autoprune.ops.elementwise import broadcast
 from autoprune.ops.pinning import pinning
-from autoprune.ops.rule import (
-    Call,
-    Cost,
-    Operator,
-    Shape,
-    State,
-    Typing,
-    Zeroing,
-    no_axes,
-    register,
-)
+from autoprune.ops.rule import Call, Cost, Operator, Shape, State, Typing, Zeroing, register
 
 
 def _over(call: Zeroing, names: tuple[str, str], dim: int) -> None:
@@ -44,10 +34,7 @@ def _cdist_cost(call: Call) -> Cost:
     return ((3, (*call.axes_of(call.output), call.axes_of("x1")[-1])),)
 
 
-register(
-    "aten.cdist",
-    Operator(axes=_cdist_axes, zero=_cdist_zero, cost=_cdist_cost, mixes=no_axes),
-)
+register("aten.cdist", Operator(axes=_cdist_axes, zero=_cdist_zero, cost=_cdist_cost))
 
 
 def _similarity_axes(call: Typing) -> list[Shape]:
@@ -65,10 +52,7 @@ def _similarity_zero(call: Zeroing) -> State:
     return max(call.state(call.tensor(name)) for name in names)
 
 
-register(
-    "aten.cosine_similarity",
-    Operator(axes=_similarity_axes, zero=_similarity_zero, mixes=no_axes),
-)
+register("aten.cosine_similarity", Operator(axes=_similarity_axes, zero=_similarity_zero))
 
 
 def _pairwise_axes(call: Typing) -> list[Shape]:
@@ -82,7 +66,5 @@ def _pairwise_zero(call: Zeroing) -> State:
     return State.ANY
 
 
-register(
-    "aten.pairwise_distance", Operator(axes=_pairwise_axes, zero=_pairwise_zero, mixes=no_axes)
-)
+register("aten.pairwise_distance", Operator(axes=_pairwise_axes, zero=_pairwise_zero))
 register("aten.pdist aten.dist", pinning("a distance is taken over it"))

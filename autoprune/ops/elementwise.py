@@ -7,17 +7,7 @@ from collections.abc import Callable, Sequence
 from autoprune.ir.axes import ONE, Axis
 from autoprune.ir.graph import Argument, Value
 from autoprune.ir.group import Guarantee
-from autoprune.ops.rule import (
-    Operator,
-    Shape,
-    State,
-    Typing,
-    Zeroing,
-    joined,
-    no_axes,
-    product,
-    register,
-)
+from autoprune.ops.rule import Operator, Shape, State, Typing, Zeroing, joined, product, register
 
 
 def broadcast(call: Typing, shapes: Sequence[Shape]) -> Shape:
@@ -40,7 +30,7 @@ def elementwise_axes(call: Typing) -> list[Shape]:
 
 
 def _elementwise(names: str, zero: Callable[[Zeroing], State]) -> None:
-    register(names, Operator(axes=elementwise_axes, zero=zero, mixes=no_axes, uniform=True))
+    register(names, Operator(axes=elementwise_axes, zero=zero, uniform=True))
 
 
 def _first(call: Zeroing) -> State:
@@ -78,7 +68,7 @@ _elementwise(
 register(
     "aten.alias aten.detach aten.data aten.positive aten.contiguous "
     "aten.float aten.chalf aten.lift_fresh aten.real aten.cpu aten.cuda",
-    Operator(axes=elementwise_axes, zero=keeps_zero, aliases=True, mixes=no_axes),
+    Operator(axes=elementwise_axes, zero=keeps_zero, aliases=True),
 )
 
 
@@ -87,10 +77,7 @@ def _first_axes(call: Typing) -> list[Shape]:
 
 
 # Of a second tensor only the type counts.
-register(
-    "aten.to aten.type_as",
-    Operator(axes=_first_axes, zero=keeps_zero, aliases=True, mixes=no_axes),
-)
+register("aten.to aten.type_as", Operator(axes=_first_axes, zero=keeps_zero, aliases=True))
 
 
 def drawn(call: Zeroing) -> None:
@@ -111,7 +98,7 @@ def _bernoulli(call: Zeroing) -> State:
 
 register(
     "aten.dropout aten.feature_dropout aten.alpha_dropout aten.feature_alpha_dropout",
-    Operator(axes=elementwise_axes, zero=_dropout, aliases=True, mixes=no_axes),
+    Operator(axes=elementwise_axes, zero=_dropout, aliases=True),
 )
 _elementwise("aten.native_dropout", _dropout)
 _elementwise("aten.bernoulli", _bernoulli)
@@ -342,7 +329,7 @@ def _prelu_axes(call: Typing) -> list[Shape]:
     return [shape]
 
 
-register("aten.prelu", Operator(axes=_prelu_axes, zero=keeps_zero, mixes=no_axes))
+register("aten.prelu", Operator(axes=_prelu_axes, zero=keeps_zero))
 _elementwise("aten._prelu_kernel", keeps_zero)
 
 
@@ -356,4 +343,4 @@ def _glu_axes(call: Typing) -> list[Shape]:
     return [tuple(shape)]
 
 
-register("aten.glu", Operator(axes=_glu_axes, zero=keeps_zero, mixes=no_axes))
+register("aten.glu", Operator(axes=_glu_axes, zero=keeps_zero))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from autoprune.ops.pinning import fixed_shape, pin_dims
-from autoprune.ops.rule import Operator, Shape, State, Typing, Zeroing, no_axes, register
+from autoprune.ops.rule import Operator, Shape, State, Typing, Zeroing, register
 
 
 def _bag_axes(call: Typing) -> list[Shape]:
@@ -22,10 +22,7 @@ def _bag_zero(call: Zeroing) -> State:
     return call.state(call.tensor("weight"))
 
 
-register(
-    "aten.embedding_bag",
-    Operator(axes=_bag_axes, zero=_bag_zero, mixes=no_axes),
-)
+register("aten.embedding_bag", Operator(axes=_bag_axes, zero=_bag_zero))
 
 
 def _one_hot_axes(call: Typing) -> list[Shape]:
@@ -34,4 +31,4 @@ def _one_hot_axes(call: Typing) -> list[Shape]:
     return [(*call.axes_of("input"), classes)]
 
 
-register("aten.one_hot", Operator(axes=_one_hot_axes, zero=lambda call: State.ANY, mixes=no_axes))
+register("aten.one_hot", Operator(axes=_one_hot_axes, zero=lambda call: State.ANY))

@@ -8,17 +8,7 @@ from autoprune.ir.axes import ONE, Axis
 from autoprune.ir.graph import Value
 from autoprune.ops.elementwise import broadcast
 from autoprune.ops.pinning import fixed_shape, pinning
-from autoprune.ops.rule import (
-    Call,
-    Operator,
-    Shape,
-    State,
-    Typing,
-    Zeroing,
-    first_state,
-    no_axes,
-    register,
-)
+from autoprune.ops.rule import Call, Operator, Shape, State, Typing, Zeroing, first_state, register
 
 _REASON = "looked up by index"
 
@@ -40,7 +30,7 @@ def _embedding_zero(call: Zeroing) -> State:
     return max(call.state(weight), State.ANY if call.carries(indices) else State.ZERO)
 
 
-register("aten.embedding", Operator(axes=_embedding_axes, zero=_embedding_zero, mixes=no_axes))
+register("aten.embedding", Operator(axes=_embedding_axes, zero=_embedding_zero))
 
 
 def indexed_dims(call: Call) -> tuple[list[int], list[Value]]:
@@ -78,10 +68,7 @@ def _index_axes(call: Typing) -> list[Shape]:
     return [(*rest[:first], *found, *rest[first:])]
 
 
-register(
-    "aten.index aten._unsafe_index",
-    Operator(axes=_index_axes, zero=first_state, mixes=no_axes),
-)
+register("aten.index aten._unsafe_index", Operator(axes=_index_axes, zero=first_state))
 register("aten._unsafe_masked_index aten._unsafe_masked_index_put_accumulate", pinning(_REASON))
 
 
@@ -96,7 +83,7 @@ def _index_select_axes(call: Typing) -> list[Shape]:
     return [tuple(shape)]
 
 
-register("aten.index_select", Operator(axes=_index_select_axes, zero=first_state, mixes=no_axes))
+register("aten.index_select", Operator(axes=_index_select_axes, zero=first_state))
 
 
 def _gather_axes(call: Typing) -> list[Shape]:
@@ -116,7 +103,7 @@ def _gather_axes(call: Typing) -> list[Shape]:
     return [call.axes_of("index")]
 
 
-register("aten.gather", Operator(axes=_gather_axes, zero=first_state, mixes=no_axes))
+register("aten.gather", Operator(axes=_gather_axes, zero=first_state))
 
 
 def _take_along_dim_axes(call: Typing) -> list[Shape]:
@@ -133,10 +120,7 @@ def _take_along_dim_axes(call: Typing) -> list[Shape]:
     return [(*shape[:dim], index[dim], *shape[dim + 1 :])]
 
 
-register(
-    "aten.take_along_dim",
-    Operator(axes=_take_along_dim_axes, zero=first_state, mixes=no_axes),
-)
+register("aten.take_along_dim", Operator(axes=_take_along_dim_axes, zero=first_state))
 
 
 def _take_axes(call: Typing) -> list[Shape]:
@@ -145,4 +129,4 @@ def _take_axes(call: Typing) -> list[Shape]:
     return [call.axes_of("index")]
 
 
-register("aten.take", Operator(axes=_take_axes, zero=first_state, mixes=no_axes))
+register("aten.take", Operator(axes=_take_axes, zero=first_state))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from autoprune.ir import axes as ax
 from autoprune.ir.axes import ONE, Axis
-from autoprune.ops.rule import Operator, Shape, Typing, no_axes, passes_on, register
+from autoprune.ops.rule import Operator, Shape, Typing, passes_on, register
 
 
 def _joined_others(call: Typing, shapes: Sequence[Shape], dim: int) -> list[Axis]:
@@ -34,10 +34,8 @@ def _stack_axes(call: Typing) -> list[Shape]:
     return [tuple(result)]
 
 
-register(
-    "aten.cat aten.concat aten.concatenate", Operator(axes=_cat_axes, zero=passes_on, mixes=no_axes)
-)
-register("aten.stack", Operator(axes=_stack_axes, zero=passes_on, mixes=no_axes))
+register("aten.cat aten.concat aten.concatenate", Operator(axes=_cat_axes, zero=passes_on))
+register("aten.stack", Operator(axes=_stack_axes, zero=passes_on))
 
 
 def _as_rank(shape: Shape, rank: int) -> Shape:
@@ -79,4 +77,4 @@ for _names, _axes in (
     ("aten.dstack", _dstack_axes),
     ("aten.column_stack", _column_stack_axes),
 ):
-    register(_names, Operator(axes=_axes, zero=passes_on, mixes=no_axes))
+    register(_names, Operator(axes=_axes, zero=passes_on))

@@ -23,17 +23,7 @@ from autoprune.ir.axes import ONE, Axis
 from autoprune.ir.graph import Value
 from autoprune.ir.group import Guarantee
 from autoprune.ops.contraction import Dim, letters
-from autoprune.ops.rule import (
-    Call,
-    Cost,
-    Operator,
-    Shape,
-    State,
-    Typing,
-    Zeroing,
-    no_axes,
-    product,
-)
+from autoprune.ops.rule import Call, Cost, Operator, Shape, State, Typing, Zeroing, product
 
 Dims = tuple[Dim, ...]
 
@@ -287,7 +277,7 @@ def lettered(stated: Letters, zero: State) -> Operator:
         contracted = [found[0] for found in axes.values() if len(found) > 1]
         return ((2, (*call.axes_of(call.output), *contracted)),) if contracted else ()
 
-    return Operator(axes=axes, zero=zeros, cost=cost, mixes=no_axes)
+    return Operator(axes=axes, zero=zeros, cost=cost)
 
 
 def _kept(call: Zeroing, bound: _Bound, carriers: Sequence[Value], zero: State) -> State:

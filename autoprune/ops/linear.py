@@ -14,7 +14,7 @@ from autoprune.ops.contraction import (
     letters,
     zero_rule,
 )
-from autoprune.ops.rule import Call, Cost, Operator, no_axes, register
+from autoprune.ops.rule import Call, Cost, Operator, register
 
 
 def _batch(count: int) -> tuple[Dim, ...]:
@@ -111,17 +111,12 @@ def _einsum_cost(call: Call) -> Cost:
 
 
 def _register(names: str, describe: Describe, cost: Callable[[Call], Cost]) -> None:
-    register(
-        names,
-        Operator(axes=axes_rule(describe), zero=zero_rule(describe), cost=cost, mixes=no_axes),
-    )
+    register(names, Operator(axes=axes_rule(describe), zero=zero_rule(describe), cost=cost))
 
 
 _register("aten.linear", _linear, _linear_cost)
 _register(
-    "aten.matmul aten.mm aten.bmm aten.mv aten.dot aten.linalg_matmul",
-    _matmul,
-    _product_cost,
+    "aten.matmul aten.mm aten.bmm aten.mv aten.dot aten.linalg_matmul", _matmul, _product_cost
 )
 _register("aten.addmm aten.baddbmm aten.addmv", _addmm, _product_cost)
 _register("aten.einsum", _einsum, _einsum_cost)

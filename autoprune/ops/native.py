@@ -106,6 +106,6 @@ register(
     Operator(
         axes=_fused_axes,
         zero=lambda call: max(State.CONSTANT, first_state(call)),
-        mixes=_normalized,
+        normalizes=_normalized,
     ),
 )

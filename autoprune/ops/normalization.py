@@ -21,7 +21,6 @@ from autoprune.ops.rule import (
     State,
     Typing,
     Zeroing,
-    no_axes,
     product,
     register,
 )
@@ -60,7 +59,7 @@ def _estimates(call: Call) -> bool:
     return updates or call.value("running_mean") is None
 
 
-def _batch_norm_mixes(call: Call) -> tuple[Axis, ...]:
+def _batch_normalized(call: Call) -> tuple[Axis, ...]:
     shape = call.axes_of("input")
     return (*shape[:1], *shape[2:]) if _estimates(call) else ()
 
@@ -105,17 +104,12 @@ BATCH_NORM = register(
         axes=_batch_norm_axes,
         zero=_batch_norm_zero,
         resize=_per_channel_resize,
-        mixes=_batch_norm_mixes,
+        normalizes=_batch_normalized,
     ),
 )
 register(
     "aten.instance_norm",
-    Operator(
-        axes=_instance_norm_axes,
-        zero=_instance_norm_zero,
-        resize=_per_channel_resize,
-        mixes=no_axes,
-    ),
+    Operator(axes=_instance_norm_axes, zero=_instance_norm_zero, resize=_per_channel_resize),
 )
 
 
@@ -160,7 +154,10 @@ def _share(call: Sizing, axes: Sequence[Axis]) -> float:
 LAYER_NORM = register(
     "aten.layer_norm",
     Operator(
-        axes=_layer_norm_axes, zero=_layer_norm_zero, resize=_layer_norm_resize, mixes=_normalized
+        axes=_layer_norm_axes,
+        zero=_layer_norm_zero,
+        resize=_layer_norm_resize,
+        normalizes=_normalized,
     ),
 )
 
@@ -206,7 +203,7 @@ MACHINE_EPSILON = {
 register(
     "aten.rms_norm",
     Operator(
-        axes=_layer_norm_axes, zero=_rms_norm_zero, resize=_rms_norm_resize, mixes=_normalized
+        axes=_layer_norm_axes, zero=_rms_norm_zero, resize=_rms_norm_resize, normalizes=_normalized
     ),
 )
 
@@ -251,9 +248,7 @@ def _group_norm_resize(call: Sizing) -> Resized:
 
 GROUP_NORM = register(
     "aten.group_norm",
-    Operator(
-        axes=_group_norm_axes, zero=_group_norm_zero, resize=_group_norm_resize, mixes=no_axes
-    ),
+    Operator(axes=_group_norm_axes, zero=_group_norm_zero, resize=_group_norm_resize),
 )
 
 
@@ -267,7 +262,7 @@ def _weight_norm_axes(call: Typing) -> list[Shape]:
     return [shape] if len(call.node.outputs) == 1 else [shape, call.axes_of(gain)]
 
 
-def _weight_norm_mixes(call: Call) -> tuple[Axis, ...]:
+def _weight_normalized(call: Call) -> tuple[Axis, ...]:
     return tuple(direction for direction, gain in _gained(call) if gain.size == 1)
 
 
@@ -295,5 +290,5 @@ def _weight_norm_zero(call: Zeroing) -> State:
 
 register(
     "aten._weight_norm",
-    Operator(axes=_weight_norm_axes, zero=_weight_norm_zero, mixes=_weight_norm_mixes),
+    Operator(axes=_weight_norm_axes, zero=_weight_norm_zero, normalizes=_weight_normalized),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from autoprune.ops.rule import Operator, Shape, Typing, no_axes, passes_on, register
+from autoprune.ops.rule import Operator, Shape, Typing, passes_on, register
 
 
 def _permuted(call: Typing, order: Sequence[int]) -> list[Shape]:
@@ -52,7 +52,7 @@ for _names, _axes in (
     ("aten.mT aten.mH aten.adjoint aten.matrix_H", _matrix_transpose_axes),
     ("aten.movedim aten.moveaxis", _movedim_axes),
 ):
-    register(_names, Operator(axes=_axes, zero=passes_on, aliases=True, mixes=no_axes))
+    register(_names, Operator(axes=_axes, zero=passes_on, aliases=True))
 
 
 def _rolled_axes(call: Typing) -> list[Shape]:
@@ -64,10 +64,7 @@ def _rolled_axes(call: Typing) -> list[Shape]:
     return [shape]
 
 
-register(
-    "aten.roll aten.flip aten.fliplr aten.flipud",
-    Operator(axes=_rolled_axes, zero=passes_on, mixes=no_axes),
-)
+register("aten.roll aten.flip aten.fliplr aten.flipud", Operator(axes=_rolled_axes, zero=passes_on))
 
 
 def _rot90_axes(call: Typing) -> list[Shape]:
@@ -83,4 +80,4 @@ def _rot90_axes(call: Typing) -> list[Shape]:
     return [tuple(shape[d] for d in order)]
 
 
-register("aten.rot90", Operator(axes=_rot90_axes, zero=passes_on, mixes=no_axes))
+register("aten.rot90", Operator(axes=_rot90_axes, zero=passes_on))

@@ -13,7 +13,6 @@ from autoprune.ops.rule import (
     State,
     Typing,
     Zeroing,
-    no_axes,
     passes_on,
     register,
 )
@@ -67,6 +66,5 @@ def _pad_state(call: Zeroing) -> State:
 
 
 register(
-    "aten.pad aten.constant_pad_nd",
-    Operator(axes=_pad_axes, zero=_pad_state, resize=_pad_resize, mixes=no_axes),
+    "aten.pad aten.constant_pad_nd", Operator(axes=_pad_axes, zero=_pad_state, resize=_pad_resize)
 )

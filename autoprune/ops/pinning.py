@@ -4,14 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from autoprune.ops.rule import (
-    Operator,
-    Shape,
-    State,
-    Typing,
-    Zeroing,
-    no_axes,
-)
+from autoprune.ops.rule import Operator, Shape, State, Typing, Zeroing
 
 Dims = Callable[[Typing], Iterable[int]]
 
@@ -49,9 +42,7 @@ def mixed_axes(call: Typing, dims: Iterable[int], reason: str) -> list[Shape]:
 
 def mixing(dims: Dims, reason: str, zero: Callable[[Zeroing], State]) -> Operator:
     """An operator that keeps the rank of its first tensor and mixes the positions of `dims`."""
-    return Operator(
-        axes=lambda call: mixed_axes(call, dims(call), reason), zero=zero, mixes=no_axes
-    )
+    return Operator(axes=lambda call: mixed_axes(call, dims(call), reason), zero=zero)
 
 
 def pinning(reason: str, zero: Callable[[Zeroing], State] = lambda call: State.ANY) -> Operator:
@@ -62,7 +53,7 @@ def pinning(reason: str, zero: Callable[[Zeroing], State] = lambda call: State.A
             pin_dims(call, call.axes_of(value), range(len(value.shape)), reason)
         return [fixed_shape(call, v.shape, reason) for v in call.node.outputs]
 
-    return Operator(axes=axes, zero=zero, mixes=no_axes)
+    return Operator(axes=axes, zero=zero)
 
 
 def named_dims(call: Typing, name: str = "dim") -> tuple[int, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from autoprune.ir import axes as ax
-from autoprune.ops.rule import Operator, Shape, Typing, no_axes, passes_on, register
+from autoprune.ops.rule import Operator, Shape, Typing, passes_on, register
 
 
 def _pixel_shuffle_axes(call: Typing) -> list[Shape]:
@@ -34,10 +34,6 @@ def _channel_shuffle_axes(call: Typing) -> list[Shape]:
     return [(batch, ax.prod(inner, outer), *space)]
 
 
-register("aten.pixel_shuffle", Operator(axes=_pixel_shuffle_axes, zero=passes_on, mixes=no_axes))
-register(
-    "aten.pixel_unshuffle", Operator(axes=_pixel_unshuffle_axes, zero=passes_on, mixes=no_axes)
-)
-register(
-    "aten.channel_shuffle", Operator(axes=_channel_shuffle_axes, zero=passes_on, mixes=no_axes)
-)
+register("aten.pixel_shuffle", Operator(axes=_pixel_shuffle_axes, zero=passes_on))
+register("aten.pixel_unshuffle", Operator(axes=_pixel_unshuffle_axes, zero=passes_on))
+register("aten.channel_shuffle", Operator(axes=_channel_shuffle_axes, zero=passes_on))

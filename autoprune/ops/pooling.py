@@ -12,7 +12,6 @@ from autoprune.ops.rule import (
     State,
     Typing,
     first_state,
-    no_axes,
     register,
 )
 
@@ -49,7 +48,7 @@ register(
     "aten._upsample_bicubic2d_aa aten._adaptive_avg_pool2d "
     "aten._adaptive_avg_pool3d aten.reflection_pad1d aten.reflection_pad2d aten.reflection_pad3d "
     "aten.replication_pad1d aten.replication_pad2d aten.replication_pad3d",
-    Operator(axes=_spatial_axes, zero=first_state, mixes=no_axes),
+    Operator(axes=_spatial_axes, zero=first_state),
 )
 
 
@@ -64,7 +63,7 @@ def _sampler_axes(call: Typing) -> list[Shape]:
 
 register(
     "aten.grid_sampler aten.grid_sampler_2d aten.grid_sampler_3d",
-    Operator(axes=_sampler_axes, zero=first_state, mixes=no_axes),
+    Operator(axes=_sampler_axes, zero=first_state),
 )
 
 
@@ -80,10 +79,7 @@ def _unpool_axes(call: Typing) -> list[Shape]:
     return [(*call.axes_of("input")[:-rank], *space)]
 
 
-register(
-    "aten.max_unpool2d aten.max_unpool3d",
-    Operator(axes=_unpool_axes, zero=first_state, mixes=no_axes),
-)
+register("aten.max_unpool2d aten.max_unpool3d", Operator(axes=_unpool_axes, zero=first_state))
 
 
 def _grid_axes(call: Typing) -> list[Shape]:
@@ -102,7 +98,7 @@ def _grid_resize(call: Sizing) -> Resized:
 
 register(
     "aten.affine_grid_generator",
-    Operator(axes=_grid_axes, zero=lambda call: State.ANY, resize=_grid_resize, mixes=no_axes),
+    Operator(axes=_grid_axes, zero=lambda call: State.ANY, resize=_grid_resize),
 )
 register(
     "aten.fractional_max_pool2d aten.fractional_max_pool3d", pinning("windows are drawn at random")
@@ -132,8 +128,8 @@ def _col2im_axes(call: Typing) -> list[Shape]:
     return [(*batch, channels, *space)]
 
 
-register("aten.im2col", Operator(axes=_im2col_axes, zero=first_state, mixes=no_axes))
-register("aten.col2im", Operator(axes=_col2im_axes, zero=first_state, mixes=no_axes))
+register("aten.im2col", Operator(axes=_im2col_axes, zero=first_state))
+register("aten.col2im", Operator(axes=_col2im_axes, zero=first_state))
 
 
 def _max_pool_backward_axes(call: Typing) -> list[Shape]:
@@ -151,8 +147,6 @@ def _max_pool_backward_axes(call: Typing) -> list[Shape]:
 register(
     "aten.max_pool2d_with_indices_backward",
     Operator(
-        axes=_max_pool_backward_axes,
-        zero=lambda call: call.state(call.tensor("grad_output")),
-        mixes=no_axes,
+        axes=_max_pool_backward_axes, zero=lambda call: call.state(call.tensor("grad_output"))
     ),
 )

@@ -29,7 +29,6 @@ from autoprune.ops.rule import (
     State,
     Typing,
     Zeroing,
-    no_axes,
     no_cost,
     product,
     register,
@@ -49,10 +48,7 @@ def _register(names: str, describe: Describe) -> None:
         }
         return cost_over(call, tuple(summed.values()))
 
-    register(
-        names,
-        Operator(axes=axes_rule(describe), zero=zero_rule(describe), cost=cost, mixes=no_axes),
-    )
+    register(names, Operator(axes=axes_rule(describe), zero=zero_rule(describe), cost=cost))
 
 
 def _numbered(count: int, letter: str) -> tuple[Dim, ...]:
@@ -220,7 +216,7 @@ def _grouped_cost(call: Call) -> Cost:
 
 register(
     "aten._grouped_mm transformers.grouped_mm_fallback",
-    Operator(axes=_grouped_axes, zero=_grouped_zero, cost=_grouped_cost, mixes=no_axes),
+    Operator(axes=_grouped_axes, zero=_grouped_zero, cost=_grouped_cost),
 )
 
 
@@ -255,6 +251,6 @@ def _product_zero(call: Zeroing) -> State:
     return product(call.state(v) for v in call.tensors)
 
 
-_PRODUCT = Operator(axes=_kron_axes, zero=_product_zero, cost=no_cost, mixes=no_axes)
+_PRODUCT = Operator(axes=_kron_axes, zero=_product_zero, cost=no_cost)
 register("aten.kron", _PRODUCT)
 register("aten.cross aten.linalg_cross", replace(_PRODUCT, axes=_cross_axes, resize=_cross_resize))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from autoprune.ir.graph import Value
 from autoprune.ir.group import Guarantee
 from autoprune.ops.elementwise import elementwise_axes, keeps_zero, makes_constant
-from autoprune.ops.rule import Operator, Shape, State, Typing, Zeroing, no_axes, register
+from autoprune.ops.rule import Operator, Shape, State, Typing, Zeroing, register
 
 _OBSERVED = (
     "its observer takes ranges that depend on what is removed: call "
@@ -36,7 +36,7 @@ def _per_channel_axes(call: Typing) -> list[Shape]:
 
 register(
     "aten.fake_quantize_per_tensor_affine",
-    Operator(axes=elementwise_axes, zero=_per_tensor_zero, mixes=no_axes, uniform=True),
+    Operator(axes=elementwise_axes, zero=_per_tensor_zero, uniform=True),
 )
 
 
@@ -82,19 +82,13 @@ def _quantized_zero(call: Zeroing) -> State:
     return keeps_zero(call) if point == 0 else makes_constant(call)
 
 
-register(
-    "aten.fused_moving_avg_obs_fake_quant",
-    Operator(axes=_observed_axes, zero=_observed_zero, mixes=no_axes),
-)
+register("aten.fused_moving_avg_obs_fake_quant", Operator(axes=_observed_axes, zero=_observed_zero))
 register(
     "quantized_decomposed.quantize_per_tensor quantized_decomposed.dequantize_per_tensor",
-    Operator(axes=_quantized_axes, zero=_quantized_zero, mixes=no_axes, uniform=True),
+    Operator(axes=_quantized_axes, zero=_quantized_zero, uniform=True),
 )
 register(
     "quantized_decomposed.quantize_per_channel quantized_decomposed.dequantize_per_channel",
-    Operator(axes=_quantized_axes, zero=_quantized_zero, mixes=no_axes),
+    Operator(axes=_quantized_axes, zero=_quantized_zero),
 )
-register(
-    "aten.fake_quantize_per_channel_affine",
-    Operator(axes=_per_channel_axes, zero=keeps_zero, mixes=no_axes),
-)
+register("aten.fake_quantize_per_channel_affine", Operator(axes=_per_channel_axes, zero=keeps_zero))

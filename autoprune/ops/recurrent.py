@@ -29,7 +29,6 @@ from autoprune.ops.rule import (
     Typing,
     Zeroing,
     first_state,
-    no_axes,
     register,
 )
 
@@ -260,7 +259,7 @@ def _resize(call: Sizing) -> Resized:
 
 register(
     "aten.lstm.input aten.gru.input aten.rnn_tanh.input aten.rnn_relu.input",
-    Operator(axes=_sequence_axes, zero=_zero, cost=_cost, resize=_resize),
+    Operator(axes=_sequence_axes, zero=_zero, cost=_cost, resize=_resize, normalizes=None),
 )
 
 
@@ -293,17 +292,11 @@ def _padded_zero(call: Zeroing) -> State:
 
 register(
     "aten.lstm.data aten.gru.data aten.rnn_tanh.data aten.rnn_relu.data",
-    Operator(axes=_sequence_axes, zero=_zero, cost=_cost, resize=_resize),
+    Operator(axes=_sequence_axes, zero=_zero, cost=_cost, resize=_resize, normalizes=None),
 )
-register(
-    "aten._pack_padded_sequence",
-    Operator(axes=_packed_axes, zero=first_state, mixes=no_axes),
-)
-register(
-    "aten._pad_packed_sequence",
-    Operator(axes=_padded_axes, zero=_padded_zero, mixes=no_axes),
-)
+register("aten._pack_padded_sequence", Operator(axes=_packed_axes, zero=first_state))
+register("aten._pad_packed_sequence", Operator(axes=_padded_axes, zero=_padded_zero))
 register(
     "aten.lstm_cell aten.gru_cell aten.rnn_tanh_cell aten.rnn_relu_cell",
-    Operator(axes=_cell_axes, zero=_zero, cost=_cost, resize=_resize),
+    Operator(axes=_cell_axes, zero=_zero, cost=_cost, resize=_resize, normalizes=None),
 )

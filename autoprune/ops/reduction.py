@@ -19,7 +19,6 @@ from autoprune.ops.rule import (
     Typing,
     Zeroing,
     first_state,
-    no_axes,
     no_resize,
     product,
     register,
@@ -131,7 +130,6 @@ register(
         axes=_sum_to_size_axes,
         zero=_sum_to_size_zero,
         resize=lambda call: Resized({"size": call.resized("size", call.axes_of(call.output))}),
-        mixes=no_axes,
     ),
 )
 
@@ -155,7 +153,7 @@ for _names, _axes, _zero, _resize in (
         no_resize,
     ),
 ):
-    register(_names, Operator(axes=_axes, zero=_zero, resize=_resize, mixes=no_axes))
+    register(_names, Operator(axes=_axes, zero=_zero, resize=_resize))
 
 
 def _along(reason: str, zero: Callable[[Zeroing], State]) -> Operator:
@@ -166,7 +164,7 @@ def _along(reason: str, zero: Callable[[Zeroing], State]) -> Operator:
         call.pin(shape[call.integer("dim", -1)], reason)
         return [shape] * len(call.node.outputs)
 
-    return Operator(axes=axes, zero=zero, mixes=no_axes)
+    return Operator(axes=axes, zero=zero)
 
 
 register(
@@ -185,24 +183,18 @@ def _softmax_backward_axes(call: Typing) -> list[Shape]:
 register(
     "aten._softmax_backward_data",
     Operator(
-        axes=_softmax_backward_axes,
-        zero=lambda call: product(call.state(v) for v in call.tensors),
-        mixes=no_axes,
+        axes=_softmax_backward_axes, zero=lambda call: product(call.state(v) for v in call.tensors)
     ),
 )
 register(
-    "aten.cumsum aten.cumprod aten.cummax aten.cummin",
-    _along("accumulated along it", first_state),
+    "aten.cumsum aten.cumprod aten.cummax aten.cummin", _along("accumulated along it", first_state)
 )
 register("aten.logcumsumexp", _along("accumulated along it", _constant_zero))
 register("aten.sort aten.argsort", _along("sorted along it", _constant_zero))
 
 
 register("aten.msort", mixing(lambda call: (0,), "sorted along it", first_state))
-register(
-    "aten.gradient",
-    mixing(named_dims, "differences of neighbours", first_state),
-)
+register("aten.gradient", mixing(named_dims, "differences of neighbours", first_state))
 register("aten.renorm", pinning("norms of its parts are limited"))
 
 
@@ -223,7 +215,7 @@ def _joined_zero(call: Zeroing) -> State:
     return max(call.state(v) for v in call.tensors)
 
 
-register("aten.diff", Operator(axes=_diff_axes, zero=_joined_zero, mixes=no_axes))
+register("aten.diff", Operator(axes=_diff_axes, zero=_joined_zero))
 
 
 def _trapezoid_axes(call: Typing) -> list[Shape]:
@@ -248,7 +240,7 @@ def _trapezoid_zero(call: Zeroing) -> State:
 
 register(
     "aten.trapezoid aten.trapz aten.cumulative_trapezoid",
-    Operator(axes=_trapezoid_axes, zero=_trapezoid_zero, mixes=no_axes),
+    Operator(axes=_trapezoid_axes, zero=_trapezoid_zero),
 )
 
 
@@ -264,10 +256,7 @@ def _quantile_axes(call: Typing) -> list[Shape]:
     return [(*first, *_reduced(call, shape))]
 
 
-register(
-    "aten.quantile aten.nanquantile",
-    Operator(axes=_quantile_axes, zero=first_state, mixes=no_axes),
-)
+register("aten.quantile aten.nanquantile", Operator(axes=_quantile_axes, zero=first_state))
 
 
 def _is_vector_norm(call: Call) -> bool:
@@ -304,7 +293,7 @@ def _linalg_norm_zero(call: Zeroing) -> State:
 
 register(
     "aten.linalg_norm aten.linalg_matrix_norm",
-    Operator(axes=_linalg_norm_axes, zero=_linalg_norm_zero, mixes=no_axes),
+    Operator(axes=_linalg_norm_axes, zero=_linalg_norm_zero),
 )
 
 
@@ -316,7 +305,7 @@ def _topk_axes(call: Typing) -> list[Shape]:
     return [tuple(shape)] * len(call.node.outputs)
 
 
-register("aten.topk", Operator(axes=_topk_axes, zero=_constant_zero, mixes=no_axes))
+register("aten.topk", Operator(axes=_topk_axes, zero=_constant_zero))
 
 
 def _triangle_axes(call: Typing) -> list[Shape]:
@@ -326,4 +315,4 @@ def _triangle_axes(call: Typing) -> list[Shape]:
     return [shape]
 
 
-register("aten.tril aten.triu", Operator(axes=_triangle_axes, zero=first_state, mixes=no_axes))
+register("aten.tril aten.triu", Operator(axes=_triangle_axes, zero=first_state))

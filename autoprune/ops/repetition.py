@@ -6,17 +6,7 @@ from autoprune.ir import axes as ax
 from autoprune.ir.axes import ONE, Axis
 from autoprune.ir.graph import Argument
 from autoprune.ops.elementwise import broadcast
-from autoprune.ops.rule import (
-    Operator,
-    Resized,
-    Shape,
-    Sizing,
-    State,
-    Typing,
-    Zeroing,
-    no_axes,
-    register,
-)
+from autoprune.ops.rule import Operator, Resized, Shape, Sizing, State, Typing, Zeroing, register
 from autoprune.ops.shape import shape_resize
 
 
@@ -43,14 +33,9 @@ def _stretched_state(call: Zeroing) -> State:
 
 register(
     "aten.expand aten.broadcast_to",
-    Operator(
-        axes=_expand_axes, zero=_stretched_state, resize=shape_resize, aliases=True, mixes=no_axes
-    ),
+    Operator(axes=_expand_axes, zero=_stretched_state, resize=shape_resize, aliases=True),
 )
-register(
-    "aten.expand_as",
-    Operator(axes=_expand_as_axes, zero=_stretched_state, aliases=True, mixes=no_axes),
-)
+register("aten.expand_as", Operator(axes=_expand_as_axes, zero=_stretched_state, aliases=True))
 
 
 def _broadcast_tensors_axes(call: Typing) -> list[Shape]:
@@ -70,10 +55,7 @@ def _all_states(call: Zeroing) -> State:
     return max(call.state(v) for v in call.tensors)
 
 
-register(
-    "aten.broadcast_tensors",
-    Operator(axes=_broadcast_tensors_axes, zero=_all_states, mixes=no_axes),
-)
+register("aten.broadcast_tensors", Operator(axes=_broadcast_tensors_axes, zero=_all_states))
 
 
 def _powers_axes(call: Typing) -> list[Shape]:
@@ -96,10 +78,9 @@ register(
         axes=_powers_axes,
         zero=lambda call: max(State.CONSTANT, call.state(call.tensors[0])),
         resize=_powers_resize,
-        mixes=no_axes,
     ),
 )
-register("aten.meshgrid", Operator(axes=_meshgrid_axes, zero=_all_states, mixes=no_axes))
+register("aten.meshgrid", Operator(axes=_meshgrid_axes, zero=_all_states))
 
 
 def _repeat_axes(call: Typing) -> list[Shape]:
@@ -157,14 +138,9 @@ def _repeat_interleave_resize(call: Sizing) -> Resized:
 
 register(
     "aten.repeat aten.tile",
-    Operator(axes=_repeat_axes, zero=_stretched_state, resize=_repeat_resize, mixes=no_axes),
+    Operator(axes=_repeat_axes, zero=_stretched_state, resize=_repeat_resize),
 )
 register(
     "aten.repeat_interleave",
-    Operator(
-        axes=_repeat_interleave_axes,
-        zero=_stretched_state,
-        resize=_repeat_interleave_resize,
-        mixes=no_axes,
-    ),
+    Operator(axes=_repeat_interleave_axes, zero=_stretched_state, resize=_repeat_interleave_resize),
 )

@@ -277,7 +277,7 @@ def no_cost(call: Call) -> Cost:
     return ()
 
 
-def no_axes(call: Call) -> tuple[Axis, ...]:
+def over_nothing(call: Call) -> tuple[Axis, ...]:
     """Operators whose outputs depend, at any index, on the inputs at the same indices alone.
 
     Sums and other reductions over axes that the outputs lack, and whatever the operator does
@@ -302,8 +302,9 @@ class Operator:
         resize: arguments after the cut.
         aliases: outputs share memory with the input (views), so they need none of their own.
         uniform: at removed positions, inputs of one number a unit give outputs of one number.
-        mixes: axes over which statistics are taken although the outputs keep them; see `no_axes`.
-            None if that is not known: nothing that meets the operator is chosen per outer unit.
+        normalizes: axes over which statistics are taken although the outputs keep them; see
+            `over_nothing`. None if that is not known: nothing that meets the operator is chosen per
+            outer unit.
     """
 
     axes: Callable[[Typing], Sequence[Shape]]
@@ -312,7 +313,7 @@ class Operator:
     resize: Callable[[Sizing], Resized] = no_resize
     aliases: bool = False
     uniform: bool = False
-    mixes: Callable[[Call], Sequence[Axis]] | None = None
+    normalizes: Callable[[Call], Sequence[Axis]] | None = over_nothing
 
 
 _OPERATORS: dict[str, Operator] = {}
@@ -423,4 +424,4 @@ def unknown_axes(call: Typing) -> list[Shape]:
     return [tuple(call.fixed(n, reason) for n in v.shape) for v in call.node.outputs]
 
 
-UNKNOWN = Operator(axes=unknown_axes, zero=lambda call: State.ANY)
+UNKNOWN = Operator(axes=unknown_axes, zero=lambda call: State.ANY, normalizes=None)

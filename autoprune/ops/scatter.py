@@ -19,7 +19,6 @@ from autoprune.ops.rule import (
     Zeroing,
     carried,
     joined,
-    no_axes,
     no_resize,
     register,
 )
@@ -34,7 +33,7 @@ def _register(
     zero: Callable[[Zeroing], State],
     resize: Callable[[Sizing], Resized] = no_resize,
 ) -> None:
-    register(names, Operator(axes=axes, zero=zero, resize=resize, mixes=no_axes))
+    register(names, Operator(axes=axes, zero=zero, resize=resize))
 
 
 def _written(call: Call) -> tuple[Value | None, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from autoprune.ops.pinning import pin_dims, pinning
-from autoprune.ops.rule import Operator, Shape, State, Typing, Zeroing, joined, no_axes, register
+from autoprune.ops.rule import Operator, Shape, State, Typing, Zeroing, joined, register
 
 register(
     "aten.nonzero aten.nonzero_static aten.argwhere aten.where.default aten.masked_select",
@@ -58,6 +58,6 @@ def _isin_axes(call: Typing) -> list[Shape]:
     return [() if elements is None else call.axes_of(elements)]
 
 
-register("aten.bucketize", Operator(axes=_bucketize_axes, zero=_found, mixes=no_axes))
-register("aten.searchsorted", Operator(axes=_searchsorted_axes, zero=_found, mixes=no_axes))
-register("aten.isin", Operator(axes=_isin_axes, zero=_found, mixes=no_axes))
+register("aten.bucketize", Operator(axes=_bucketize_axes, zero=_found))
+register("aten.searchsorted", Operator(axes=_searchsorted_axes, zero=_found))
+register("aten.isin", Operator(axes=_isin_axes, zero=_found))

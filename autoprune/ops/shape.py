@@ -7,16 +7,7 @@ from collections.abc import Sequence
 from autoprune.ir import axes as ax
 from autoprune.ir.axes import ONE, Axis
 from autoprune.ops.pinning import fixed_shape, pin_dims
-from autoprune.ops.rule import (
-    Operator,
-    Resized,
-    Shape,
-    Sizing,
-    Typing,
-    no_axes,
-    passes_on,
-    register,
-)
+from autoprune.ops.rule import Operator, Resized, Shape, Sizing, Typing, passes_on, register
 
 
 def reshaped(call: Typing, source: Sequence[Axis], sizes: Sequence[int]) -> Shape:
@@ -85,15 +76,15 @@ def _unflatten_resize(call: Sizing) -> Resized:
 
 register(
     "aten.view.default aten.reshape aten._unsafe_view",
-    Operator(axes=_reshape_axes, zero=passes_on, resize=shape_resize, aliases=True, mixes=no_axes),
+    Operator(axes=_reshape_axes, zero=passes_on, resize=shape_resize, aliases=True),
 )
 register(
     "aten.flatten aten.ravel aten.unsqueeze aten.atleast_1d aten.atleast_2d aten.atleast_3d",
-    Operator(axes=_reshape_axes, zero=passes_on, aliases=True, mixes=no_axes),
+    Operator(axes=_reshape_axes, zero=passes_on, aliases=True),
 )
 register(
     "aten.atleast_1d.Sequence aten.atleast_2d.Sequence aten.atleast_3d.Sequence",
-    Operator(axes=_each_reshape_axes, zero=passes_on, aliases=True, mixes=no_axes),
+    Operator(axes=_each_reshape_axes, zero=passes_on, aliases=True),
 )
 
 
@@ -114,24 +105,15 @@ def _squeeze_resize(call: Sizing) -> Resized:
 
 register(
     "aten.squeeze",
-    Operator(
-        axes=_reshape_axes, zero=passes_on, resize=_squeeze_resize, aliases=True, mixes=no_axes
-    ),
+    Operator(axes=_reshape_axes, zero=passes_on, resize=_squeeze_resize, aliases=True),
 )
 register(
     "aten.view_as aten.reshape_as",
-    Operator(
-        axes=_reshape_as_axes,
-        zero=lambda call: call.state(call.tensors[0]),
-        aliases=True,
-        mixes=no_axes,
-    ),
+    Operator(axes=_reshape_as_axes, zero=lambda call: call.state(call.tensors[0]), aliases=True),
 )
 register(
     "aten.unflatten",
-    Operator(
-        axes=_reshape_axes, zero=passes_on, resize=_unflatten_resize, aliases=True, mixes=no_axes
-    ),
+    Operator(axes=_reshape_axes, zero=passes_on, resize=_unflatten_resize, aliases=True),
 )
 
 
@@ -144,6 +126,4 @@ def _retyped_axes(call: Typing) -> list[Shape]:
     return [(*shape[:-1], call.fixed(output.shape[-1], "bytes read as another type"))]
 
 
-register(
-    "aten.view.dtype", Operator(axes=_retyped_axes, zero=passes_on, aliases=True, mixes=no_axes)
-)
+register("aten.view.dtype", Operator(axes=_retyped_axes, zero=passes_on, aliases=True))

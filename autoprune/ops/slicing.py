@@ -6,17 +6,7 @@ from autoprune.ir import axes as ax
 from autoprune.ir.axes import Axis
 from autoprune.ir.graph import Value
 from autoprune.ops.pinning import fixed_shape
-from autoprune.ops.rule import (
-    Call,
-    Operator,
-    Resized,
-    Shape,
-    Sizing,
-    Typing,
-    no_axes,
-    passes_on,
-    register,
-)
+from autoprune.ops.rule import Call, Operator, Resized, Shape, Sizing, Typing, passes_on, register
 
 _SPLIT_DIMS = {"hsplit": 1, "vsplit": 0, "dsplit": 2}
 
@@ -49,7 +39,7 @@ def _split_resize(call: Sizing) -> Resized:
 register(
     "aten.split aten.split_with_sizes aten.chunk aten.tensor_split aten.unsafe_chunk "
     "aten.unsafe_split aten.unsafe_split_with_sizes aten.hsplit aten.vsplit aten.dsplit",
-    Operator(axes=_split_axes, zero=passes_on, resize=_split_resize, aliases=True, mixes=no_axes),
+    Operator(axes=_split_axes, zero=passes_on, resize=_split_resize, aliases=True),
 )
 
 
@@ -66,7 +56,7 @@ def _single_out(call: Typing, axis: Axis) -> None:
         call.axes.unify(axis, ax.singles(axis.size), call.where)
 
 
-register("aten.unbind", Operator(axes=_unbind_axes, zero=passes_on, aliases=True, mixes=no_axes))
+register("aten.unbind", Operator(axes=_unbind_axes, zero=passes_on, aliases=True))
 
 
 def slice_bounds(call: Call, size: int) -> tuple[int, int]:
@@ -118,7 +108,7 @@ def _slice_resize(call: Sizing) -> Resized:
 
 register(
     "aten.slice aten.narrow",
-    Operator(axes=_slice_axes, zero=passes_on, resize=_slice_resize, aliases=True, mixes=no_axes),
+    Operator(axes=_slice_axes, zero=passes_on, resize=_slice_resize, aliases=True),
 )
 
 
@@ -146,7 +136,7 @@ def _select_resize(call: Sizing) -> Resized:
 
 register(
     "aten.select.int",
-    Operator(axes=_select_axes, zero=passes_on, resize=_select_resize, aliases=True, mixes=no_axes),
+    Operator(axes=_select_axes, zero=passes_on, resize=_select_resize, aliases=True),
 )
 
 
@@ -162,4 +152,4 @@ def _unfold_axes(call: Typing) -> list[Shape]:
     return [(*shape, call.fixed(size, "positions inside a window"))]
 
 
-register("aten.unfold", Operator(axes=_unfold_axes, zero=passes_on, aliases=True, mixes=no_axes))
+register("aten.unfold", Operator(axes=_unfold_axes, zero=passes_on, aliases=True))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from autoprune.ops.pinning import fixed_shape, mixing, named_dims, pin_dims
-from autoprune.ops.rule import Operator, Shape, Typing, first_state, no_axes, register
+from autoprune.ops.rule import Operator, Shape, Typing, first_state, register
 
 _REASON = "transformed along it"
 
@@ -48,4 +48,4 @@ def _stft_axes(call: Typing) -> list[Shape]:
     return [(*batch, *fixed_shape(call, call.output.shape[len(batch) :], "a spectrum over time"))]
 
 
-register("aten.stft aten.istft", Operator(axes=_stft_axes, zero=first_state, mixes=no_axes))
+register("aten.stft aten.istft", Operator(axes=_stft_axes, zero=first_state))

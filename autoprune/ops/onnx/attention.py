@@ -28,7 +28,6 @@ from autoprune.ops.rule import (
     State,
     Typing,
     Zeroing,
-    no_axes,
     register,
 )
 
@@ -279,5 +278,5 @@ def _resize(call: Sizing) -> Resized:
 
 register(
     "onnx.Attention microsoft.Attention microsoft.MultiHeadAttention microsoft.GroupQueryAttention",
-    Operator(axes=_axes, zero=_zero, cost=_cost, resize=_resize, mixes=no_axes),
+    Operator(axes=_axes, zero=_zero, cost=_cost, resize=_resize),
 )

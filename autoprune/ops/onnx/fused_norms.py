@@ -21,7 +21,6 @@ from autoprune.ops.rule import (
     State,
     Typing,
     Zeroing,
-    no_axes,
     product,
     register,
 )
@@ -95,7 +94,9 @@ for _name, _resize in (
     ("microsoft.SkipLayerNormalization", _skip_resize),
     ("microsoft.SkipSimplifiedLayerNormalization", _skip_rms_resize),
 ):
-    register(_name, Operator(axes=_skip_axes, zero=_skip_zero, resize=_resize, mixes=_normalized))
+    register(
+        _name, Operator(axes=_skip_axes, zero=_skip_zero, resize=_resize, normalizes=_normalized)
+    )
 
 
 def _embed_axes(call: Typing) -> list[Shape]:
@@ -129,6 +130,5 @@ def _embed_axes(call: Typing) -> list[Shape]:
 
 
 register(
-    "microsoft.EmbedLayerNormalization",
-    Operator(axes=_embed_axes, zero=lambda call: State.ANY, mixes=no_axes),
+    "microsoft.EmbedLayerNormalization", Operator(axes=_embed_axes, zero=lambda call: State.ANY)
 )

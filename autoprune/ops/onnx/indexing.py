@@ -16,7 +16,6 @@ from autoprune.ops.rule import (
     Typing,
     Zeroing,
     first_state,
-    no_axes,
     product,
     register,
 )
@@ -70,10 +69,7 @@ def _gather_resize(call: Sizing) -> Resized:
     return Resized({"index": tuple(range(start, start + length))})
 
 
-register(
-    "onnx.Gather",
-    Operator(axes=_gather_axes, zero=first_state, resize=_gather_resize, mixes=no_axes),
-)
+register("onnx.Gather", Operator(axes=_gather_axes, zero=first_state, resize=_gather_resize))
 
 
 def _indexed(call: Typing, value: Value, count: int, first: int = 0) -> None:
@@ -93,7 +89,7 @@ def _gather_nd_axes(call: Typing) -> list[Shape]:
     return [(*call.axes_of("index")[:-1], *source[batch + depth :])]
 
 
-register("onnx.GatherND", Operator(axes=_gather_nd_axes, zero=first_state, mixes=no_axes))
+register("onnx.GatherND", Operator(axes=_gather_nd_axes, zero=first_state))
 
 
 def _scatter_nd_axes(call: Typing) -> list[Shape]:
@@ -121,7 +117,7 @@ def _scattered(call: Zeroing) -> State:
     return max(states)
 
 
-register("onnx.ScatterND", Operator(axes=_scatter_nd_axes, zero=_scattered, mixes=no_axes))
+register("onnx.ScatterND", Operator(axes=_scatter_nd_axes, zero=_scattered))
 
 
 def _scatter_elements_axes(call: Typing) -> list[Shape]:
@@ -138,8 +134,7 @@ def _scatter_elements_axes(call: Typing) -> list[Shape]:
 
 
 register(
-    "onnx.ScatterElements onnx.Scatter",
-    Operator(axes=_scatter_elements_axes, zero=_scattered, mixes=no_axes),
+    "onnx.ScatterElements onnx.Scatter", Operator(axes=_scatter_elements_axes, zero=_scattered)
 )
 
 
@@ -158,7 +153,7 @@ def _tensor_scatter_axes(call: Typing) -> list[Shape]:
     return [call.axes_of("input")]
 
 
-register("onnx.TensorScatter", Operator(axes=_tensor_scatter_axes, zero=_scattered, mixes=no_axes))
+register("onnx.TensorScatter", Operator(axes=_tensor_scatter_axes, zero=_scattered))
 
 
 def _reverse_axes(call: Typing) -> list[Shape]:
@@ -168,7 +163,7 @@ def _reverse_axes(call: Typing) -> list[Shape]:
     return [call.axes_of("input")]
 
 
-register("onnx.ReverseSequence", Operator(axes=_reverse_axes, zero=first_state, mixes=no_axes))
+register("onnx.ReverseSequence", Operator(axes=_reverse_axes, zero=first_state))
 
 
 def _one_hot_axes(call: Typing) -> list[Shape]:
@@ -180,4 +175,4 @@ def _one_hot_axes(call: Typing) -> list[Shape]:
     return [tuple(index)]
 
 
-register("onnx.OneHot", Operator(axes=_one_hot_axes, zero=lambda call: State.ANY, mixes=no_axes))
+register("onnx.OneHot", Operator(axes=_one_hot_axes, zero=lambda call: State.ANY))

@@ -28,7 +28,6 @@ from autoprune.ops.rule import (
     Typing,
     Zeroing,
     find,
-    no_axes,
     no_resize,
     register,
 )
@@ -127,7 +126,6 @@ def _register(
             zero=_ranged(zero) if ranged else zero,
             cost=cost,
             resize=resize,
-            mixes=no_axes,
         ),
     )
 
@@ -148,11 +146,7 @@ def _dynamic_axes(call: Typing) -> list[Shape]:
 
 register(
     "onnx.DynamicQuantizeLinear",
-    Operator(
-        axes=_dynamic_axes,
-        zero=_ranged(lambda call: call.state(call.tensor("input"))),
-        mixes=no_axes,
-    ),
+    Operator(axes=_dynamic_axes, zero=_ranged(lambda call: call.state(call.tensor("input")))),
 )
 
 
@@ -199,11 +193,5 @@ def _blocks_resize(call: Sizing) -> Resized:
 
 register(
     "microsoft.MatMulNBits",
-    Operator(
-        axes=_blocks_axes,
-        zero=_blocks_zero,
-        cost=_product_cost,
-        resize=_blocks_resize,
-        mixes=no_axes,
-    ),
+    Operator(axes=_blocks_axes, zero=_blocks_zero, cost=_product_cost, resize=_blocks_resize),
 )

@@ -21,7 +21,7 @@ from autoprune.ops.contraction import (
 from autoprune.ops.convolution import describe as describe_convolution
 from autoprune.ops.convolution import resize_groups
 from autoprune.ops.linear import matrix_product
-from autoprune.ops.rule import Call, Cost, Operator, State, Zeroing, find, no_axes, register
+from autoprune.ops.rule import Call, Cost, Operator, State, Zeroing, find, register
 
 
 def describe_gemm(call: Call, first: str, second: str, third: str) -> Contraction:
@@ -95,22 +95,13 @@ def _activated(describe: Describe) -> Callable[[Zeroing], State]:
     return activated
 
 
+register("onnx.Gemm", Operator(axes=axes_rule(_gemm), zero=zero_rule(_gemm), cost=_gemm_cost))
 register(
-    "onnx.Gemm",
-    Operator(axes=axes_rule(_gemm), zero=zero_rule(_gemm), cost=_gemm_cost, mixes=no_axes),
-)
-register(
-    "microsoft.FusedGemm",
-    Operator(axes=axes_rule(_gemm), zero=_activated(_gemm), cost=_gemm_cost, mixes=no_axes),
+    "microsoft.FusedGemm", Operator(axes=axes_rule(_gemm), zero=_activated(_gemm), cost=_gemm_cost)
 )
 register(
     "microsoft.FusedMatMul microsoft.TransposeMatMul",
-    Operator(
-        axes=axes_rule(_fused_matmul),
-        zero=zero_rule(_fused_matmul),
-        cost=_fused_matmul_cost,
-        mixes=no_axes,
-    ),
+    Operator(axes=axes_rule(_fused_matmul), zero=zero_rule(_fused_matmul), cost=_fused_matmul_cost),
 )
 _convolution = find("aten.convolution")
 assert _convolution is not None
@@ -121,6 +112,5 @@ register(
         zero=_activated(_fused_convolution),
         cost=_convolution.cost,
         resize=resize_groups,
-        mixes=no_axes,
     ),
 )

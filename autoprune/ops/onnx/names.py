@@ -19,7 +19,7 @@ from autoprune.ops import (
     repetition,
     shape,
 )
-from autoprune.ops.rule import Operator, State, Zeroing, find, joined, no_axes, register
+from autoprune.ops.rule import Operator, State, Zeroing, find, joined, register
 
 # The names below are registered by these modules.
 FAMILIES = (
@@ -109,5 +109,5 @@ def _register() -> None:
 _register()
 register(
     "onnx.Sum onnx.Mean onnx.Max onnx.Min",
-    Operator(axes=elementwise.elementwise_axes, zero=_weakest, mixes=no_axes),
+    Operator(axes=elementwise.elementwise_axes, zero=_weakest),
 )

@@ -15,7 +15,6 @@ from autoprune.ops.rule import (
     Typing,
     Zeroing,
     first_state,
-    no_axes,
     product,
     register,
 )
@@ -76,12 +75,12 @@ register(
         axes=_instance_norm_axes,
         zero=_instance_norm_zero,
         resize=_instance_norm_resize,
-        mixes=_space,
+        normalizes=_space,
     ),
 )
 register(
     "onnx.Softmax onnx.LogSoftmax onnx.Hardmax microsoft.QLinearSoftmax",
-    Operator(axes=_softmax_axes, zero=_softmax_zero, mixes=no_axes),
+    Operator(axes=_softmax_axes, zero=_softmax_zero),
 )
 
 
@@ -95,10 +94,7 @@ def _mean_variance_axes(call: Typing) -> list[Shape]:
 # Zeros of a whole row are divided by their norm or deviation, zero.
 register(
     "onnx.MeanVarianceNormalization",
-    Operator(axes=_mean_variance_axes, zero=lambda call: State.UNDEFINED, mixes=no_axes),
+    Operator(axes=_mean_variance_axes, zero=lambda call: State.UNDEFINED),
 )
-register("onnx.LRN", Operator(axes=_along_axes, zero=first_state, mixes=no_axes))
-register(
-    "onnx.LpNormalization",
-    Operator(axes=_along_axes, zero=lambda call: State.UNDEFINED, mixes=no_axes),
-)
+register("onnx.LRN", Operator(axes=_along_axes, zero=first_state))
+register("onnx.LpNormalization", Operator(axes=_along_axes, zero=lambda call: State.UNDEFINED))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from autoprune.ops.pinning import fixed_shape, pin_dims, pinning
-from autoprune.ops.rule import Operator, Shape, State, Typing, no_axes, register
+from autoprune.ops.rule import Operator, Shape, State, Typing, register
 
 _REASONS = {
     "read by a subgraph": (
@@ -76,7 +76,7 @@ def _call_axes(call: Typing) -> list[Shape]:
     return [fixed_shape(call, v.shape, reason) for v in call.node.outputs]
 
 
-register("onnx.pinned", Operator(axes=_call_axes, zero=lambda call: State.ANY, mixes=no_axes))
+register("onnx.pinned", Operator(axes=_call_axes, zero=lambda call: State.ANY))
 for _reason, _names in _REASONS.items():
     for _name in _names.split():
         register(_name if "." in _name else f"onnx.{_name}", pinning(_reason))

@@ -9,16 +9,7 @@ point.
 from __future__ import annotations
 
 from autoprune.ops.elementwise import elementwise_axes
-from autoprune.ops.rule import (
-    Operator,
-    Shape,
-    State,
-    Typing,
-    Zeroing,
-    first_state,
-    no_axes,
-    register,
-)
+from autoprune.ops.rule import Operator, Shape, State, Typing, Zeroing, first_state, register
 
 
 def _axes(call: Typing) -> list[Shape]:
@@ -42,7 +33,7 @@ def _axes(call: Typing) -> list[Shape]:
 
 register(
     "onnx.QuantizeLinear onnx.DequantizeLinear microsoft.QuantizeLinear microsoft.DequantizeLinear",
-    Operator(axes=_axes, zero=first_state, mixes=no_axes),
+    Operator(axes=_axes, zero=first_state),
 )
 
 
@@ -56,7 +47,4 @@ def _cast(call: Zeroing) -> State:
 _SMALL = {"int2", "uint2", "int4", "uint4", "int8", "uint8", "int16", "uint16"}
 """Integers that stand for fractions, as far as is known."""
 
-register(
-    "onnx.Cast onnx.CastLike",
-    Operator(axes=elementwise_axes, zero=_cast, mixes=no_axes, uniform=True),
-)
+register("onnx.Cast onnx.CastLike", Operator(axes=elementwise_axes, zero=_cast, uniform=True))

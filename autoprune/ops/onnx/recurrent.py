@@ -20,7 +20,6 @@ from autoprune.ops.rule import (
     State,
     Typing,
     Zeroing,
-    no_axes,
     register,
 )
 
@@ -93,6 +92,5 @@ def _resize(call: Sizing) -> Resized:
 
 
 register(
-    "onnx.LSTM onnx.GRU onnx.RNN",
-    Operator(axes=_axes, zero=_zero, cost=_cost, resize=_resize, mixes=no_axes),
+    "onnx.LSTM onnx.GRU onnx.RNN", Operator(axes=_axes, zero=_zero, cost=_cost, resize=_resize)
 )

@@ -6,17 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from autoprune.ops import reduction
-from autoprune.ops.rule import (
-    Operator,
-    Shape,
-    State,
-    Typing,
-    Zeroing,
-    find,
-    first_state,
-    no_axes,
-    register,
-)
+from autoprune.ops.rule import Operator, Shape, State, Typing, Zeroing, find, first_state, register
 
 
 def _of_something(zero: Callable[[Zeroing], State]) -> Callable[[Zeroing], State]:
@@ -82,4 +72,4 @@ def _product_zero(call: Zeroing) -> State:
     return max(state, State.CONSTANT) if call.get("exclusive") is True else state
 
 
-register("onnx.CumProd", Operator(axes=_product_axes, zero=_product_zero, mixes=no_axes))
+register("onnx.CumProd", Operator(axes=_product_axes, zero=_product_zero))

@@ -12,7 +12,6 @@ from autoprune.ops.rule import (
     Sizing,
     Typing,
     first_state,
-    no_axes,
     passes_on,
     register,
 )
@@ -50,7 +49,7 @@ def _resize_resize(call: Sizing) -> Resized:
 
 register(
     "onnx.Resize onnx.Upsample",
-    Operator(axes=_resize_axes, zero=first_state, resize=_resize_resize, mixes=no_axes),
+    Operator(axes=_resize_axes, zero=first_state, resize=_resize_resize),
 )
 
 
@@ -97,10 +96,7 @@ def _crop_resize(call: Sizing) -> Resized:
     return Resized({"size": call.resized("size", [output[d] for d in named])})
 
 
-register(
-    "onnx.CenterCropPad",
-    Operator(axes=_crop_axes, zero=passes_on, resize=_crop_resize, mixes=no_axes),
-)
+register("onnx.CenterCropPad", Operator(axes=_crop_axes, zero=passes_on, resize=_crop_resize))
 
 
 def _fold_axes(call: Typing) -> list[Shape]:
@@ -114,6 +110,6 @@ def _fold_axes(call: Typing) -> list[Shape]:
     return [(batch, channels, *space)]
 
 
-register("onnx.Col2Im", Operator(axes=_fold_axes, zero=first_state, mixes=no_axes))
-register("onnx.DepthToSpace", Operator(axes=_depth_to_space_axes, zero=passes_on, mixes=no_axes))
-register("onnx.SpaceToDepth", Operator(axes=_space_to_depth_axes, zero=passes_on, mixes=no_axes))
+register("onnx.Col2Im", Operator(axes=_fold_axes, zero=first_state))
+register("onnx.DepthToSpace", Operator(axes=_depth_to_space_axes, zero=passes_on))
+register("onnx.SpaceToDepth", Operator(axes=_space_to_depth_axes, zero=passes_on))

@@ -19,7 +19,6 @@ from autoprune.ops.rule import (
     State,
     Typing,
     Zeroing,
-    no_axes,
     register,
 )
 
@@ -92,5 +91,5 @@ def _resize(call: Sizing) -> Resized:
 
 register(
     "onnx.RotaryEmbedding microsoft.RotaryEmbedding",
-    Operator(axes=_axes, zero=_zero, resize=_resize, mixes=no_axes),
+    Operator(axes=_axes, zero=_zero, resize=_resize),
 )

@@ -15,7 +15,6 @@ from autoprune.ops.rule import (
     State,
     Typing,
     Zeroing,
-    no_axes,
     passes_on,
     register,
 )
@@ -62,8 +61,7 @@ def _slice_resize(call: Sizing) -> Resized:
 
 
 register(
-    "onnx.Slice",
-    Operator(axes=_slice_axes, zero=passes_on, resize=_slice_resize, aliases=True, mixes=no_axes),
+    "onnx.Slice", Operator(axes=_slice_axes, zero=passes_on, resize=_slice_resize, aliases=True)
 )
 
 
@@ -84,8 +82,7 @@ def _split_resize(call: Sizing) -> Resized:
 
 
 register(
-    "onnx.Split",
-    Operator(axes=_split_axes, zero=passes_on, resize=_split_resize, aliases=True, mixes=no_axes),
+    "onnx.Split", Operator(axes=_split_axes, zero=passes_on, resize=_split_resize, aliases=True)
 )
 
 
@@ -113,9 +110,7 @@ def _squeeze_resize(call: Sizing) -> Resized:
 
 register(
     "onnx.Squeeze",
-    Operator(
-        axes=_squeeze_axes, zero=passes_on, resize=_squeeze_resize, aliases=True, mixes=no_axes
-    ),
+    Operator(axes=_squeeze_axes, zero=passes_on, resize=_squeeze_resize, aliases=True),
 )
 
 
@@ -145,7 +140,6 @@ register(
         zero=lambda call: call.state(call.tensor("input")),
         resize=_expand_resize,
         aliases=True,
-        mixes=no_axes,
     ),
 )
 
@@ -179,7 +173,7 @@ def _pad_zero(call: Zeroing) -> State:
     return max(state, call.state(call.get("value", 0)))
 
 
-register("onnx.Pad", Operator(axes=_pad_axes, zero=_pad_zero, resize=_pad_resize, mixes=no_axes))
+register("onnx.Pad", Operator(axes=_pad_axes, zero=_pad_zero, resize=_pad_resize))
 
 
 def _filled_axes(call: Typing) -> list[Shape]:
@@ -196,6 +190,5 @@ def _filled_zero(call: Zeroing) -> State:
 
 
 register(
-    "onnx.ConstantOfShape",
-    Operator(axes=_filled_axes, zero=_filled_zero, resize=_filled_resize, mixes=no_axes),
+    "onnx.ConstantOfShape", Operator(axes=_filled_axes, zero=_filled_zero, resize=_filled_resize)
 )
