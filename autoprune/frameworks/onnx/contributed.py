@@ -2,67 +2,36 @@
 
 from __future__ import annotations
 
-from autoprune.frameworks.onnx.operators import (
-    QUANTIZED,
-    attention,
-    quantize,
-    rms_norm,
-    softmax,
-)
+from autoprune.frameworks.onnx.operators import QUANTIZED, attention, quantize, rms_norm, softmax
 from autoprune.frameworks.onnx.signatures import (
     Arguments,
     Context,
     Normalize,
-    Signature,
     bind,
-    takes,
     with_outputs,
 )
 
 
-def _bind(names: str, signature: Signature, normalize: Normalize | None = None) -> None:
+def _bind(names: str, signature: str, normalize: Normalize | None = None) -> None:
     bind(" ".join(f"microsoft.{name}" for name in names.split()), signature, normalize)
 
 
-_bind("Gelu QuickGelu ScaledSiLU", takes("input"))
-_bind("BiasGelu FastGelu", takes("input other"))
-_bind("Trilu", takes("input -"))
-_bind("GridSample", takes("input grid"))
-_bind("ExpandDims", takes("input dim!"))
-_bind("Range", takes("- - -"))
+_bind("Gelu QuickGelu ScaledSiLU", "input")
+_bind("BiasGelu FastGelu", "input other")
+_bind("Trilu", "input -")
+_bind("GridSample", "input grid")
+_bind("ExpandDims", "input dim!")
+_bind("Range", "- - -")
+_bind("SimplifiedLayerNormalization", "input weight | axis:dim=-1 epsilon:eps=1e-5", rms_norm)
+_bind("SkipLayerNormalization", "input skip weight bias added | epsilon:eps=1e-12", with_outputs)
 _bind(
-    "SimplifiedLayerNormalization",
-    takes("input weight", axis=("dim", -1), epsilon=("eps", 1e-5)),
-    rms_norm,
+    "SkipSimplifiedLayerNormalization", "input skip weight added | epsilon:eps=1e-12", with_outputs
 )
-_bind(
-    "SkipLayerNormalization",
-    takes("input skip weight bias added", epsilon=("eps", 1e-12)),
-    with_outputs,
-)
-_bind(
-    "SkipSimplifiedLayerNormalization",
-    takes("input skip weight added", epsilon=("eps", 1e-12)),
-    with_outputs,
-)
-_bind(
-    "EmbedLayerNormalization", takes("ids segments words places types weight bias mask positions")
-)
+_bind("EmbedLayerNormalization", "ids segments words places types weight bias mask positions")
 
-_MATMUL = takes(
-    "input other",
-    transA=("transA", False),
-    transB=("transB", False),
-    transBatchA=("transBatchA", False),
-    transBatchB=("transBatchB", False),
-)
+_MATMUL = "input other | transA=False transB=False transBatchA=False transBatchB=False"
 _bind("FusedMatMul TransposeMatMul", _MATMUL)
-_bind(
-    "FusedGemm",
-    takes(
-        "a b c", transA=("transA", False), transB=("transB", False), activation=("activation", "")
-    ),
-)
+_bind("FusedGemm", "a b c | transA=False transB=False activation=''")
 
 
 def _convolution(arguments: Arguments, context: Context) -> Arguments:
@@ -70,11 +39,7 @@ def _convolution(arguments: Arguments, context: Context) -> Arguments:
     return {**arguments, "padding": (1,), "transposed": False}
 
 
-_bind(
-    "FusedConv",
-    takes("input weight bias summand", group=("groups", 1), activation=("activation", "")),
-    _convolution,
-)
+_bind("FusedConv", "input weight bias summand | group:groups=1 activation=''", _convolution)
 
 
 def _projecting(arguments: Arguments, context: Context) -> Arguments | str:
@@ -90,57 +55,37 @@ def _grouped(arguments: Arguments, context: Context) -> Arguments:
 
 _bind(
     "Attention",
-    takes(
-        "query weight bias padding past bias_of_scores",
-        num_heads=("heads", None),
-        qkv_hidden_sizes=("sizes", None),
-        scale=("scale", None),
-        unidirectional=("causal", False),
-        do_rotary=("rotary", False),
-    ),
+    "query weight bias padding past bias_of_scores | num_heads:heads qkv_hidden_sizes:sizes "
+    "scale unidirectional:causal=False do_rotary:rotary=False",
     _projecting,
 )
 _bind(
     "MultiHeadAttention",
-    takes(
-        "query key value bias padding bias_of_scores past_key past_value",
-        num_heads=("heads", None),
-        scale=("scale", None),
-        unidirectional=("causal", False),
-    ),
+    "query key value bias padding bias_of_scores past_key past_value | "
+    "num_heads:heads scale unidirectional:causal=False",
     attention,
 )
 _bind(
     "GroupQueryAttention",
-    takes(
-        "query key value past_key past_value lengths rest cos sin positions bias_of_scores sink",
-        num_heads=("heads", None),
-        kv_num_heads=("kv_heads", None),
-        scale=("scale", None),
-        do_rotary=("rotary", False),
-    ),
+    "query key value past_key past_value lengths rest cos sin positions bias_of_scores sink | "
+    "num_heads:heads kv_num_heads:kv_heads scale do_rotary:rotary=False",
     _grouped,
 )
 _bind(
     "RotaryEmbedding",
-    takes(
-        "input positions cos sin",
-        num_heads=("heads", 0),
-        rotary_embedding_dim=("turned", 0),
-        interleaved=("interleaved", False),
-    ),
+    "input positions cos sin | num_heads:heads=0 rotary_embedding_dim:turned=0 interleaved=False",
 )
 
 _bind("QuantizeLinear DequantizeLinear", QUANTIZED, quantize)
-_bind("QLinearAdd QLinearMul", takes("input - - other - - - -"))
-_bind("QLinearLeakyRelu QLinearSigmoid", takes("input - - - -"))
+_bind("QLinearAdd QLinearMul", "input - - other - - - -")
+_bind("QLinearLeakyRelu QLinearSigmoid", "input - - - -")
 
 
 def _channels_second(arguments: Arguments, context: Context) -> Arguments | str:
     return "its channels come last" if context.attributes.get("channels_last") else arguments
 
 
-_bind("QLinearGlobalAveragePool QLinearAveragePool", takes("input - - - -"), _channels_second)
+_bind("QLinearGlobalAveragePool QLinearAveragePool", "input - - - -", _channels_second)
 
 
 def _quantized_softmax(arguments: Arguments, context: Context) -> Arguments | str:
@@ -150,7 +95,7 @@ def _quantized_softmax(arguments: Arguments, context: Context) -> Arguments | st
     return softmax(arguments, context)
 
 
-_bind("QLinearSoftmax", takes("input - - - -", axis=("dim", -1)), _quantized_softmax)
+_bind("QLinearSoftmax", "input - - - - | axis:dim=-1", _quantized_softmax)
 
 
 def _every_third(arguments: Arguments, context: Context) -> Arguments:
@@ -160,31 +105,18 @@ def _every_third(arguments: Arguments, context: Context) -> Arguments:
     return {**arguments, "tensors": tensors[2::3]}
 
 
-_bind("QLinearConcat", takes("*tensors", axis=("dim", 0)), _every_third)
+_bind("QLinearConcat", "*tensors | axis:dim=0", _every_third)
 _bind(
     "QLinearConv",
-    takes(
-        "input input_scale input_zero weight weight_scale weight_zero - - bias",
-        group=("groups", 1),
-    ),
-    lambda arguments, context: (
-        "its channels come last"
-        if context.attributes.get("channels_last")
-        else _convolution(arguments, context)
-    ),
+    "input input_scale input_zero weight weight_scale weight_zero - - bias | group:groups=1",
+    lambda arguments, context: _channels_second(_convolution(arguments, context), context),
 )
 _bind(
     "QGemm",
-    takes(
-        "input input_scale input_zero weight weight_scale weight_zero bias - -",
-        transA=("transA", False),
-        transB=("transB", False),
-    ),
+    "input input_scale input_zero weight weight_scale weight_zero bias - - | "
+    "transA=False transB=False",
 )
-_bind(
-    "MatMulIntegerToFloat",
-    takes("input weight input_scale weight_scale input_zero weight_zero bias"),
-)
-_bind("MatMulInteger16", takes("input weight"))
-_bind("DynamicQuantizeMatMul", takes("input weight weight_scale weight_zero bias"))
-_bind("MatMulNBits", takes("input weight scale zero order bias", N=("outputs", None)))
+_bind("MatMulIntegerToFloat", "input weight input_scale weight_scale input_zero weight_zero bias")
+_bind("MatMulInteger16", "input weight")
+_bind("DynamicQuantizeMatMul", "input weight weight_scale weight_zero bias")
+_bind("MatMulNBits", "input weight scale zero order bias | N:outputs")

@@ -13,13 +13,10 @@ from autoprune.frameworks.onnx.signatures import (
     Context,
     Signature,
     bind,
-    takes,
+    signature_of,
     with_outputs,
 )
-from autoprune.ir.graph import Argument
 from autoprune.ops.onnx.pinned import NAMES
-
-_DIM: tuple[str, Argument] = ("dim", None)
 
 
 def _first_output_only(arguments: Arguments, context: Context) -> Arguments | str:
@@ -31,20 +28,20 @@ bind(
     "Gelu HardSigmoid HardSwish Identity IsInf IsNaN LeakyRelu Log Mish Neg Not Reciprocal Relu "
     "Round Selu Shrink Sigmoid Sign Sin Sinh Softplus Softsign Sqrt Swish Tan Tanh "
     "ThresholdedRelu RandomNormalLike RandomUniformLike Bernoulli ml.Binarizer",
-    takes("input"),
+    "input",
 )
 bind(
     "Add Sub Mul Div Mod And Or Xor BitwiseAnd BitwiseOr BitwiseXor BitShift Equal Less "
     "LessOrEqual Greater GreaterOrEqual PRelu MatMul",
-    takes("input other"),
+    "input other",
 )
-bind("Max Min Sum Mean Concat", takes("*tensors", axis=("dim", 0)))
-bind("Einsum", takes("*tensors", equation=("equation", "")))
-bind("Pow", takes("input exponent?"))
-bind("CastLike", takes("input -"))
-bind("Where", takes("condition input other"))
-bind("Dropout", takes("input - train?"))
-bind("Clip", takes("input min? max?", min=("min", None), max=("max", None)))
+bind("Max Min Sum Mean Concat", "*tensors | axis:dim=0")
+bind("Einsum", "*tensors | equation=''")
+bind("Pow", "input exponent?")
+bind("CastLike", "input -")
+bind("Where", "condition input other")
+bind("Dropout", "input - train?")
+bind("Clip", "input min? max? | min max")
 
 
 def _convolution(arguments: Arguments, context: Context) -> Arguments:
@@ -54,15 +51,8 @@ def _convolution(arguments: Arguments, context: Context) -> Arguments:
     return {**arguments, "padding": padding, "transposed": transposed}
 
 
-bind(
-    "Conv ConvTranspose",
-    takes("input weight bias", group=("groups", 1), pads=("pads", None)),
-    _convolution,
-)
-bind(
-    "Gemm",
-    takes("a b c", transA=("transA", False), transB=("transB", False)),
-)
+bind("Conv ConvTranspose", "input weight bias | group:groups=1 pads", _convolution)
+bind("Gemm", "a b c | transA=False transB=False")
 
 
 def _batch_norm(arguments: Arguments, context: Context) -> Arguments | str:
@@ -83,16 +73,12 @@ def _layer_norm(arguments: Arguments, context: Context) -> Arguments | str:
 
 bind(
     "BatchNormalization",
-    takes("input weight bias running_mean running_var", training_mode=("training", False)),
+    "input weight bias running_mean running_var | training_mode:training=False",
     _batch_norm,
 )
-bind("InstanceNormalization", takes("input weight bias"))
-bind("GroupNormalization", takes("input weight bias", num_groups=("num_groups", 1)))
-bind(
-    "LayerNormalization",
-    takes("input weight bias", axis=("dim", -1), epsilon=("eps", 1e-5)),
-    _layer_norm,
-)
+bind("InstanceNormalization", "input weight bias")
+bind("GroupNormalization", "input weight bias | num_groups=1")
+bind("LayerNormalization", "input weight bias | axis:dim=-1 epsilon:eps=1e-5", _layer_norm)
 
 
 def rms_norm(arguments: Arguments, context: Context) -> Arguments | str:
@@ -103,20 +89,20 @@ def rms_norm(arguments: Arguments, context: Context) -> Arguments | str:
 
 bind(
     "RMSNormalization SimplifiedLayerNormalization",
-    takes("input weight", axis=("dim", -1), epsilon=("eps", 1e-5)),
+    "input weight | axis:dim=-1 epsilon:eps=1e-5",
     rms_norm,
 )
-bind("LpNormalization", takes("input", axis=("dim", -1)))
+bind("LpNormalization", "input | axis:dim=-1")
 
 
-bind("MeanVarianceNormalization", takes("input", axes=("dims", (0, 2, 3))))
+bind("MeanVarianceNormalization", "input | axes:dims=(0,2,3)")
 
 
 def _local_response(arguments: Arguments, context: Context) -> Arguments:
     return {**arguments, "dim": 1}
 
 
-bind("LRN", takes("input"), _local_response)
+bind("LRN", "input", _local_response)
 
 
 def softmax(arguments: Arguments, context: Context) -> Arguments:
@@ -128,13 +114,13 @@ def softmax(arguments: Arguments, context: Context) -> Arguments:
     return {**arguments, "dims": dims}
 
 
-bind("Softmax LogSoftmax Hardmax", takes("input", axis=_DIM), softmax)
+bind("Softmax LogSoftmax Hardmax", "input | axis:dim", softmax)
 bind(
     "MaxPool AveragePool LpPool GlobalAveragePool GlobalMaxPool GlobalLpPool",
-    takes("input"),
+    "input",
     _first_output_only,
 )
-bind("GridSample", takes("input grid"))
+bind("GridSample", "input grid")
 
 
 def _resize(arguments: Arguments, context: Context) -> Arguments | str:
@@ -144,13 +130,13 @@ def _resize(arguments: Arguments, context: Context) -> Arguments | str:
     return {**arguments, "fits": fits}
 
 
-bind("Upsample", takes("input scales!", scales=("scales", None)))
-bind("Resize", takes("input - scales! sizes!", axes=("axes", None)), _resize)
-_RESIZE_10 = takes("input scales!")
+bind("Upsample", "input scales! | scales")
+bind("Resize", "input - scales! sizes! | axes", _resize)
+_RESIZE_10 = signature_of("input scales!")
 
-bind("Reshape", takes("input shape!"))
-bind("Flatten", takes("input"))
-bind("Squeeze Unsqueeze", takes("input dim!", axes=_DIM))
+bind("Reshape", "input shape!")
+bind("Flatten", "input")
+bind("Squeeze Unsqueeze", "input dim! | axes:dim")
 
 
 def _transpose(arguments: Arguments, context: Context) -> Arguments:
@@ -158,10 +144,10 @@ def _transpose(arguments: Arguments, context: Context) -> Arguments:
     return {**arguments, "dims": order or tuple(reversed(range(context.rank)))}
 
 
-bind("Transpose", takes("input", perm=("dims", None)), _transpose)
-bind("Expand", takes("input size!"))
-bind("Tile", takes("input repeats!"))
-bind("Split", takes("input split!", axis=("dim", 0), split=("split", None)))
+bind("Transpose", "input | perm:dims", _transpose)
+bind("Expand", "input size!")
+bind("Tile", "input repeats!")
+bind("Split", "input split! | axis:dim=0 split")
 
 
 def _slice(arguments: Arguments, context: Context) -> Arguments:
@@ -174,16 +160,7 @@ def _slice(arguments: Arguments, context: Context) -> Arguments:
     }
 
 
-bind(
-    "Slice",
-    takes(
-        "input starts! ends! axes! steps!",
-        starts=("starts", None),
-        ends=("ends", None),
-        axes=("axes", None),
-    ),
-    _slice,
-)
+bind("Slice", "input starts! ends! axes! steps! | starts ends axes", _slice)
 
 
 def _gather(arguments: Arguments, context: Context) -> Arguments:
@@ -194,16 +171,13 @@ def _gather(arguments: Arguments, context: Context) -> Arguments:
     return {**arguments, "index": tuple(int(i) for i in known) if known.ndim else int(known)}
 
 
-bind("Gather", takes("input index", axis=("dim", 0)), _gather)
-bind("GatherElements", takes("input index", axis=("dim", 0)))
-bind("GatherND", takes("input index", batch_dims=("batch_dims", 0)))
-bind("ScatterND", takes("input index src", reduction=("reduction", "none")))
-bind(
-    "ScatterElements Scatter",
-    takes("input index src", axis=("dim", 0), reduction=("reduction", "none")),
-)
-bind("TensorScatter", takes("input src index", axis=("dim", -2)))
-bind("ReverseSequence", takes("input lengths", time_axis=("time", 0), batch_axis=("batch", 1)))
+bind("Gather", "input index | axis:dim=0", _gather)
+bind("GatherElements", "input index | axis:dim=0")
+bind("GatherND", "input index | batch_dims=0")
+bind("ScatterND", "input index src | reduction='none'")
+bind("ScatterElements Scatter", "input index src | axis:dim=0 reduction='none'")
+bind("TensorScatter", "input src index | axis:dim=-2")
+bind("ReverseSequence", "input lengths | time_axis:time=0 batch_axis:batch=1")
 
 
 def _reduce(arguments: Arguments, context: Context) -> Arguments | str:
@@ -215,18 +189,18 @@ def _reduce(arguments: Arguments, context: Context) -> Arguments | str:
 bind(
     "ReduceSum ReduceMean ReduceMax ReduceMin ReduceProd ReduceL1 ReduceL2 ReduceSumSquare "
     "ReduceLogSum ReduceLogSumExp",
-    takes("input dim!", axes=_DIM, keepdims=("keepdim", True)),
+    "input dim! | axes:dim keepdims:keepdim=True",
     _reduce,
 )
-bind("ArgMax ArgMin", takes("input", axis=("dim", 0), keepdims=("keepdim", True)))
-bind("TopK", takes("input -", axis=("dim", -1)))
-bind("CumSum", takes("input dim!"))
-bind("CumProd", takes("input dim!", exclusive=("exclusive", False)))
-bind("Trilu", takes("input -"))
-bind("OneHot", takes("index - values", axis=("dim", -1)))
-bind("Range", takes("- - -"))
-bind("HannWindow HammingWindow BlackmanWindow", takes("-"))
-bind("RandomNormal RandomUniform", takes(""))
+bind("ArgMax ArgMin", "input | axis:dim=0 keepdims:keepdim=True")
+bind("TopK", "input - | axis:dim=-1")
+bind("CumSum", "input dim!")
+bind("CumProd", "input dim! | exclusive=False")
+bind("Trilu", "input -")
+bind("OneHot", "index - values | axis:dim=-1")
+bind("Range", "- - -")
+bind("HannWindow HammingWindow BlackmanWindow", "-")
+bind("RandomNormal RandomUniform", "")
 
 
 def _filled(arguments: Arguments, context: Context) -> Arguments:
@@ -235,33 +209,21 @@ def _filled(arguments: Arguments, context: Context) -> Arguments:
     return {**arguments, "fill_value": number}
 
 
-bind("ConstantOfShape", takes("size!"), _filled)
-bind("DepthToSpace", takes("input", blocksize=("blocksize", 1), mode=("mode", "DCR")))
-bind("SpaceToDepth", takes("input", blocksize=("blocksize", 1), mode=("mode", "DCR")))
-bind("CenterCropPad", takes("input size!", axes=("axes", None)))
-bind("Col2Im", takes("input - block!"))
-bind("RoiAlign", takes("input boxes batch"))
-bind(
-    "DeformConv",
-    takes("input weight offset bias mask", group=("groups", 1), offset_group=("offset_groups", 1)),
-)
+bind("ConstantOfShape", "size!", _filled)
+bind("DepthToSpace", "input | blocksize=1 mode='DCR'")
+bind("SpaceToDepth", "input | blocksize=1 mode='DCR'")
+bind("CenterCropPad", "input size! | axes")
+bind("Col2Im", "input - block!")
+bind("RoiAlign", "input boxes batch")
+bind("DeformConv", "input weight offset bias mask | group:groups=1 offset_group:offset_groups=1")
 
 
 def _pad(arguments: Arguments, context: Context) -> Arguments:
     return {**arguments, "axes": arguments.get("axes") or tuple(range(context.rank))}
 
 
-bind(
-    "Pad",
-    takes(
-        "input pads! value? axes!",
-        pads=("pads", None),
-        value=("value", None),
-        mode=("mode", "constant"),
-    ),
-    _pad,
-)
-QUANTIZED = takes("input scale zero_point", axis=("dim", 1))
+bind("Pad", "input pads! value? axes! | pads value mode='constant'", _pad)
+QUANTIZED = "input scale zero_point | axis:dim=1"
 
 
 def quantize(arguments: Arguments, context: Context) -> Arguments:
@@ -281,11 +243,7 @@ def _recurrence(arguments: Arguments, context: Context) -> Arguments | str:
 
 bind(
     "LSTM GRU RNN",
-    takes(
-        "input w r b lengths initial_h initial_c p",
-        hidden_size=("hidden_size", None),
-        activations=("activations", None),
-    ),
+    "input w r b lengths initial_h initial_c p | hidden_size activations",
     _recurrence,
 )
 
@@ -300,44 +258,26 @@ def attention(arguments: Arguments, context: Context) -> Arguments:
 
 bind(
     "Attention",
-    takes(
-        "query key value mask past_key past_value lengths",
-        q_num_heads=("heads", None),
-        kv_num_heads=("kv_heads", None),
-        scale=("scale", None),
-        is_causal=("causal", False),
-    ),
+    "query key value mask past_key past_value lengths | "
+    "q_num_heads:heads kv_num_heads:kv_heads scale is_causal:causal=False",
     attention,
 )
 bind(
     "RotaryEmbedding",
-    takes(
-        "input cos sin positions",
-        num_heads=("heads", 0),
-        rotary_embedding_dim=("turned", 0),
-        interleaved=("interleaved", False),
-    ),
+    "input cos sin positions | num_heads:heads=0 rotary_embedding_dim:turned=0 interleaved=False",
 )
 bind(
     "QLinearConv",
-    takes(
-        "input input_scale input_zero weight weight_scale weight_zero - - bias",
-        group=("groups", 1),
-        pads=("pads", None),
-    ),
+    "input input_scale input_zero weight weight_scale weight_zero - - bias | group:groups=1 pads",
     _convolution,
 )
-bind("QLinearMatMul", takes("input input_scale input_zero weight weight_scale weight_zero - -"))
-bind(
-    "ConvInteger",
-    takes("input weight input_zero weight_zero", group=("groups", 1), pads=("pads", None)),
-    _convolution,
-)
-bind("MatMulInteger", takes("input weight input_zero weight_zero"))
-bind("DynamicQuantizeLinear", takes("input"))
+bind("QLinearMatMul", "input input_scale input_zero weight weight_scale weight_zero - -")
+bind("ConvInteger", "input weight input_zero weight_zero | group:groups=1 pads", _convolution)
+bind("MatMulInteger", "input weight input_zero weight_zero")
+bind("DynamicQuantizeLinear", "input")
 
 
-bind(NAMES, takes("*tensors"))
+bind(NAMES, "*tensors")
 
 
 def signature(op: str, opset: int) -> Signature | None:

@@ -7,8 +7,9 @@ to an input is listed as both.
 
 from __future__ import annotations
 
+from ast import literal_eval
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from numpy.typing import NDArray
@@ -30,12 +31,22 @@ class Signature:
     """
 
     inputs: tuple[str, ...]
-    attributes: Mapping[str, tuple[str, Argument]] = field(default_factory=dict)
+    attributes: Mapping[str, tuple[str, Argument]]
 
 
-def takes(inputs: str, **attributes: tuple[str, Argument]) -> Signature:
-    """A signature from space-separated input names."""
-    return Signature(tuple(inputs.split()), attributes)
+def signature_of(text: str) -> Signature:
+    """A signature as it is written down, such as `input weight | axis:dim=-1 epsilon:eps=1e-5`.
+
+    The inputs stand before the bar. After it stand the attributes, each with the argument's name
+    behind a colon if that is another, and with its default if it has one.
+    """
+    inputs, _, attributes = text.partition("|")
+    found: dict[str, tuple[str, Argument]] = {}
+    for entry in attributes.split():
+        names, _, default = entry.partition("=")
+        attribute, _, argument = names.partition(":")
+        found[attribute] = argument or attribute, literal_eval(default or "None")
+    return Signature(tuple(inputs.split()), found)
 
 
 @dataclass(frozen=True)
@@ -73,10 +84,10 @@ SIGNATURES: dict[str, Signature] = {}
 NORMALIZE: dict[str, Normalize] = {}
 
 
-def bind(names: str, signature: Signature, normalize: Normalize | None = None) -> None:
+def bind(names: str, signature: str, normalize: Normalize | None = None) -> None:
     """Enter a signature for space-separated operators, called as in rules but for `onnx.`."""
     for name in names.split():
-        SIGNATURES[name] = signature
+        SIGNATURES[name] = signature_of(signature)
         if normalize is not None:
             NORMALIZE[name] = normalize
 

@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
-from autoprune.frameworks.onnx.to_torch.writer import Call, dtype_of, writes
+from autoprune.frameworks.onnx.to_torch.writer import Call, dtype_of, writes, writes_as
 
-_UNARY: dict[str, Callable[..., Any]] = {
+_ALIKE: dict[str, Callable[..., Any]] = {
     "Abs": torch.abs, "Acos": torch.acos, "Acosh": torch.acosh, "Asin": torch.asin,
     "Asinh": torch.asinh, "Atan": torch.atan, "Atanh": torch.atanh,
     "BitwiseNot": torch.bitwise_not, "Ceil": torch.ceil, "Cos": torch.cos, "Cosh": torch.cosh,
@@ -23,22 +23,25 @@ _UNARY: dict[str, Callable[..., Any]] = {
     "Round": torch.round, "Sigmoid": torch.sigmoid, "Sign": torch.sign, "Sin": torch.sin,
     "Sinh": torch.sinh, "Softplus": F.softplus, "Softsign": F.softsign, "Sqrt": torch.sqrt,
     "Tan": torch.tan, "Tanh": torch.tanh,
+    "Add": torch.add, "Sub": torch.sub, "Mul": torch.mul, "And": torch.logical_and,
+    "Or": torch.logical_or, "Xor": torch.logical_xor, "BitwiseAnd": torch.bitwise_and,
+    "BitwiseOr": torch.bitwise_or, "BitwiseXor": torch.bitwise_xor, "Equal": torch.eq,
+    "Less": torch.lt, "LessOrEqual": torch.le, "Greater": torch.gt, "GreaterOrEqual": torch.ge,
+    "Where": torch.where,
 }  # fmt: skip
+"""Operators that torch has under another name."""
 
-
-@writes(" ".join(_UNARY))
-def _unary(call: Call) -> fx.Node:
-    return call.emit(_UNARY[call.op], call.tensor(0))
+for _name, _target in _ALIKE.items():
+    writes_as(_name, _target)
+writes_as("LeakyRelu", F.leaky_relu, "alpha:negative_slope=0.01")
+writes_as("Elu", F.elu, "alpha=1.0")
+writes_as("Celu", F.celu, "alpha=1.0")
+writes_as("Gelu microsoft.Gelu", F.gelu, "approximate='none'")
 
 
 @writes("Identity")
 def _identity(call: Call) -> fx.Node:
     return call.tensor(0)
-
-
-@writes("Gelu microsoft.Gelu")
-def _gelu(call: Call) -> fx.Node:
-    return call.emit(F.gelu, call.tensor(0), approximate=call.attribute("approximate", "none"))
 
 
 @writes("microsoft.BiasGelu")
@@ -51,25 +54,8 @@ def swish(x: torch.Tensor, alpha: float) -> torch.Tensor:
     return x * torch.sigmoid(alpha * x)
 
 
-@writes("Swish microsoft.QuickGelu")
-def _swish(call: Call) -> fx.Node:
-    default = 1.0 if call.op == "Swish" else 1.702
-    return call.emit(swish, call.tensor(0), call.attribute("alpha", default))
-
-
-@writes("LeakyRelu")
-def _leaky_relu(call: Call) -> fx.Node:
-    return call.emit(F.leaky_relu, call.tensor(0), call.attribute("alpha", 0.01))
-
-
-@writes("Elu")
-def _elu(call: Call) -> fx.Node:
-    return call.emit(F.elu, call.tensor(0), call.attribute("alpha", 1.0))
-
-
-@writes("Celu")
-def _celu(call: Call) -> fx.Node:
-    return call.emit(F.celu, call.tensor(0), call.attribute("alpha", 1.0))
+writes_as("Swish", swish, "alpha=1.0")
+writes_as("microsoft.QuickGelu", swish, "alpha=1.702")
 
 
 def selu(x: torch.Tensor, alpha: float, gamma: float) -> torch.Tensor:
@@ -77,12 +63,7 @@ def selu(x: torch.Tensor, alpha: float, gamma: float) -> torch.Tensor:
     return gamma * F.elu(x, alpha)
 
 
-@writes("Selu")
-def _selu(call: Call) -> fx.Node:
-    alpha = call.attribute("alpha", 1.67326319217681884765625)
-    return call.emit(
-        selu, call.tensor(0), alpha, call.attribute("gamma", 1.05070102214813232421875)
-    )
+writes_as("Selu", selu, "alpha=1.67326319217681884765625 gamma=1.05070102214813232421875")
 
 
 def hard_sigmoid(x: torch.Tensor, alpha: float, beta: float) -> torch.Tensor:
@@ -90,10 +71,7 @@ def hard_sigmoid(x: torch.Tensor, alpha: float, beta: float) -> torch.Tensor:
     return torch.clamp(alpha * x + beta, 0, 1)
 
 
-@writes("HardSigmoid")
-def _hard_sigmoid(call: Call) -> fx.Node:
-    alpha, beta = call.attribute("alpha", 0.2), call.attribute("beta", 0.5)
-    return call.emit(hard_sigmoid, call.tensor(0), alpha, beta)
+writes_as("HardSigmoid", hard_sigmoid, "alpha=0.2 beta=0.5")
 
 
 def shrink(x: torch.Tensor, lambd: float, bias: float) -> torch.Tensor:
@@ -102,10 +80,7 @@ def shrink(x: torch.Tensor, lambd: float, bias: float) -> torch.Tensor:
     return torch.where(x > lambd, x - bias, torch.where(x < -lambd, x + bias, zero))
 
 
-@writes("Shrink")
-def _shrink(call: Call) -> fx.Node:
-    lambd, bias = call.attribute("lambd", 0.5), call.attribute("bias", 0.0)
-    return call.emit(shrink, call.tensor(0), lambd, bias)
+writes_as("Shrink", shrink, "lambd=0.5 bias=0.0")
 
 
 @writes("ThresholdedRelu")
@@ -118,10 +93,7 @@ def is_inf(x: torch.Tensor, negative: bool, positive: bool) -> torch.Tensor:
     return (torch.isneginf(x) & negative) | (torch.isposinf(x) & positive)
 
 
-@writes("IsInf")
-def _is_inf(call: Call) -> fx.Node:
-    sides = [bool(call.attribute(f"detect_{side}", 1)) for side in ("negative", "positive")]
-    return call.emit(is_inf, call.tensor(0), *sides)
+writes_as("IsInf", is_inf, "detect_negative:negative=True detect_positive:positive=True")
 
 
 def cast(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
@@ -139,9 +111,7 @@ def cast_like(x: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     return x.to(other.dtype)
 
 
-@writes("CastLike")
-def _cast_like(call: Call) -> fx.Node:
-    return call.emit(cast_like, call.tensor(0), call.tensor(1))
+writes_as("CastLike", cast_like)
 
 
 @writes("Clip")
@@ -173,19 +143,6 @@ def _dropout(call: Call) -> fx.Node:
 def power(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """Power, in the dtype of the base."""
     return torch.pow(a, b).to(a.dtype)
-
-
-_BINARY: dict[str, Callable[..., Any]] = {
-    "Add": torch.add, "Sub": torch.sub, "Mul": torch.mul, "And": torch.logical_and,
-    "Or": torch.logical_or, "Xor": torch.logical_xor, "BitwiseAnd": torch.bitwise_and,
-    "BitwiseOr": torch.bitwise_or, "BitwiseXor": torch.bitwise_xor, "Equal": torch.eq,
-    "Less": torch.lt, "LessOrEqual": torch.le, "Greater": torch.gt, "GreaterOrEqual": torch.ge,
-}  # fmt: skip
-
-
-@writes(" ".join(_BINARY))
-def _binary(call: Call) -> fx.Node:
-    return call.emit(_BINARY[call.op], call.tensor(0), call.tensor(1))
 
 
 @writes("Div")
@@ -224,14 +181,7 @@ def p_relu(x: torch.Tensor, slope: torch.Tensor) -> torch.Tensor:
     return torch.where(x < 0, slope * x, x)
 
 
-@writes("PRelu")
-def _p_relu(call: Call) -> fx.Node:
-    return call.emit(p_relu, call.tensor(0), call.tensor(1))
-
-
-@writes("Where")
-def _where(call: Call) -> fx.Node:
-    return call.emit(torch.where, *call.tensors)
+writes_as("PRelu", p_relu)
 
 
 _FOLDED: dict[str, Callable[..., Any]] = {

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 from autoprune.errors import TraceError
-from autoprune.frameworks.onnx.to_torch.writer import Call, writes
+from autoprune.frameworks.onnx.to_torch.writer import Call, writes, writes_as
 
 Pads = tuple[int, ...]
 """Sizes added before each dimension, then after each."""
@@ -111,11 +111,6 @@ def _transposed_convolution(call: Call) -> fx.Node:
     return call.emit(cropped, y, pads) if uneven else y
 
 
-@writes("MatMul")
-def _matmul(call: Call) -> fx.Node:
-    return call.emit(torch.matmul, call.tensor(0), call.tensor(1))
-
-
 @writes("Gemm")
 def _gemm(call: Call) -> fx.Node:
     a, b, bias = call.tensor(0), call.tensor(1), call.optional(2)
@@ -194,7 +189,12 @@ def _group_norm(call: Call) -> fx.Node:
 
 
 def layer_norm(
-    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, axis: int, eps: float
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    *,
+    axis: int,
+    eps: float,
 ) -> torch.Tensor:
     """Normalize the dimensions from `axis` on; weights may be broadcast."""
     shape = x.shape[axis:]
@@ -204,10 +204,7 @@ def layer_norm(
     return y if bias is None else y + bias
 
 
-@writes("LayerNormalization")
-def _layer_norm(call: Call) -> fx.Node:
-    axis, eps = call.attribute("axis", -1), call.attribute("epsilon", 1e-5)
-    return call.emit(layer_norm, call.tensor(0), call.tensor(1), call.optional(2), axis, eps)
+writes_as("LayerNormalization", layer_norm, "axis=-1 epsilon:eps=1e-5")
 
 
 def rms_norm(x: torch.Tensor, weight: torch.Tensor, axis: int, eps: float) -> torch.Tensor:
@@ -217,16 +214,13 @@ def rms_norm(x: torch.Tensor, weight: torch.Tensor, axis: int, eps: float) -> to
     return F.rms_norm(x, x.shape[axis:], eps=eps) * weight
 
 
-@writes("RMSNormalization SimplifiedLayerNormalization microsoft.SimplifiedLayerNormalization")
-def _rms_norm(call: Call) -> fx.Node:
-    axis, eps = call.attribute("axis", -1), call.attribute("epsilon", 1e-5)
-    return call.emit(rms_norm, call.tensor(0), call.tensor(1), axis, eps)
-
-
-@writes("LpNormalization")
-def _lp_norm(call: Call) -> fx.Node:
-    p, axis = call.attribute("p", 2), call.attribute("axis", -1)
-    return call.emit(F.normalize, call.tensor(0), float(p), axis)
+writes_as(
+    "RMSNormalization SimplifiedLayerNormalization microsoft.SimplifiedLayerNormalization",
+    rms_norm,
+    "axis=-1 epsilon:eps=1e-5",
+)
+writes_as("LpNormalization", F.normalize, "p=2 axis:dim=-1")
+writes_as("MatMul", torch.matmul)
 
 
 @writes("LRN")

@@ -54,7 +54,7 @@ def _windows(call: Call) -> tuple[Sizes, Sizes, Pads, Sizes, bool]:
     ones = (1,) * len(kernel)
     return (
         kernel, call.attribute("strides", ones), pads_of(call, kernel),
-        call.attribute("dilations", ones), bool(call.attribute("ceil_mode", 0)),
+        call.attribute("dilations", ones), call.attribute("ceil_mode", False),
     )  # fmt: skip
 
 
@@ -88,7 +88,7 @@ def _average_pool(call: Call) -> fx.Node:
     kernel, strides, pads, dilations, ceil = _windows(call)
     if max(dilations) > 1:
         raise call.unsupported("its windows have gaps")
-    count_pad = bool(call.attribute("count_include_pad", 0))
+    count_pad = call.attribute("count_include_pad", False)
     return call.emit(average_pool, windowed(call), kernel, strides, pads, ceil, count_pad)
 
 
@@ -133,7 +133,7 @@ def _grid_sample(call: Call) -> fx.Node:
     mode = call.attribute("mode", "linear")
     return call.emit(
         F.grid_sample, call.tensor(0), call.tensor(1), _SAMPLING.get(mode, mode),
-        call.attribute("padding_mode", "zeros"), bool(call.attribute("align_corners", 0)),
+        call.attribute("padding_mode", "zeros"), call.attribute("align_corners", False),
     )  # fmt: skip
 
 
@@ -224,7 +224,7 @@ def _resize(call: Call) -> fx.Node:
     single = 1 in made[2:] and coordinates == "pytorch_half_pixel"
     if mode is None or coordinates == "asymmetric" or not usual or single:
         raise call.unsupported(f"torch has no {kind} resize with {coordinates} coordinates")
-    align, antialias = coordinates == "align_corners", bool(call.attribute("antialias", 0))
+    align, antialias = coordinates == "align_corners", call.attribute("antialias", False)
     return call.emit(resized, x, size, scales, mode, align, antialias)
 
 

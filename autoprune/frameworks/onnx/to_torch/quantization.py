@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import fx
 
-from autoprune.frameworks.onnx.to_torch.writer import Call, dtype_of, torch_dtype, writes
+from autoprune.frameworks.onnx.to_torch.writer import Call, dtype_of, torch_dtype, writes, writes_as
 
 
 def _spread(t: torch.Tensor, x: torch.Tensor, axis: int, block: int) -> torch.Tensor:
@@ -20,13 +20,21 @@ def _spread(t: torch.Tensor, x: torch.Tensor, axis: int, block: int) -> torch.Te
 
 
 def dequantize(
-    x: torch.Tensor, scale: torch.Tensor, zero: torch.Tensor | None, axis: int, block: int
+    x: torch.Tensor,
+    scale: torch.Tensor,
+    zero: torch.Tensor | None = None,
+    *,
+    axis: int,
+    block: int,
 ) -> torch.Tensor:
     """`(x - zero) * scale`."""
     y = x.to(scale.dtype)
     if zero is not None:
         y = y - _spread(zero, x, axis, block).to(scale.dtype)
     return y * _spread(scale, x, axis, block)
+
+
+writes_as("DequantizeLinear", dequantize, "axis=1 block_size:block=0")
 
 
 def quantize(
@@ -43,12 +51,6 @@ def quantize(
         y = y + _spread(zero, x, axis, block).to(y.dtype)
     limits = torch.iinfo(dtype)
     return torch.clamp(y, limits.min, limits.max).to(dtype)
-
-
-@writes("DequantizeLinear")
-def _dequantize(call: Call) -> fx.Node:
-    axis, block = call.attribute("axis", 1), call.attribute("block_size", 0)
-    return call.emit(dequantize, call.tensor(0), call.tensor(1), call.optional(2), axis, block)
 
 
 @writes("QuantizeLinear")

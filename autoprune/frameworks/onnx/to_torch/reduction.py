@@ -60,7 +60,7 @@ def _reduce(call: Call) -> fx.Node:
         if call.attribute("noop_with_empty_axes", 0):
             return call.tensor(0)
         axes = tuple(range(call.rank))
-    keep = bool(call.attribute("keepdims", 1))
+    keep = call.attribute("keepdims", True)
     return call.emit(_REDUCTIONS[call.op], call.tensor(0), [int(a) for a in list_of(axes)], keep)
 
 
@@ -69,7 +69,7 @@ def _arg(call: Call) -> fx.Node:
     if call.attribute("select_last_index", 0):
         raise call.unsupported("it selects the last of equals")
     target = torch.argmax if call.op == "ArgMax" else torch.argmin
-    keep = bool(call.attribute("keepdims", 1))
+    keep = call.attribute("keepdims", True)
     return call.emit(target, call.tensor(0), call.attribute("axis", 0), keep)
 
 
@@ -84,11 +84,6 @@ _SOFTMAX: dict[str, Callable[..., Any]] = {
 }  # fmt: skip
 
 
-def flat_rows(x: torch.Tensor, axis: int) -> torch.Tensor:
-    """Everything from `axis` on as one dimension."""
-    return torch.flatten(x, axis)
-
-
 def shaped_like(x: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     """The elements in the shape of another tensor."""
     return x.reshape(other.shape)
@@ -101,14 +96,14 @@ def _softmax(call: Call) -> fx.Node:
     axis = call.attribute("axis", 1 if call.opset < 13 else -1) % call.rank
     if call.opset >= 13 or axis == call.rank - 1:
         return call.emit(target, x, axis)
-    rows = call.emit(target, call.emit(flat_rows, x, axis), axis)
+    rows = call.emit(target, call.emit(torch.flatten, x, axis), axis)
     return call.emit(shaped_like, rows, x)
 
 
 @writes("TopK")
 def _top(call: Call) -> list[fx.Node]:
     axis = call.attribute("axis", -1)
-    largest, ordered = (bool(call.attribute(name, 1)) for name in ("largest", "sorted"))
+    largest, ordered = (call.attribute(name, True) for name in ("largest", "sorted"))
     count = call.attribute("k") if call.opset < 10 else call.number(1)
     return call.emit_parts(top, 2, call.tensor(0), count, axis, largest, ordered)
 
@@ -134,5 +129,5 @@ def _cumulative(call: Call) -> fx.Node:
     axis = call.known(1)
     if axis is None:
         raise call.unsupported("its axis depends on data")
-    exclusive, backward = (bool(call.attribute(name, 0)) for name in ("exclusive", "reverse"))
+    exclusive, backward = (call.attribute(name, False) for name in ("exclusive", "reverse"))
     return call.emit(cumulative, call.tensor(0), int(axis.item()), exclusive, backward)

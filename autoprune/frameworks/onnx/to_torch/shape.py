@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import fx
 
+from autoprune.frameworks.onnx.attributes import fill_of
 from autoprune.frameworks.onnx.to_torch.sizes import list_of
-from autoprune.frameworks.onnx.to_torch.writer import Call, dtype_of, writes
+from autoprune.frameworks.onnx.to_torch.writer import Call, torch_dtype, writes, writes_as
 
 
 def reshape(x: torch.Tensor, shape: Any, allow_zero: bool) -> torch.Tensor:
@@ -24,7 +25,7 @@ def reshape(x: torch.Tensor, shape: Any, allow_zero: bool) -> torch.Tensor:
 
 @writes("Reshape")
 def _reshape(call: Call) -> fx.Node:
-    zero = bool(call.attribute("allowzero", 0))
+    zero = call.attribute("allowzero", False)
     return call.emit(reshape, call.tensor(0), call.number(1), zero)
 
 
@@ -177,9 +178,7 @@ def gather_elements(x: torch.Tensor, index: torch.Tensor, axis: int) -> torch.Te
     return torch.gather(x, axis, wrapped(index, x.shape[axis]).long())
 
 
-@writes("GatherElements")
-def _gather_elements(call: Call) -> fx.Node:
-    return call.emit(gather_elements, call.tensor(0), call.tensor(1), call.attribute("axis", 0))
+writes_as("GatherElements", gather_elements, "axis=0")
 
 
 def _places(x: torch.Tensor, index: torch.Tensor, batch_dims: int = 0) -> tuple[torch.Tensor, ...]:
@@ -199,9 +198,7 @@ def gather_nd(x: torch.Tensor, index: torch.Tensor, batch_dims: int) -> torch.Te
     return x[_places(x, index, batch_dims)]
 
 
-@writes("GatherND")
-def _gather_nd(call: Call) -> fx.Node:
-    return call.emit(gather_nd, call.tensor(0), call.tensor(1), call.attribute("batch_dims", 0))
+writes_as("GatherND", gather_nd, "batch_dims=0")
 
 
 def scatter_nd(
@@ -232,10 +229,7 @@ def scatter_elements(
     return torch.scatter_reduce(x, axis, places, source, _REDUCTIONS[reduction])
 
 
-@writes("ScatterElements Scatter")
-def _scatter_elements(call: Call) -> fx.Node:
-    axis, how = call.attribute("axis", 0), call.attribute("reduction", "none")
-    return call.emit(scatter_elements, *call.tensors, axis, how)
+writes_as("ScatterElements Scatter", scatter_elements, "axis=0 reduction='none'")
 
 
 def pad(x: torch.Tensor, pads: Any, axes: Any, mode: str, value: float) -> torch.Tensor:
@@ -274,10 +268,9 @@ def filled(shape: Any, value: float, dtype: torch.dtype, like: Any) -> torch.Ten
 
 @writes("ConstantOfShape")
 def _filled(call: Call) -> fx.Node:
-    tensor = call.attribute("value")
-    value = 0.0 if tensor is None else call.value_of(tensor)
-    dtype = torch.float32 if tensor is None else dtype_of(tensor.data_type)
-    return call.emit(filled, call.number(0), value, dtype, call.writer.like())
+    fill = fill_of(call.node)
+    dtype = torch_dtype(fill.dtype.name)
+    return call.emit(filled, call.number(0), fill.item(), dtype, call.writer.like())
 
 
 def arange(start: Any, end: Any, step: Any, dtype: torch.dtype, like: Any) -> torch.Tensor:
@@ -339,9 +332,7 @@ def space_to_depth(x: torch.Tensor, block: int) -> torch.Tensor:
     return y.reshape(n, c * block**2, h // block, w // block)
 
 
-@writes("SpaceToDepth")
-def _space_to_depth(call: Call) -> fx.Node:
-    return call.emit(space_to_depth, call.tensor(0), call.attribute("blocksize"))
+writes_as("SpaceToDepth", space_to_depth, "blocksize:block")
 
 
 @writes("NonZero")

@@ -20,12 +20,15 @@ import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
-from onnx import helper, numpy_helper
+from onnx import helper
 from torch import fx, nn
 
 from autoprune.errors import TraceError
+from autoprune.frameworks.onnx.attributes import plain, read_attribute
 from autoprune.frameworks.onnx.constants import SMALL
 from autoprune.frameworks.onnx.file import opset
+from autoprune.frameworks.onnx.functions import operator_name
+from autoprune.frameworks.onnx.signatures import signature_of
 from autoprune.frameworks.onnx.tensors import read_tensor
 from autoprune.frameworks.onnx.trace import TracedOnnx, reads
 
@@ -57,10 +60,25 @@ def writes(names: str, table: dict[str, Write] = OPERATORS) -> Callable[[Write],
     return register
 
 
+def writes_as(names: str, target: Callable[..., Any], attributes: str = "") -> None:
+    """Write ONNX operators as calls of a function, on all their inputs.
+
+    Args:
+        names: of the operators, separated by spaces.
+        target: the function, which has to have a name that can be imported.
+        attributes: those that are its keywords, as `signature_of` reads them: `alpha:slope=0.01`.
+    """
+    settings = signature_of(f"|{attributes}").attributes
+
+    @writes(names)
+    def write(call: Call) -> fx.Node:
+        given = {name: call.attribute(a, default) for a, (name, default) in settings.items()}
+        return call.emit(target, *call.tensors, **given)
+
+
 def operator_key(node: onnx.NodeProto) -> str:
     """The operator's name; those outside the standard have their domain in front."""
-    standard = node.domain in ("", "ai.onnx")
-    return node.op_type if standard else f"{node.domain.rsplit('.', 1)[-1]}.{node.op_type}"
+    return operator_name(node.domain, node.op_type).removeprefix("onnx.")
 
 
 class Tracer(fx.Tracer):
@@ -135,7 +153,7 @@ class Writer:
             known = self.known(name)
             node = self._computes(name)
             if known is not None:
-                self.numbers[name] = _plain(known)
+                self.numbers[name] = plain(known)
             elif node is not None and operator_key(node) in SIZES:
                 self.numbers[name] = SIZES[operator_key(node)](Call(self, node))
             else:
@@ -167,11 +185,10 @@ class Writer:
     def _computes(self, name: str) -> onnx.NodeProto | None:
         """The node that computes a number from sizes."""
         numbers = self.traced.numbers
-        if name not in numbers.sized:
+        if name not in numbers.sized or name not in numbers.computed:
             return None
-        return self.traced.model.graph.node[numbers.computed[name]] if (
-            name in numbers.computed
-        ) else None  # fmt: skip
+        node: onnx.NodeProto = self.traced.model.graph.node[numbers.computed[name]]
+        return node
 
     def _write_sized(self, name: str) -> None:
         node, seen = self._computes(name), self.traced.numbers.seen[name]
@@ -288,15 +305,12 @@ class Call:
     @property
     def attributes(self) -> Mapping[str, Any]:
         """The attributes that are given."""
-        return {a.name: _attribute(a) for a in self.node.attribute}
+        return {a.name: plain(read_attribute(a)) for a in self.node.attribute}
 
     def attribute(self, name: str, default: Any = None) -> Any:
-        """An attribute; lists are tuples."""
-        return self.attributes.get(name, default)
-
-    def value_of(self, tensor: onnx.TensorProto) -> Any:
-        """The only number of a tensor."""
-        return numpy_helper.to_array(tensor).reshape(()).item()
+        """An attribute; lists and tensors are tuples, and where the default is a bool it is one."""
+        given = self.attributes.get(name, default)
+        return bool(given) if isinstance(default, bool) else given
 
     def emit(self, target: Callable[..., Any], *args: Any, **kwargs: Any) -> fx.Node:
         """A call of a function, which has to have a name that can be imported."""
@@ -392,23 +406,6 @@ def torch_dtype(name: str) -> torch.dtype:
             hint="autoprune.prune works on the ONNX model itself",
         )
     return dtype
-
-
-def _attribute(a: onnx.AttributeProto) -> Any:
-    value = helper.get_attribute_value(a)
-    if isinstance(value, bytes):
-        return value.decode(errors="replace")
-    if a.type in (onnx.AttributeProto.INTS, onnx.AttributeProto.FLOATS):
-        return tuple(value)
-    if a.type == onnx.AttributeProto.STRINGS:
-        return tuple(part.decode(errors="replace") for part in value)
-    return value
-
-
-def _plain(value: Any) -> Any:
-    """An array as numbers and tuples, which fx can write down."""
-    nested = value.tolist() if isinstance(value, np.ndarray) else value
-    return tuple(map(_plain, nested)) if isinstance(nested, list) else nested
 
 
 def _identifiers(name: str) -> str:
