@@ -9,8 +9,9 @@ from autoprune.analysis.guarantees import guarantees
 from autoprune.analysis.typing import TypedGraph
 from autoprune.ir.axes import Axis, Leaf, leaves
 from autoprune.ir.group import Group, Occurrence, Pinned
+from autoprune.ir.reason import Reason
 
-_ONE_BY_ONE = "its positions are told apart one by one"
+_ONE_BY_ONE = Reason("its positions are told apart one by one")
 
 
 @dataclass(frozen=True)

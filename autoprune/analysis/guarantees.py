@@ -17,6 +17,7 @@ from autoprune.analysis.needed import needed
 from autoprune.analysis.typing import TypedGraph
 from autoprune.ir.graph import Node, Value
 from autoprune.ir.group import Guarantee
+from autoprune.ir.reason import NO_REASON, Reason
 from autoprune.ops.rule import State, Zeroing, writes_in_place
 
 _NONE = frozenset[int]()
@@ -27,7 +28,7 @@ class Verdict:
     """The weakest guarantee met on the way, and where."""
 
     guarantee: Guarantee
-    reason: str
+    reason: Reason = NO_REASON
     spared: tuple[str, ...] = ()
     """Parameters in which the units need not be zero."""
     folds: tuple[str, ...] = ()
@@ -90,7 +91,7 @@ class _Removal:
 
     node: Node | None = None
     """The call that is looked at."""
-    verdict: Verdict = Verdict(Guarantee.ZERO_INVARIANT, "")
+    verdict: Verdict = Verdict(Guarantee.ZERO_INVARIANT)
     states: dict[str, State] = field(default_factory=dict)
     """State of each value that carries the leaf, by value name."""
     divisors: set[str] = field(default_factory=set)
@@ -101,7 +102,7 @@ class _Removal:
         assert self.node is not None
         known = self.verdict
         if guarantee > known.guarantee:
-            known = Verdict(guarantee, f"{reason} ({self.node.label})", known.spared)
+            known = Verdict(guarantee, Reason(reason, self.node), known.spared)
         if guarantee is known.guarantee is Guarantee.FOLDED:
             known = replace(known, folds=(*known.folds, self.node.name))
         self.verdict = known

@@ -34,6 +34,7 @@ from autoprune.analysis.typing import TypedGraph
 from autoprune.ir import axes as ax
 from autoprune.ir.axes import Axes, Axis, Leaf, Prod
 from autoprune.ir.graph import Argument, Node, Value
+from autoprune.ir.reason import Reason
 from autoprune.ops.rule import Shape, Typing
 
 
@@ -181,7 +182,7 @@ class _Copies:
 
     inner: int
     outer: int
-    pins: Mapping[int, str]
+    pins: Mapping[int, Reason]
     axes: Axes = field(default_factory=Axes)
     pairs: list[tuple[Axis, Axis]] = field(default_factory=list)
     shared: dict[int, Axis] = field(default_factory=dict)
@@ -215,7 +216,7 @@ class _Copies:
             if leaf.uid not in self.shared:
                 self.shared[leaf.uid] = copy = self.axes.leaf(leaf.size)
                 if leaf.uid in self.pins:
-                    self.axes.pin(copy, self.pins[leaf.uid])
+                    self.axes.pin(copy, self.pins[leaf.uid].text)
             return self.shared[leaf.uid]
         copy = self.axes.leaf(leaf.size)
         if leaf.uid == self.outer:

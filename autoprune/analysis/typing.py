@@ -11,6 +11,7 @@ import autoprune.ops  # noqa: F401  (registers the operator families)
 from autoprune.errors import GraphError
 from autoprune.ir.axes import Axes, Axis, uids_of
 from autoprune.ir.graph import Graph, Node, Value
+from autoprune.ir.reason import Reason
 from autoprune.ops.rule import UNKNOWN, Operator, Shape, Typing, find
 
 _size = attrgetter("size")
@@ -30,7 +31,7 @@ class TypedGraph:
 
     graph: Graph
     types: Mapping[str, Shape]
-    pins: Mapping[int, str]
+    pins: Mapping[int, Reason]
     unknown: tuple[Node, ...]
     rules: Mapping[str, Operator] = field(default_factory=dict)
 
@@ -143,6 +144,7 @@ def infer(
                     where=f"node {node.name}{f', {node.source}' if node.source else ''}",
                     hint="register a rule for it, or allow unknown operators (strict=False)",
                 )
+        axes.node = node
         shapes = _shapes(operator, Typing(node, types, axes, unread))
         if len(shapes) != len(node.outputs):
             raise _contradiction(node, shapes)
@@ -150,6 +152,7 @@ def infer(
             if tuple(map(_size, shape)) != value.shape:
                 raise _contradiction(node, shapes)
             types[value.name] = shape
+    axes.node = None
     for value in graph.required:
         for axis in types[value.name]:
             axes.pin(axis, f"graph output `{value.name}`")

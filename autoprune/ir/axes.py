@@ -24,6 +24,9 @@ from itertools import count
 from math import gcd
 from math import prod as product_of
 
+from autoprune.ir.graph import Node
+from autoprune.ir.reason import Reason
+
 ENUMERATION_LIMIT = 4096
 """Largest axis whose rows are told apart one by one; larger ones are pinned instead."""
 
@@ -236,13 +239,17 @@ class Axes:
     True
     >>> str(axes.resolve(hidden))
     '12bx64c'
+
+    Attributes:
+        node: the call that states what is stated now; reasons name it.
     """
 
     def __init__(self) -> None:
         self._uids = count()
         self._clock = count()
         self._bound: dict[int, Axis] = {}
-        self._pinned: dict[int, tuple[int, str]] = {}
+        self.node: Node | None = None
+        self._pinned: dict[int, tuple[int, Reason]] = {}
         """By leaf, when it was pinned and why; of merged leaves the earlier reason stays."""
 
     def leaf(self, size: int) -> Axis:
@@ -255,7 +262,7 @@ class Axes:
         """A fresh index set whose units can never be removed."""
         axis = self.leaf(size)
         if isinstance(axis, Leaf):
-            self._pinned[axis.uid] = (next(self._clock), reason)
+            self._pinned[axis.uid] = (next(self._clock), Reason(reason, self.node))
         return axis
 
     def resolve(self, axis: Axis) -> Axis:
@@ -310,11 +317,11 @@ class Axes:
 
     def pin(self, axis: Axis, reason: str) -> None:
         """Forbid removing any position of `axis`; the first reason given is the one kept."""
-        pin = (next(self._clock), reason)
+        pin = (next(self._clock), Reason(reason, self.node))
         for uid in self.resolve(axis).uids:
             self._pinned.setdefault(uid, pin)
 
-    def pins(self) -> dict[int, str]:
+    def pins(self) -> dict[int, Reason]:
         """By unsolved leaf, why its units cannot be removed."""
         return {uid: reason for uid, (_, reason) in self._pinned.items()}
 
@@ -322,12 +329,12 @@ class Axes:
         """Whether nothing of `axis` could be removed."""
         return self._pinned.keys() >= self.resolve(axis).uids
 
-    def pinned(self, leaf: Leaf) -> str | None:
+    def pinned(self, leaf: Leaf) -> Reason | None:
         """Why units of this (resolved) leaf cannot be removed, or None if they can."""
         pin = self._pinned.get(leaf.uid)
         return None if pin is None else pin[1]
 
-    def unify(self, a: Axis, b: Axis, where: str = "") -> bool:
+    def unify(self, a: Axis, b: Axis) -> bool:
         """Make `a` and `b` the same axis, by refining both as little as possible.
 
         Returns False where they cannot be the same; both are then pinned whole.
@@ -335,36 +342,33 @@ class Axes:
         try:
             self._unify(a, b)
         except AxisConflict as conflict:
-            reason = f"{conflict} at {where}" if where else str(conflict)
-            self.pin(a, reason)
-            self.pin(b, reason)
+            self.pin(a, str(conflict))
+            self.pin(b, str(conflict))
             return False
         return True
 
-    def factor(self, axis: Axis, sizes: Iterable[int], where: str = "") -> tuple[Axis, ...]:
+    def factor(self, axis: Axis, sizes: Iterable[int]) -> tuple[Axis, ...]:
         """Look inside `axis` as a row-major product of axes of the given sizes."""
         sizes, known = tuple(sizes), self.resolve(axis)
         factors = known.factors if isinstance(known, Prod) else (known,)
         if tuple([f.size for f in factors]) == sizes:
             return factors
         parts = tuple(self.leaf(n) for n in sizes)
-        return self._inside(axis, prod(*parts), parts, where)
+        return self._inside(axis, prod(*parts), parts)
 
-    def pieces(self, axis: Axis, sizes: Iterable[int], where: str = "") -> tuple[Axis, ...]:
+    def pieces(self, axis: Axis, sizes: Iterable[int]) -> tuple[Axis, ...]:
         """Look inside `axis` as a concatenation of axes of the given sizes."""
         sizes, known = tuple(sizes), self.resolve(axis)
         terms = known.terms if isinstance(known, Sum) else (known,)
         if tuple([t.size for t in terms]) == sizes:
             return terms
         parts = tuple(self.leaf(n) for n in sizes)
-        return self._inside(axis, concat(*parts), parts, where)
+        return self._inside(axis, concat(*parts), parts)
 
-    def _inside(
-        self, axis: Axis, whole: Axis, parts: tuple[Axis, ...], where: str
-    ) -> tuple[Axis, ...]:
-        if not self.unify(axis, whole, where):
+    def _inside(self, axis: Axis, whole: Axis, parts: tuple[Axis, ...]) -> tuple[Axis, ...]:
+        if not self.unify(axis, whole):
             for part in parts:
-                self.pin(part, f"not a part of an axis of size {axis.size} at {where}")
+                self.pin(part, f"not a part of an axis of size {axis.size}")
         return tuple(self.resolve(part) for part in parts)
 
     def _bind(self, leaf: Leaf, axis: Axis) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from autoprune.ir.axes import Leaf
+from autoprune.ir.reason import NO_REASON, Reason
 
 
 class Guarantee(IntEnum):
@@ -55,7 +56,7 @@ class Group:
         leaf: the leaf axis; its size is the number of units.
         occurrences: the parameter slices that go when a unit goes.
         guarantee: what removing a unit does to the outputs.
-        reason: why the guarantee is not `zero-invariant`, or empty.
+        reason: why the guarantee is not `zero-invariant`, or an empty one.
         spared: parameters in which the unit need not be zero: it is in what they are multiplied by.
         folds: calls whose bias takes up the constant that a folded unit leaves.
     """
@@ -64,7 +65,7 @@ class Group:
     leaf: Leaf
     occurrences: tuple[Occurrence, ...]
     guarantee: Guarantee
-    reason: str = ""
+    reason: Reason = NO_REASON
     spared: tuple[str, ...] = ()
     folds: tuple[str, ...] = ()
 
@@ -88,4 +89,4 @@ class Pinned:
     name: str
     size: int
     where: tuple[str, ...]
-    reason: str
+    reason: Reason

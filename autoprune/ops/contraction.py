@@ -101,9 +101,7 @@ def axes_rule(describe: Describe) -> Callable[[Typing], list[Shape]]:
                     meet(dim[0], axis)
                 elif axis.size != 1:
                     sizes = [contraction.sizes[letter] for letter in dim]
-                    for letter, part in zip(
-                        dim, call.axes.factor(axis, sizes, call.where), strict=True
-                    ):
+                    for letter, part in zip(dim, call.axes.factor(axis, sizes), strict=True):
                         meet(letter, part)
         for letter in contraction.windows:
             if letter in known:

@@ -338,7 +338,7 @@ def _glu_axes(call: Typing) -> list[Shape]:
     shape = list(call.axes_of("input"))
     dim = call.integer("dim", -1) % len(shape)
     half = shape[dim].size // 2
-    first, second = call.axes.pieces(shape[dim], (half, half), call.where)
+    first, second = call.axes.pieces(shape[dim], (half, half))
     shape[dim] = call.same(first, second)
     return [tuple(shape)]
 

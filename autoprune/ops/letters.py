@@ -229,7 +229,7 @@ def lettered(stated: Letters, zero: State) -> Operator:
             for axis, dim in zip(call.axes_of(value), dims, strict=True):
                 parts: tuple[Axis, ...] = (axis,)
                 if len(dim) != 1:
-                    parts = call.axes.factor(axis, [bound.sizes[a] for a in dim], call.where)
+                    parts = call.axes.factor(axis, [bound.sizes[a] for a in dim])
                 for letter, part in zip(dim, parts, strict=True):
                     # An axis of size one is broadcast against the letter's other occurrences.
                     if known.get(letter, ONE).size == 1:

@@ -216,7 +216,7 @@ def _group_norm_axes(call: Typing) -> list[Shape]:
     """Channels are groups x width; whole groups may go, units of one group share statistics."""
     shape = call.axes_of("input")
     groups = _groups(call)
-    call.axes.factor(shape[1], (groups, shape[1].size // groups), call.where)
+    call.axes.factor(shape[1], (groups, shape[1].size // groups))
     for name in ("weight", "bias"):
         if call.value(name) is not None:
             call.same(shape[1], call.axes_of(name)[0])

@@ -10,7 +10,7 @@ def _pixel_shuffle_axes(call: Typing) -> list[Shape]:
     """`(n, c x r x r, h, w) -> (n, c, h x r, w x r)`: only whole output channels can go."""
     *batch, channels, height, width = call.axes_of(call.tensors[0])
     r = call.integer("upscale_factor")
-    kept, down, right = call.axes.factor(channels, (channels.size // (r * r), r, r), call.where)
+    kept, down, right = call.axes.factor(channels, (channels.size // (r * r), r, r))
     for axis in (height, width, down, right):
         call.pin(axis, "becomes pixels")
     return [(*batch, kept, ax.prod(height, down), ax.prod(width, right))]
@@ -19,8 +19,8 @@ def _pixel_shuffle_axes(call: Typing) -> list[Shape]:
 def _pixel_unshuffle_axes(call: Typing) -> list[Shape]:
     *batch, channels, height, width = call.axes_of(call.tensors[0])
     r = call.integer("downscale_factor")
-    tall, down = call.axes.factor(height, (height.size // r, r), call.where)
-    wide, right = call.axes.factor(width, (width.size // r, r), call.where)
+    tall, down = call.axes.factor(height, (height.size // r, r))
+    wide, right = call.axes.factor(width, (width.size // r, r))
     for axis in (tall, wide, down, right):
         call.pin(axis, "pixels become channels")
     return [(*batch, ax.prod(channels, down, right), tall, wide)]
@@ -29,7 +29,7 @@ def _pixel_unshuffle_axes(call: Typing) -> list[Shape]:
 def _channel_shuffle_axes(call: Typing) -> list[Shape]:
     batch, channels, *space = call.axes_of(call.tensors[0])
     groups = call.integer("groups")
-    outer, inner = call.axes.factor(channels, (groups, channels.size // groups), call.where)
+    outer, inner = call.axes.factor(channels, (groups, channels.size // groups))
     call.pin(outer, "number of shuffled groups")
     return [(batch, ax.prod(inner, outer), *space)]
 

@@ -119,9 +119,7 @@ def _im2col_axes(call: Typing) -> list[Shape]:
 def _col2im_axes(call: Typing) -> list[Shape]:
     *batch, columns, positions = call.axes_of(call.tensors[0])
     rows, width = call.integers("kernel_size")
-    channels, kernel = call.axes.factor(
-        columns, (columns.size // (rows * width), rows * width), call.where
-    )
+    channels, kernel = call.axes.factor(columns, (columns.size // (rows * width), rows * width))
     for axis in (kernel, positions):
         call.pin(axis, "becomes pixels")
     space = (call.fixed(n, "pixels put together") for n in call.output.shape[-2:])

@@ -189,7 +189,7 @@ def _grouped_axes(call: Typing) -> list[Shape]:
                 call.pin(axis, "rows are dealt out to groups")
             elif axis.size % _block(value) == 0:
                 sizes = (axis.size // _block(value), _block(value))
-                call.pin(call.axes.factor(axis, sizes, call.where)[1], "rows must fill 16 bytes")
+                call.pin(call.axes.factor(axis, sizes)[1], "rows must fill 16 bytes")
     offsets, bias = call.value("offs"), call.value("bias")
     if offsets is not None:
         pin_dims(call, call.axes_of(offsets), (0,), "rows are dealt out to groups")

@@ -117,25 +117,20 @@ class Typing(Call):
     def same(self, a: Axis, b: Axis) -> Axis:
         """State that two axes are the same; returns that axis."""
         if a is not b:
-            self.axes.unify(a, b, self.where)
+            self.axes.unify(a, b)
         return self.axes.resolve(a)
 
     def pin(self, axis: Axis, reason: str) -> None:
         """State that no position of `axis` may be removed."""
-        self.axes.pin(axis, f"{reason} ({self.where})")
+        self.axes.pin(axis, reason)
 
     def fixed(self, size: int, reason: str) -> Axis:
         """A new axis no position of which may be removed."""
-        return self.axes.pinned_leaf(size, f"{reason} ({self.where})")
+        return self.axes.pinned_leaf(size, reason)
 
     def is_fixed(self, axis: Axis) -> bool:
         """Whether nothing of `axis` could be removed anyway."""
         return self.axes.is_pinned(axis)
-
-    @property
-    def where(self) -> str:
-        """Operator and node name, for reasons."""
-        return self.node.label
 
 
 @dataclass(slots=True)

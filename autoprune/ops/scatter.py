@@ -134,7 +134,7 @@ def _slice_scatter_axes(call: Typing) -> list[Shape]:
         pin_dims(call, (axis, src[dim]), (0, 1), "written to with a step")
     else:
         sizes = (start, end - start, axis.size - end)
-        call.same(call.axes.pieces(axis, sizes, call.where)[1], src[dim])
+        call.same(call.axes.pieces(axis, sizes)[1], src[dim])
     for i, (a, b) in enumerate(zip(target, src, strict=True)):
         if i != dim:
             call.same(a, b)
@@ -156,7 +156,7 @@ def _select_scatter_axes(call: Typing) -> list[Shape]:
     dim = call.integer("dim") % len(target)
     index = call.integer("index") % target[dim].size
     if not call.is_fixed(target[dim]):
-        call.axes.pieces(target[dim], (index, 1, target[dim].size - index - 1), call.where)
+        call.axes.pieces(target[dim], (index, 1, target[dim].size - index - 1))
     for a, b in zip((*target[:dim], *target[dim + 1 :]), src, strict=True):
         call.same(a, b)
     return [call.axes_of("input")]

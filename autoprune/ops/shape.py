@@ -38,7 +38,7 @@ def reshaped(call: Typing, source: Sequence[Axis], sizes: Sequence[int]) -> Shap
         if len(right) == 1:
             result.append(ax.prod(*left))
         else:
-            result.extend(call.axes.factor(ax.prod(*left), right, call.where))
+            result.extend(call.axes.factor(ax.prod(*left), right))
     parts = iter(result)
     return tuple(ONE if n == 1 else next(parts) for n in sizes)
 

@@ -22,7 +22,7 @@ def _split_axes(call: Typing) -> list[Shape]:
     source = call.axes_of(call.tensors[0])
     dim = _split_dim(call)
     sizes = [v.shape[dim] for v in call.node.outputs]
-    pieces = call.axes.pieces(source[dim], sizes, call.where)
+    pieces = call.axes.pieces(source[dim], sizes)
     return [(*source[:dim], piece, *source[dim + 1 :]) for piece in pieces]
 
 
@@ -53,7 +53,7 @@ def _unbind_axes(call: Typing) -> list[Shape]:
 
 def _single_out(call: Typing, axis: Axis) -> None:
     if not call.is_fixed(axis):
-        call.axes.unify(axis, ax.singles(axis.size), call.where)
+        call.axes.unify(axis, ax.singles(axis.size))
 
 
 register("aten.unbind", Operator(axes=_unbind_axes, zero=passes_on, aliases=True))
@@ -85,7 +85,7 @@ def _slice_axes(call: Typing) -> list[Shape]:
         piece = call.fixed(call.output.shape[dim], reason)
     else:
         sizes = (start, end - start, axis.size - end)
-        before, piece, after = call.axes.pieces(axis, sizes, call.where)
+        before, piece, after = call.axes.pieces(axis, sizes)
         call.unread.extend((before, after))
     return [(*source[:dim], piece, *source[dim + 1 :])]
 
@@ -121,7 +121,7 @@ def _select_axes(call: Typing) -> list[Shape]:
         call.pin(axis, "indexed by a computed position")
     elif not call.is_fixed(axis):
         index = call.integer("index") % axis.size
-        before, _, after = call.axes.pieces(axis, (index, 1, axis.size - index - 1), call.where)
+        before, _, after = call.axes.pieces(axis, (index, 1, axis.size - index - 1))
         call.unread.extend((before, after))
     return [(*source[:dim], *source[dim + 1 :])]
 

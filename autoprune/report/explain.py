@@ -2,36 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 from autoprune.analysis.cost import CostModel
 from autoprune.analysis.groups import Groups, leaf_names
 from autoprune.analysis.resizing import sizes_of
 from autoprune.analysis.typing import TypedGraph
-from autoprune.ir.graph import Graph, Node
+from autoprune.ir.graph import Node
 from autoprune.ir.positions import Kept, PerOuter
+from autoprune.ir.reason import Reason
 from autoprune.report.data import GroupRow, PinnedRow, UnknownOperator
 
 
-class Reasons:
-    """Finds the operator call, and so the line of code, that a reason ends with."""
-
-    def __init__(self, graph: Graph) -> None:
-        self._nodes = {node.label: node for node in graph.nodes}
-
-    def split(self, reason: str) -> tuple[str, Node | None]:
-        """A reason without the call it mentions, and that call."""
-        for place in re.finditer(r" \(| at ", reason):
-            label = reason[place.end() :]
-            node = self._nodes.get(label.removesuffix(")") if "(" in place[0] else label)
-            if node is not None:
-                return reason[: place.start()], node
-        return reason, None
-
-
 def group_rows(
-    typed: TypedGraph, found: Groups, costs: CostModel, kept: Kept, reasons: Mapping[int, str]
+    typed: TypedGraph, found: Groups, costs: CostModel, kept: Kept, reasons: Mapping[int, Reason]
 ) -> tuple[GroupRow, ...]:
     """A row for each group.
 
@@ -42,13 +26,12 @@ def group_rows(
         kept: kept units by leaf.
         reasons: by leaf, why a group was left alone.
     """
-    full, sizes, places = costs.at({}), sizes_of(kept), Reasons(typed.graph)
-    names = leaf_names(typed)
+    full, sizes, names = costs.at({}), sizes_of(kept), leaf_names(typed)
     outers = {uid: names[c.outer] for uid, c in kept.items() if isinstance(c, PerOuter)}
     rows = []
     for group in found.groups:
         uid = group.leaf.uid
-        reason, node = places.split(reasons.get(uid, group.reason))
+        reason = reasons.get(uid, group.reason)
         params, flops = costs.saved(uid, 1)
         unit_params, unit_flops = costs.saved(uid, group.units - 1)
         rows.append(
@@ -58,8 +41,8 @@ def group_rows(
                 kept=sizes.get(uid, group.units),
                 guarantee=str(group.guarantee),
                 where=tuple(f"{o.parameter}:{o.dim}" for o in group.occurrences),
-                reason=reason,
-                source=node.source if node else "",
+                reason=reason.text,
+                source=reason.source,
                 params=params / max(1, full.params),
                 flops=flops / max(1, full.flops),
                 unit_params=unit_params,
@@ -70,15 +53,19 @@ def group_rows(
     return tuple(rows)
 
 
-def pinned_rows(typed: TypedGraph, found: Groups) -> tuple[PinnedRow, ...]:
+def pinned_rows(found: Groups) -> tuple[PinnedRow, ...]:
     """A row for each parameter axis outside the groups."""
-    places = Reasons(typed.graph)
-    rows = []
-    for axis in found.pinned:
-        reason, node = places.split(axis.reason)
-        where = (node.name, node.source) if node else ("", "")
-        rows.append(PinnedRow(axis.name, axis.size, axis.where, reason, *where))
-    return tuple(rows)
+    return tuple(
+        PinnedRow(
+            axis.name,
+            axis.size,
+            axis.where,
+            axis.reason.text,
+            axis.reason.node.name if axis.reason.node else "",
+            axis.reason.source,
+        )
+        for axis in found.pinned
+    )
 
 
 def unknown_operators(typed: TypedGraph) -> tuple[UnknownOperator, ...]:

@@ -234,7 +234,7 @@ def _rows(sample: Sample, operator: Operator, found: list[Fault]) -> tuple[AxisR
                 uids = typed.types[name][dim].uids
                 verdict = "pinned"
                 text = next(
-                    (r for u, r in typed.pins.items() if u in uids), "told apart one by one"
+                    (str(r) for u, r in typed.pins.items() if u in uids), "told apart one by one"
                 )
             rows.append(AxisRow(sample.labels[name], dim, size, verdict, text))
     return tuple(rows)

@@ -18,6 +18,7 @@ from autoprune.frameworks.torch.computed import dead_weights
 from autoprune.frameworks.torch.trace import copy_of
 from autoprune.frameworks.torch.wrappers import network_of
 from autoprune.ir.group import Group
+from autoprune.ir.reason import Reason
 from autoprune.passes.learners.distillation import Distillation, Teacher
 from autoprune.passes.learners.schedule import Timing
 from autoprune.passes.learners.sharding import (
@@ -126,7 +127,7 @@ class Pruner:
         self.monitor = Monitor(callback, log_dir)
         self.process_group = process_group
         self.optimizer: SparseOptimizer | None = None
-        self._reasons: dict[str, str] = {}
+        self._reasons: dict[str, Reason] = {}
         self._note = ""
         self._teacher: Teacher | None = None
         # Training may shard the model and so take its whole parameters away.
@@ -314,18 +315,19 @@ class Pruner:
                 hint="loss = criterion(model(x), y) + pruner.distillation_loss()",
             )
 
-    def _why_frozen(self, group: Group) -> str:
+    def _why_frozen(self, group: Group) -> Reason | None:
         """Units with frozen weights stay: freezing says that these may not change."""
         parameters = dict(self.model.named_parameters(remove_duplicate=False))
         for occurrence in group.occurrences:
             for name in self.analysis.graph.parameter_of[occurrence.parameter].names:
                 if name in parameters and not parameters[name].requires_grad:
-                    return f"left alone: {name} is frozen"
-        return ""
+                    remedy = "let what is frozen train (requires_grad_())"
+                    return Reason(f"left alone: {name} is frozen", remedy=remedy)
+        return None
 
     def _agreed(
         self, attempt: Attempt
-    ) -> tuple[tuple[Group, ...], tuple[frozenset[int], ...], dict[str, str]]:
+    ) -> tuple[tuple[Group, ...], tuple[frozenset[int], ...], dict[str, Reason]]:
         """What may shrink, what has to shrink alike, and why the rest may not, by group name.
 
         Processes that train together may have begun with other weights, and so have found other
@@ -336,16 +338,23 @@ class Pruner:
             (
                 [names[group.leaf.uid] for group in attempt.groups],
                 [[names[uid] for uid in tie] for tie in attempt.ties],
-                {names[uid]: reason for uid, reason in attempt.reasons.items()},
+                {
+                    names[uid]: (reason.text, reason.node and reason.node.name, reason.remedy)
+                    for uid, reason in attempt.reasons.items()
+                },
             ),
             self.process_group,
             local_part(next(self.model.parameters())).device,
         )
         uids = {name: uid for uid, name in names.items()}
+        nodes = {node.name: node for node in self.analysis.graph.nodes}
         return (
             tuple(self.analysis.groups[uids[name]] for name in groups),
             tuple(frozenset(uids[name] for name in tie) for tie in ties),
-            reasons,
+            {
+                name: Reason(text, nodes.get(node or ""), remedy)
+                for name, (text, node, remedy) in reasons.items()
+            },
         )
 
     def _forget_weights(self) -> None:

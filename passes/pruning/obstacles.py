@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from autoprune.analysis.cost import CostModel
 from autoprune.analysis.groups import Groups, leaf_names
 from autoprune.analysis.typing import TypedGraph
+from autoprune.ir.reason import Reason
 from autoprune.passes.pruning.request import Options
-from autoprune.report.explain import Reasons
 
 NAMED = 3
 """Obstacles that an error names at most."""
@@ -51,7 +51,7 @@ class Obstacles:
 
     typed: TypedGraph
     found: Groups
-    reasons: Mapping[int, str]
+    reasons: Mapping[int, Reason]
     cost: str
 
     @property
@@ -87,16 +87,14 @@ class Obstacles:
         graph = self.typed.graph
         activations = [*graph.inputs, *(v for node in graph.nodes for v in node.outputs)]
         computed = frozenset[int]().union(*(self.typed.uids[v.name] for v in activations))
-        places = Reasons(graph)
         for name, size, reason in whole:
-            text, node = places.split(reason)
             if name not in uids:
-                yield _Part(None, name, size, text, is_window=False)
+                yield _Part(None, name, size, reason.text, is_window=False)
                 continue
-            line = f", {node.source}" if node and node.source else ""
+            line = f", {reason.source}" if reason.source else ""
             share = 1 - cost({**least, uids[name]: 1}) / remaining if remaining else 0.0
-            is_window = uids[name] not in computed and node not in self.typed.unknown
-            yield _Part(share, name, size, text + line, is_window)
+            is_window = uids[name] not in computed and reason.node not in self.typed.unknown
+            yield _Part(share, name, size, reason.text + line, is_window)
 
     def advice(self, options: Options, *, reducible: bool, multiple_of: int | None = None) -> str:
         """What would leave less whole.
@@ -108,19 +106,8 @@ class Obstacles:
         """
         if not any(p.kind == "parameter" for p in self.typed.graph.parameters):
             return "the model has no parameters: pass one that has"
-        left = [*self.reasons.values()]
         ways = ["ask for more"] if reducible else []
-        if any("left alone: only=" in reason for reason in left):
-            ways.append("name more with only")
-        if any("left alone: ignore=" in reason for reason in left):
-            ways.append("ignore less")
-        if any("keep the model's class" in reason for reason in left):
-            ways.append("let the result be of another class with Options(keep_class=False)")
-        if any("is frozen" in reason for reason in left):
-            ways.append("let what is frozen train (requires_grad_())")
-        for option in ("uniform=True", "keep_config=True"):
-            if any(f"left alone: {option}" in reason for reason in left):
-                ways.append(f"do without {option}")
+        ways += dict.fromkeys(r.remedy for r in self.reasons.values() if r.remedy)
         if not options.approximate and any(not g.guarantee.exact for g in self.found.groups):
             ways.append(
                 "allow groups whose removal changes the function with Options(approximate=True) "

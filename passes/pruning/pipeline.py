@@ -24,6 +24,7 @@ from autoprune.ir.axes import Leaf
 from autoprune.ir.graph import spelled
 from autoprune.ir.group import Group
 from autoprune.ir.positions import Kept
+from autoprune.ir.reason import Reason
 from autoprune.passes.pruning.allocation import meet_budget, relative_to_group
 from autoprune.passes.pruning.analysed import Analysis
 from autoprune.passes.pruning.criteria import Array, GroupWeights, Scores, score
@@ -44,7 +45,7 @@ COSTS = ("flops", "params", "memory")
 """Budgets that are shares of a cost."""
 
 NO_LEAVES: Mapping[int, Leaf] = MappingProxyType({})
-NO_REASONS: Mapping[int, str] = MappingProxyType({})
+NO_REASONS: Mapping[int, Reason] = MappingProxyType({})
 NO_STEPS: Mapping[int, int] = MappingProxyType({})
 
 
@@ -75,7 +76,7 @@ def choose(
     allowed: Sequence[Group],
     ties: Iterable[frozenset[int]],
     request: Request,
-    reasons: Mapping[int, str] = NO_REASONS,
+    reasons: Mapping[int, Reason] = NO_REASONS,
     steps: Mapping[int, int] = NO_STEPS,
 ) -> Kept:
     """Kept units by leaf, chosen by a criterion, such that the budget is met.
@@ -121,7 +122,7 @@ def allocate(
     ties: Iterable[frozenset[int]],
     request: Request,
     outers: Mapping[int, Leaf] = NO_LEAVES,
-    reasons: Mapping[int, str] = NO_REASONS,
+    reasons: Mapping[int, Reason] = NO_REASONS,
     steps: Mapping[int, int] = NO_STEPS,
 ) -> Kept:
     """Kept units by leaf, those with the highest scores, such that the budget is met.
@@ -187,7 +188,7 @@ def _meeting(
     allowed: Sequence[Group],
     ties: Sequence[frozenset[int]],
     request: Request,
-    reasons: Mapping[int, str],
+    reasons: Mapping[int, Reason],
 ) -> Callable[[Sequence[Candidate], bool], Kept]:
     """What meets the budget with candidates; the flag says whether only exactly."""
     name, asked = request.budget
@@ -241,7 +242,7 @@ def shortfall(request: Request, report: Report) -> str:
 
 
 def make_report(
-    analysis: Analysis, kept: Kept, reasons: Mapping[int, str], **fields: Any
+    analysis: Analysis, kept: Kept, reasons: Mapping[int, Reason], **fields: Any
 ) -> Report:
     """The report on a choice; an empty choice gives the report on what could be chosen."""
     typed, found, costs = analysis.typed, analysis.found, analysis.costs
@@ -251,7 +252,7 @@ def make_report(
         after=costs.at(sizes_of(kept)),
         least=costs.at({g.leaf.uid: 1 for g in exact}),
         groups=group_rows(typed, found, costs, kept, reasons),
-        pinned=pinned_rows(typed, found),
+        pinned=pinned_rows(found),
         unknown_operators=unknown_operators(typed),
         analysis_seconds=analysis.seconds,
         notes=(*analysis.probing.notes(), *_notes(analysis)),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 from autoprune.analysis.groups import Groups
 from autoprune.errors import BudgetError
 from autoprune.ir.group import Group
+from autoprune.ir.reason import Reason
 from autoprune.passes.patterns import first_match
 from autoprune.passes.pruning.analysed import Analysis
 from autoprune.passes.pruning.request import Options, Scope
@@ -18,7 +20,7 @@ Part = TypeVar("Part")
 
 def allowed_groups(
     analysis: Analysis, scope: Scope, options: Options
-) -> tuple[list[Group], dict[int, str]]:
+) -> tuple[list[Group], dict[int, Reason]]:
     """The groups that may shrink, and by leaf why the others may not.
 
     Args:
@@ -34,16 +36,20 @@ def allowed_groups(
     analysis.check_names(only, "only")
     analysis.check_names(ignore, "ignore")
     allowed: list[Group] = []
-    reasons: dict[int, str] = {}
+    reasons: dict[int, Reason] = {}
     for group in analysis.found.groups:
         owned = {n for o in group.occurrences for n in analysis.spelled[o.parameter]}
         ignored = first_match(ignore, owned, group.name)
         if ignored is not None:
-            reasons[group.leaf.uid] = f"left alone: ignore={ignored!r}"
+            reasons[group.leaf.uid] = Reason(
+                f"left alone: ignore={ignored!r}", remedy="ignore less"
+            )
         elif only and analysis.producing(only, group) is None:
-            reasons[group.leaf.uid] = f"left alone: only={', '.join(map(repr, only))}"
+            reasons[group.leaf.uid] = Reason(
+                f"left alone: only={', '.join(map(repr, only))}", remedy="name more with only"
+            )
         elif not group.guarantee.exact and not options.approximate:
-            reasons[group.leaf.uid] = f"left alone: {group.reason}"
+            reasons[group.leaf.uid] = replace(group.reason, text=f"left alone: {group.reason.text}")
         else:
             allowed.append(group)
     if options.uniform or options.keep_config:
@@ -52,7 +58,7 @@ def allowed_groups(
     return allowed, reasons
 
 
-def left_by(analysis: Analysis, scope: Scope, options: Options) -> dict[int, str]:
+def left_by(analysis: Analysis, scope: Scope, options: Options) -> dict[int, Reason]:
     """By leaf, why groups would be left alone, as far as a scope says so.
 
     Raises:
@@ -64,7 +70,7 @@ def left_by(analysis: Analysis, scope: Scope, options: Options) -> dict[int, str
 
 
 def _with_their_roles(
-    found: Groups, allowed: Sequence[Group], reasons: dict[int, str], asked: str
+    found: Groups, allowed: Sequence[Group], reasons: dict[int, Reason], asked: str
 ) -> list[Group]:
     """The groups of whose role no other keeps its size; the reasons for the rest are added.
 
@@ -76,7 +82,9 @@ def _with_their_roles(
     for group in allowed:
         if group not in shrinking:
             fellow = whole[role(group.name, group.units)]
-            reasons[group.leaf.uid] = f"left alone: {asked}, and {fellow} keeps its size"
+            reasons[group.leaf.uid] = Reason(
+                f"left alone: {asked}, and {fellow} keeps its size", remedy=f"do without {asked}"
+            )
     return shrinking
 
 
@@ -85,7 +93,7 @@ def by_group(
     parts: Mapping[str, Part],
     keyword: str,
     allowed: Sequence[Group],
-    reasons: Mapping[int, str],
+    reasons: Mapping[int, Reason],
 ) -> dict[int, Part]:
     """What is asked for of each group, by leaf; groups that no pattern matches are left out.
 

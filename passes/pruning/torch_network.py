@@ -52,6 +52,7 @@ from autoprune.frameworks.torch.trace import Traced, check_outputs, copy_of, tra
 from autoprune.frameworks.torch.wrappers import network_of
 from autoprune.ir.group import Group, Guarantee
 from autoprune.ir.plan import Plan
+from autoprune.ir.reason import Reason
 from autoprune.passes.pruning.analysed import Analysis, analyse
 from autoprune.passes.pruning.criteria import Array
 from autoprune.passes.pruning.latency import prune_to_budget
@@ -90,7 +91,7 @@ def best_attempt(
     traced: Traced,
     analysis: Analysis,
     request: Request,
-    keep_whole: Callable[[Group], str] = lambda group: "",
+    keep_whole: Callable[[Group], Reason | None] = lambda group: None,
 ) -> Attempt:
     """Cut a model as a request says, in its own class where that is possible and asked for.
 
@@ -99,7 +100,7 @@ def best_attempt(
         traced: its graph.
         analysis: of that graph.
         request: the budget and how to meet it.
-        keep_whole: why a group may not shrink, or an empty string.
+        keep_whole: why a group may not shrink, or None.
 
     Raises:
         GraphError: if a weight is not finite.
@@ -125,7 +126,7 @@ def _best(
     traced: Traced,
     analysis: Analysis,
     request: Request,
-    keep_whole: Callable[[Group], str],
+    keep_whole: Callable[[Group], Reason | None],
     *,
     configured: bool,
 ) -> Attempt:
@@ -142,7 +143,7 @@ def _best(
         shared = tuple(shared_sizes(model, analysis.typed, free)) if options.keep_class else ()
         return (*shared, *(uids & free for uids in stated.classes))
 
-    def attempt(groups: Sequence[Group], left: Mapping[int, str]) -> Attempt:
+    def attempt(groups: Sequence[Group], left: Mapping[int, Reason]) -> Attempt:
         tied = ties(groups)
         kept = choose(analysis, weights, groups, tied, request, left, stated.steps)
         cut = Cut(traced, analysis.typed, analysis.names, kept)
@@ -157,7 +158,7 @@ def _best(
         stated = describable(
             Draft(model, analysis.typed), _roles(allowed, ties(allowed), analysis.costs)
         )
-        reasons |= {uid: f"left alone: {why}" for uid, why in stated.objections.items()}
+        reasons |= {uid: Reason(f"left alone: {why}") for uid, why in stated.objections.items()}
         allowed = [g for g in allowed if g.leaf.uid not in stated.objections]
     full = attempt(allowed, reasons)
     if not options.keep_class or full.as_wanted(configured=configured):
@@ -168,7 +169,10 @@ def _best(
     objections = inexpressible(model, full.cut, roles, configured=configured)
     while True:
         left_alone = {
-            uid: f"left alone, to keep the model's class: {objection}"
+            uid: Reason(
+                f"left alone, to keep the model's class: {objection}",
+                remedy="let the result be of another class with Options(keep_class=False)",
+            )
             for uid, objection in objections.items()
         }
         rest = [g for g in allowed if g.leaf.uid not in objections]
@@ -213,7 +217,7 @@ class Attempt:
     obstacle: str
     groups: tuple[Group, ...]
     ties: tuple[frozenset[int], ...]
-    reasons: Mapping[int, str]
+    reasons: Mapping[int, Reason]
 
     def as_wanted(self, *, configured: bool) -> bool:
         """Whether it is of the model's class and, if asked for, its configuration describes it."""
@@ -226,7 +230,7 @@ def cut_trained(
     example_inputs: Any,
     digest: str,
     kept: Mapping[str, Sequence[int]],
-    reasons: Mapping[str, str],
+    reasons: Mapping[str, Reason],
     options: Options,
     scope: Scope = WHOLE,
 ) -> TorchResult:
@@ -359,7 +363,7 @@ def _as_array(tensor: torch.Tensor) -> Array:
 
 
 def _cut(
-    model: nn.Module, cut: Cut, analysis: Analysis, reasons: Mapping[int, str], options: Options
+    model: nn.Module, cut: Cut, analysis: Analysis, reasons: Mapping[int, Reason], options: Options
 ) -> tuple[TorchResult, str]:
     """Cut the units that are not kept, check the law, and put the result together.
 

@@ -470,7 +470,7 @@ def test_a_wrong_rule_is_caught_and_the_first_difference_named():
 
     def swapped(call):
         source = call.axes_of(call.tensors[0])
-        first, second = call.axes.pieces(source[1], [6, 6], call.where)
+        first, second = call.axes.pieces(source[1], [6, 6])
         return [(source[0], second), (source[0], first)]
 
     class Model(nn.Module):

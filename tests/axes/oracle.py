@@ -24,6 +24,7 @@ from autoprune.ir.axes import (
     leaves,
     prod,
 )
+from autoprune.ir.graph import Node
 from autoprune.ir.positions import kept_positions, unit_positions
 
 
@@ -143,10 +144,11 @@ class Solution:
         self.equations = list(equations)
         for name in pins:
             self.axes.pin(self.leaf(name), f"pinned {name}")
-        self.solved = [
-            self.axes.unify(self.build(a), self.build(b), f"equation {i}")
-            for i, (a, b) in enumerate(self.equations)
-        ]
+        self.solved: list[bool] = []
+        for i, (a, b) in enumerate(self.equations):
+            self.axes.node = Node(f"equation {i}", "equation", {}, ())
+            self.solved.append(self.axes.unify(self.build(a), self.build(b)))
+        self.axes.node = None
 
     def leaf(self, name: Name) -> Axis:
         if name not in self.named:

@@ -1,12 +1,9 @@
 """What a report says of costs, places and the user's code."""
 
-import dataclasses
-
 import pytest
 
 from autoprune.ir.graph import Graph, Node, Value
-from autoprune.report.explain import Reasons
-from tests.report.networks import linear, perceptron, relu, report
+from tests.report.networks import linear, perceptron, report
 
 SOURCE = "net.py:7: self.attend(x)"
 
@@ -58,19 +55,3 @@ def test_unknown_operators_are_counted():
     graph = Graph((x,), (weight,), (a, *calls), tuple(c.outputs[0] for c in calls))
     [row] = report(graph).unknown_operators
     assert (row.name, row.calls, row.source) == ("mine.odd.default", 2, "net.py:0: odd(x)")
-
-
-@pytest.mark.parametrize("name", ["plain", "odd name (at the end)", "a` at `b", "x at y (z)"])
-@pytest.mark.parametrize("form", ["{} ({})", "{} at {}"])
-def test_a_reason_is_told_from_its_place(name, form):
-    node = dataclasses.replace(relu("r", Value("x", (2,), "float32")), name=name)
-    graph = Graph((), (), (node,), ())
-    reason = form.format("sizes 3 and 4 (of two) differ", node.label)
-    assert Reasons(graph).split(reason) == ("sizes 3 and 4 (of two) differ", node)
-
-
-def test_a_reason_without_a_place_stays():
-    assert Reasons(perceptron()).split("graph input `x` (really)") == (
-        "graph input `x` (really)",
-        None,
-    )

@@ -57,10 +57,8 @@ class _Projected:
             return shape
         channels = shape[-1]
         if self.pieces:
-            channels = call.axes.pieces(channels, self.pieces, call.where)[self.place]
-        heads, width = call.axes.factor(
-            channels, (self.heads, channels.size // self.heads), call.where
-        )
+            channels = call.axes.pieces(channels, self.pieces)[self.place]
+        heads, width = call.axes.factor(channels, (self.heads, channels.size // self.heads))
         batch, length = (ONE, *shape[:-1])[-2:]
         return batch, heads, length, width
 
@@ -156,7 +154,7 @@ def _add_bias(call: Typing, sources: _Sources) -> None:
         return
     for axis in call.axes_of(bias):
         widths = tuple(s.heads * s.axes(call)[-1].size for s in sources)
-        parts = call.axes.pieces(axis, widths, call.where)
+        parts = call.axes.pieces(axis, widths)
         for source, part in zip(sources, parts, strict=True):
             _, heads, _, width = source.axes(call)
             call.same(part, ax.prod(heads, width))

@@ -42,7 +42,7 @@ def _gather_axes(call: Typing) -> list[Shape]:
     run = _run(call, axis.size)
     if run is not None and not call.is_fixed(axis):
         start, end = run
-        piece = call.axes.pieces(axis, (start, end - start, axis.size - end), call.where)[1]
+        piece = call.axes.pieces(axis, (start, end - start, axis.size - end))[1]
         found: Shape = (piece,) if isinstance(index, tuple) else ()
     else:
         call.pin(axis, _REASON)

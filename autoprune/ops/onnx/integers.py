@@ -163,7 +163,7 @@ def _blocks_axes(call: Typing) -> list[Shape]:
         first, *rest = call.axes_of(value)
         if not rest:
             size = outputs.size
-            first, block = call.axes.factor(first, (size, first.size // size), call.where)
+            first, block = call.axes.factor(first, (size, first.size // size))
             rest = [block]
         call.same(first, outputs)
         for axis in rest:

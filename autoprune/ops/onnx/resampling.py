@@ -59,9 +59,9 @@ def _depth_to_space_axes(call: Typing) -> list[Shape]:
     b = call.integer("blocksize")
     depth = channels.size // (b * b)
     if call.get("mode", "DCR") == "CRD":
-        kept, down, right = call.axes.factor(channels, (depth, b, b), call.where)
+        kept, down, right = call.axes.factor(channels, (depth, b, b))
     else:
-        down, right, kept = call.axes.factor(channels, (b, b, depth), call.where)
+        down, right, kept = call.axes.factor(channels, (b, b, depth))
     for axis in (height, width, down, right):
         call.pin(axis, "becomes pixels")
     return [(batch, kept, ax.prod(height, down), ax.prod(width, right))]
@@ -71,8 +71,8 @@ def _space_to_depth_axes(call: Typing) -> list[Shape]:
     """`n c (h b) (w b) -> n (b b c) h w`; in mode CRD the channels are `(c b b)`."""
     batch, channels, height, width = call.axes_of("input")
     b = call.integer("blocksize")
-    tall, down = call.axes.factor(height, (height.size // b, b), call.where)
-    wide, right = call.axes.factor(width, (width.size // b, b), call.where)
+    tall, down = call.axes.factor(height, (height.size // b, b))
+    wide, right = call.axes.factor(width, (width.size // b, b))
     for axis in (tall, wide, down, right):
         call.pin(axis, "pixels become channels")
     inner = (channels, down, right) if call.get("mode") == "CRD" else (down, right, channels)
@@ -103,7 +103,7 @@ def _fold_axes(call: Typing) -> list[Shape]:
     """Col2Im: `n (c k) l -> n c h w`, where windows of k pixels overlap and are summed."""
     batch, columns, windows = call.axes_of("input")
     block = prod(call.integers("block"))
-    channels, pixels = call.axes.factor(columns, (columns.size // block, block), call.where)
+    channels, pixels = call.axes.factor(columns, (columns.size // block, block))
     for axis in (pixels, windows):
         call.pin(axis, "windows are put together")
     space = (call.fixed(n, "pixels of overlapping windows") for n in call.output.shape[2:])

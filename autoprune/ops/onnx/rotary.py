@@ -43,12 +43,12 @@ def _axes(call: Typing) -> list[Shape]:
     call.pin(shape[-2], _REASON)
     last = shape[-1]
     if len(shape) == 3:
-        last = call.axes.factor(last, (heads, width), call.where)[1]
+        last = call.axes.factor(last, (heads, width))[1]
     if turned < width:
-        last = call.axes.pieces(last, (turned, width - turned), call.where)[0]
+        last = call.axes.pieces(last, (turned, width - turned))[0]
     beside = call.get("interleaved") is True
     sizes = (turned // 2, 2) if beside else (2, turned // 2)
-    parts = call.axes.factor(last, sizes, call.where)
+    parts = call.axes.factor(last, sizes)
     pairs, two = parts if beside else parts[::-1]
     call.pin(two, "both of a pair are turned")
     for name in ("cos", "sin"):

@@ -45,7 +45,7 @@ def _slice_axes(call: Typing) -> list[Shape]:
             shape[dim] = call.fixed(call.output.shape[dim], reason)
         else:
             sizes = (start, end - start, axis.size - end)
-            shape[dim] = call.axes.pieces(axis, sizes, call.where)[1]
+            shape[dim] = call.axes.pieces(axis, sizes)[1]
     return [tuple(shape)]
 
 
@@ -69,7 +69,7 @@ def _split_axes(call: Typing) -> list[Shape]:
     source = call.axes_of("input")
     dim = call.integer("dim") % len(source)
     sizes = [v.shape[dim] for v in call.node.outputs]
-    pieces = call.axes.pieces(source[dim], sizes, call.where)
+    pieces = call.axes.pieces(source[dim], sizes)
     return [(*source[:dim], piece, *source[dim + 1 :]) for piece in pieces]
 
 

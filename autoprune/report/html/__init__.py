@@ -50,7 +50,7 @@ class Bar(NamedTuple):
     floor: float
 
 
-class Reason(NamedTuple):
+class ReasonRow(NamedTuple):
     """Axes pinned for one reason."""
 
     text: str
@@ -120,12 +120,12 @@ def _bars(report: Report) -> list[Bar]:
     return bars
 
 
-def _reasons(report: Report) -> list[Reason]:
+def _reasons(report: Report) -> list[ReasonRow]:
     """Pinned axes by reason, the commonest reason first."""
     by_text: dict[str, list[PinnedRow]] = {}
     for row in report.pinned:
         by_text.setdefault(row.reason, []).append(row)
-    reasons = [Reason(text, tuple(rows)) for text, rows in by_text.items()]
+    reasons = [ReasonRow(text, tuple(rows)) for text, rows in by_text.items()]
     return sorted(reasons, key=lambda reason: -len(reason.axes))
 
 

@@ -12,7 +12,6 @@ from autoprune.ir.axes import Axis, Leaf, Prod, leaves
 from autoprune.ir.graph import Argument, Graph, Node, Value, format_argument, values_in
 from autoprune.ir.positions import PerOuter
 from autoprune.report.data import GroupRow, Report, Subject
-from autoprune.report.explain import Reasons
 from autoprune.report.html.layers import Edge, rows_of
 from autoprune.report.html.modules import Cluster, module_tree
 from autoprune.report.text import short_source
@@ -53,7 +52,6 @@ class _Drawing:
         self.graph: Graph = subject.typed.graph
         self.group_of = {subject.leaves[row.name]: i for i, row in enumerate(report.groups)}
         self.rows = report.groups
-        self.reasons = Reasons(self.graph)
         self.strings, self.pins, self.axes = Table(), Table(), Table()
         self.values: dict[str, int] = {}
         self.value_rows: list[Any] = []
@@ -128,10 +126,10 @@ class _Drawing:
 
     def pin(self, leaf: Leaf) -> int:
         """Reason number `k` why a leaf is pinned, as -1 - k: other references are groups."""
-        reason, node = self.reasons.split(self.typed.pins[leaf.uid])
-        source = self.strings.add(short_source(node.source) if node else "")
-        number = self.nodes[node.name] if node else -1
-        return -1 - self.pins.add((reason, number), [reason, number, source])
+        reason = self.typed.pins[leaf.uid]
+        source = self.strings.add(short_source(reason.source))
+        number = self.nodes[reason.node.name] if reason.node else -1
+        return -1 - self.pins.add((reason.text, number), [reason.text, number, source])
 
     def group(self, row: GroupRow) -> dict[str, Any]:
         return {
