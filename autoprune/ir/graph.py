@@ -155,12 +155,22 @@ class Graph:
             "inputs": [v.name for v in self.inputs],
             "parameters": [[p.names, p.value.shape, p.value.dtype] for p in self.parameters],
             "nodes": [
-                [n.op, {k: _names(a) for k, a in n.arguments.items()}, _names(n.outputs)]
+                [
+                    n.op,
+                    {k: _names(a) for k, a in n.arguments.items() if k not in _NEWER},
+                    _names(n.outputs),
+                ]
                 for n in self.nodes
             ],
             "outputs": [v.name for v in self.outputs],
         }
         return hashlib.sha256(json.dumps(wiring).encode()).hexdigest()
+
+
+_NEWER = {
+    "window_strides", "window_dilations", "window_padding", "product_scale", "added_scale"
+}  # fmt: skip
+"""Arguments that graphs have got since the first plans were written, for these digests."""
 
 
 def _names(argument: Argument) -> object:

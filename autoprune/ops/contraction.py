@@ -10,42 +10,14 @@ From the letters follow the axis equations and the behaviour at removed position
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 from autoprune.ir import axes as ax
 from autoprune.ir.axes import ONE, Axis
+from autoprune.ir.contraction import Contraction, Dim
 from autoprune.ir.graph import Value
 from autoprune.ops.rule import Call, Cost, Shape, State, Typing, Zeroing, product
-
-Dim = tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Contraction:
-    """One product of operands summed over the letters that the output lacks.
-
-    Attributes:
-        operands: each value with the letters of its dimensions.
-        output: letters of the output's dimensions.
-        sizes: sizes of letters that occur only inside products.
-        windows: letters that a kernel slides over; their axes are pinned.
-        added: values added to the product, with the letters of their dimensions.
-        folds: the bias that can take up what a constant operand adds to every output alike.
-    """
-
-    operands: tuple[tuple[Value, tuple[Dim, ...]], ...]
-    output: tuple[Dim, ...]
-    sizes: Mapping[str, int] = field(default_factory=dict)
-    windows: frozenset[str] = frozenset()
-    added: tuple[tuple[Value, tuple[Dim, ...]], ...] = ()
-    folds: Value | None = None
-
-    @cached_property
-    def kept(self) -> frozenset[str]:
-        """The letters of the output."""
-        return frozenset(letter for dim in self.output for letter in dim)
 
 
 def letters(text: str) -> tuple[Dim, ...]:
@@ -67,6 +39,14 @@ def letters(text: str) -> tuple[Dim, ...]:
         else:
             dims.append((token,))
     return tuple(dims)
+
+
+def scaled(contraction: Contraction, call: Call, product: str, added: str = "") -> Contraction:
+    """A contraction with the factors that the arguments of these names state."""
+    scale, added_scale = (call.get(name, 1.0) for name in (product, added))
+    if not isinstance(scale, int | float) or not isinstance(added_scale, int | float):
+        return replace(contraction, also="it is scaled by a number that is computed")
+    return replace(contraction, scale=float(scale), added_scale=float(added_scale))
 
 
 Describe = Callable[[Call], Contraction]
@@ -103,9 +83,10 @@ def axes_rule(describe: Describe) -> Callable[[Typing], list[Shape]]:
                     sizes = [contraction.sizes[letter] for letter in dim]
                     for letter, part in zip(dim, call.axes.factor(axis, sizes), strict=True):
                         meet(letter, part)
-        for letter in contraction.windows:
-            if letter in known:
-                call.pin(known[letter], "a window slides over it")
+        for window in contraction.windows:
+            for letter in (window.fine, window.coarse, window.tap):
+                if letter in known:
+                    call.pin(known[letter], "a window slides over it")
         shape: list[Axis] = []
         for dim, n in zip(contraction.output, call.output.shape, strict=True):
             if not known.keys() >= set(dim):

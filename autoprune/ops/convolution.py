@@ -10,8 +10,14 @@ Letters of size one are left out of products.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Literal
+
 from autoprune.ir import axes as ax
-from autoprune.ops.contraction import Contraction, Dim, axes_rule, zero_rule
+from autoprune.ir.contraction import Contraction, Dim, Window
+from autoprune.ir.graph import Argument
+from autoprune.ops.contraction import axes_rule, zero_rule
 from autoprune.ops.rule import Call, Cost, Operator, Resized, Sizing, register
 
 
@@ -21,10 +27,59 @@ def _is_transposed(call: Call) -> bool:
 
 def _is_padded(call: Call) -> bool:
     """Whether windows at the border see zeros beside the input."""
-    padding = call.get("padding", 0)
+    name = _padding(call)
+    padding = call.get(name, 0)
     if isinstance(padding, str):
         return padding != "valid" and any(n > 1 for n in call.tensor("weight").shape[2:])
-    return any(call.integers("padding", (0,)))
+    return any(call.integers(name, (0,)))
+
+
+def _padding(call: Call) -> str:
+    return "padding" if call.get("window_padding") is None else "window_padding"
+
+
+def windows(call: Call) -> tuple[Window, ...]:
+    """The kernel's places along each dimension of `s0 s1`, with taps `k0 k1`, to make `t0 t1`.
+
+    `padding` is one number, one for each dimension, all before and then all after, or a word:
+    `valid`, torch's `same`, or of ONNX.
+    """
+    kernel = call.tensor("weight").shape[2:]
+    rank, transposed = len(kernel), _is_transposed(call)
+    stride = _each(call, "stride", "window_strides", rank, 1)
+    dilation = _each(call, "dilation", "window_dilations", rank, 1)
+    beyond = _each(call, "output_padding", "output_padding", rank, 0)
+    name = _padding(call)
+    padding = call.get(name, 0)
+    sides = [0] if isinstance(padding, str) else list(call.integers(name, (0,)))
+    sides = sides * (2 * rank if len(sides) == 1 else 1)
+    before, after = sides[:rank], sides[-rank:]
+    found = []
+    for d in range(rank):
+        read, made = f"s{d}", f"t{d}"
+        window = Window(
+            *((made, read) if transposed else (read, made)), f"k{d}", stride[d], dilation[d],
+            before[d], after[d] - beyond[d], _SAME.get(padding, "") if padding in _SAME else "",
+        )  # fmt: skip
+        if window.same:
+            fine = call.tensor("input").shape[-rank:][d]
+            sides_of = window.padding(fine, kernel[d])
+            window = replace(window, before=sides_of[0], after=sides_of[1])
+        found.append(window)
+    return tuple(found)
+
+
+_SAME: Mapping[Argument, Literal["before", "after"]] = {
+    "same": "after", "SAME_UPPER": "after", "SAME_LOWER": "before"
+}  # fmt: skip
+"""Words for padding that keeps as many places as there are strides, and where the odd zero goes."""
+
+
+def _each(call: Call, name: str, other: str, rank: int, default: int) -> tuple[int, ...]:
+    """An argument of either name with a number for each dimension."""
+    name = name if call.get(name) is not None else other
+    given = call.integers(name, (default,)) or (default,)
+    return given * (rank if len(given) == 1 else 1)
 
 
 def describe(call: Call) -> Contraction:
@@ -47,7 +102,7 @@ def describe(call: Call) -> Contraction:
         operands=((x, (*batch, read, *space)), (weight, (*weight_dims, *kernel))),
         output=(*batch, *channels, *moved),
         sizes={"g": groups, "i": inputs, "o": outputs},
-        windows=frozenset(letter for (letter,) in (*space, *kernel)),
+        windows=windows(call),
         added=((bias, channels),) if bias is not None else (),
         folds=None if _is_transposed(call) or _is_padded(call) else bias,
     )
@@ -79,5 +134,11 @@ def resize_groups(call: Sizing) -> Resized:
 register(
     "aten.conv1d aten.conv2d aten.conv3d aten.convolution aten.conv_transpose1d "
     "aten.conv_transpose2d aten.conv_transpose3d",
-    Operator(axes=axes_rule(describe), zero=zero_rule(describe), cost=_cost, resize=resize_groups),
+    Operator(
+        axes=axes_rule(describe),
+        zero=zero_rule(describe),
+        cost=_cost,
+        resize=resize_groups,
+        product=describe,
+    ),
 )

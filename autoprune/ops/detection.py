@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from autoprune.ops.contraction import Contraction, axes_rule, cost_over, letters, zero_rule
+from autoprune.ir.contraction import Contraction, Window
+from autoprune.ops.contraction import axes_rule, cost_over, letters, zero_rule
 from autoprune.ops.convolution import resize_groups
 from autoprune.ops.pinning import pin_dims, pinning
 from autoprune.ops.rule import Call, Cost, Operator, Shape, Typing, first_state, register
@@ -31,15 +32,24 @@ register(
 register("torchvision.nms", pinning("boxes are selected by their scores"))
 
 
+def _window(call: Call, d: int) -> Window:
+    stride, dilation, pad = (
+        call.integer(f"{name}_{'hw'[d]}", default)
+        for name, default in (("stride", 1), ("dilation", 1), ("pad", 0))
+    )
+    return Window(f"s{d}", f"t{d}", f"k{d}", stride, dilation, pad, pad)
+
+
 def _deformed(call: Call) -> Contraction:
     """`n (g i) h w, (g o) i k l -> n (g o) h' w'`, each product taken where offsets say."""
     x, weight, bias = call.tensor("input"), call.tensor("weight"), call.value("bias")
     groups = call.integer("groups", 1)
     return Contraction(
-        operands=((x, letters("n (g i) h w")), (weight, letters("(g o) i k l"))),
-        output=letters("n (g o) t u"),
+        operands=((x, letters("n (g i) s0 s1")), (weight, letters("(g o) i k0 k1"))),
+        output=letters("n (g o) t0 t1"),
         sizes={"g": groups, "i": weight.shape[1], "o": weight.shape[0] // groups},
-        windows=frozenset("hwkl"),
+        windows=tuple(_window(call, d) for d in range(2)),
+        also="offsets say where to look",
         added=() if bias is None else ((bias, letters("(g o)")),),
     )
 
@@ -61,6 +71,10 @@ def _deformed_cost(call: Call) -> Cost:
 register(
     "torchvision.deform_conv2d",
     Operator(
-        axes=_deformed_axes, zero=zero_rule(_deformed), cost=_deformed_cost, resize=resize_groups
+        axes=_deformed_axes,
+        zero=zero_rule(_deformed),
+        cost=_deformed_cost,
+        resize=resize_groups,
+        product=_deformed,
     ),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 from autoprune.ir.axes import ONE, Axis
+from autoprune.ir.contraction import Contraction
 from autoprune.ir.graph import Value
 from autoprune.ops.elementwise import broadcast
 from autoprune.ops.pinning import fixed_shape, pinning
@@ -30,7 +31,18 @@ def _embedding_zero(call: Zeroing) -> State:
     return max(call.state(weight), State.ANY if call.carries(indices) else State.ZERO)
 
 
-register("aten.embedding", Operator(axes=_embedding_axes, zero=_embedding_zero))
+def _embedding(call: Call) -> Contraction:
+    """A one for each index, times the table."""
+    weight, indices = call.tensor("weight"), call.tensor("indices")
+    places = tuple((f"n{i}",) for i in range(len(indices.shape)))
+    operands = ((indices, places), (weight, (("v",), ("d",))))
+    return Contraction(operands, (*places, ("d",)), index="v")
+
+
+register(
+    "aten.embedding",
+    Operator(axes=_embedding_axes, zero=_embedding_zero, product=_embedding),
+)
 
 
 def indexed_dims(call: Call) -> tuple[list[int], list[Value]]:

@@ -20,9 +20,10 @@ from math import prod
 from autoprune.errors import RuleError
 from autoprune.ir import axes as ax
 from autoprune.ir.axes import ONE, Axis
+from autoprune.ir.contraction import Dim
 from autoprune.ir.graph import Value
 from autoprune.ir.group import Guarantee
-from autoprune.ops.contraction import Dim, letters
+from autoprune.ops.contraction import letters
 from autoprune.ops.rule import Call, Cost, Operator, Shape, State, Typing, Zeroing, product
 
 Dims = tuple[Dim, ...]

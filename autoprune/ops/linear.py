@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from autoprune.ir.contraction import Contraction, Dim
 from autoprune.ir.graph import Value
 from autoprune.ops.contraction import (
-    Contraction,
     Describe,
-    Dim,
     axes_rule,
     cost_over,
     letters,
+    scaled,
     zero_rule,
 )
 from autoprune.ops.rule import Call, Cost, Operator, register
@@ -66,7 +66,8 @@ def _addmm(call: Call) -> Contraction:
         if "mat1" in call.node.arguments
         else ("mat", "vec")
     )
-    return matrix_product(call.tensor(a), call.tensor(b), call.tensor("input"))
+    found = matrix_product(call.tensor(a), call.tensor(b), call.tensor("input"))
+    return scaled(found, call, "alpha", "beta")
 
 
 def _product_cost(call: Call) -> Cost:
@@ -111,7 +112,15 @@ def _einsum_cost(call: Call) -> Cost:
 
 
 def _register(names: str, describe: Describe, cost: Callable[[Call], Cost]) -> None:
-    register(names, Operator(axes=axes_rule(describe), zero=zero_rule(describe), cost=cost))
+    register(
+        names,
+        Operator(
+            axes=axes_rule(describe),
+            zero=zero_rule(describe),
+            cost=cost,
+            product=describe,
+        ),
+    )
 
 
 _register("aten.linear", _linear, _linear_cost)

@@ -7,14 +7,14 @@ from itertools import pairwise
 
 from autoprune.ir import axes as ax
 from autoprune.ir.axes import ONE
+from autoprune.ir.contraction import Contraction, Dim, Window
 from autoprune.ir.graph import Value
 from autoprune.ops.contraction import (
-    Contraction,
     Describe,
-    Dim,
     axes_rule,
     cost_over,
     letters,
+    scaled,
     zero_rule,
 )
 from autoprune.ops.elementwise import broadcast
@@ -48,7 +48,15 @@ def _register(names: str, describe: Describe) -> None:
         }
         return cost_over(call, tuple(summed.values()))
 
-    register(names, Operator(axes=axes_rule(describe), zero=zero_rule(describe), cost=cost))
+    register(
+        names,
+        Operator(
+            axes=axes_rule(describe),
+            zero=zero_rule(describe),
+            cost=cost,
+            product=describe,
+        ),
+    )
 
 
 def _numbered(count: int, letter: str) -> tuple[Dim, ...]:
@@ -63,11 +71,12 @@ def _outer(call: Call) -> Contraction:
 def _addr(call: Call) -> Contraction:
     a, b, added = call.tensor("vec1"), call.tensor("vec2"), call.tensor("input")
     output = letters("i o")
-    return Contraction(
+    found = Contraction(
         ((a, letters("i")), (b, letters("o"))),
         output,
         added=((added, output[2 - len(added.shape) :]),),
     )
+    return scaled(found, call, "alpha", "beta")
 
 
 def _inner(call: Call) -> Contraction:
@@ -120,11 +129,12 @@ def _addbmm(call: Call) -> Contraction:
     """The products of a batch, summed."""
     a, b, added = call.tensor("batch1"), call.tensor("batch2"), call.tensor("input")
     output = letters("m o")
-    return Contraction(
+    found = Contraction(
         ((a, letters("n m i")), (b, letters("n i o"))),
         output,
         added=((added, output[2 - len(added.shape) :]),),
     )
+    return scaled(found, call, "alpha", "beta")
 
 
 def _chain(call: Call) -> Contraction:
@@ -142,14 +152,14 @@ def _chain(call: Call) -> Contraction:
 
 def _convolution_of_sequences(call: Call) -> Contraction:
     """`t n i, k i o -> t' n o`."""
-    bias = call.value("bias")
+    bias, padding = call.value("bias"), call.integer("pad")
     return Contraction(
         (
             (call.tensor("input"), letters("t n i")),
             (call.tensor("weight"), letters("k i o")),
         ),
         letters("u n o"),
-        windows=frozenset("tk"),
+        windows=(Window("t", "u", "k", before=padding, after=padding),),
         added=((bias, letters("o")),) if bias is not None else (),
     )
 
@@ -173,7 +183,9 @@ def _grouped(call: Call) -> Contraction:
     left = letters("g m i") if len(a.shape) == 3 else letters("m i")
     right = letters("g i o") if len(b.shape) == 3 else letters("i o")
     batch = letters("g") if len(a.shape) == len(b.shape) else ()
-    return Contraction(((a, left), (b, right)), (*batch, *letters("m o")))
+    return Contraction(
+        ((a, left), (b, right)), (*batch, *letters("m o")), also="rows are dealt out to groups"
+    )
 
 
 def _grouped_axes(call: Typing) -> list[Shape]:
@@ -216,7 +228,12 @@ def _grouped_cost(call: Call) -> Cost:
 
 register(
     "aten._grouped_mm transformers.grouped_mm_fallback",
-    Operator(axes=_grouped_axes, zero=_grouped_zero, cost=_grouped_cost),
+    Operator(
+        axes=_grouped_axes,
+        zero=_grouped_zero,
+        cost=_grouped_cost,
+        product=_grouped,
+    ),
 )
 
 

@@ -5,6 +5,7 @@ An operator states, from one place, what any pass may ask of it:
 * `axes`: which axes of its inputs and outputs are the same (called once while types are solved);
 * `zero`: what it makes of removed positions whose inputs are zero, constant or anything;
 * `cost`: its FLOPs as a polynomial in axis sizes;
+* `product`: what it multiplies and sums, if that is what it does;
 * `resize`: its integer arguments at new axis sizes.
 
 An operator without a rule pins every axis it touches.
@@ -20,6 +21,7 @@ from functools import cache
 from autoprune.errors import GraphError, RuleError
 from autoprune.ir import axes as ax
 from autoprune.ir.axes import Axes, Axis, Leaf
+from autoprune.ir.contraction import Contraction
 from autoprune.ir.graph import Argument, Node, Value
 from autoprune.ir.group import Guarantee
 
@@ -300,6 +302,7 @@ class Operator:
         normalizes: axes over which statistics are taken although the outputs keep them; see
             `over_nothing`. None if that is not known: nothing that meets the operator is chosen per
             outer unit.
+        product: what a call multiplies and sums; None if it does something else.
     """
 
     axes: Callable[[Typing], Sequence[Shape]]
@@ -309,6 +312,7 @@ class Operator:
     aliases: bool = False
     uniform: bool = False
     normalizes: Callable[[Call], Sequence[Axis]] | None = over_nothing
+    product: Callable[[Call], Contraction | None] | None = None
 
 
 _OPERATORS: dict[str, Operator] = {}

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from autoprune.frameworks.onnx.operators import QUANTIZED, attention, quantize, rms_norm, softmax
+from autoprune.frameworks.onnx.operators import (
+    FACTORS,
+    QUANTIZED,
+    WINDOWS,
+    attention,
+    convolution,
+    quantize,
+    rms_norm,
+    softmax,
+)
 from autoprune.frameworks.onnx.signatures import (
     Arguments,
     Context,
@@ -29,17 +38,19 @@ _bind(
 )
 _bind("EmbedLayerNormalization", "ids segments words places types weight bias mask positions")
 
-_MATMUL = "input other | transA=False transB=False transBatchA=False transBatchB=False"
+_MATMUL = (
+    "input other | transA=False transB=False transBatchA=False transBatchB=False "
+    "alpha:product_scale=1.0"
+)
 _bind("FusedMatMul TransposeMatMul", _MATMUL)
-_bind("FusedGemm", "a b c | transA=False transB=False activation=''")
+_bind("FusedGemm", f"a b c | transA=False transB=False activation='' {FACTORS}")
 
 
 def _convolution(arguments: Arguments, context: Context) -> Arguments:
-    """What is known of the padding is that it may be there."""
-    return {**arguments, "padding": (1,), "transposed": False}
+    return {**convolution(arguments, context), "padding": (1,)}
 
 
-_bind("FusedConv", "input weight bias summand | group:groups=1 activation=''", _convolution)
+_bind("FusedConv", f"input weight bias summand | {WINDOWS} activation=''", _convolution)
 
 
 def _projecting(arguments: Arguments, context: Context) -> Arguments | str:
@@ -108,7 +119,7 @@ def _every_third(arguments: Arguments, context: Context) -> Arguments:
 _bind("QLinearConcat", "*tensors | axis:dim=0", _every_third)
 _bind(
     "QLinearConv",
-    "input input_scale input_zero weight weight_scale weight_zero - - bias | group:groups=1",
+    f"input input_scale input_zero weight weight_scale weight_zero - - bias | {WINDOWS}",
     lambda arguments, context: _channels_second(_convolution(arguments, context), context),
 )
 _bind(

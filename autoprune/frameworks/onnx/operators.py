@@ -16,6 +16,7 @@ from autoprune.frameworks.onnx.signatures import (
     signature_of,
     with_outputs,
 )
+from autoprune.ir.graph import Argument
 from autoprune.ops.onnx.pinned import NAMES
 
 
@@ -44,15 +45,56 @@ bind("Dropout", "input - train?")
 bind("Clip", "input min? max? | min max")
 
 
-def _convolution(arguments: Arguments, context: Context) -> Arguments:
-    pads, auto = arguments.pop("pads"), context.attributes.get("auto_pad", "NOTSET")
-    padding = (1,) if auto.startswith("SAME") else pads or (0,)
+WINDOWS = "group:groups=1 strides:window_strides dilations:window_dilations"
+FACTORS = "alpha:product_scale=1.0 beta:added_scale=1.0"
+
+
+def convolution(arguments: Arguments, context: Context) -> Arguments:
+    """Padding as numbers, all before and then all after, or `SAME_...` if it follows from the size.
+
+    That of a transposed convolution always follows from the size of its output.
+    """
+    kernel = (context.shapes[_WEIGHT.get(context.op_type, 1)] or ())[2:]
+    given = tuple(context.attributes.get("pads") or ())
+    auto = context.attributes.get("auto_pad", "NOTSET")
     transposed = context.op_type == "ConvTranspose"
-    return {**arguments, "padding": padding, "transposed": transposed}
+    pads: Argument = given or (0,)
+    if transposed:
+        pads = _around(context, kernel, given, auto)
+    elif auto != "NOTSET":
+        pads = auto if auto.startswith("SAME") else (0,)
+    return {
+        **arguments,
+        "padding": (1,) if auto.startswith("SAME") else given or (0,),
+        "transposed": transposed,
+        "window_padding": pads,
+    }
 
 
-bind("Conv ConvTranspose", "input weight bias | group:groups=1 pads", _convolution)
-bind("Gemm", "a b c | transA=False transB=False")
+_WEIGHT = {"QLinearConv": 3}
+"""Where the weight stands, if not second."""
+
+
+def _around(
+    context: Context, kernel: tuple[int, ...], pads: tuple[int, ...], auto: str
+) -> tuple[int, ...]:
+    """What is cut off of the output of a transposed convolution."""
+    rank = len(kernel)
+    one = (1,) * rank
+    settings = [context.attributes.get(name) or one for name in ("strides", "dilations")]
+    coarse, fine = (shape[2:] for shape in (context.shapes[0] or (), context.outputs[0]))
+    total = [
+        stride * (n - 1) + dilation * (taps - 1) + 1 - made
+        for n, made, taps, stride, dilation in zip(coarse, fine, kernel, *settings, strict=True)
+    ]
+    before = pads[:rank] or (0,) * rank
+    if auto.startswith("SAME") or context.attributes.get("output_shape"):
+        before = tuple(n // 2 if auto == "SAME_UPPER" else n - n // 2 for n in total)
+    return (*before, *(n - b for n, b in zip(total, before, strict=True)))
+
+
+bind("Conv ConvTranspose", f"input weight bias | {WINDOWS}", convolution)
+bind("Gemm", f"a b c | transA=False transB=False {FACTORS}")
 
 
 def _batch_norm(arguments: Arguments, context: Context) -> Arguments | str:
@@ -268,11 +310,11 @@ bind(
 )
 bind(
     "QLinearConv",
-    "input input_scale input_zero weight weight_scale weight_zero - - bias | group:groups=1 pads",
-    _convolution,
+    f"input input_scale input_zero weight weight_scale weight_zero - - bias | {WINDOWS}",
+    convolution,
 )
 bind("QLinearMatMul", "input input_scale input_zero weight weight_scale weight_zero - -")
-bind("ConvInteger", "input weight input_zero weight_zero | group:groups=1 pads", _convolution)
+bind("ConvInteger", f"input weight input_zero weight_zero | {WINDOWS}", convolution)
 bind("MatMulInteger", "input weight input_zero weight_zero")
 bind("DynamicQuantizeLinear", "input")
 

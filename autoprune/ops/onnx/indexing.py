@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 from autoprune.ir.axes import ONE
+from autoprune.ir.contraction import Contraction, Dim
 from autoprune.ir.graph import Value
 from autoprune.ops.rule import (
     Call,
@@ -69,7 +70,27 @@ def _gather_resize(call: Sizing) -> Resized:
     return Resized({"index": tuple(range(start, start + length))})
 
 
-register("onnx.Gather", Operator(axes=_gather_axes, zero=first_state, resize=_gather_resize))
+def _gather_product(call: Call) -> Contraction | None:
+    """A one for each index, times the table, if the indices are computed."""
+    source, index = call.tensor("input"), call.value("index")
+    if index is None:
+        return None
+    dim = call.integer("dim") % len(source.shape)
+    dims: list[Dim] = [(f"d{i}",) for i in range(len(source.shape))]
+    places = tuple((f"n{i}",) for i in range(len(index.shape)))
+    output = (*dims[:dim], *places, *dims[dim + 1 :])
+    return Contraction(((index, places), (source, tuple(dims))), output, index=f"d{dim}")
+
+
+register(
+    "onnx.Gather",
+    Operator(
+        axes=_gather_axes,
+        zero=first_state,
+        resize=_gather_resize,
+        product=_gather_product,
+    ),
+)
 
 
 def _indexed(call: Typing, value: Value, count: int, first: int = 0) -> None:

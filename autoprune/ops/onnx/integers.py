@@ -11,8 +11,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from autoprune.ir.axes import Axis
+from autoprune.ir.contraction import Contraction
 from autoprune.ir.group import Guarantee
-from autoprune.ops.contraction import Contraction, Describe, axes_rule, zero_rule
+from autoprune.ops.contraction import Describe, axes_rule, zero_rule
 from autoprune.ops.convolution import describe as convolution
 from autoprune.ops.convolution import resize_groups
 from autoprune.ops.linear import matrix_product
@@ -36,15 +37,16 @@ _OF_WEIGHT = ("weight_scale", "weight_zero")
 _OF_INPUT = ("input_scale", "input_zero")
 
 
-def _unfolded(describe: Describe) -> Describe:
+def _of_integers(describe: Describe) -> Describe:
     """No bias of integers takes up a constant."""
 
     def contraction(call: Call) -> Contraction:
-        return replace(describe(call), folds=None)
+        return replace(describe(call), folds=None, also="integers stand for fractions")
 
     return contraction
 
 
+@_of_integers
 def _matmul(call: Call) -> Contraction:
     return matrix_product(call.tensor("input"), call.tensor("weight"), call.value("bias"))
 
@@ -126,12 +128,13 @@ def _register(
             zero=_ranged(zero) if ranged else zero,
             cost=cost,
             resize=resize,
+            product=describe,
         ),
     )
 
 
-_gemm = _unfolded(lambda call: describe_gemm(call, "input", "weight", "bias"))
-_register("onnx.QLinearConv onnx.ConvInteger microsoft.QLinearConv", _unfolded(convolution),
+_gemm = _of_integers(lambda call: describe_gemm(call, "input", "weight", "bias"))
+_register("onnx.QLinearConv onnx.ConvInteger microsoft.QLinearConv", _of_integers(convolution),
           _filters, _cost_of("aten.convolution"), resize=resize_groups)  # fmt: skip
 _register("onnx.QLinearMatMul onnx.MatMulInteger microsoft.MatMulIntegerToFloat "
           "microsoft.MatMulInteger16", _matmul, _columns, _product_cost)  # fmt: skip

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from autoprune.ir.contraction import Contraction, Dim
 from autoprune.ops.contraction import (
-    Contraction,
     Describe,
-    Dim,
     axes_rule,
     cost_over,
+    scaled,
     zero_rule,
 )
 from autoprune.ops.convolution import describe as describe_convolution
@@ -34,11 +34,12 @@ def describe_gemm(call: Call, first: str, second: str, third: str) -> Contractio
         left = left[::-1]
     if call.get("transB") is True:
         right = right[::-1]
-    return Contraction(
+    found = Contraction(
         operands=((a, left), (b, right)),
         output=output,
         added=() if c is None else ((c, output[2 - len(c.shape) :]),),
     )
+    return scaled(found, call, "product_scale", "added_scale")
 
 
 def _gemm(call: Call) -> Contraction:
@@ -63,7 +64,7 @@ def _fused_matmul(call: Call) -> Contraction:
             moved = call.get(f"transBatch{name}") is True
             dims = (rows, *batch, columns) if moved else (*batch, rows, columns)
         operands.append((value, dims))
-    return replace(plain, operands=tuple(operands))
+    return scaled(replace(plain, operands=tuple(operands)), call, "product_scale")
 
 
 def _fused_matmul_cost(call: Call) -> Cost:
@@ -73,11 +74,19 @@ def _fused_matmul_cost(call: Call) -> Cost:
 
 
 def _fused_convolution(call: Call) -> Contraction:
-    found = describe_convolution(call)
+    found = replace(_with_activation(describe_convolution)(call), folds=None)
     summand = call.value("summand")
     if summand is None:
-        return replace(found, folds=None)
-    return replace(found, added=(*found.added, (summand, found.output)), folds=None)
+        return found
+    return replace(found, added=(*found.added, (summand, found.output)))
+
+
+def _with_activation(describe: Describe) -> Describe:
+    def contraction(call: Call) -> Contraction:
+        activation = call.get("activation", "")
+        return replace(describe(call), also=f"{activation} follows" if activation else "")
+
+    return contraction
 
 
 _KEEP_ZERO = {"", "Relu", "LeakyRelu", "Tanh", "HardSwish", "Elu", "Selu", "Gelu", "QuickGelu"}
@@ -95,13 +104,20 @@ def _activated(describe: Describe) -> Callable[[Zeroing], State]:
     return activated
 
 
-register("onnx.Gemm", Operator(axes=axes_rule(_gemm), zero=zero_rule(_gemm), cost=_gemm_cost))
+_GEMM = Operator(axes=axes_rule(_gemm), zero=zero_rule(_gemm), cost=_gemm_cost, product=_gemm)
+register("onnx.Gemm", _GEMM)
 register(
-    "microsoft.FusedGemm", Operator(axes=axes_rule(_gemm), zero=_activated(_gemm), cost=_gemm_cost)
+    "microsoft.FusedGemm",
+    replace(_GEMM, zero=_activated(_gemm), product=_with_activation(_gemm)),
 )
 register(
     "microsoft.FusedMatMul microsoft.TransposeMatMul",
-    Operator(axes=axes_rule(_fused_matmul), zero=zero_rule(_fused_matmul), cost=_fused_matmul_cost),
+    Operator(
+        axes=axes_rule(_fused_matmul),
+        zero=zero_rule(_fused_matmul),
+        cost=_fused_matmul_cost,
+        product=_fused_matmul,
+    ),
 )
 _convolution = find("aten.convolution")
 assert _convolution is not None
@@ -112,5 +128,6 @@ register(
         zero=_activated(_fused_convolution),
         cost=_convolution.cost,
         resize=resize_groups,
+        product=_fused_convolution,
     ),
 )
