@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 import autoprune as ap
 from autoprune.cli.demo import EPOCHS
-from autoprune.cli.main import arguments
+from autoprune.cli import arguments
 from autoprune.cli.main import main as cli
 from tests.tolerance import ROUNDING_SINGLE
 

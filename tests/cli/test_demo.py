@@ -5,7 +5,8 @@ import torch
 
 import autoprune as ap
 from autoprune.cli.demo import show, story
-from autoprune.cli.main import demo, main
+from autoprune.cli import demo
+from autoprune.cli.main import main
 
 
 @pytest.fixture(scope="module")

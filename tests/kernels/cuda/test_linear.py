@@ -171,7 +171,7 @@ def test_what_is_refused(library, tmp_path):
 
 
 def test_artifacts_are_not_for_gpus():
-    with pytest.raises(ap.TargetError, match=r"autoprune\.kernels\.cuda"):
+    with pytest.raises(ap.TargetError, match=r"autoprune\.passes\.kernels\.cuda"):
         ap.compile(network(), torch.randn(1, 96), target="cuda")
 
 
