@@ -13,9 +13,9 @@ import torch
 from safetensors.torch import load_file
 
 import autoprune as ap
-from autoprune.cli.demo import EPOCHS
 from autoprune.cli import arguments
-from autoprune.cli.main import main as cli
+from autoprune.cli import main as cli
+from autoprune.cli.demo import EPOCHS
 from tests.tolerance import ROUNDING_SINGLE
 
 PRUNE = "prune tinynet:pair --flops 0.5 --no-latency"

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 import autoprune as ap
-from autoprune.cli.demo import show, story
 from autoprune.cli import demo
+from autoprune.cli.demo import show, story
 from autoprune.cli.main import main
 
 
