@@ -55,6 +55,8 @@ __all__ = [
     "TraceError",
     "apply_plan",
     "compile",
+    "criterion",
+    "forget_criterion",
     "forget_rule",
     "inspect",
     "load",
@@ -75,6 +77,8 @@ _MODULE_OF = {
     "State": "autoprune.ops.rule",
     "apply_plan": "autoprune.api",
     "compile": "autoprune.api",
+    "criterion": "autoprune.passes.pruning.criteria",
+    "forget_criterion": "autoprune.passes.pruning.criteria",
     "forget_rule": "autoprune.ops.custom",
     "inspect": "autoprune.api",
     "load": "autoprune.api",
@@ -92,6 +96,7 @@ if TYPE_CHECKING:
     from autoprune.ops.rule import State
     from autoprune.passes.learners.masks import Sparsifier
     from autoprune.passes.learners.pruner import Pruner
+    from autoprune.passes.pruning.criteria import criterion, forget_criterion
     from autoprune.passes.pruning.request import Options
     from autoprune.passes.pruning.result import Result
     from autoprune.report.progress import progress

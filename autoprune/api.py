@@ -17,7 +17,7 @@ from autoprune.errors import (
     TraceError,
 )
 from autoprune.ir.plan import Plan
-from autoprune.passes.pruning.criteria import Criterion, find_criterion
+from autoprune.passes.pruning.criteria import Score, find_criterion
 from autoprune.passes.pruning.pipeline import shortfall
 from autoprune.passes.pruning.request import (
     DEFAULTS,
@@ -56,7 +56,7 @@ def prune(
     model: nn.Module,
     example_inputs: Any,
     *,
-    criterion: str | Criterion = "l2",
+    criterion: str | Score = "l2",
     only: str | Sequence[str] = (),
     ignore: str | Sequence[str] = (),
     outputs: int | str | Sequence[int | str] = (),
@@ -72,7 +72,7 @@ def prune(
     model: str | Path | onnx.ModelProto,
     example_inputs: Any = None,
     *,
-    criterion: str | Criterion = "l2",
+    criterion: str | Score = "l2",
     only: str | Sequence[str] = (),
     ignore: str | Sequence[str] = (),
     outputs: int | str | Sequence[int | str] = (),
@@ -87,7 +87,7 @@ def prune(
     model: nn.Module | str | Path | onnx.ModelProto,
     example_inputs: Any = None,
     *,
-    criterion: str | Criterion = "l2",
+    criterion: str | Score = "l2",
     only: str | Sequence[str] = (),
     ignore: str | Sequence[str] = (),
     outputs: int | str | Sequence[int | str] = (),
@@ -108,7 +108,8 @@ def prune(
         example_inputs: a tensor, a tuple of positional arguments, or a dict of keyword arguments.
             For ONNX: an array, a sequence of arrays, a dict of arrays by input name, or None to
             make some up.
-        criterion: `"l2"`, `"random"`, or a function from `GroupWeights` to one score per unit.
+        criterion: `"l2"`, `"l1"`, `"random"` or another that is known by name (see
+            `autoprune.criterion`), or a function from `UnitView` to one score per unit.
         only: names or patterns of modules or parameters (`"head"`, `"layer4.*"`), or of groups as
             the report prints them (`"conv1.weight:0"`). Only the groups whose units these make are
             pruned, which cuts the slices that read these units, too.

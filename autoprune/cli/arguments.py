@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from autoprune import __version__
+from autoprune.passes.pruning.criteria import CRITERIA
 from autoprune.runtime.commands import add_commands
 
 SUFFIXES = (".onnx", ".pt2", ".safetensors", ".json")
@@ -241,7 +242,7 @@ def _choice_arguments(group: argparse._ArgumentGroup) -> None:
     add(
         "--criterion",
         default="l2",
-        choices=["l2", "random"],
+        choices=sorted(CRITERIA),
         help="what makes a unit worth keeping (default: l2)",
     )
     add(

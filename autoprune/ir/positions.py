@@ -127,25 +127,21 @@ def kept_masks(axes: Sequence[Axis], kept: Kept) -> Iterator[npt.NDArray[np.bool
             yield mask
 
 
-def unit_at(axis: Axis, uid: int) -> Indices:
+def owners(axis: Axis, uid: int) -> Iterator[Indices]:
     """The unit of leaf `uid` that each position of `axis` belongs to, -1 where to none.
 
-    A position that belongs to several units, in a product of the leaf with itself, is said to
-    belong to that of the last factor.
+    Yields one array; another where positions belong to two units, in a product of the leaf with
+    itself; none if the leaf is absent.
     """
-    if uid not in axis.uids:
-        return np.full(axis.size, -1)
-    if isinstance(axis, Leaf):
-        return np.arange(axis.size)
-    if isinstance(axis, Sum):
-        return np.concatenate([unit_at(term, uid) for term in axis.terms])
-    units = np.full(1, -1)
-    for factor in axis.factors:
-        if uid in factor.uids:
-            units = np.tile(unit_at(factor, uid), len(units))
-        else:
-            units = np.repeat(units, factor.size)
-    return units
+    positions = unit_positions(axis, uid)
+    units = np.repeat(np.arange(len(positions)), positions.shape[1])
+    positions = positions.ravel()
+    while positions.size:
+        now, first = np.unique(positions, return_index=True)
+        owner = np.full(axis.size, -1)
+        owner[now] = units[first]
+        yield owner
+        positions, units = np.delete(positions, first), np.delete(units, first)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,27 +6,20 @@ bisection, because costs only fall.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from itertools import accumulate, pairwise
-from typing import Literal
 
 import numpy as np
 
 from autoprune.errors import BudgetError
 from autoprune.ir.positions import Kept
 from autoprune.passes.pruning.criteria import Scores
+from autoprune.passes.pruning.problem import OutOfReach, Problem, solver
 from autoprune.passes.pruning.shares import check_share
-from autoprune.passes.pruning.steps import (
-    Bundle,
-    Candidate,
-    OutOfReach,
-    bundles_of,
-    counts_at,
-    keep_best,
-)
-
-TOLERANCE = 0.01
-"""A budget is met when the cost is at most this share of the full cost away from it."""
+from autoprune.passes.pruning.steps import Bundle, counts_at, keep_best
+from autoprune.passes.registry import Registry
 
 COUNTED = {
     "flops": "no operator of the model counts FLOPs; convolutions, matrix products, attention and "
@@ -37,85 +30,109 @@ COUNTED = {
 """What it means that a cost is nothing."""
 
 
-def _order(
-    bundles: Sequence[Bundle], strategy: Literal["uniform", "global"]
-) -> list[tuple[int, int]]:
-    """All steps as (bundle, level reached), cheapest loss first."""
-    keyed = []
-    for b, bundle in enumerate(bundles):
-        if strategy == "uniform":
-            keys = [1 - counts[0] / bundle.levels[0][0] for counts in bundle.levels[1:]]
-        else:
-            keys = list(accumulate(_step_scores(bundle), max))
-        keyed += [(key, level, b) for level, key in enumerate(keys, 1)]
-    return [(b, level) for _, level, b in sorted(keyed)]
+LEAST = 1e-30
+"""What stands for nothing where one divides by it."""
+
+Cost = Callable[[Mapping[int, int]], int]
+"""From kept counts by leaf, where leaves that are not listed are whole."""
+
+Ranking = Callable[[Bundle, Cost | None], list[float]]
+"""From a bundle to a number for each of its steps: those with the lowest are taken first. The cost
+is given where scores count per cost that is saved."""
 
 
-def _step_scores(bundle: Bundle) -> list[float]:
-    """Mean score of the units that each step removes."""
+def by_share(bundle: Bundle, cost: Cost | None) -> list[float]:
+    """The same share of every group."""
+    return [1 - counts[0] / bundle.levels[0][0] for counts in bundle.levels[1:]]
+
+
+def by_score(bundle: Bundle, cost: Cost | None) -> list[float]:
+    """The units with the lowest scores, wherever they are: their mean in each step."""
     ranked = [np.sort(member.scores, axis=-1) for member in bundle.members]
+    keys = []
+    for before, after in pairwise(range(len(bundle.levels))):
+        counts = list(zip(bundle.levels[before], bundle.levels[after], strict=True))
+        removed = [
+            scores[..., scores.shape[-1] - most : scores.shape[-1] - least]
+            for scores, (most, least) in zip(ranked, counts, strict=True)
+        ]
+        key = float(np.mean([float(scores.mean()) for scores in removed]))
+        if cost is not None:
+            units = sum(most - least for most, least in counts)
+            saved = cost(counts_at([bundle], [before])) - cost(counts_at([bundle], [after]))
+            key *= units / max(saved, LEAST)
+        keys.append(key)
+    return list(accumulate(keys, max))
 
-    def removed(scores: Scores, before: int, after: int) -> float:
-        units = scores.shape[-1]
-        return float(scores[..., units - before : units - after].mean())
 
-    return [
-        float(np.mean([removed(*step) for step in zip(ranked, *counts, strict=True)]))
-        for counts in pairwise(bundle.levels)
-    ]
+RANKINGS: Registry[Ranking] = Registry("allocation", BudgetError)
+RANKINGS.add("uniform", by_share)
+RANKINGS.add("global", by_score)
 
 
 def relative_to_group(scores: Scores) -> Scores:
     """Scores divided by their mean, so that those of different groups compare."""
-    return scores / max(float(scores.mean()), 1e-30)
+    return scores / max(float(scores.mean()), LEAST)
 
 
-def meet_budget(
-    candidates: Sequence[Candidate],
-    cost: Callable[[Mapping[int, int]], int],
-    name: str,
-    share: float,
-    *,
-    ties: Iterable[frozenset[int]] = (),
-    strategy: Literal["uniform", "global"] = "uniform",
-    tolerance: float = TOLERANCE,
-    exact: bool = True,
-) -> Kept:
-    """Remove units until `cost` is `share` of the full cost.
+@solver("flops")
+@solver("params")
+@solver("memory")
+def meet_cost(problem: Problem) -> Kept:
+    """Remove units until the cost of the problem's name is a share of the full cost.
+
+    Raises:
+        OutOfReach: as `meet`, or if there is nothing of that cost.
+        BudgetError: as `meet`.
+    """
+    return meet(problem, getattr(problem.costs, problem.name))
+
+
+@solver("groups")
+def keep_units(problem: Problem) -> Kept:
+    """Keep a share of the units of all groups together, exactly; errors as `meet`."""
+    whole = counts_at(problem.bundles, [0] * len(problem.bundles))
+    half_a_unit = 0.5 / max(1, sum(whole.values()))
+    return meet(
+        replace(problem, tolerance=half_a_unit, exact=True),
+        lambda sizes: sum({**whole, **sizes}.values()),
+    )
+
+
+def meet(problem: Problem, cost_at: Cost) -> Kept:
+    """Remove units until a cost is a share of the full cost.
 
     Args:
-        candidates: groups that may shrink.
-        cost: cost at given kept counts by leaf; leaves not listed are whole.
-        name: what the cost is called in messages: `flops`, `params`.
-        share: fraction of the cost to keep, between 0 and 1.
-        ties: sets of leaves whose kept shares must be equal.
-        strategy: `uniform` removes the same share of every group, `global` the units with the
-            lowest scores, wherever they are.
-        tolerance: share of the full cost that the result may be away from the budget.
-        exact: a budget between two steps is an error; otherwise the nearest step is taken.
-
-    Returns:
-        Kept units by leaf; groups that stay whole are left out.
+        problem: what is asked for.
+        cost_at: the cost.
 
     Raises:
         OutOfReach: if it cannot be met within the tolerance, where the message names the nearest
             reachable share, or if there is nothing of that cost.
-        BudgetError: if the share is out of range, or there is no such strategy.
+        BudgetError: if the share is out of range, or there is no such ranking.
     """
-    share = check_share(name, share)
-    if strategy not in ("uniform", "global"):
-        raise BudgetError(f"there is no allocation {strategy!r}", hint="use 'uniform' or 'global'")
-    bundles = bundles_of(candidates, ties)
+    name, bundles, exact = problem.name, problem.bundles, problem.exact
+    share = check_share(name, problem.asked)
+    rank = RANKINGS.find(problem.ranking)
     if not bundles:
         raise OutOfReach(f"{name}={share:g} cannot be reached: no group of units may shrink")
-    order = _order(bundles, strategy)
-    full = cost({})
+    full = cost_at({})
     if not full:
         others = " or ".join(f"{other}=" for other in ("params", "channels") if other != name)
         raise OutOfReach(
             f"{name}={share:g} means nothing: {COUNTED[name]}", hint=f"give {others} instead"
         )
-    target = share * full
+    target, slack = share * full, problem.tolerance * full
+
+    keyed = [
+        (key, level, b)
+        for b, bundle in enumerate(bundles)
+        for level, key in enumerate(rank(bundle, cost_at if problem.per_cost else None), 1)
+    ]
+    order = [(b, level) for _, level, b in sorted(keyed)]
+
+    def cost(levels: Sequence[int]) -> int:
+        return cost_at(counts_at(bundles, levels))
 
     def levels_after(steps: int) -> list[int]:
         levels = [0] * len(bundles)
@@ -123,57 +140,49 @@ def meet_budget(
             levels[b] = level
         return levels
 
-    low, high = 0, len(order)
-    least = cost(counts_at(bundles, levels_after(high)))
-    if least > target + tolerance * full:
+    least = cost(levels_after(len(order)))
+    if least > target + slack:
         raise OutOfReach(
             f"{name}={share:g} cannot be reached: the prunable groups allow {name}="
             f"{np.ceil(least / full * 1000) / 1000:g} or more"
         )
-    while low < high:
-        middle = (low + high) // 2
-        if cost(counts_at(bundles, levels_after(middle))) <= target:
-            high = middle
-        else:
-            low = middle + 1
+    low = bisect_left(range(len(order)), True, key=lambda n: cost(levels_after(n)) <= target)
     levels = levels_after(low)
-    reached = cost(counts_at(bundles, levels))
-    if reached < target - tolerance * full and low > 0:
-        above, approached = _approach(
-            bundles, order, levels_after(low - 1), low - 1, cost, target, tolerance * full
-        )
+    reached = cost(levels)
+    if reached < target - slack and low > 0:
+        above, approached = _approach(cost, order[low - 1 :], levels_after(low - 1), target, slack)
         if abs(approached - target) <= abs(reached - target):
             levels, reached = above, approached
-    if abs(reached - target) > tolerance * full and (exact or not any(levels)):
+    if abs(reached - target) > slack and (exact or not any(levels)):
+        in_blocks = any(member.block > 1 for bundle in bundles for member in bundle.members)
         raise OutOfReach(
-            f"{name}={share:g} cannot be met within {100 * tolerance:.2g} %: the nearest reachable "
-            f"is {name}={reached / full:.4f}, as groups shrink in steps too large for this",
+            f"{name}={share:g} cannot be met within {100 * problem.tolerance:.2g} %: the nearest "
+            f"reachable is {name}={reached / full:.4f}, as groups shrink in steps too large for "
+            "this",
             hint="ask for what is reachable"
-            + (", or use a smaller multiple_of" if any(c.block > 1 for c in candidates) else "")
+            + (", or use a smaller multiple_of" if in_blocks else "")
             + (", or leave out Options(exact_budget=True)" if exact else ""),
         )
     return keep_best(bundles, levels)
 
 
 def _approach(
-    bundles: Sequence[Bundle],
-    order: Sequence[tuple[int, int]],
+    cost: Callable[[Sequence[int]], int],
+    steps: Sequence[tuple[int, int]],
     levels: list[int],
-    start: int,
-    cost: Callable[[Mapping[int, int]], int],
     target: float,
     slack: float,
 ) -> tuple[list[int], int]:
     """Where the next step in order is too large, take later and smaller ones instead."""
-    reached = cost(counts_at(bundles, levels))
+    reached = cost(levels)
     stuck: set[int] = set()
-    for b, level in order[start:]:
+    for b, level in steps:
         if reached <= target:
             break
         if b in stuck:
             continue
         attempt = [*levels[:b], level, *levels[b + 1 :]]
-        cheaper = cost(counts_at(bundles, attempt))
+        cheaper = cost(attempt)
         if cheaper == reached:
             continue  # a step that saves nothing: the most memory is in use elsewhere
         if abs(cheaper - target) <= max(slack, abs(reached - target)) and (

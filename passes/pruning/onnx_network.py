@@ -25,14 +25,11 @@ from autoprune.frameworks.onnx.tensors import weights
 from autoprune.frameworks.onnx.trace import TracedOnnx, trace
 from autoprune.ir.plan import Plan
 from autoprune.passes.pruning.analysed import Analysis, analyse
+from autoprune.passes.pruning.choose import choose
 from autoprune.passes.pruning.criteria import Array
 from autoprune.passes.pruning.latency import prune_to_budget
 from autoprune.passes.pruning.onnx_result import OnnxResult
-from autoprune.passes.pruning.pipeline import (
-    check_finite,
-    choose,
-    make_report,
-)
+from autoprune.passes.pruning.pipeline import check_finite, make_report
 from autoprune.passes.pruning.request import Options, Request, Scope
 from autoprune.passes.pruning.scope import allowed_groups, left_by
 from autoprune.report import Report

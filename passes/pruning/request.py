@@ -8,8 +8,8 @@ from typing import Any, Literal, TypedDict
 
 from autoprune.errors import AutopruneError, BudgetError
 from autoprune.passes.patterns import as_patterns, nearest
-from autoprune.passes.pruning.allocation import TOLERANCE
 from autoprune.passes.pruning.criteria import Criterion, l2
+from autoprune.passes.pruning.problem import TOLERANCE
 from autoprune.report.progress import Progress
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from numbers import Real
 from typing import Any
 
@@ -11,60 +11,50 @@ import numpy as np
 
 from autoprune.errors import BudgetError
 from autoprune.ir.positions import Kept
-from autoprune.passes.pruning.steps import Bundle, Candidate, OutOfReach, bundles_of, keep_best
+from autoprune.passes.pruning.problem import OutOfReach, Problem, solver
+from autoprune.passes.pruning.steps import Bundle, Candidate, keep_best
 
-Ties = Iterable[frozenset[int]]
 
-
-def keep_share(
-    candidates: Sequence[Candidate], share: float | Mapping[int, float], ties: Ties = ()
-) -> Kept:
+@solver("channels", by_name=True)
+def keep_share(problem: Problem) -> Kept:
     """Keep the same share of every group, as nearly as blocks and minima allow.
 
-    Args:
-        candidates: groups that may shrink.
-        share: fraction of the units to keep, between 0 and 1; or by leaf, where groups that are
-            not listed stay whole.
-        ties: sets of leaves whose kept shares must be equal.
-
-    Returns:
-        Kept units by leaf; groups that stay whole are left out.
+    Asked for is the fraction of the units to keep, or such by leaf, where groups that are not
+    listed stay whole.
 
     Raises:
         BudgetError: if a share is not strictly between 0 and 1, or groups that can only shrink
             alike are asked for different ones.
         OutOfReach: if no group shrinks.
     """
+    share = problem.asked
     if isinstance(share, Mapping):
-        shares = {uid: check_share("channels", part) for uid, part in share.items()}
+        shares = {uid: check_share(problem.name, part) for uid, part in share.items()}
     else:
-        part = check_share("channels", share)
-        shares = {c.group.leaf.uid: part for c in candidates}
-    bundles = bundles_of(candidates, ties)
+        part = check_share(problem.name, share)
+        shares = {m.group.leaf.uid: part for bundle in problem.bundles for m in bundle.members}
     levels = []
-    for bundle in bundles:
+    for bundle in problem.bundles:
         wanted = _alike(bundle, shares)
         distances = [abs(counts[0] / bundle.levels[0][0] - wanted) for counts in bundle.levels]
         levels.append(int(np.argmin(distances)))
     if not any(levels):
-        steps = [b.levels[1][0] / b.levels[0][0] for b in bundles if len(b.levels) > 1]
-        raise OutOfReach(
-            f"channels={_shown(share)} leaves every group whole: "
-            + (
-                f"the first step of any keeps {max(steps):.3g} of its units"
-                if steps
-                else "no group of units may shrink"
-            ),
-            hint=f"ask for channels={math.floor(1000 * max(steps)) / 1000:g} or less, or a smaller "
-            "multiple_of or min_units"
-            if steps
-            else None,
-        )
-    return keep_best(bundles, levels)
+        raise _whole(problem)
+    return keep_best(problem.bundles, levels)
 
 
-def _shown(share: float | Mapping[int, float]) -> str:
-    return "{...}" if isinstance(share, Mapping) else f"{share:g}"
+def _whole(problem: Problem) -> OutOfReach:
+    """No group shrinks, as less is asked for than half a step."""
+    shown = "{...}" if isinstance(problem.asked, Mapping) else f"{problem.asked:g}"
+    what = f"{problem.name}={shown} leaves every group whole"
+    steps = [b.levels[1][0] / b.levels[0][0] for b in problem.bundles if len(b.levels) > 1]
+    if not steps:
+        return OutOfReach(f"{what}: no group of units may shrink")
+    return OutOfReach(
+        f"{what}: the first step of any keeps {max(steps):.3g} of its units",
+        hint=f"ask for {problem.name}={math.floor(1000 * max(steps)) / 1000:g} or less, or a "
+        "smaller multiple_of or min_units",
+    )
 
 
 def _alike(bundle: Bundle, shares: Mapping[int, float]) -> float:
@@ -87,30 +77,21 @@ def _torn(asked: Mapping[str, str]) -> BudgetError:
     )
 
 
-def keep_counts(
-    candidates: Sequence[Candidate], counts: Mapping[int, int], ties: Ties = ()
-) -> Kept:
-    """Keep exactly as many units as asked for.
-
-    Args:
-        candidates: groups that may shrink.
-        counts: by leaf; groups that are not listed stay whole.
-        ties: sets of leaves whose kept shares must be equal.
-
-    Returns:
-        Kept units by leaf; groups that stay whole are left out.
+@solver("sizes", by_name=True, literal=True)
+def keep_counts(problem: Problem) -> Kept:
+    """Keep exactly as many units as asked for, by leaf; groups that are not listed stay whole.
 
     Raises:
         BudgetError: if a count is none, or groups that can only shrink alike are asked for
             different ones.
         OutOfReach: if a group cannot keep as many, or none shrinks.
     """
+    counts = problem.asked
+    candidates = [member for bundle in problem.bundles for member in bundle.members]
     for candidate in candidates:
-        count = counts.get(candidate.group.leaf.uid, 1)
-        _check_count(candidate, count, candidates)
-    bundles = bundles_of(candidates, ties)
+        _check_count(candidate, counts.get(candidate.group.leaf.uid, 1), candidates)
     levels = []
-    for bundle in bundles:
+    for bundle in problem.bundles:
         whole = bundle.levels[0]
         asked = tuple(
             counts.get(m.group.leaf.uid, n) for m, n in zip(bundle.members, whole, strict=True)
@@ -123,10 +104,10 @@ def keep_counts(
             "sizes leaves every group whole: it states the sizes that they have",
             hint="give a smaller number of units for one of them",
         )
-    return keep_best(bundles, levels)
+    return keep_best(problem.bundles, levels)
 
 
-def _check_count(candidate: Candidate, count: Any, candidates: Sequence[Candidate]) -> None:
+def _check_count(candidate: Candidate, count: Any, candidates: Iterable[Candidate]) -> None:
     group = candidate.group
     whole = isinstance(count, int | np.integer) and not isinstance(count, bool)
     if not whole or not 1 <= count <= group.units:
@@ -165,26 +146,15 @@ def _unreachable(bundle: Bundle, asked: tuple[int, ...]) -> BudgetError:
     return _torn({g.name: f"{n} of {g.units}" for g, n in zip(groups, asked, strict=True)})
 
 
-def keep_at_least(
-    candidates: Sequence[Candidate], counts: Mapping[int, int], ties: Ties = ()
-) -> Kept:
-    """Keep as few units as possible, but as many as given of every group.
-
-    Args:
-        candidates: groups that may shrink.
-        counts: by leaf, units that have to stay.
-        ties: sets of leaves whose kept shares must be equal.
-
-    Returns:
-        Kept units by leaf; groups that stay whole are left out.
-    """
-    bundles = bundles_of(candidates, ties)
+@solver("dead", literal=True)
+def keep_alive(problem: Problem) -> Kept:
+    """Keep as few units as possible, but all whose score is not zero."""
     levels = []
-    for bundle in bundles:
-        least = [counts[m.group.leaf.uid] for m in bundle.members]
+    for bundle in problem.bundles:
+        least = [np.count_nonzero(m.scores) for m in bundle.members]
         enough = [all(n >= m for n, m in zip(level, least, strict=True)) for level in bundle.levels]
         levels.append(sum(enough) - 1)
-    return keep_best(bundles, levels)
+    return keep_best(problem.bundles, levels)
 
 
 def check_share(name: str, share: Any) -> float:

@@ -9,15 +9,10 @@ from math import gcd, lcm, prod
 
 import numpy as np
 
-from autoprune.errors import BudgetError
 from autoprune.ir.axes import Axis, Leaf, Sum
 from autoprune.ir.group import Group
 from autoprune.ir.positions import Indices, Kept, PerOuter
 from autoprune.passes.pruning.criteria import Scores
-
-
-class OutOfReach(BudgetError):
-    """A budget that the groups which may shrink cannot meet."""
 
 
 @dataclass(frozen=True)
@@ -94,24 +89,24 @@ def roomy_block(units: int, block: int) -> int:
     return block
 
 
-def bundles_of(candidates: Sequence[Candidate], ties: Iterable[frozenset[int]]) -> list[Bundle]:
-    """Join tied candidates; ties that share a leaf join up."""
-    by_leaf = {c.group.leaf.uid: c for c in candidates}
-    parent = {uid: uid for uid in by_leaf}
+def bundles_of(
+    candidates: Sequence[Candidate], ties: Iterable[frozenset[int]] = ()
+) -> tuple[Bundle, ...]:
+    """Join tied candidates; ties that share a leaf join up.
 
-    def root(uid: int) -> int:
-        while parent[uid] != uid:
-            uid = parent[uid]
-        return uid
-
+    Args:
+        candidates: groups that may shrink.
+        ties: leaves whose kept shares must be equal; those of no candidate do not count.
+    """
+    uids = [c.group.leaf.uid for c in candidates]
+    root = {uid: uid for uid in uids}
     for tie in ties:
-        uids = [uid for uid in tie if uid in parent]
-        for uid in uids[1:]:
-            parent[root(uid)] = root(uids[0])
+        roots = {root[uid] for uid in uids if uid in tie}
+        root = {uid: min(roots) if r in roots else r for uid, r in root.items()}
     joined: dict[int, list[Candidate]] = {}
-    for uid, candidate in by_leaf.items():
-        joined.setdefault(root(uid), []).append(candidate)
-    return [Bundle(tuple(m), tuple(levels_of(m))) for m in joined.values()]
+    for uid, candidate in zip(uids, candidates, strict=True):
+        joined.setdefault(root[uid], []).append(candidate)
+    return tuple(Bundle(tuple(m), tuple(levels_of(m))) for m in joined.values())
 
 
 def levels_of(members: Sequence[Candidate]) -> list[tuple[int, ...]]:

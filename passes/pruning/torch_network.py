@@ -54,13 +54,10 @@ from autoprune.ir.group import Group, Guarantee
 from autoprune.ir.plan import Plan
 from autoprune.ir.reason import Reason
 from autoprune.passes.pruning.analysed import Analysis, analyse
+from autoprune.passes.pruning.choose import choose
 from autoprune.passes.pruning.criteria import Array
 from autoprune.passes.pruning.latency import prune_to_budget
-from autoprune.passes.pruning.pipeline import (
-    check_finite,
-    choose,
-    make_report,
-)
+from autoprune.passes.pruning.pipeline import check_finite, make_report
 from autoprune.passes.pruning.request import WHOLE, Options, Request, Scope
 from autoprune.passes.pruning.roles import role
 from autoprune.passes.pruning.scope import allowed_groups, left_by

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from contextlib import suppress
 from math import gcd
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,9 +13,10 @@ import pytest
 from autoprune.errors import BudgetError
 from autoprune.ir.axes import Leaf, concat, prod
 from autoprune.ir.group import Group, Guarantee, Occurrence
-from autoprune.passes.pruning.allocation import meet_budget
-from autoprune.passes.pruning.shares import keep_share
-from autoprune.passes.pruning.steps import Candidate, block_sizes
+from autoprune.passes.pruning import allocation, shares
+from autoprune.passes.pruning.problem import SOLVERS, Problem
+from autoprune.passes.pruning.request import Budget
+from autoprune.passes.pruning.steps import Candidate, block_sizes, bundles_of
 
 A, B = 0, 1
 
@@ -25,8 +27,22 @@ def candidate(uid, scores, block=1, least=1):
     return Candidate(group, np.array(scores, dtype=float), block, least)
 
 
+def test_every_budget_has_a_solver():
+    assert {*Budget.__annotations__, "groups"} - {"latency"} <= SOLVERS.keys()
+
+
 def units(kept):
     return {uid: [int(u) for u in chosen] for uid, chosen in kept.items()}
+
+
+def keep_share(candidates, share, ties=()):
+    return shares.keep_share(Problem(bundles_of(candidates, ties), "channels", share))
+
+
+def meet_budget(candidates, cost, name, share, *, ties=(), strategy="uniform", **keywords):
+    costs = SimpleNamespace(**{name: cost})
+    problem = Problem(bundles_of(candidates, ties), name, share, costs, strategy, **keywords)
+    return allocation.meet_cost(problem)
 
 
 TWO = (candidate(A, [1, 4, 2, 3]), candidate(B, [10, 10, 10, 10]))

@@ -10,14 +10,15 @@ import pytest
 from autoprune.errors import AutopruneError
 from autoprune.ir.axes import Leaf, concat, prod
 from autoprune.ir.group import Group, Guarantee, Occurrence
-from autoprune.passes.pruning import criteria
 from autoprune.passes.pruning.criteria import (
     CRITERIA,
-    GroupWeights,
+    Tensors,
+    UnitView,
     find_criterion,
     l2,
     random,
     score,
+    view,
 )
 
 LEAF = Leaf(0, 4)
@@ -31,7 +32,7 @@ def weights_of(arrays, types, seed=0):
         if LEAF.uid in axis.uids
     )
     group = Group("g", LEAF, occurrences, Guarantee.ZERO_INVARIANT)
-    return GroupWeights(group, arrays, types, np.random.default_rng(seed))
+    return UnitView(group, {"weights": Tensors(arrays, types)}, np.random.default_rng(seed))
 
 
 def test_l2_of_one_parameter():
@@ -64,7 +65,7 @@ def test_l2_of_units_that_own_several_positions():
 @pytest.mark.parametrize("chunk", [1, 8, 1000])
 @pytest.mark.parametrize("dim", [0, 1, 2])
 def test_sums_do_not_depend_on_how_much_is_looked_at_together(dim, chunk, monkeypatch):
-    monkeypatch.setattr(criteria, "CHUNK", chunk)
+    monkeypatch.setattr(view, "CHUNK", chunk)
     shape = [3, 2, 5]
     shape[dim] = 4
     array = np.random.default_rng(0).integers(-9, 9, shape).astype(np.float32)

@@ -12,7 +12,7 @@ from autoprune.errors import LearnerError
 from autoprune.ir.group import Group
 from autoprune.ir.positions import Kept, PerOuter
 from autoprune.passes.pruning.analysed import Analysis
-from autoprune.passes.pruning.pipeline import allocate
+from autoprune.passes.pruning.choose import allocate
 from autoprune.passes.pruning.request import Request
 
 

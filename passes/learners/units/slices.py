@@ -11,7 +11,7 @@ holds, and the sums are added up over the processes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
@@ -21,9 +21,8 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 
 from autoprune.analysis.folding import spared_parameters
-from autoprune.ir.axes import Axis
 from autoprune.ir.group import Group
-from autoprune.ir.positions import Indices, unit_positions
+from autoprune.ir.positions import Indices, owners
 from autoprune.passes.learners.sharding import (
     held,
     is_sharded,
@@ -280,7 +279,7 @@ def find_units(
     whole = {g.leaf.uid: np.arange(g.units) for g in groups}
     spared = spared_parameters(typed, analysis.groups, whole)
     count = sum(g.units for g in groups)
-    owners: dict[str, list[tuple[int, Indices]]] = {}
+    along: dict[str, list[tuple[int, Indices]]] = {}
     start = 0
     for group in groups:
         for occurrence in group.occurrences:
@@ -289,12 +288,13 @@ def find_units(
                 group.leaf.uid not in spared.get(name, ())
             ):
                 axis = typed.types[name][dim]
-                found = _owners(axis, group.leaf.uid, start, count)
-                owners.setdefault(name, []).extend((dim, owner) for owner in found)
+                for owner in owners(axis, group.leaf.uid):
+                    numbered = np.where(owner < 0, count, start + owner)
+                    along.setdefault(name, []).append((dim, numbered))
         start += group.units
     parameters: Mapping[str, nn.Parameter] = dict(model.named_parameters(remove_duplicate=False))
     slices = []
-    for name, along in owners.items():
+    for name, places in along.items():
         names = analysis.graph.parameter_of[name].names
         parameter = next(parameters[n] for n in names if n in parameters)
         device = local_part(parameter).device
@@ -304,7 +304,7 @@ def find_units(
                 parameter,
                 tuple(
                     (dim, torch.from_numpy(owner[positions[dim]]).to(device))
-                    for dim, owner in along
+                    for dim, owner in places
                 ),
                 _counts(parameter, next((dead[n] for n in names if n in dead), None)),
             )
@@ -324,16 +324,3 @@ def _counts(parameter: nn.Parameter, dead: Tensor | None) -> Tensor | None:
         return None
     counts = (~dead).to(parameter.device, torch.float32)
     return counts[..., None] if parameter.is_complex() else counts
-
-
-def _owners(axis: Axis, uid: int, start: int, count: int) -> Iterator[Indices]:
-    """The unit at each position of an axis; a second array where a position belongs to two."""
-    positions = unit_positions(axis, uid)
-    units = np.repeat(np.arange(start, start + len(positions)), positions.shape[1])
-    positions = positions.ravel()
-    while positions.size:
-        now, first = np.unique(positions, return_index=True)
-        owner = np.full(axis.size, count)
-        owner[now] = units[first]
-        yield owner
-        positions, units = np.delete(positions, first), np.delete(units, first)
