@@ -19,7 +19,7 @@ from autoprune.frameworks.torch.pt2 import load_pt2
 _PICKLES = {".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle"}
 
 
-def make_inputs(specs: Sequence[InputSpec], seed: int = 0) -> Any:
+def make_inputs(specs: Sequence[InputSpec]) -> Any:
     """Random example inputs: a tuple of tensors, or a dict of them where they are named.
 
     Raises:
@@ -28,7 +28,7 @@ def make_inputs(specs: Sequence[InputSpec], seed: int = 0) -> Any:
     for spec in specs:
         if spec.name and not spec.name.isidentifier():
             raise AutopruneError(f"{spec.name!r} is no name of an argument", where="--input")
-    arrays = make_arrays(specs, seed)
+    arrays = make_arrays(specs)
     dtypes = [getattr(torch, spec.dtype) for spec in specs]
     given = arrays.values() if isinstance(arrays, dict) else arrays
     tensors = [torch.from_numpy(a).to(d) for a, d in zip(given, dtypes, strict=True)]

@@ -115,6 +115,12 @@ def _load(options: argparse.Namespace) -> tuple[nn.Module | Path, Any]:
     return model, example
 
 
+def _batches(options: argparse.Namespace) -> list[dict[str, Any]] | None:
+    """The calibration data, a batch for each file."""
+    files = options.calibration
+    return None if files is None else [read_arrays([file]) for file in files]
+
+
 def _is_onnx(model: str | Path) -> bool:
     return Path(model).suffix == ".onnx"
 
@@ -284,8 +290,7 @@ def _demo(options: argparse.Namespace) -> None:
 def _sparsify(options: argparse.Namespace) -> None:
     _check_suffixes(options, (".onnx",), (".onnx", ".pt2", ".safetensors"))
     _check_writable(options.outputs)
-    files = options.calibration
-    batches = None if files is None else [read_arrays([file]) for file in files]
+    batches = _batches(options)
     with progress():
         say("loading the model")
         model, example = _load(options)
@@ -324,8 +329,6 @@ def _show_files(paths: Sequence[Path]) -> None:
 
 
 def _compile(options: argparse.Namespace) -> None:
-    from autoprune.cli.inputs import make_arrays, parse_input
-
     if options.output.suffix != ".apz":
         raise AutopruneError(
             "artifacts end in .apz", where=str(options.output), hint="-o small.apz"
@@ -339,15 +342,13 @@ def _compile(options: argparse.Namespace) -> None:
     _check_writable([options.output])
     if options.source:
         check_free(options.source)
-    files = options.calibration
-    batches = None if files is None else [read_arrays([file]) for file in files]
-    specs = [parse_input(text) for text in options.inputs]
-    example = make_arrays(specs) if specs else None
+    batches = _batches(options)
+    model, example = _load(options)
     with progress():
         import autoprune
 
         compiled = autoprune.compile(
-            options.model, example, target=options.targets or "x86-64",
+            model, example, target=options.targets or "x86-64",
             int8=options.int8, measure=options.measure, calibration=batches,
         )  # fmt: skip
         digest = compiled.save(options.output)

@@ -157,11 +157,9 @@ class Report:
             data = json.loads(text)
             for name in ("before", "after", "least"):
                 data[name] = Cost(**data[name])
-            data["groups"] = tuple(_row(GroupRow, row) for row in data["groups"])
-            data["pinned"] = tuple(_row(PinnedRow, row) for row in data["pinned"])
-            data["unknown_operators"] = tuple(
-                UnknownOperator(**row) for row in data["unknown_operators"]
-            )
+            rows = {"groups": GroupRow, "pinned": PinnedRow, "unknown_operators": UnknownOperator}
+            for name, kind in rows.items():
+                data[name] = tuple(kind(**_tuples(row)) for row in data[name])
             for name in ("notes", "inputs"):
                 data[name] = tuple(data.get(name, ()))
             if data["latency"] is not None:
@@ -229,5 +227,5 @@ class Report:
         return self.table()
 
 
-def _row(kind: Any, data: dict[str, Any]) -> Any:
-    return kind(**{**data, "where": tuple(data["where"])})
+def _tuples(row: dict[str, Any]) -> dict[str, Any]:
+    return {k: tuple(value) if isinstance(value, list) else value for k, value in row.items()}

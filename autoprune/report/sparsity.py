@@ -10,7 +10,15 @@ from rich.text import Text
 
 from autoprune.report.notebook import paragraph, table
 from autoprune.report.quantities import count
-from autoprune.report.text import heading, plain_table, plain_text, prose
+from autoprune.report.text import (
+    add_numbers,
+    and_more,
+    grouped,
+    heading,
+    plain_table,
+    plain_text,
+    prose,
+)
 
 
 @dataclass(frozen=True)
@@ -80,25 +88,15 @@ class SparsityReport:
     def __rich__(self) -> RenderableType:
         rows = plain_table()
         rows.add_column("weight", overflow="fold")
-        for title in ("outputs", "inputs"):
-            rows.add_column(title, justify="right", no_wrap=True)
+        add_numbers(rows, "outputs", "inputs")
         rows.add_column("format", no_wrap=True)
-        rows.add_column("zero", justify="right", no_wrap=True)
         calibrated = any(row.error is not None for row in self.rows)
-        if calibrated:
-            rows.add_column("output error", justify="right", no_wrap=True)
+        add_numbers(rows, "zero", *(["output error"] if calibrated else []))
         for row in self.rows:
             outputs, inputs = row.shape
-            cells: list[RenderableType] = [
-                Text(row.name),
-                str(outputs),
-                str(inputs),
-                row.format,
-                f"{row.sparsity:.1%}",
-            ]
-            if calibrated:
-                cells.append("" if row.error is None else f"{row.error:.2%}")
-            rows.add_row(*cells)
+            error = "" if row.error is None else f"{row.error:.2%}"
+            cells = (str(outputs), str(inputs), row.format, f"{row.sparsity:.1%}", error)
+            rows.add_row(Text(row.name), *cells[: 5 if calibrated else 4])
         parts: list[RenderableType] = [heading("Sparse weights"), rows, Text(self._total())]
         if self.reasons:
             parts.append(heading(f"{count(len(self.reasons), 'weight')} left dense"))
@@ -114,10 +112,5 @@ class SparsityReport:
 
 
 def _reasons(reasons: Mapping[str, str]) -> list[str]:
-    by_reason: dict[str, list[str]] = {}
-    for name, reason in reasons.items():
-        by_reason.setdefault(reason, []).append(name)
-    return [
-        f"{names[0]}" + (f" and {len(names) - 1} more" if names[1:] else "") + f": {why}"
-        for why, names in by_reason.items()
-    ]
+    by_reason = grouped((why, name) for name, why in reasons.items())
+    return [f"{and_more(names)}: {why}" for why, names in by_reason.items()]

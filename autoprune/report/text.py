@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from textwrap import fill
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich import box
 from rich.console import Console, Group, RenderableType
@@ -34,6 +34,8 @@ WIDTH = 100
 
 EXAMPLES = 2
 """Axes shown for each reason unless everything is asked for."""
+
+Item = TypeVar("Item")
 
 _EXACT = "Its outputs and those of the original with the same units set to zero differ by at most"
 
@@ -117,12 +119,28 @@ def heading(text: str) -> Text:
 def plain_table() -> Table:
     """An empty table as all of ours look."""
     return Table(
-        box=box.SIMPLE_HEAD,
-        show_edge=False,
-        pad_edge=False,
-        header_style="dim",
+        box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="dim",
         padding=(0, 1, 0, 0),
-    )
+    )  # fmt: skip
+
+
+def add_numbers(table: Table, *titles: str) -> None:
+    """Add columns of numbers."""
+    for title in titles:
+        table.add_column(title, justify="right", no_wrap=True)
+
+
+def grouped(pairs: Iterable[tuple[str, Item]]) -> dict[str, list[Item]]:
+    """What comes with each text, such as a reason, by the texts in their order."""
+    found: dict[str, list[Item]] = {}
+    for text, item in pairs:
+        found.setdefault(text, []).append(item)
+    return found
+
+
+def and_more(names: Sequence[str]) -> str:
+    """The first of several names, and how many more there are."""
+    return names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")
 
 
 def cost_rows(report: Report) -> list[list[str]]:
@@ -193,11 +211,7 @@ def summary(report: Report, *, result: bool = False) -> list[str]:
 def _costs(report: Report) -> Table:
     table = plain_table()
     table.add_column("")
-    table.add_column("before" if report.pruned else "cost", justify="right", no_wrap=True)
-    if report.pruned:
-        table.add_column("after", justify="right", no_wrap=True)
-        table.add_column("", justify="right", no_wrap=True)
-    table.add_column("prunable", justify="right", no_wrap=True)
+    add_numbers(table, *(("before", "after", "") if report.pruned else ("cost",)), "prunable")
     for row in cost_rows(report):
         table.add_row(*row)
     return table
@@ -206,9 +220,7 @@ def _costs(report: Report) -> Table:
 def _groups(rows: Iterable[GroupRow], *, whole: bool) -> Table:
     table = plain_table()
     table.add_column("group", overflow="fold", no_wrap=whole)
-    table.add_column("units", justify="right", no_wrap=True)
-    table.add_column("params", justify="right", no_wrap=True)
-    table.add_column("FLOPs", justify="right", no_wrap=True)
+    add_numbers(table, "units", "params", "FLOPs")
     table.add_column("guarantee", no_wrap=True)
     table.add_column("also in", overflow="fold", max_width=None if whole else 24, no_wrap=whole)
     for row in rows:
@@ -240,30 +252,22 @@ def _others(row: GroupRow) -> str:
 
 def _group_notes(rows: Iterable[GroupRow]) -> list[str]:
     """Why groups are not zero-invariant or were left alone, once for each reason."""
-    by_reason: dict[str, list[str]] = {}
+    notes: list[tuple[str, str]] = []
     for row in rows:
         if row.reason:
-            by_reason.setdefault(f"{row.guarantee}, {short_source(row.reason)}", []).append(
-                row.name
-            )
+            notes.append((f"{row.guarantee}, {short_source(row.reason)}", row.name))
         if row.outer:
             note = "each: other units stay for each unit of the outer axis"
-            by_reason.setdefault(note, []).append(f"{row.name} per {row.outer}")
-    return [
-        f"{note}: {names[0]}" + (f" and {len(names) - 1} more" if len(names) > 1 else "")
-        for note, names in by_reason.items()
-    ]
+            notes.append((note, f"{row.name} per {row.outer}"))
+    return [f"{note}: {and_more(names)}" for note, names in grouped(notes).items()]
 
 
 def _pinned(rows: Iterable[PinnedRow], *, everything: bool, whole: bool) -> Table:
     """Axes pinned for the same reason share a row: the reason, the largest axes, the code."""
-    by_reason: dict[str, list[PinnedRow]] = {}
-    for row in rows:
-        by_reason.setdefault(row.reason, []).append(row)
     table = plain_table()
-    table.add_column("axes", justify="right", no_wrap=True, vertical="top")
+    add_numbers(table, "axes")
     table.add_column("because", overflow="fold")
-    for reason, axes in by_reason.items():
+    for reason, axes in grouped((row.reason, row) for row in rows).items():
         show = _every_axis if everything else _some_axes
         table.add_row(
             str(len(axes)), Group(prose(reason, whole=whole), Padding.indent(show(axes, whole), 2))
@@ -285,11 +289,8 @@ def _some_axes(rows: Sequence[PinnedRow], whole: bool) -> RenderableType:
 
 def _every_axis(rows: Sequence[PinnedRow], whole: bool) -> RenderableType:
     """Every axis, below the line of code that pins it."""
-    by_source: dict[str, list[str]] = {}
-    for row in rows:
-        by_source.setdefault(row.source, []).append(f"{row.name} ({row.size})")
     lines = []
-    for source, axes in by_source.items():
+    for source, axes in grouped((row.source, f"{row.name} ({row.size})") for row in rows).items():
         if source:
             lines.append(Text(short_source(source), style="dim"))
         lines.append(prose(", ".join(axes), whole=whole))
@@ -299,7 +300,7 @@ def _every_axis(rows: Sequence[PinnedRow], whole: bool) -> RenderableType:
 def _unknown(report: Report, *, whole: bool) -> Table:
     table = plain_table()
     table.add_column("operator", overflow="fold", no_wrap=whole)
-    table.add_column("calls", justify="right", no_wrap=True)
+    add_numbers(table, "calls")
     table.add_column("first called at", overflow="fold")
     for row in report.unknown_operators:
         table.add_row(Text(row.name), str(row.calls), Text(short_source(row.source)))

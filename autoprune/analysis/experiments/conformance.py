@@ -20,7 +20,6 @@ from autoprune.analysis.experiments.experiment import (
     Sample,
     equal,
     gap,
-    kept_part,
     mask_of,
     one_sided,
     outputs_of,
@@ -32,7 +31,7 @@ from autoprune.errors import AutopruneError, RuleError
 from autoprune.ir.axes import Leaf, leaves
 from autoprune.ir.graph import Graph, Parameter
 from autoprune.ir.group import Guarantee
-from autoprune.ir.positions import Indices
+from autoprune.ir.positions import Indices, cut_array
 from autoprune.ops.rule import Operator, Resized, Shape, Sizing, State, Zeroing
 
 SEEDS = (0, 1)
@@ -227,7 +226,7 @@ def cut_outputs(
     """
     sizes = {uid: len(units) for uid, units in kept.items()}
     resized: Resized = operator.resize(Sizing(sample.node, typed.types, sizes))
-    cut = {name: kept_part(array, typed.types[name], kept) for name, array in operands.items()}
+    cut = {name: cut_array(array, typed.types[name], kept) for name, array in operands.items()}
     return outputs_of(sample, cut, resized)
 
 
@@ -256,7 +255,7 @@ def _observe(
     worst, same, removed = 0.0, True, []
     for value, whole, again, part in zip(sample.node.outputs, full, other, cut, strict=True):
         shape = typed.types[value.name]
-        expected = kept_part(whole, shape, kept)
+        expected = cut_array(whole, shape, kept)
         if part.shape != expected.shape:
             label = sample.labels[value.name]
             raise RuleError(f"{label} is {list(part.shape)}, not {list(expected.shape)} as stated")
@@ -366,7 +365,7 @@ def together(
             return Fault((), f"with several axes cut at once, {error.what}")
         whole = outputs_of(sample, zeroed)
         for value, a, b in zip(sample.node.outputs, whole, cut, strict=True):
-            if not equal(kept_part(a, typed.types[value.name], kept), b):
+            if not equal(cut_array(a, typed.types[value.name], kept), b):
                 label = sample.labels[value.name]
                 return Fault((), f"cutting several axes at once changes {label}")
     return None

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from autoprune.errors import RuleError, first_line
 from autoprune.ir.graph import Argument, Node, Value, values_in
-from autoprune.ir.positions import Indices, cut_array, unit_positions
+from autoprune.ir.positions import Indices, unit_positions
 from autoprune.ops.rule import Resized, Shape
 
 Array = npt.NDArray[Any]
@@ -166,11 +166,6 @@ def mask_of(sizes: tuple[int, ...], shape: Shape, uid: int, units: Indices) -> A
             rows = unit_positions(axis, uid)[units].ravel()
             np.moveaxis(mask, dim, 0)[rows] = True
     return mask
-
-
-def kept_part(array: Array, shape: Shape, kept: Mapping[int, Indices]) -> Array:
-    """`array` without the units that are not kept."""
-    return cut_array(array, shape, kept)
 
 
 def gap(a: Array, b: Array) -> float:

@@ -16,11 +16,14 @@ from autoprune.frameworks.onnx.functions import inlined
 from autoprune.frameworks.onnx.large import copied, fits_one_message, write_external
 from autoprune.frameworks.onnx.limits import check_tensors, tensor_bytes
 from autoprune.frameworks.onnx.sessions import open_session
-from autoprune.frameworks.onnx.walk import graphs_of, names_of, tensors_of, texts_of
+from autoprune.frameworks.onnx.walk import messages, texts_of
 from autoprune.ir.files import open_file, read_file
 
 WEIGHTS = frozenset({".pt", ".pth", ".ckpt", ".bin", ".pkl", ".safetensors"})
 """Suffixes of files of weights, which say nothing about the network."""
+
+NEVER_SHOWN = frozenset({"doc_string", "key", "value", "producer_name", "producer_version"})
+"""Texts of these fields may be of several lines."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +49,13 @@ def read_onnx(source: str | Path | onnx.ModelProto) -> OnnxFile:
             missing or outside its folder.
     """
     if isinstance(source, onnx.ModelProto):
-        for _ in graphs_of(source):  # nested too deeply, it could not even be copied
+        for _ in messages(
+            onnx.GraphProto, source
+        ):  # nested too deeply, it could not even be copied
             pass
         model = copied(source)
         _check_model(model, "the ModelProto")
-        for tensor in tensors_of(model):
+        for tensor in messages(onnx.TensorProto, model):
             if external.uses_external_data(tensor):
                 raise TraceError(
                     "its tensors are in files that were not loaded",
@@ -77,7 +82,7 @@ def read_onnx(source: str | Path | onnx.ModelProto) -> OnnxFile:
             hint=_instead(path),
         ) from error
     _check_model(model, str(path))
-    kept_outside = [t for t in tensors_of(model) if external.uses_external_data(t)]
+    kept_outside = [t for t in messages(onnx.TensorProto, model) if external.uses_external_data(t)]
     for tensor in kept_outside:
         _load_external(tensor, path)
     check_tensors(model)
@@ -110,17 +115,17 @@ def _check_model(model: onnx.ModelProto, where: str) -> None:
 
 
 def _check_texts(model: onnx.ModelProto, where: str) -> None:
-    for text in texts_of(model):
+    for field, text in texts_of(model):
         if isinstance(text, bytes):  # so protobuf hands on what it cannot decode
             raise TraceError(
                 f"a name in the model is no valid text: {text!r:.60}",
                 where=where,
                 hint="the file may be damaged",
             )
-    for name in names_of(model):
-        if not str(name).isprintable():  # it might steer the terminal that it is shown on
+        # It might steer the terminal that it is shown on.
+        if field not in NEVER_SHOWN and not text.isprintable():
             raise TraceError(
-                f"the name {name!a} holds characters that cannot be shown",
+                f"the name {text!a} holds characters that cannot be shown",
                 where=where,
                 hint="give it another name",
             )

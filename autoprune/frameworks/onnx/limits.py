@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 
 from autoprune.errors import TraceError
 from autoprune.frameworks.onnx.sessions import Feed
-from autoprune.frameworks.onnx.walk import graphs_in, sparse_tensors_of, subgraphs, tensors_of
+from autoprune.frameworks.onnx.walk import messages
 
 MOST_NODES = 500_000
 """Nodes of a model whose functions are inlined."""
@@ -87,7 +87,7 @@ def check_tensors(model: onnx.ModelProto) -> None:
     Raises:
         TraceError: naming a tensor that does not, or whose sparse indices are outside of it.
     """
-    for tensor in tensors_of(model):
+    for tensor in messages(TensorProto, model):
         size = tensor_bytes(tensor)
         if tensor.HasField("raw_data") and tensor.data_type != TensorProto.STRING:
             fits = len(tensor.raw_data) == size
@@ -103,7 +103,7 @@ def check_tensors(model: onnx.ModelProto) -> None:
                 where=f"tensor {tensor.name:.80}",
                 hint="the file may be damaged",
             )
-    for sparse in sparse_tensors_of(model):
+    for sparse in messages(onnx.SparseTensorProto, model):
         _check_sparse(sparse)
 
 
@@ -149,7 +149,7 @@ def check_functions(model: onnx.ModelProto) -> None:
             if key in functions and key not in totals:
                 if len(calling) >= DEEPEST_CALLS:
                     raise _endless("more than 64 calls within each other", node.op_type)
-                totals[key] = total(_nodes_below(functions[key].node), (*calling, key))
+                totals[key] = total(messages(onnx.NodeProto, *functions[key].node), (*calling, key))
             more, bytes_more = totals.get(key, (1, 0))
             count += more
             size += bytes_more + int(node.ByteSize())
@@ -158,16 +158,7 @@ def check_functions(model: onnx.ModelProto) -> None:
         return count, size
 
     if functions:
-        total(_nodes_below(model.graph.node), ())
-
-
-def _nodes_below(nodes: Iterator[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
-    for node in nodes:
-        yield node
-        for attribute in node.attribute:
-            for inner in subgraphs(attribute):
-                for graph in graphs_in(inner):
-                    yield from graph.node
+        total(messages(onnx.NodeProto, model.graph), ())
 
 
 def _endless(why: str, name: str) -> TraceError:
@@ -188,15 +179,14 @@ def check_values(model: onnx.ModelProto, feed: Feed) -> None:
     # Told what numbers shapes have, the inference also writes down the numbers of a range.
     for told in (False, True):
         if told:
-            for graph in graphs_in(light.graph):
-                for node in graph.node:
-                    if node.op_type == "Range":
-                        node.domain = "autoprune.opaque"
+            for node in messages(onnx.NodeProto, light.graph):
+                if node.op_type == "Range":
+                    node.domain = "autoprune.opaque"
         try:
             inferred = onnx.shape_inference.infer_shapes(light, data_prop=told)
         except Exception:  # ONNX Runtime will say what is wrong with the model
             return
-        for graph in graphs_in(inferred.graph):
+        for graph in messages(onnx.GraphProto, inferred.graph):
             for value in (*graph.value_info, *graph.output):
                 dims = value.type.tensor_type.shape.dim
                 sizes = [d.dim_value for d in dims]

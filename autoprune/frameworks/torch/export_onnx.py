@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import re
-import tempfile
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,33 +16,19 @@ from torch import nn
 from autoprune.errors import AutopruneError, NotEqualError, first_line
 from autoprune.frameworks.onnx.file import session_for
 from autoprune.frameworks.onnx.latency import Timed
-from autoprune.frameworks.onnx.sessions import open_session
 from autoprune.frameworks.onnx.write import write_onnx
 from autoprune.frameworks.torch.batch import Example, FixedBatch, export_any_batch
 from autoprune.frameworks.torch.equality import difference, evaluating, probing, run, tolerance
 from autoprune.frameworks.torch.export_gaps import decompositions, translations
 from autoprune.frameworks.torch.objects import Inputs, input_leaves
-from autoprune.frameworks.torch.quiet import quiet_torch
+from autoprune.frameworks.torch.quiet import quiet, quiet_torch
 from autoprune.frameworks.torch.trace import copy_of, exportable
 
 NEARLY = 1e-4
 """Scalars that are this close to zero or one might be taken for it."""
 
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """The exporter reports its progress and its internals; users did not ask."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+CHATTY = ("torch.onnx", "onnxscript", "onnx_ir")
+"""Loggers to which the exporter reports its progress and its internals."""
 
 
 def export_onnx(
@@ -63,31 +45,38 @@ def export_onnx(
         AutopruneError: if the exporter fails, or ONNX Runtime does; nothing is written then.
         TraceError: if the model cannot be copied.
     """
+    exported, gap = _checked(model, inputs, dynamic_shapes, str(path))
+    write_onnx(exported, Path(path))
+    return gap
+
+
+def _checked(
+    model: nn.Module, inputs: Inputs, dynamic_shapes: Any = None, where: str = "model.onnx"
+) -> tuple[onnx.ModelProto, float]:
+    """What `export_onnx` writes, and returns."""
     work = copy_of(model)
     with evaluating(work):
         examples = (Example(inputs, run(work, inputs)),)
 
     def attempt(*, decompose: bool = False) -> tuple[onnx.ModelProto, float]:
-        exported = _export(model, inputs, dynamic_shapes, str(path), decompose=decompose)
-        return exported, _check(exported, examples, str(path))
+        exported = _export(model, inputs, dynamic_shapes, where, decompose=decompose)
+        return exported, _check(exported, examples, where)
 
-    with _quiet():
+    with quiet(*CHATTY):
         try:
-            exported, gap = attempt()
+            return attempt()
         except AutopruneError as failure:
             if isinstance(failure, NotEqualError) and _draws(model, inputs):
                 raise NotEqualError(
                     "the network draws random numbers in evaluation mode, so what it computes in "
                     "ONNX Runtime and in torch cannot be compared",
-                    where=str(path),
+                    where=where,
                     hint="save as .pt2 or .safetensors instead",
                 ) from None
             try:
-                exported, gap = attempt(decompose=True)
+                return attempt(decompose=True)
             except AutopruneError:
                 raise failure from failure.__cause__
-    write_onnx(exported, Path(path))
-    return gap
 
 
 def save_onnx(model: nn.Module, inputs: Inputs, path: Path, dynamic_shapes: Any) -> str:
@@ -120,7 +109,7 @@ def _export_any_batch(model: nn.Module, inputs: Inputs, where: str) -> onnx.Mode
     """
     program, examples = export_any_batch(model, inputs)
     failure = ""
-    with _quiet(), torch.no_grad():
+    with quiet(*CHATTY), torch.no_grad():
         for decompose in (False, True):
             try:
                 exported = _translate(
@@ -200,7 +189,8 @@ def _check(exported: onnx.ModelProto, examples: Sequence[Example], where: str) -
     """
     try:
         session = session_for(exported)
-        got = [session_outputs(session, probing(example.inputs)) for example in examples]
+        feeds = [feed_of(session, probing(example.inputs)) for example in examples]
+        got = [session.run(None, feed) for feed in feeds]
     except AutopruneError as error:
         if "NOT_IMPLEMENTED" in str(error):
             error.hint = (
@@ -292,20 +282,11 @@ def feed_of(session: Any, inputs: Inputs) -> dict[str, Any]:
     return {n: v.numpy(force=True) for n, v in zip(names, tensors, strict=True)}
 
 
-def session_outputs(session: Any, inputs: Inputs) -> list[Any]:
-    """Outputs of an ONNX Runtime session on example inputs, in order."""
-    outputs: list[Any] = session.run(None, feed_of(session, inputs))
-    return outputs
-
-
 def open_exported(model: nn.Module, inputs: Inputs, threads: int) -> Timed:
     """A model in a session of ONNX Runtime, and the example inputs by name.
 
     Raises:
         AutopruneError: if it cannot be exported.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.onnx"
-        export_onnx(model, inputs, path)
-        session = open_session(path, threads)
+    session = session_for(_checked(model, inputs)[0], threads)
     return session, feed_of(session, inputs)

@@ -45,3 +45,19 @@ def quiet_torch() -> Iterator[None]:
         vars(exporter).pop("print", None)
         for logger in loggers:
             logger.removeFilter(_nothing)
+
+
+@contextmanager
+def quiet(*names: str) -> Iterator[None]:
+    """Keep back all warnings, and what loggers of some names say that is no error."""
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 from functools import cache
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from jinja2 import Environment, StrictUndefined, Template
 
@@ -24,7 +23,7 @@ from autoprune.report.quantities import (
     size_in_bytes,
     times_faster,
 )
-from autoprune.report.text import MULTIPLY_ADDS, remarks, short_source, spreads
+from autoprune.report.text import MULTIPLY_ADDS, grouped, remarks, short_source, spreads
 
 if TYPE_CHECKING:
     from autoprune.report.data import PinnedRow, Report
@@ -83,7 +82,7 @@ def page(report: Report, title: str) -> str:
         bars=_bars(report),
         reasons=_reasons(report),
         remarks=[*_numbers(report), *remarks(report)],
-        drawing=_json(data) if data else "",
+        drawing=data,
     )
 
 
@@ -122,19 +121,9 @@ def _bars(report: Report) -> list[Bar]:
 
 def _reasons(report: Report) -> list[ReasonRow]:
     """Pinned axes by reason, the commonest reason first."""
-    by_text: dict[str, list[PinnedRow]] = {}
-    for row in report.pinned:
-        by_text.setdefault(row.reason, []).append(row)
+    by_text = grouped((row.reason, row) for row in report.pinned)
     reasons = [ReasonRow(text, tuple(rows)) for text, rows in by_text.items()]
     return sorted(reasons, key=lambda reason: -len(reason.axes))
-
-
-def _json(data: Any) -> str:
-    """JSON that may stand in a script element: no character of it can end the element."""
-    text = json.dumps(data, separators=(",", ":"))
-    for character in "<>&":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return text
 
 
 def _digest(text: str) -> str:
@@ -157,6 +146,7 @@ def _template() -> Template:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
     environment.filters |= {
         "quantity": quantity, "share": share, "source": short_source, "counted": count,
     }  # fmt: skip

@@ -12,7 +12,7 @@ import onnx
 from autoprune.errors import AutopruneError
 from autoprune.frameworks.onnx.file import read_onnx
 from autoprune.frameworks.onnx.inputs import calibration_feeds
-from autoprune.frameworks.onnx.walk import tensors_of
+from autoprune.frameworks.onnx.walk import messages
 from autoprune.passes.pruning.onnx_result import OnnxResult
 from autoprune.passes.pruning.pipeline import check_finite
 from autoprune.passes.sparsify.layout import Mask
@@ -71,6 +71,6 @@ def sparsify_onnx(
         masks[weight.name] = weight.shaped(mask)
         zero = 1 - int(mask.sum()) / mask.size
         rows.append(SparseRow(weight.name, shape, str(format), zero, error))
-    parameters = sum(prod(tensor.dims) for tensor in tensors_of(sparse))
+    parameters = sum(prod(t.dims) for t in messages(onnx.TensorProto, sparse))
     report = SparsityReport(tuple(rows), parameters, reasons)
     return SparseOnnx(sparse, masks, report, example_inputs, external or file.external, origin)

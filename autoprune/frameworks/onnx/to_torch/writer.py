@@ -275,15 +275,13 @@ class Call:
         """All inputs as tensors."""
         return [self.writer.tensor(name) for name in self.node.input if name]
 
-    def number(self, position: int, default: Numbers = None) -> Numbers:
-        """An input as numbers."""
-        return self.writer.number(self.node.input[position]) if self.has(position) else default
+    def number(self, position: int) -> Numbers:
+        """An input as numbers, or None where it is absent."""
+        return self.writer.number(self.node.input[position]) if self.has(position) else None
 
-    def given(self, position: int, attribute: str, default: Numbers = None) -> Numbers:
+    def given(self, position: int, attribute: str) -> Numbers:
         """Numbers that are an attribute in older opsets and an input in newer ones."""
-        if self.has(position):
-            return self.number(position)
-        return self.attribute(attribute, default)
+        return self.number(position) if self.has(position) else self.attribute(attribute)
 
     def known(self, position: int) -> NDArray[Any] | None:
         """The value of an input, if it is the same in every run."""

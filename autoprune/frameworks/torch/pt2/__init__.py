@@ -9,10 +9,6 @@ that are known to compute and to do nothing else.
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -26,6 +22,7 @@ from autoprune.frameworks.torch.pt2.program import checked_program
 from autoprune.frameworks.torch.pt2.records import Records, open_records
 from autoprune.frameworks.torch.pt2.refused import Refused
 from autoprune.frameworks.torch.pt2.tensors import read_tensors
+from autoprune.frameworks.torch.quiet import quiet
 from autoprune.ir.files import open_file
 
 _MODEL = "models/model.json"
@@ -83,7 +80,7 @@ def _read(file: BinaryIO) -> torch.export.ExportedProgram:
             read_tensors(records, "data/constants", "tensor_"),  # type: ignore[arg-type]
             read_example(records.read("data/sample_inputs/model.pt")),
         )
-    with _quiet():
+    with quiet("torch"):
         return deserialize(artifact)
 
 
@@ -92,9 +89,8 @@ def _check_members(records: Records) -> None:
         raise ValueError("it has another format")
     if records.names("data/aotinductor/"):
         raise Refused("compiled code")
-    if any(name.endswith(".pt") for name in records.names("data/weights/")):
-        raise Refused("pickled tensors")
-    if any(name.endswith(".pt") for name in records.names("data/constants/")):
+    tensors = (*records.names("data/weights/"), *records.names("data/constants/"))
+    if any(name.endswith(".pt") for name in tensors):
         raise Refused("pickled tensors")
     if records.names("models/") != [_MODEL]:
         raise ValueError("it holds no model, or several")
@@ -119,17 +115,3 @@ def _trains(graph: fx.Graph) -> bool:
             if any(given.get(name) is True for name in ("train", "training")):
                 return True
     return False
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """What torch says while it reads is not shown."""
-    logger = logging.getLogger("torch")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
