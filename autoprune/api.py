@@ -415,8 +415,8 @@ def compile(
         AutopruneError: if the calibration data is empty, or given without `int8`.
     """
     say("loading the compiler")
+    from autoprune.frameworks.onnx.feeds import calibration_feeds
     from autoprune.frameworks.onnx.file import read_onnx
-    from autoprune.frameworks.onnx.inputs import calibration_feeds
     from autoprune.frameworks.onnx.sessions import open_session
     from autoprune.passes.lower.choice import Choice
     from autoprune.passes.lower.compile import compile_onnx

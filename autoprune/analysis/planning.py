@@ -9,8 +9,8 @@ from autoprune.analysis.typing import TypedGraph
 from autoprune.errors import PlanError
 from autoprune.ir import axes as ax
 from autoprune.ir.axes import Axis
-from autoprune.ir.choice import Choice, Factor, expression
 from autoprune.ir.plan import Plan
+from autoprune.ir.plan_parts import Factor, KeptUnits, expression
 from autoprune.ir.positions import Indices, Kept, PerOuter
 
 Attributes = Mapping[str, Mapping[str, tuple[Axis, ...]]]
@@ -83,8 +83,8 @@ def check_complete(plan: Plan, typed: TypedGraph, kept: Kept) -> None:
             raise PlanError("the plan cuts a parameter that the model does not have", where=name)
 
 
-def _choice(units: int, stay: Indices | PerOuter, names: Mapping[int, str]) -> Choice:
+def _choice(units: int, stay: Indices | PerOuter, names: Mapping[int, str]) -> KeptUnits:
     if isinstance(stay, PerOuter):
         rows = tuple(tuple(int(u) for u in row) for row in stay.units)
-        return Choice(units, rows, names[stay.outer])
-    return Choice(units, tuple(int(u) for u in stay))
+        return KeptUnits(units, rows, names[stay.outer])
+    return KeptUnits(units, tuple(int(u) for u in stay))

@@ -27,11 +27,11 @@ from typing import Any
 from autoprune.errors import PlanError
 from autoprune.ir import axes as ax
 from autoprune.ir.axes import Axis, Leaf, Sum
-from autoprune.ir.choice import Choice, Expression, Factor
 from autoprune.ir.files import read_file, write_atomically
 from autoprune.ir.group import Group
 from autoprune.ir.plan_checks import check_step
 from autoprune.ir.plan_json import parse, read_step, write_step
+from autoprune.ir.plan_parts import Expression, Factor, KeptUnits
 from autoprune.ir.positions import Indices, Kept, PerOuter
 
 FORMAT = 2
@@ -66,7 +66,7 @@ class Plan:
     """
 
     graph: str
-    groups: Mapping[str, Choice]
+    groups: Mapping[str, KeptUnits]
     parameters: Mapping[str, tuple[Expression, ...]] = field(default_factory=dict)
     attributes: Mapping[str, Mapping[str, tuple[Expression, ...]]] = field(default_factory=dict)
     factors: Mapping[str, Factor] = field(default_factory=dict)

@@ -11,7 +11,7 @@ from math import isfinite, prod
 from typing import TYPE_CHECKING
 
 from autoprune.errors import PlanError
-from autoprune.ir.choice import Expression
+from autoprune.ir.plan_parts import Expression
 
 if TYPE_CHECKING:
     from autoprune.ir.plan import Plan

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from autoprune.errors import PlanError
-from autoprune.ir.choice import Choice, Factor
+from autoprune.ir.plan_parts import Factor, KeptUnits
 
 if TYPE_CHECKING:
     from autoprune.ir.plan import Plan
@@ -85,16 +85,16 @@ def read_step(data: Any, version: int) -> dict[str, Any]:
     return fields
 
 
-def _write_choice(choice: Choice) -> dict[str, Any]:
+def _write_choice(choice: KeptUnits) -> dict[str, Any]:
     outer = {"outer": choice.outer} if choice.outer else {}
     return {"units": choice.units, **outer, "kept": choice.kept}
 
 
-def _read_choice(data: Mapping[str, Any]) -> Choice:
+def _read_choice(data: Mapping[str, Any]) -> KeptUnits:
     outer, kept = _text(data.get("outer", "")), _list(data["kept"])
     if outer:
-        return Choice(_whole(data["units"]), tuple(_wholes(_list(row)) for row in kept), outer)
-    return Choice(_whole(data["units"]), _wholes(kept))
+        return KeptUnits(_whole(data["units"]), tuple(_wholes(_list(row)) for row in kept), outer)
+    return KeptUnits(_whole(data["units"]), _wholes(kept))
 
 
 def _factor(group: object, scale: object, offset: object) -> Factor:

@@ -2,7 +2,7 @@
 
 from autoprune.report.data import GroupRow, PinnedRow, Report, Subject, UnknownOperator
 from autoprune.report.quantities import milliseconds, quantity, times_faster
-from autoprune.report.text import heading, plain_table, show
+from autoprune.report.tables import heading, plain_table, show
 
 __all__ = [
     "GroupRow",

@@ -200,13 +200,13 @@ class Report:
 
     def table(self, *, everything: bool = False) -> RenderableType:
         """The report for a terminal, cut short unless `everything` is asked for."""
-        from autoprune.report.text import render
+        from autoprune.report.tables import render
 
         return render(self, everything=everything)
 
     def text(self, *, everything: bool = False) -> str:
         """The same as plain text of any width, for files and pipes: no name is broken."""
-        from autoprune.report.text import plain_text, render
+        from autoprune.report.tables import plain_text, render
 
         return plain_text(render(self, everything=everything, whole=True))
 
@@ -214,7 +214,7 @@ class Report:
         return self.text()
 
     def __repr__(self) -> str:
-        from autoprune.report.text import summary
+        from autoprune.report.tables import summary
 
         return "\n".join(["Report: print it for the tables", *summary(self)])
 

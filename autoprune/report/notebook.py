@@ -10,7 +10,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from autoprune.report.quantities import count, share
-from autoprune.report.text import MULTIPLY_ADDS, cost_rows, remarks
+from autoprune.report.tables import MULTIPLY_ADDS, cost_rows, remarks
 
 if TYPE_CHECKING:
     from autoprune.report.data import Report

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from autoprune.report.notebook import paragraph, table
 from autoprune.report.quantities import count
-from autoprune.report.text import (
+from autoprune.report.tables import (
     add_numbers,
     and_more,
     grouped,

@@ -11,7 +11,7 @@ import onnx
 from onnx import helper
 
 from autoprune.errors import NotEqualError, TargetError
-from autoprune.frameworks.onnx.inputs import declared_shape, graph_inputs
+from autoprune.frameworks.onnx.feeds import declared_shape, graph_inputs
 from autoprune.frameworks.onnx.large import fits_one_message
 from autoprune.frameworks.onnx.run import reader, run_once
 from autoprune.frameworks.onnx.sessions import Feed, open_session

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from autoprune.errors import BudgetError
-from autoprune.frameworks.onnx.latency import Timed
+from autoprune.frameworks.onnx.timing import Timed
 from autoprune.passes.pruning.request import Request
 from autoprune.passes.pruning.result import Result
 from autoprune.passes.pruning.shares import check_share

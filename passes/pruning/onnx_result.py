@@ -9,10 +9,9 @@ from typing import Any
 
 import onnx
 
-from autoprune.frameworks.onnx.file import OnnxFile, session_for
-from autoprune.frameworks.onnx.latency import Timed
+from autoprune.frameworks.onnx.file import OnnxFile, session_for, write_onnx
 from autoprune.frameworks.onnx.sessions import Feed
-from autoprune.frameworks.onnx.write import write_onnx
+from autoprune.frameworks.onnx.timing import Timed
 from autoprune.passes.pruning.result import Result
 
 

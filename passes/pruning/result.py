@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from autoprune.errors import AutopruneError, Notice
-from autoprune.frameworks.onnx.latency import Timed, time_in_turns
 from autoprune.frameworks.onnx.sessions import Feed
+from autoprune.frameworks.onnx.timing import Timed, time_in_turns
 from autoprune.ir.plan import Plan
 from autoprune.report import Report
 from autoprune.report import progress as telling
 from autoprune.report.notebook import report_html
 from autoprune.report.progress import Progress, say
-from autoprune.report.text import summary
+from autoprune.report.tables import summary
 
 Model = TypeVar("Model")
 

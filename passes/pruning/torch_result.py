@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from autoprune.errors import AutopruneError, PlanError, first_line
-from autoprune.frameworks.onnx.latency import Timed
 from autoprune.frameworks.onnx.sessions import Feed
+from autoprune.frameworks.onnx.timing import Timed
 from autoprune.frameworks.torch.batch import FixedBatch, export_any_batch
 from autoprune.frameworks.torch.equality import difference, evaluating, run, tolerance
 from autoprune.frameworks.torch.export_onnx import export_onnx, feed_of, open_exported, save_onnx

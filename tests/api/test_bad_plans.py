@@ -206,7 +206,7 @@ def test_changed_in_python():
     for broken in (
         dataclasses.replace(plan, parameters=parameters),
         dataclasses.replace(plan, parameters=parameters, seal="", architecture=""),
-        dataclasses.replace(plan, factors={"0.bias": ap.ir.choice.Factor("", float("nan"))}),
+        dataclasses.replace(plan, factors={"0.bias": ap.ir.plan_parts.Factor("", float("nan"))}),
     ):
         with pytest.raises(ap.PlanError):
             ap.apply_plan(build(Digits), broken)

@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from autoprune.frameworks.onnx.kinds import QUANTIZED
+from autoprune.frameworks.onnx.parameters import QUANTIZED
 
 Array = np.ndarray[Any, Any]
 Feed = dict[str, Array]

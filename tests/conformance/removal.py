@@ -6,13 +6,13 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from autoprune.ir.plan import Choice, Expression, Plan
+from autoprune.ir.plan import Expression, KeptUnits, Plan
 
 Units = dict[str, np.ndarray]
 """By group, the unit at each position of an axis, -1 for none."""
 
 
-def removed(axes: list[Units], groups: Mapping[str, Choice]) -> np.ndarray:
+def removed(axes: list[Units], groups: Mapping[str, KeptUnits]) -> np.ndarray:
     """Whether each element of a parameter belongs to a removed unit."""
     shape = [len(next(iter(units.values()))) for units in axes]
     gone = np.zeros(shape, bool)

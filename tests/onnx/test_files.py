@@ -17,7 +17,7 @@ from autoprune.frameworks.onnx import cut as onnx_cut
 from autoprune.frameworks.onnx import large as onnx_large
 from autoprune.frameworks.onnx import tensors as onnx_tensors
 from autoprune.frameworks.onnx.equality import difference, outputs
-from autoprune.frameworks.onnx.write import write_onnx
+from autoprune.frameworks.onnx.file import write_onnx
 from tests.onnx.build import Builder
 from tests.tolerance import CUT, DIFFERENT
 

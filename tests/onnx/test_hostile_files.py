@@ -16,7 +16,7 @@ from onnx import helper, numpy_helper
 
 import autoprune as ap
 from autoprune.frameworks.onnx import limits as onnx_limits
-from autoprune.frameworks.onnx import values as onnx_values
+from autoprune.frameworks.onnx import sessions as onnx_sessions
 from tests.effort import examples
 from tests.onnx.build import Builder
 from tests.onnx.test_files import WITH_FUNCTIONS
@@ -294,7 +294,7 @@ def _length(n):
 
 
 def test_loops_that_do_not_end(monkeypatch):
-    monkeypatch.setattr(onnx_values, "LONGEST", 0.5)
+    monkeypatch.setattr(onnx_sessions, "LONGEST", 0.5)
     model = onnx.parser.parse_model("""
         <ir_version: 9, opset_import: ["" : 17]>
         net (float[2, 4] x, bool go) => (float[2, 4] y) {

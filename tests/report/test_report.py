@@ -11,7 +11,7 @@ from autoprune.errors import AutopruneError
 from autoprune.report import GroupRow, PinnedRow, Report, UnknownOperator
 from autoprune.report.latency import Latency, Spread
 from autoprune.report.quantities import milliseconds, quantity, share, times_faster
-from autoprune.report.text import ROWS
+from autoprune.report.tables import ROWS
 
 SOURCE = "/usr/lib/python3/site-packages/nets/stem.py:12: x = self.conv(x)"
 OTHER = "net.py:3: x = roll(self.conv(x))"

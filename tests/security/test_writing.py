@@ -21,7 +21,7 @@ import autoprune as ap
 import autoprune.ir.files
 import autoprune.runtime.files
 from autoprune.cli.main import main
-from autoprune.frameworks.onnx.write import write_onnx
+from autoprune.frameworks.onnx.file import write_onnx
 from autoprune.passes.lower.artifact import write_artifact
 from tests.runtime.artifacts import dense_contents
 

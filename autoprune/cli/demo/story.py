@@ -18,8 +18,8 @@ from torch import nn
 
 import autoprune
 from autoprune.cli.demo.digits import DigitNet, Digits, accuracy, batches, onnx_accuracy, train
-from autoprune.frameworks.onnx.latency import time_in_turns
 from autoprune.frameworks.onnx.sessions import open_session
+from autoprune.frameworks.onnx.timing import time_in_turns
 from autoprune.frameworks.torch.export_onnx import export_onnx
 from autoprune.frameworks.torch.objects import Inputs
 from autoprune.ir.files import write_atomically

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from autoprune.frameworks.onnx.file import session_for
-from autoprune.frameworks.onnx.values import run
+from autoprune.frameworks.onnx.sessions import run
 from autoprune.frameworks.onnx.walk import subgraphs
 
 LARGEST = 2**16

@@ -77,7 +77,7 @@ class _CallRewriter:
         node = self.model.graph.node[position]
         if call.op is not None:
             raise GraphError(f"{call.op} has no counterpart in ONNX", where=f"node {name}")
-        places = self.traced.places[name]
+        places = self.traced.slots[name]
         for argument, value in call.arguments.items():
             place = places.get(argument)
             if place is not None and place.attribute:

@@ -14,14 +14,13 @@ from autoprune.analysis.typing import TypedGraph
 from autoprune.errors import NotEqualError, TraceError, first_line
 from autoprune.frameworks.comparison import array_difference, rounding
 from autoprune.frameworks.onnx.cut import cut_model
+from autoprune.frameworks.onnx.feeds import probing
 from autoprune.frameworks.onnx.file import session_for
 from autoprune.frameworks.onnx.folding import fold
-from autoprune.frameworks.onnx.inputs import probing
 from autoprune.frameworks.onnx.run import observe, with_outputs
-from autoprune.frameworks.onnx.sessions import Feed
+from autoprune.frameworks.onnx.sessions import Feed, run
 from autoprune.frameworks.onnx.tensors import zeroed_model
 from autoprune.frameworks.onnx.trace import TracedOnnx
-from autoprune.frameworks.onnx.values import run
 from autoprune.ir.graph import Graph
 from autoprune.ir.group import Group
 from autoprune.ir.positions import Kept, cut_array

@@ -1,4 +1,4 @@
-"""ONNX models on disk and in memory: reading, external data, sessions."""
+"""ONNX models on disk and in memory: reading, external data, sessions, writing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from autoprune.frameworks.onnx.large import copied, fits_one_message, write_exte
 from autoprune.frameworks.onnx.limits import check_tensors, tensor_bytes
 from autoprune.frameworks.onnx.sessions import open_session
 from autoprune.frameworks.onnx.walk import messages, texts_of
-from autoprune.ir.files import open_file, read_file
+from autoprune.ir.files import open_file, read_file, replacing_all, write_atomically
 
 WEIGHTS = frozenset({".pt", ".pth", ".ckpt", ".bin", ".pkl", ".safetensors"})
 """Suffixes of files of weights, which say nothing about the network."""
@@ -191,3 +191,22 @@ def session_for(model: onnx.ModelProto, threads: int = 0, *, optimize: bool = Tr
         with path.open("wb") as graph, data.open("wb") as tensors:
             write_external(model, graph, tensors, data.name)
         return open_session(path, threads, optimize=optimize)
+
+
+def write_onnx(model: onnx.ModelProto, path: Path, *, external: bool = False) -> None:
+    """Write a model.
+
+    Args:
+        model: the model.
+        path: the file; with external data, `path` + `.data` holds the tensors.
+        external: put the tensors into a file of their own even if one file could hold everything.
+
+    Raises:
+        OSError: if the folder does not exist or cannot be written to.
+    """
+    if not external and fits_one_message(model):
+        write_atomically(path, model.SerializeToString())
+        return
+    data = f"{path.name}.data"
+    with replacing_all(path, path.with_name(data)) as (graph, tensors):
+        write_external(model, graph, tensors, data)

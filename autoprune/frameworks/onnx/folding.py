@@ -16,9 +16,9 @@ from autoprune.analysis.typing import TypedGraph
 from autoprune.frameworks.onnx.file import session_for
 from autoprune.frameworks.onnx.large import copied
 from autoprune.frameworks.onnx.run import with_outputs
+from autoprune.frameworks.onnx.sessions import run
 from autoprune.frameworks.onnx.tensors import read_tensor, write_tensor, zeroed_model
 from autoprune.frameworks.onnx.trace import TracedOnnx
-from autoprune.frameworks.onnx.values import run
 from autoprune.ir.graph import Node
 from autoprune.ir.group import Group
 from autoprune.ir.positions import Kept, kept_masks

@@ -106,7 +106,7 @@ class NumberRewriter:
     def _uses_by(self, position: int, node: onnx.NodeProto, name: str) -> Iterator[_Use]:
         traced = self.traced
         changed = self.resized.get(name, Resized()).arguments
-        argument_at = {p.input: a for a, p in traced.places[name].items()}
+        argument_at = {p.input: a for a, p in traced.slots[name].items()}
         for i, given in enumerate(node.input):
             computed = given in traced.numbers.computed
             if not computed and given not in traced.owners:

@@ -10,12 +10,11 @@ import onnx
 
 from autoprune.errors import TraceError
 from autoprune.frameworks.onnx.constants import LARGEST, SMALL, Seen
+from autoprune.frameworks.onnx.feeds import candidate_feeds
 from autoprune.frameworks.onnx.file import session_for
-from autoprune.frameworks.onnx.inputs import candidate_feeds
 from autoprune.frameworks.onnx.large import copied
 from autoprune.frameworks.onnx.limits import check_values
-from autoprune.frameworks.onnx.sessions import Feed
-from autoprune.frameworks.onnx.values import run
+from autoprune.frameworks.onnx.sessions import Feed, run
 
 _KNOWN_DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
 

@@ -14,8 +14,8 @@ from onnx import helper, numpy_helper
 from autoprune.analysis.folding import Spared
 from autoprune.analysis.typing import TypedGraph
 from autoprune.frameworks.onnx.attributes import constant_of, fill_of
-from autoprune.frameworks.onnx.kinds import QUANTIZED
 from autoprune.frameworks.onnx.large import copied, copy_fields
+from autoprune.frameworks.onnx.parameters import QUANTIZED
 from autoprune.frameworks.onnx.trace import Owner, TracedOnnx, reads
 from autoprune.ir.graph import Argument, Value
 from autoprune.ir.positions import Kept, cut_array, kept_masks

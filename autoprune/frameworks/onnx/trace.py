@@ -26,12 +26,12 @@ from autoprune.frameworks.onnx.attributes import (
     read_attribute,
 )
 from autoprune.frameworks.onnx.constants import LARGEST, Numbers, Seen, find_numbers, measures
+from autoprune.frameworks.onnx.feeds import graph_inputs, is_dynamic
 from autoprune.frameworks.onnx.file import OnnxFile, opset, read_onnx
 from autoprune.frameworks.onnx.functions import STANDARD, operator_name
-from autoprune.frameworks.onnx.inputs import graph_inputs, is_dynamic
-from autoprune.frameworks.onnx.kinds import FLOATS, tensor_kinds
 from autoprune.frameworks.onnx.operators import signature
 from autoprune.frameworks.onnx.origin import modules_of, source_of
+from autoprune.frameworks.onnx.parameters import FLOATS, parameter_kinds
 from autoprune.frameworks.onnx.run import run_once
 from autoprune.frameworks.onnx.sessions import Feed
 from autoprune.frameworks.onnx.signatures import NORMALIZE, Arguments, Context, Signature
@@ -48,7 +48,7 @@ LARGEST_FILLED = 2**27
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Slot:
     """Where an argument stands in an ONNX node: an input or an attribute."""
 
     input: int | None = None
@@ -78,7 +78,7 @@ class TracedOnnx:
         feed: the example inputs.
         owners: by value name, where each parameter's tensor stands.
         positions: by node name, its position in the model.
-        places: by node name and argument, where the argument stands.
+        slots: by node name and argument, where the argument stands.
         numbers: what is known before the graph runs.
         dynamic: whether the model leaves sizes of its inputs open.
     """
@@ -88,7 +88,7 @@ class TracedOnnx:
     feed: Feed
     owners: Mapping[str, Owner]
     positions: Mapping[str, int]
-    places: Mapping[str, Mapping[str, Place]]
+    slots: Mapping[str, Mapping[str, Slot]]
     numbers: Numbers
     dynamic: bool
 
@@ -133,14 +133,14 @@ class _Reader:
     nodes: list[Node] = field(default_factory=list)
     owners: dict[str, Owner] = field(default_factory=dict)
     positions: dict[str, int] = field(default_factory=dict)
-    places: dict[str, dict[str, Place]] = field(default_factory=dict)
+    slots: dict[str, dict[str, Slot]] = field(default_factory=dict)
 
     def read(self) -> TracedOnnx:
         model = self.file.model
         tensors = self._constants(model.graph)
         self.numbers = find_numbers(model, self.seen, tensors)
         self._fill(model.graph)
-        kinds = tensor_kinds(model.graph, self.owners, self.seen, tensors)
+        kinds = parameter_kinds(model.graph, self.owners, self.seen, tensors)
         self.kinds = kinds
         inputs = tuple(self._define(i.name) for i in graph_inputs(model))
         for position, node in enumerate(model.graph.node):
@@ -157,7 +157,7 @@ class _Reader:
         )
         verify(graph)
         return TracedOnnx(
-            graph, self.file, self.feed, self.owners, self.positions, self.places, self.numbers,
+            graph, self.file, self.feed, self.owners, self.positions, self.slots, self.numbers,
             is_dynamic(model),
         )  # fmt: skip
 
@@ -224,22 +224,22 @@ class _Reader:
             return
         name = node.output[present[0]]
         op = operator_name(node.domain, node.op_type)
-        arguments, places = self._arguments(node, op, present)
+        arguments, slots = self._arguments(node, op, present)
         if not isinstance(arguments, dict):
             # All that the node reads is pinned: there is no rule, or none for such a call.
-            places = {}
+            slots = {}
             reason = {} if arguments is None else {"reason": arguments}
             op = f"{PINNED}.{node.op_type}" if reason else op
             arguments = {"tensors": self._all_read(node), **reason}
         for inner in captured_by(node):
             self._keep_sizes(inner, "a subgraph reads its size")
         outputs = tuple(self._define(node.output[i]) for i in present)
-        self.positions[name], self.places[name] = position, places
+        self.positions[name], self.slots[name] = position, slots
         self.nodes.append(Node(name, op, arguments, outputs, modules_of(node), source_of(node)))
 
     def _arguments(
         self, node: onnx.NodeProto, op: str, present: tuple[int, ...]
-    ) -> tuple[Arguments | str | None, dict[str, Place]]:
+    ) -> tuple[Arguments | str | None, dict[str, Slot]]:
         """The arguments of a node, why no rule covers the call, or None if there is no rule."""
         key = op.removeprefix("onnx.")
         known = signature(key, opset(self.file.model))
@@ -251,9 +251,9 @@ class _Reader:
         read = self._inputs(node, known.inputs)
         if isinstance(read, str):
             return read, {}
-        arguments, places = _settings(known, attributes)
+        arguments, slots = _settings(known, attributes)
         arguments |= {name: argument for name, (argument, _) in read.items()}
-        places |= {name: place for name, (_, place) in read.items() if place is not None}
+        slots |= {name: slot for name, (_, slot) in read.items() if slot is not None}
         context = Context(
             node.op_type,
             opset(self.file.model),
@@ -264,15 +264,15 @@ class _Reader:
             present,
         )
         normalize = NORMALIZE.get(key)
-        return (arguments if normalize is None else normalize(arguments, context)), places
+        return (arguments if normalize is None else normalize(arguments, context)), slots
 
     def _inputs(
         self, node: onnx.NodeProto, names: tuple[str, ...]
-    ) -> dict[str, tuple[Argument, Place | None]] | str:
+    ) -> dict[str, tuple[Argument, Slot | None]] | str:
         """What the node reads, as arguments of these names; or why they cannot say it."""
         if names == ("*tensors",):
             return {"tensors": (self._all_read(node), None)}
-        found: dict[str, tuple[Argument, Place | None]] = {}
+        found: dict[str, tuple[Argument, Slot | None]] = {}
         for i, given in enumerate(node.input):
             if not given or (i < len(names) and names[i] == "-"):
                 continue
@@ -281,14 +281,14 @@ class _Reader:
             argument = self._input(given, names[i])
             if argument is None:
                 return f"its `{names[i].rstrip('!')}` depends on data"
-            found[names[i].rstrip("!?")] = argument, Place(input=i)
+            found[names[i].rstrip("!?")] = argument, Slot(input=i)
         return found
 
-    def _unlisted(self, node: onnx.NodeProto) -> tuple[Arguments, dict[str, Place]]:
+    def _unlisted(self, node: onnx.NodeProto) -> tuple[Arguments, dict[str, Slot]]:
         """Arguments for a rule from outside the package: the tensors, and attributes by name."""
         attributes = {a.name: plain(read_attribute(a)) for a in node.attribute if a.type in PLAIN}
-        places = {name: Place(attribute=name) for name in attributes}
-        return {"tensors": self._all_read(node), **attributes}, places
+        slots = {name: Slot(attribute=name) for name in attributes}
+        return {"tensors": self._all_read(node), **attributes}, slots
 
     def _keep_sizes(self, number: str, reason: str) -> None:
         """Pin the tensors whose sizes a number is computed from."""
@@ -378,15 +378,13 @@ def captured(graph: onnx.GraphProto) -> list[str]:
     return [*used, *(o.name for o in graph.output if o.name not in defined)]
 
 
-def _settings(
-    known: Signature, attributes: Mapping[str, Any]
-) -> tuple[Arguments, dict[str, Place]]:
+def _settings(known: Signature, attributes: Mapping[str, Any]) -> tuple[Arguments, dict[str, Slot]]:
     """The attributes of a node, and defaults where they are missing, as arguments."""
     arguments: Arguments = {}
-    places: dict[str, Place] = {}
+    slots: dict[str, Slot] = {}
     for attribute, (name, default) in known.attributes.items():
         given = attributes.get(attribute, default)
         arguments[name] = bool(given) if isinstance(default, bool) else plain(given)
         if attribute in attributes:
-            places[name] = Place(attribute=attribute)
-    return arguments, places
+            slots[name] = Slot(attribute=attribute)
+    return arguments, slots

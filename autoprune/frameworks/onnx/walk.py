@@ -12,7 +12,7 @@ from autoprune.errors import TraceError
 DEEPEST = 32
 """Subgraphs within each other; protobuf itself reads about as many."""
 
-Kind = TypeVar("Kind")
+Proto = TypeVar("Proto")
 
 
 def subgraphs(attribute: onnx.AttributeProto) -> Iterator[onnx.GraphProto]:
@@ -22,7 +22,7 @@ def subgraphs(attribute: onnx.AttributeProto) -> Iterator[onnx.GraphProto]:
     yield from attribute.graphs
 
 
-def messages(kind: type[Kind], *within: Any) -> Iterator[Kind]:
+def messages(kind: type[Proto], *within: Any) -> Iterator[Proto]:
     """Every message of a kind within others, themselves included.
 
     Raises:

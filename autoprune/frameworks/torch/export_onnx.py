@@ -14,9 +14,8 @@ import torch
 from torch import nn
 
 from autoprune.errors import AutopruneError, NotEqualError, first_line
-from autoprune.frameworks.onnx.file import session_for
-from autoprune.frameworks.onnx.latency import Timed
-from autoprune.frameworks.onnx.write import write_onnx
+from autoprune.frameworks.onnx.file import session_for, write_onnx
+from autoprune.frameworks.onnx.timing import Timed
 from autoprune.frameworks.torch.batch import Example, FixedBatch, export_any_batch
 from autoprune.frameworks.torch.equality import difference, evaluating, probing, run, tolerance
 from autoprune.frameworks.torch.export_gaps import decompositions, translations

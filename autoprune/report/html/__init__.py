@@ -23,7 +23,7 @@ from autoprune.report.quantities import (
     size_in_bytes,
     times_faster,
 )
-from autoprune.report.text import MULTIPLY_ADDS, grouped, remarks, short_source, spreads
+from autoprune.report.tables import MULTIPLY_ADDS, grouped, remarks, short_source, spreads
 
 if TYPE_CHECKING:
     from autoprune.report.data import PinnedRow, Report

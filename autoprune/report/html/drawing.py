@@ -14,7 +14,7 @@ from autoprune.ir.positions import PerOuter
 from autoprune.report.data import GroupRow, Report, Subject
 from autoprune.report.html.layers import Edge, rows_of
 from autoprune.report.html.modules import Cluster, module_tree
-from autoprune.report.text import short_source
+from autoprune.report.tables import short_source
 
 TIMES = "\N{MULTIPLICATION SIGN}"
 

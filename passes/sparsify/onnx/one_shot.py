@@ -10,8 +10,8 @@ from typing import Any
 import onnx
 
 from autoprune.errors import AutopruneError
+from autoprune.frameworks.onnx.feeds import calibration_feeds
 from autoprune.frameworks.onnx.file import read_onnx
-from autoprune.frameworks.onnx.inputs import calibration_feeds
 from autoprune.frameworks.onnx.walk import messages
 from autoprune.passes.pruning.onnx_result import OnnxResult
 from autoprune.passes.pruning.pipeline import check_finite

@@ -9,9 +9,9 @@ from typing import Any
 
 import onnx
 
+from autoprune.frameworks.onnx.file import write_onnx
 from autoprune.frameworks.onnx.run import run_once
 from autoprune.frameworks.onnx.sessions import Feed
-from autoprune.frameworks.onnx.write import write_onnx
 from autoprune.passes.pruning.result import Saving
 from autoprune.passes.sparsify.layout import Mask
 from autoprune.report.sparsity import SparsityReport

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
-from autoprune.frameworks.onnx.to_torch.writer import Call, dtype_of, writes, writes_as
+from autoprune.frameworks.onnx.to_torch.writer import OnnxCall, dtype_of, writes, writes_as
 
 _ALIKE: dict[str, Callable[..., Any]] = {
     "Abs": torch.abs, "Acos": torch.acos, "Acosh": torch.acosh, "Asin": torch.asin,
@@ -40,12 +40,12 @@ writes_as("Gelu microsoft.Gelu", F.gelu, "approximate='none'")
 
 
 @writes("Identity")
-def _identity(call: Call) -> fx.Node:
+def _identity(call: OnnxCall) -> fx.Node:
     return call.tensor(0)
 
 
 @writes("microsoft.BiasGelu")
-def _bias_gelu(call: Call) -> fx.Node:
+def _bias_gelu(call: OnnxCall) -> fx.Node:
     return call.emit(F.gelu, call.emit(torch.add, call.tensor(0), call.tensor(1)))
 
 
@@ -84,7 +84,7 @@ writes_as("Shrink", shrink, "lambd=0.5 bias=0.0")
 
 
 @writes("ThresholdedRelu")
-def _thresholded_relu(call: Call) -> fx.Node:
+def _thresholded_relu(call: OnnxCall) -> fx.Node:
     return call.emit(F.threshold, call.tensor(0), call.attribute("alpha", 1.0), 0.0)
 
 
@@ -102,7 +102,7 @@ def cast(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 
 
 @writes("Cast")
-def _cast(call: Call) -> fx.Node:
+def _cast(call: OnnxCall) -> fx.Node:
     return call.emit(cast, call.tensor(0), dtype_of(call.attribute("to")))
 
 
@@ -115,7 +115,7 @@ writes_as("CastLike", cast_like)
 
 
 @writes("Clip")
-def _clip(call: Call) -> fx.Node:
+def _clip(call: OnnxCall) -> fx.Node:
     low, high = _bound(call, 1, "min"), _bound(call, 2, "max")
     if low is None and high is None:
         return call.tensor(0)
@@ -126,7 +126,7 @@ def _clip(call: Call) -> fx.Node:
     return call.emit(torch.clamp, call.tensor(0), low, high)
 
 
-def _bound(call: Call, position: int, name: str) -> Any:
+def _bound(call: OnnxCall, position: int, name: str) -> Any:
     known = call.known(position)
     if known is not None:
         return known.reshape(()).item()
@@ -134,7 +134,7 @@ def _bound(call: Call, position: int, name: str) -> Any:
 
 
 @writes("Dropout")
-def _dropout(call: Call) -> fx.Node:
+def _dropout(call: OnnxCall) -> fx.Node:
     ratio = call.known(1)
     share = call.attribute("ratio", 0.5) if ratio is None else float(ratio)
     return call.emit_module("dropout", nn.Dropout(share), call.tensor(0))
@@ -146,20 +146,20 @@ def power(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 
 @writes("Div")
-def _div(call: Call) -> fx.Node:
+def _div(call: OnnxCall) -> fx.Node:
     whole = call.dtype(0).startswith(("int", "uint"))
     mode = "trunc" if whole else None
     return call.emit(torch.div, call.tensor(0), call.tensor(1), rounding_mode=mode)
 
 
 @writes("Mod")
-def _mod(call: Call) -> fx.Node:
+def _mod(call: OnnxCall) -> fx.Node:
     target = torch.fmod if call.attribute("fmod", 0) else torch.remainder
     return call.emit(target, call.tensor(0), call.tensor(1))
 
 
 @writes("Pow")
-def _pow(call: Call) -> fx.Node:
+def _pow(call: OnnxCall) -> fx.Node:
     known = call.known(1)
     if known is not None and known.size == 1 and known.ndim <= call.rank:
         exponent = known.reshape(()).item()
@@ -170,7 +170,7 @@ def _pow(call: Call) -> fx.Node:
 
 
 @writes("BitShift")
-def _shift(call: Call) -> fx.Node:
+def _shift(call: OnnxCall) -> fx.Node:
     left = call.attribute("direction") == "LEFT"
     target = torch.bitwise_left_shift if left else torch.bitwise_right_shift
     return call.emit(target, call.tensor(0), call.tensor(1))
@@ -193,6 +193,6 @@ _FOLDED: dict[str, Callable[..., Any]] = {
 
 
 @writes("Max Min Sum Mean")
-def _folded(call: Call) -> fx.Node:
+def _folded(call: OnnxCall) -> fx.Node:
     whole = functools.reduce(lambda a, b: call.emit(_FOLDED[call.op], a, b), call.tensors)
     return call.emit(operator.truediv, whole, len(call.tensors)) if call.op == "Mean" else whole

@@ -10,13 +10,13 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 from autoprune.errors import TraceError
-from autoprune.frameworks.onnx.to_torch.writer import Call, writes, writes_as
+from autoprune.frameworks.onnx.to_torch.writer import OnnxCall, writes, writes_as
 
 Pads = tuple[int, ...]
 """Sizes added before each dimension, then after each."""
 
 
-def pads_of(call: Call, kernel: Sequence[int]) -> Pads:
+def pads_of(call: OnnxCall, kernel: Sequence[int]) -> Pads:
     """The padding of a window operator at the example's sizes."""
     count = len(kernel)
     auto = call.attribute("auto_pad", "NOTSET")
@@ -48,7 +48,7 @@ def of_this_size(x: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:
     return x
 
 
-def windowed(call: Call) -> fx.Node:
+def windowed(call: OnnxCall) -> fx.Node:
     """The input of a window operator; strided `SAME` padding depends on its size."""
     automatic = call.attribute("auto_pad", "NOTSET") not in ("NOTSET", "VALID")
     if automatic and max(call.attribute("strides", (1,))) > 1:
@@ -71,7 +71,7 @@ _CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 
 
 @writes("Conv")
-def _convolution(call: Call) -> fx.Node:
+def _convolution(call: OnnxCall) -> fx.Node:
     kernel = call.shape(1)[2:]
     count = len(kernel)
     if count not in _CONVOLUTIONS:
@@ -95,7 +95,7 @@ def cropped(x: torch.Tensor, pads: Pads) -> torch.Tensor:
 
 
 @writes("ConvTranspose")
-def _transposed_convolution(call: Call) -> fx.Node:
+def _transposed_convolution(call: OnnxCall) -> fx.Node:
     count = len(call.shape(1)) - 2
     automatic = call.attribute("auto_pad", "NOTSET") not in ("NOTSET", "VALID")
     if count not in _TRANSPOSED or automatic or call.attribute("output_shape"):
@@ -112,7 +112,7 @@ def _transposed_convolution(call: Call) -> fx.Node:
 
 
 @writes("Gemm")
-def _gemm(call: Call) -> fx.Node:
+def _gemm(call: OnnxCall) -> fx.Node:
     a, b, bias = call.tensor(0), call.tensor(1), call.optional(2)
     alpha, beta = call.attribute("alpha", 1.0), call.attribute("beta", 1.0)
     if call.attribute("transA", 0):
@@ -129,7 +129,7 @@ def _gemm(call: Call) -> fx.Node:
 
 
 @writes("Einsum")
-def _einsum(call: Call) -> fx.Node:
+def _einsum(call: OnnxCall) -> fx.Node:
     return call.emit(torch.einsum, call.attribute("equation"), *call.tensors)
 
 
@@ -164,7 +164,7 @@ class BatchNorm(nn.Module):
 
 
 @writes("BatchNormalization")
-def _batch_norm(call: Call) -> fx.Node:
+def _batch_norm(call: OnnxCall) -> fx.Node:
     if call.attribute("training_mode", 0):
         raise call.unsupported("training_mode=1")
     norm = BatchNorm(1 - call.attribute("momentum", 0.9), call.attribute("epsilon", 1e-5))
@@ -172,14 +172,14 @@ def _batch_norm(call: Call) -> fx.Node:
 
 
 @writes("InstanceNormalization")
-def _instance_norm(call: Call) -> fx.Node:
+def _instance_norm(call: OnnxCall) -> fx.Node:
     x, weight, bias = call.tensors
     eps = call.attribute("epsilon", 1e-5)
     return call.emit(F.instance_norm, x, weight=weight, bias=bias, eps=eps)
 
 
 @writes("GroupNormalization")
-def _group_norm(call: Call) -> fx.Node:
+def _group_norm(call: OnnxCall) -> fx.Node:
     x, weight, bias = call.tensors
     groups = call.attribute("num_groups")
     each = call.shape(0)[1] // groups
@@ -224,7 +224,7 @@ writes_as("MatMul", torch.matmul)
 
 
 @writes("LRN")
-def _local_response(call: Call) -> fx.Node:
+def _local_response(call: OnnxCall) -> fx.Node:
     size = call.attribute("size")
     if size % 2 == 0:
         raise call.unsupported("its window has no middle")

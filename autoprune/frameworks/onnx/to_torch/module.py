@@ -16,7 +16,7 @@ from torch import fx
 from autoprune.errors import NotEqualError, first_line
 from autoprune.frameworks.comparison import array_difference
 from autoprune.frameworks.onnx.equality import difference, outputs, tolerance
-from autoprune.frameworks.onnx.inputs import probing
+from autoprune.frameworks.onnx.feeds import probing
 from autoprune.frameworks.onnx.run import observe
 
 # Each of these registers its operators.

@@ -12,7 +12,7 @@ from torch import fx
 
 from autoprune.frameworks.onnx.to_torch.layers import Pads, for_pad, pads_of, symmetric, windowed
 from autoprune.frameworks.onnx.to_torch.sizes import list_of
-from autoprune.frameworks.onnx.to_torch.writer import Call, Written, writes
+from autoprune.frameworks.onnx.to_torch.writer import OnnxCall, Written, writes
 
 Sizes = tuple[int, ...]
 
@@ -47,7 +47,7 @@ def max_pool_indices(
     return values, places + first.reshape(*x.shape[:2], *(1,) * count)
 
 
-def _windows(call: Call) -> tuple[Sizes, Sizes, Pads, Sizes, bool]:
+def _windows(call: OnnxCall) -> tuple[Sizes, Sizes, Pads, Sizes, bool]:
     kernel = call.attribute("kernel_shape")
     if len(kernel) not in _MAX:
         raise call.unsupported(f"it has {len(kernel)} dimensions")
@@ -59,7 +59,7 @@ def _windows(call: Call) -> tuple[Sizes, Sizes, Pads, Sizes, bool]:
 
 
 @writes("MaxPool")
-def _max_pool(call: Call) -> Written:
+def _max_pool(call: OnnxCall) -> Written:
     windows = _windows(call)
     if len(call.node.output) < 2 or not call.node.output[1]:
         return call.emit(max_pool, windowed(call), *windows)
@@ -84,7 +84,7 @@ def average_pool(
 
 
 @writes("AveragePool")
-def _average_pool(call: Call) -> fx.Node:
+def _average_pool(call: OnnxCall) -> fx.Node:
     kernel, strides, pads, dilations, ceil = _windows(call)
     if max(dilations) > 1:
         raise call.unsupported("its windows have gaps")
@@ -103,7 +103,7 @@ def norm_pool(
 
 
 @writes("LpPool")
-def _norm_pool(call: Call) -> fx.Node:
+def _norm_pool(call: OnnxCall) -> fx.Node:
     kernel, strides, pads, dilations, ceil = _windows(call)
     if max(dilations) > 1 or ceil:
         raise call.unsupported("its windows have gaps or go over the edge")
@@ -117,7 +117,7 @@ _GLOBAL: dict[str, Callable[..., Any]] = {
 
 
 @writes("GlobalAveragePool GlobalMaxPool GlobalLpPool")
-def _global_pool(call: Call) -> fx.Node:
+def _global_pool(call: OnnxCall) -> fx.Node:
     pixels = tuple(range(2, call.rank))
     if call.op == "GlobalLpPool":
         p = float(call.attribute("p", 2))
@@ -129,7 +129,7 @@ _SAMPLING = {"linear": "bilinear", "cubic": "bicubic"}
 
 
 @writes("GridSample")
-def _grid_sample(call: Call) -> fx.Node:
+def _grid_sample(call: OnnxCall) -> fx.Node:
     mode = call.attribute("mode", "linear")
     return call.emit(
         F.grid_sample, call.tensor(0), call.tensor(1), _SAMPLING.get(mode, mode),
@@ -193,7 +193,7 @@ _SMOOTH = {
 
 
 @writes("Resize Upsample")
-def _resize(call: Call) -> fx.Node:
+def _resize(call: OnnxCall) -> fx.Node:
     old = call.op == "Upsample" or call.opset < 11
     size = None if old else call.number(3)
     scales = call.given(1, "scales") if old else call.number(2)
@@ -241,7 +241,7 @@ def sizes_on_all(x: torch.Tensor, given: Any, axes: Sizes) -> list[Any]:
     return on_all(given, axes, tuple(x.shape))
 
 
-def _on_all(call: Call, given: Any, axes: Sizes) -> Any:
+def _on_all(call: OnnxCall, given: Any, axes: Sizes) -> Any:
     if given is None:
         return None
     if given is call.number(3):

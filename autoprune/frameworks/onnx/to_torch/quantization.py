@@ -5,7 +5,13 @@ from __future__ import annotations
 import torch
 from torch import fx
 
-from autoprune.frameworks.onnx.to_torch.writer import Call, dtype_of, torch_dtype, writes, writes_as
+from autoprune.frameworks.onnx.to_torch.writer import (
+    OnnxCall,
+    dtype_of,
+    torch_dtype,
+    writes,
+    writes_as,
+)
 
 
 def _spread(t: torch.Tensor, x: torch.Tensor, axis: int, block: int) -> torch.Tensor:
@@ -54,7 +60,7 @@ def quantize(
 
 
 @writes("QuantizeLinear")
-def _quantize(call: Call) -> fx.Node:
+def _quantize(call: OnnxCall) -> fx.Node:
     axis, block = call.attribute("axis", 1), call.attribute("block_size", 0)
     given = call.attribute("output_dtype", 0)
     dtype = torch_dtype(call.dtype(2)) if call.has(2) else dtype_of(given or 2)

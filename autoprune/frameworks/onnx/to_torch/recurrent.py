@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import fx
 
-from autoprune.frameworks.onnx.to_torch.writer import Call, writes
+from autoprune.frameworks.onnx.to_torch.writer import OnnxCall, writes
 
 _ORDER = {"LSTM": (0, 2, 3, 1), "GRU": (1, 0, 2), "RNN": (0,)}
 """Where torch's gates stand in ONNX: i f g o among i o f c, r z n among z r h."""
@@ -133,7 +133,7 @@ _USUAL = {
 
 
 @writes("LSTM GRU RNN")
-def _recurrent(call: Call) -> list[fx.Node]:
+def _recurrent(call: OnnxCall) -> list[fx.Node]:
     direction = call.attribute("direction", "forward")
     directions = 2 if direction == "bidirectional" else 1
     kind = _kind(call, directions)
@@ -151,7 +151,7 @@ def _recurrent(call: Call) -> list[fx.Node]:
     )  # fmt: skip
 
 
-def _kind(call: Call, directions: int) -> str:
+def _kind(call: OnnxCall, directions: int) -> str:
     """The layer of torch that computes the same.
 
     Raises:
@@ -169,7 +169,7 @@ def _kind(call: Call, directions: int) -> str:
     return call.op if call.op != "RNN" else "RNN_RELU" if rectified else "RNN_TANH"
 
 
-def _full_length(call: Call) -> bool:
+def _full_length(call: OnnxCall) -> bool:
     """Whether all sequences are known to be as long as the tensor."""
     lengths = call.known(4)
     time = call.shape(0)[1 if call.attribute("layout", 0) else 0]

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import fx
 
 from autoprune.frameworks.onnx.to_torch.sizes import list_of
-from autoprune.frameworks.onnx.to_torch.writer import Call, writes
+from autoprune.frameworks.onnx.to_torch.writer import OnnxCall, writes
 
 Dims = list[int]
 
@@ -52,7 +52,7 @@ _REDUCTIONS: dict[str, Callable[..., Any]] = {
 
 
 @writes(" ".join(_REDUCTIONS))
-def _reduce(call: Call) -> fx.Node:
+def _reduce(call: OnnxCall) -> fx.Node:
     axes = call.given(1, "axes")
     if isinstance(axes, fx.Node):
         raise call.unsupported("its axes depend on data")
@@ -65,7 +65,7 @@ def _reduce(call: Call) -> fx.Node:
 
 
 @writes("ArgMax ArgMin")
-def _arg(call: Call) -> fx.Node:
+def _arg(call: OnnxCall) -> fx.Node:
     if call.attribute("select_last_index", 0):
         raise call.unsupported("it selects the last of equals")
     target = torch.argmax if call.op == "ArgMax" else torch.argmin
@@ -90,7 +90,7 @@ def shaped_like(x: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
 
 
 @writes("Softmax LogSoftmax Hardmax")
-def _softmax(call: Call) -> fx.Node:
+def _softmax(call: OnnxCall) -> fx.Node:
     """Up to opset 12 everything from the axis on is one row."""
     target, x = _SOFTMAX[call.op], call.tensor(0)
     axis = call.attribute("axis", 1 if call.opset < 13 else -1) % call.rank
@@ -101,7 +101,7 @@ def _softmax(call: Call) -> fx.Node:
 
 
 @writes("TopK")
-def _top(call: Call) -> list[fx.Node]:
+def _top(call: OnnxCall) -> list[fx.Node]:
     axis = call.attribute("axis", -1)
     largest, ordered = (call.attribute(name, True) for name in ("largest", "sorted"))
     count = call.attribute("k") if call.opset < 10 else call.number(1)
@@ -125,7 +125,7 @@ def cumulative(x: torch.Tensor, axis: int, exclusive: bool, backward: bool) -> t
 
 
 @writes("CumSum")
-def _cumulative(call: Call) -> fx.Node:
+def _cumulative(call: OnnxCall) -> fx.Node:
     axis = call.known(1)
     if axis is None:
         raise call.unsupported("its axis depends on data")

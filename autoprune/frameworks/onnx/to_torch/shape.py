@@ -11,7 +11,7 @@ from torch import fx
 
 from autoprune.frameworks.onnx.attributes import fill_of
 from autoprune.frameworks.onnx.to_torch.sizes import list_of
-from autoprune.frameworks.onnx.to_torch.writer import Call, torch_dtype, writes, writes_as
+from autoprune.frameworks.onnx.to_torch.writer import OnnxCall, torch_dtype, writes, writes_as
 
 
 def reshape(x: torch.Tensor, shape: Any, allow_zero: bool) -> torch.Tensor:
@@ -24,13 +24,13 @@ def reshape(x: torch.Tensor, shape: Any, allow_zero: bool) -> torch.Tensor:
 
 
 @writes("Reshape")
-def _reshape(call: Call) -> fx.Node:
+def _reshape(call: OnnxCall) -> fx.Node:
     zero = call.attribute("allowzero", False)
     return call.emit(reshape, call.tensor(0), call.number(1), zero)
 
 
 @writes("Flatten")
-def _flatten(call: Call) -> fx.Node:
+def _flatten(call: OnnxCall) -> fx.Node:
     axis = call.attribute("axis", 1) % max(call.rank, 1)
     x = call.tensor(0)
     if axis == 0:
@@ -41,12 +41,12 @@ def _flatten(call: Call) -> fx.Node:
 
 
 @writes("Transpose")
-def _transpose(call: Call) -> fx.Node:
+def _transpose(call: OnnxCall) -> fx.Node:
     order = call.attribute("perm", tuple(reversed(range(call.rank))))
     return call.emit(torch.permute, call.tensor(0), order)
 
 
-def _axes(call: Call, rank: int) -> tuple[int, ...] | None:
+def _axes(call: OnnxCall, rank: int) -> tuple[int, ...] | None:
     """Axes as an attribute or an input, counted from the front; None if there are none."""
     axes = call.given(1, "axes")
     if isinstance(axes, fx.Node):
@@ -55,7 +55,7 @@ def _axes(call: Call, rank: int) -> tuple[int, ...] | None:
 
 
 @writes("Squeeze")
-def _squeeze(call: Call) -> fx.Node:
+def _squeeze(call: OnnxCall) -> fx.Node:
     axes = _axes(call, call.rank)
     if axes is None:
         axes = tuple(i for i, n in enumerate(call.shape(0)) if n == 1)
@@ -63,7 +63,7 @@ def _squeeze(call: Call) -> fx.Node:
 
 
 @writes("Unsqueeze")
-def _unsqueeze(call: Call) -> fx.Node:
+def _unsqueeze(call: OnnxCall) -> fx.Node:
     axes = call.given(1, "axes")
     x = call.tensor(0)
     for axis in sorted(_axes(call, call.rank + len(list_of(axes))) or ()):
@@ -84,7 +84,7 @@ def expand(x: torch.Tensor, shape: Any) -> torch.Tensor:
 
 
 @writes("Expand")
-def _expand(call: Call) -> fx.Node:
+def _expand(call: OnnxCall) -> fx.Node:
     return call.emit(expand, call.tensor(0), call.number(1))
 
 
@@ -94,12 +94,12 @@ def tile(x: torch.Tensor, repeats: Any) -> torch.Tensor:
 
 
 @writes("Tile")
-def _tile(call: Call) -> fx.Node:
+def _tile(call: OnnxCall) -> fx.Node:
     return call.emit(tile, call.tensor(0), call.number(1))
 
 
 @writes("Concat")
-def _concat(call: Call) -> fx.Node:
+def _concat(call: OnnxCall) -> fx.Node:
     return call.emit(torch.cat, call.tensors, call.attribute("axis", 0))
 
 
@@ -109,7 +109,7 @@ def split(x: torch.Tensor, parts: Any, axis: int) -> tuple[torch.Tensor, ...]:
 
 
 @writes("Split")
-def _split(call: Call) -> list[fx.Node]:
+def _split(call: OnnxCall) -> list[fx.Node]:
     axis, count = call.attribute("axis", 0), len(call.node.output)
     parts = call.given(1, "split")
     if parts is None:
@@ -134,7 +134,7 @@ def slices(x: torch.Tensor, starts: Any, ends: Any, axes: Any, steps: Any) -> to
 
 
 @writes("Slice")
-def _slice(call: Call) -> fx.Node:
+def _slice(call: OnnxCall) -> fx.Node:
     return call.emit(
         slices, call.tensor(0), call.given(1, "starts"), call.given(2, "ends"),
         call.given(3, "axes"), call.number(4),
@@ -156,7 +156,7 @@ def gather(x: torch.Tensor, index: torch.Tensor, axis: int) -> torch.Tensor:
 
 
 @writes("Gather")
-def _gather(call: Call) -> fx.Node:
+def _gather(call: OnnxCall) -> fx.Node:
     axis = call.attribute("axis", 0) % call.rank
     known = call.known(1)
     if known is not None and known.ndim == 0:
@@ -209,7 +209,7 @@ def scatter_nd(
 
 
 @writes("ScatterND")
-def _scatter_nd(call: Call) -> fx.Node:
+def _scatter_nd(call: OnnxCall) -> fx.Node:
     how = call.attribute("reduction", "none")
     if how not in ("none", "add"):
         raise call.unsupported(f"reduction={how!r}")
@@ -251,7 +251,7 @@ _MODES: dict[str, Any] = {"reflect": "reflect", "edge": "edge", "wrap": "wrap"}
 
 
 @writes("Pad")
-def _pad(call: Call) -> fx.Node:
+def _pad(call: OnnxCall) -> fx.Node:
     value = call.known(2)
     if call.has(2) and value is None:
         raise call.unsupported("it pads with a number that depends on data")
@@ -267,7 +267,7 @@ def filled(shape: Any, value: float, dtype: torch.dtype, like: Any) -> torch.Ten
 
 
 @writes("ConstantOfShape")
-def _filled(call: Call) -> fx.Node:
+def _filled(call: OnnxCall) -> fx.Node:
     fill = fill_of(call.node)
     dtype = torch_dtype(fill.dtype.name)
     return call.emit(filled, call.number(0), fill.item(), dtype, call.writer.like())
@@ -280,14 +280,14 @@ def arange(start: Any, end: Any, step: Any, dtype: torch.dtype, like: Any) -> to
 
 
 @writes("Range")
-def _range(call: Call) -> fx.Node:
+def _range(call: OnnxCall) -> fx.Node:
     dtype = getattr(torch, call.dtype(0))
     numbers = [call.number(i) for i in range(3)]
     return call.emit(arange, *numbers, dtype, call.writer.like())
 
 
 @writes("Trilu")
-def _triangle(call: Call) -> fx.Node:
+def _triangle(call: OnnxCall) -> fx.Node:
     diagonal = call.known(1)
     if call.has(1) and diagonal is None:
         raise call.unsupported("its diagonal depends on data")
@@ -306,7 +306,7 @@ def one_hot(index: torch.Tensor, depth: Any, values: torch.Tensor, axis: int) ->
 
 
 @writes("OneHot")
-def _one_hot(call: Call) -> fx.Node:
+def _one_hot(call: OnnxCall) -> fx.Node:
     axis = call.attribute("axis", -1)
     return call.emit(one_hot, call.tensor(0), call.number(1), call.tensor(2), axis)
 
@@ -319,7 +319,7 @@ def depth_to_space(x: torch.Tensor, block: int) -> torch.Tensor:
 
 
 @writes("DepthToSpace")
-def _depth_to_space(call: Call) -> fx.Node:
+def _depth_to_space(call: OnnxCall) -> fx.Node:
     by_columns = call.attribute("mode", "DCR") == "CRD"
     target = F.pixel_shuffle if by_columns else depth_to_space
     return call.emit(target, call.tensor(0), call.attribute("blocksize"))
@@ -336,5 +336,5 @@ writes_as("SpaceToDepth", space_to_depth, "blocksize:block")
 
 
 @writes("NonZero")
-def _non_zero(call: Call) -> fx.Node:
+def _non_zero(call: OnnxCall) -> fx.Node:
     return call.emit(torch.t, call.emit(torch.nonzero, call.tensor(0)))

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import fx
 
-from autoprune.frameworks.onnx.to_torch.writer import SIZES, Call, dtype_of, writes
+from autoprune.frameworks.onnx.to_torch.writer import SIZES, OnnxCall, dtype_of, writes
 
 Array = NDArray[Any]
 
@@ -40,12 +40,12 @@ def count(x: torch.Tensor) -> Array:
 
 
 @writes("Shape", SIZES)
-def _shape(call: Call) -> fx.Node:
+def _shape(call: OnnxCall) -> fx.Node:
     return call.emit(sizes, call.tensor(0), call.attribute("start", 0), call.attribute("end", None))
 
 
 @writes("Size", SIZES)
-def _size(call: Call) -> fx.Node:
+def _size(call: OnnxCall) -> fx.Node:
     return call.emit(count, call.tensor(0))
 
 
@@ -83,7 +83,7 @@ _PAIRS: dict[str, Callable[[Any, Any], Array]] = {
 
 
 @writes(" ".join(_PAIRS), SIZES)
-def _pair(call: Call) -> fx.Node:
+def _pair(call: OnnxCall) -> fx.Node:
     return call.emit(_PAIRS[call.op], call.number(0), call.number(1))
 
 
@@ -93,12 +93,12 @@ def power(a: Any, b: Any) -> Array:
 
 
 @writes("Sqrt", SIZES)
-def _sqrt(call: Call) -> fx.Node:
+def _sqrt(call: OnnxCall) -> fx.Node:
     return call.emit(power, call.number(0), 0.5)
 
 
 @writes("Pow", SIZES)
-def _pow(call: Call) -> fx.Node:
+def _pow(call: OnnxCall) -> fx.Node:
     return call.emit(power, call.number(0), call.number(1))
 
 
@@ -117,7 +117,7 @@ def _truncated(number: Any) -> Any:
 
 
 @writes("Cast", SIZES)
-def _cast(call: Call) -> fx.Node:
+def _cast(call: OnnxCall) -> fx.Node:
     dtype = dtype_of(call.attribute("to"))
     convert = to_float if dtype.is_floating_point else to_int
     return call.emit(convert, call.number(0))
@@ -129,7 +129,7 @@ def reshaped(a: Any, shape: tuple[int, ...]) -> Array:
 
 
 @writes("Unsqueeze Squeeze Identity", SIZES)
-def _reshaped(call: Call) -> fx.Node:
+def _reshaped(call: OnnxCall) -> fx.Node:
     return call.emit(reshaped, call.number(0), call.writer.shape(call.node.output[0]))
 
 
@@ -139,7 +139,7 @@ def joined(parts: Any, axis: int) -> Array:
 
 
 @writes("Concat", SIZES)
-def _concat(call: Call) -> fx.Node:
+def _concat(call: OnnxCall) -> fx.Node:
     parts = tuple(call.number(i) for i in range(len(call.node.input)))
     return call.emit(joined, parts, call.attribute("axis", 0))
 
@@ -150,7 +150,7 @@ def taken(a: Any, index: Any, axis: int) -> Array:
 
 
 @writes("Gather", SIZES)
-def _gather(call: Call) -> fx.Node:
+def _gather(call: OnnxCall) -> fx.Node:
     return call.emit(taken, call.number(0), call.number(1), call.attribute("axis", 0))
 
 
@@ -166,7 +166,7 @@ def sliced(a: Any, starts: Any, ends: Any, axes: Any, steps: Any) -> Array:
 
 
 @writes("Slice", SIZES)
-def _slice(call: Call) -> fx.Node:
+def _slice(call: OnnxCall) -> fx.Node:
     return call.emit(
         sliced, call.number(0), call.given(1, "starts"), call.given(2, "ends"),
         call.given(3, "axes"), call.number(4),
@@ -179,7 +179,7 @@ def product(a: Any) -> Array:
 
 
 @writes("ReduceProd", SIZES)
-def _product(call: Call) -> fx.Node:
+def _product(call: OnnxCall) -> fx.Node:
     if call.rank > 1:
         raise call.unsupported("its numbers have more than one dimension")
     whole = call.emit(product, call.number(0))

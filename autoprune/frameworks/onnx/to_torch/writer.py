@@ -38,7 +38,7 @@ Written = fx.Node | list[fx.Node]
 Numbers = Any
 """A number, nested tuples of them, or the fx node that computes an array of them."""
 
-Write = Callable[["Call"], Written]
+Write = Callable[["OnnxCall"], Written]
 
 ORIGIN = "onnx"
 """Where an fx node's `meta` says which ONNX node it belongs to."""
@@ -71,7 +71,7 @@ def writes_as(names: str, target: Callable[..., Any], attributes: str = "") -> N
     settings = signature_of(f"|{attributes}").attributes
 
     @writes(names)
-    def write(call: Call) -> fx.Node:
+    def write(call: OnnxCall) -> fx.Node:
         given = {name: call.attribute(a, default) for a, (name, default) in settings.items()}
         return call.emit(target, *call.tensors, **given)
 
@@ -155,7 +155,7 @@ class Writer:
             if known is not None:
                 self.numbers[name] = plain(known)
             elif node is not None and operator_key(node) in SIZES:
-                self.numbers[name] = SIZES[operator_key(node)](Call(self, node))
+                self.numbers[name] = SIZES[operator_key(node)](OnnxCall(self, node))
             else:
                 self.numbers[name] = self.graph.call_function(numbers_of, (self.tensor(name),))
         return self.numbers[name]
@@ -166,7 +166,7 @@ class Writer:
         Raises:
             TraceError: if there is nothing in torch to write it as.
         """
-        call = Call(self, node)
+        call = OnnxCall(self, node)
         write = OPERATORS.get(operator_key(node))
         if write is None:
             raise call.unsupported("it has no counterpart here")
@@ -237,7 +237,7 @@ class Writer:
 
 
 @dataclass(frozen=True)
-class Call:
+class OnnxCall:
     """One ONNX node that is to be written.
 
     Attributes:

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 
 from autoprune.analysis.typing import TypedGraph
 from autoprune.frameworks.torch.own_class.sameness import Discrepancy
-from autoprune.ir.choice import Factor
 from autoprune.ir.graph import Node, Value
+from autoprune.ir.plan_parts import Factor
 
 
 class Unplaceable(Exception):

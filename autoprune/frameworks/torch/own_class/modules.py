@@ -20,8 +20,8 @@ from autoprune.frameworks.torch.cut import copy_without, cut_tensor, get_tensor,
 from autoprune.frameworks.torch.own_class.attributes import described_by_weight, entries_of
 from autoprune.ir import axes as ax
 from autoprune.ir.axes import Axis, Leaf
-from autoprune.ir.choice import Factor
 from autoprune.ir.plan import Plan
+from autoprune.ir.plan_parts import Factor
 from autoprune.ir.positions import unit_positions
 
 

@@ -14,7 +14,7 @@ from autoprune.frameworks.onnx.constants import Seen
 
 FLOATS = ("float64", "float32", "float16", "bfloat16")
 
-Kind = Literal["parameter", "buffer", "constant"]
+Role = Literal["parameter", "buffer", "constant"]
 
 _STATE = {
     "BatchNormalization": (3, 4), "QuantizeLinear": (1, 2), "DequantizeLinear": (1, 2),
@@ -58,14 +58,14 @@ QUANTIZED = {
 """By operator, the integers that count as weights."""
 
 
-def tensor_kinds(
+def parameter_kinds(
     graph: onnx.GraphProto,
     owners: Collection[str],
     seen: Mapping[str, Seen],
     tensors: Mapping[str, NDArray[Any]],
-) -> dict[str, Kind]:
+) -> dict[str, Role]:
     """Which tensors of the model are trained."""
-    kinds: dict[str, Kind] = {}
+    kinds: dict[str, Role] = {}
     weighed, state, quantized = set[str](), set[str](), set[str]()
     for node in graph.node:
         for i, name in enumerate(node.input):

@@ -17,7 +17,7 @@ Expression = int | str | dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Choice:
+class KeptUnits:
     """The units of one group that stay.
 
     Attributes:
