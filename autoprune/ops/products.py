@@ -91,7 +91,11 @@ def _inner(call: Call) -> Contraction:
 
 def _vdot(call: Call) -> Contraction:
     a, b = call.tensor("input"), call.tensor("other")
-    return Contraction(((a, letters("i")), (b, letters("i"))), ())
+    return Contraction(((a, letters("i")), (b, letters("i"))), (), also=_conjugated(a))
+
+
+def _conjugated(value: Value) -> str:
+    return "the first factor is conjugated" if value.dtype.startswith("complex") else ""
 
 
 def _vecdot(call: Call) -> Contraction:
@@ -101,7 +105,9 @@ def _vecdot(call: Call) -> Contraction:
     dim = call.integer("dim", -1) % rank
     dims = _numbered(rank, "d")
     return Contraction(
-        tuple((v, dims[rank - len(v.shape) :]) for v in values), (*dims[:dim], *dims[dim + 1 :])
+        tuple((v, dims[rank - len(v.shape) :]) for v in values),
+        (*dims[:dim], *dims[dim + 1 :]),
+        also=_conjugated(values[0]),
     )
 
 

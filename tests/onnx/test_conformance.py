@@ -8,16 +8,19 @@ import numpy as np
 import onnx
 import pytest
 
+from autoprune.analysis.experiments.experiment import gap
 from autoprune.frameworks.onnx.equality import cut_error, difference, outputs
-from autoprune.frameworks.onnx.tensors import zeroed_model
+from autoprune.frameworks.onnx.run import observe
+from autoprune.frameworks.onnx.tensors import read_tensor, zeroed_model
 from autoprune.frameworks.onnx.trace import TracedOnnx, trace
+from autoprune.ir.graph import Value
 from autoprune.ir.group import Guarantee
 from autoprune.ops.onnx.pinned import NAMES as PINNED_NAMES
-from autoprune.ops.rule import _OPERATORS
+from autoprune.ops.rule import _OPERATORS, Call
 from autoprune.passes.pruning.analysed import Analysis, analyse
 from autoprune.passes.pruning.request import Options
 from tests.onnx.cases import CASES, Case
-from tests.tolerance import CUT, DIFFERENT
+from tests.tolerance import CUT, DIFFERENT, ROUNDING_SINGLE
 
 BY_NAME = {case.name: case for case in CASES}
 NAMES = [pytest.param(name, id=name) for name in BY_NAME]
@@ -68,6 +71,28 @@ def test_cut_equals_zeroed(name, seed):
     assert error < CUT
     if all(o.type.tensor_type.HasField("shape") for o in small.graph.output):
         onnx.checker.check_model(small, full_check=True)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_products_are_what_is_computed(name):
+    """The letters, windows and factors that a rule states, summed over by einsum."""
+    _, traced, analysis = analysed(name)
+    stated = {}
+    for node in traced.graph.nodes:
+        describe = analysis.typed.operator_of(node).product
+        found = describe and describe(Call(node, analysis.typed.types))
+        if found and not found.also:
+            stated[node.outputs[0].name] = found
+    if not stated:
+        return
+    values = {p.value.name: stored(traced, p.value) for p in traced.graph.parameters}
+    values |= {**traced.feed, **observe(traced.model, traced.feed)}
+    for output, contraction in stated.items():
+        assert gap(values[output], contraction.evaluate(values)) < ROUNDING_SINGLE
+
+
+def stored(traced: TracedOnnx, value: Value) -> np.ndarray:
+    return read_tensor(traced.model, traced.owners[value.name], value.shape)
 
 
 @pytest.mark.parametrize("name", NAMES)

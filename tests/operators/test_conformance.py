@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from autoprune.analysis.experiments.conformance import faults
+from autoprune.analysis.experiments.conformance import faults, product_faults, typed_call
 from autoprune.analysis.experiments.experiment import Sample
 from autoprune.analysis.groups import Groups, find_groups
 from autoprune.analysis.nesting import outer_leaves
@@ -165,6 +165,17 @@ def test_zero_invariance_means_producers_alone(name):
             assert max(gaps) <= ROUNDING_DOUBLE, f"{group.name} is not zero-invariant"
         elif not case.weaker:
             assert max(gaps) > DIFFERENT, f"{group.name} is zero-invariant"
+
+
+@each_case
+def test_products_are_what_is_computed(name):
+    """The letters and windows that a rule states, summed over by einsum."""
+    _, _, traced, _, _ = analysed(name)
+    rules = {n.name: rule for n in traced.graph.nodes if (rule := find(n.op)) and rule.product}
+    for sample in sample_calls(traced, rules).values():
+        if isinstance(sample, Sample):
+            rule = rules[sample.node.name]
+            assert not list(product_faults(sample, rule, typed_call(sample, rule)))
 
 
 _STATISTICS = "the statistics it also returns are not zero; networks read the first output alone"

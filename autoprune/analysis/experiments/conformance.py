@@ -27,12 +27,12 @@ from autoprune.analysis.experiments.experiment import (
     with_positions,
 )
 from autoprune.analysis.typing import TypedGraph, infer
-from autoprune.errors import AutopruneError, RuleError
+from autoprune.errors import AutopruneError, RuleError, first_line
 from autoprune.ir.axes import Leaf, leaves
 from autoprune.ir.graph import Graph, Parameter
 from autoprune.ir.group import Guarantee
 from autoprune.ir.positions import Indices, cut_array
-from autoprune.ops.rule import Operator, Resized, Shape, Sizing, State, Zeroing
+from autoprune.ops.rule import Call, Operator, Resized, Shape, Sizing, State, Zeroing
 
 SEEDS = (0, 1)
 
@@ -108,7 +108,7 @@ def faults(sample: Sample, operator: Operator) -> list[Fault]:
     except AutopruneError as error:
         return [Fault((), f"the rule fails: {error.what}")]
     tried = trials(sample)
-    found: list[Fault] = []
+    found = list(product_faults(sample, operator, typed))
     exact: list[Leaf] = []
     for leaf in free_leaves(typed):
         try:
@@ -126,6 +126,23 @@ def faults(sample: Sample, operator: Operator) -> list[Fault]:
         joint = together(sample, operator, typed, exact)
         found.extend([] if joint is None else [joint])
     return found
+
+
+def product_faults(sample: Sample, operator: Operator, typed: TypedGraph) -> Iterator[Fault]:
+    """Whether the product that a rule states is what the call computes."""
+    describe = operator.product
+    stated = None if describe is None else describe(Call(sample.node, typed.types))
+    if stated is None or stated.also:
+        return
+    (output, *_) = outputs_of(sample, sample.operands)
+    try:
+        found = stated.evaluate(sample.operands).astype(output.dtype)
+    except (LookupError, ValueError) as error:
+        yield Fault((), f"its product does not fit the operands: {first_line(error)}")
+        return
+    if not equal(output, found):
+        how = "another shape" if output.shape != found.shape else f"off by {gap(output, found):.2g}"
+        yield Fault((), f"its product is not what it computes: {how}")
 
 
 def places(typed: TypedGraph, leaf: Leaf) -> tuple[tuple[str, int], ...]:
