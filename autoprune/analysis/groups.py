@@ -24,6 +24,9 @@ class Groups:
     def __iter__(self) -> Iterator[Group]:
         return iter(self.groups)
 
+    def __str__(self) -> str:
+        return "\n".join(map(str, (*self.groups, *self.pinned)))
+
 
 def leaf_names(typed: TypedGraph) -> dict[int, str]:
     """A name for every leaf that occurs in a parameter, by the first one it occurs in."""
@@ -61,7 +64,7 @@ def find_groups(typed: TypedGraph) -> Groups:
             distinct = _distinct(axis)
             if not distinct and axis.size > 1 and parameter.kind == "parameter":
                 label = f"{name}:{dim}"
-                pinned.append(Pinned(label, axis.size, (label,), _ONE_BY_ONE))
+                pinned.append(Pinned(label, axis.size, (Occurrence(name, dim),), _ONE_BY_ONE))
             for i, leaf in enumerate(distinct):
                 known = found.get(leaf.uid)
                 if known is None:
@@ -87,6 +90,5 @@ def find_groups(typed: TypedGraph) -> Groups:
                 )
             )
         elif uid in trained:
-            where = tuple(f"{o.parameter}:{o.dim}" for o in occurrences)
-            pinned.append(Pinned(name, leaf.size, where, typed.pins[uid]))
+            pinned.append(Pinned(name, leaf.size, tuple(occurrences), typed.pins[uid]))
     return Groups(tuple(groups), tuple(pinned))

@@ -50,16 +50,7 @@ class TypedGraph:
 
     def __str__(self) -> str:
         """The graph's text form with axis types in place of sizes."""
-        lines = [f"graph({', '.join(self._typed(v.name) for v in self.graph.inputs)}) {{"]
-        lines += [f"  {self._typed(p.value.name)} = {p.kind}" for p in self.graph.parameters]
-        for node in self.graph.nodes:
-            defined = ", ".join(self._typed(v.name) for v in node.outputs)
-            lines.append(f"  {defined} = {str(node).split(' = ', 1)[1]}")
-        lines += [f"  return {', '.join(map(str, self.graph.outputs))}", "}"]
-        return "\n".join(lines)
-
-    def _typed(self, name: str) -> str:
-        return f"%{name}[{', '.join(map(str, self.types[name]))}]"
+        return self.graph.text(self.types)
 
 
 def nodes_without_rule(graph: Graph) -> tuple[Node, ...]:

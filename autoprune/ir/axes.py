@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from itertools import count
+from itertools import count, groupby
 from math import gcd
 from math import prod as product_of
 
@@ -80,7 +80,11 @@ class Sum:
         object.__setattr__(self, "uids", uids_of(self.terms))
 
     def __str__(self) -> str:
-        return "+".join(str(t) for t in self.terms) if self.terms else "0"
+        if not self.terms:
+            return "0"
+        runs = ((term, len(list(run))) for term, run in groupby(self.terms))
+        # Positions that are told apart one by one may be thousands.
+        return "+".join(f"{n}*1" if t == ONE and n > 1 else "+".join([str(t)] * n) for t, n in runs)
 
 
 Axis = Leaf | Prod | Sum
@@ -108,6 +112,14 @@ def _letters(uid: int) -> str:
         uid, digit = divmod(uid - 1, 26)
         text = chr(ord("a") + digit) + text
     return text
+
+
+def uid_of(letters: str) -> int:
+    """The leaf that is printed with these letters."""
+    uid = 0
+    for letter in letters:
+        uid = 26 * uid + ord(letter) - ord("a") + 1
+    return uid - 1
 
 
 def prod(*factors: Axis) -> Axis:

@@ -1,24 +1,31 @@
 """Graph, Node and Value: a traced network as plain immutable data, without any framework.
 
-A graph prints as
-
-    graph(%x: float32[2,3,8,8]) {
-      %conv.weight: float32[8,3,3,3] = parameter
-      %conv2d: float32[2,8,6,6] = aten.conv2d.default(input=%x, weight=%conv.weight, groups=1)
-      return %conv2d
-    }
+A graph prints as `autoprune.ir.text` reads it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
 from autoprune.errors import GraphError
+
+PLAIN_NAME = re.compile(r"[\w.$/-]+")
+"""A name that is printed without quotes."""
+
+
+def quoted(name: str) -> str:
+    """A name as the text form prints it."""
+    return name if PLAIN_NAME.fullmatch(name) else json.dumps(name, ensure_ascii=False)
+
+
+Dims = Mapping[str, Sequence[object]]
+"""By value name, what is printed in place of the sizes of its dimensions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,20 +46,24 @@ class Value:
     hint: int | None = None
 
     def __str__(self) -> str:
-        return f"%{self.name}"
+        return f"%{quoted(self.name)}"
 
-    @property
-    def signature(self) -> str:
-        """Name, dtype and shape, as printed where the value is defined."""
-        return f"%{spelled(self.name, self.dtype, self.shape)}"
+    def definition(self, dims: Dims | None = None) -> str:
+        """Name, dtype and dimensions, as printed where the value is defined."""
+        hint = "" if self.hint is None else f"({self.hint})"
+        shape = self.shape if dims is None else dims[self.name]
+        return f"{spelled(str(self), self.dtype, shape)}{hint}"
 
 
-def spelled(name: str, dtype: str, shape: tuple[int, ...]) -> str:
+def spelled(name: str, dtype: str, shape: Sequence[object]) -> str:
     """A tensor as people read it: `x: float32[1,3,224,224]`."""
     return f"{name}: {dtype}[{','.join(map(str, shape))}]"
 
 
 Argument = Value | int | float | bool | str | None | tuple["Argument", ...]
+
+
+Kind = Literal["parameter", "buffer", "constant"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +78,13 @@ class Parameter:
 
     value: Value
     names: tuple[str, ...]
-    kind: Literal["parameter", "buffer", "constant"]
+    kind: Kind
+
+
+def ancestry(path: str) -> tuple[str, ...]:
+    """The modules that a module is in, from the whole network, `""`, down to itself."""
+    parts = path.split(".") if path else []
+    return tuple(".".join(parts[:i]) for i in range(len(parts) + 1))
 
 
 @dataclass(frozen=True)
@@ -110,9 +127,27 @@ class Node:
         return f"{self.op} `{self.name}`"
 
     def __str__(self) -> str:
-        defined = ", ".join(v.signature for v in self.outputs) or "_"
-        arguments = ", ".join(f"{k}={format_argument(a)}" for k, a in self.arguments.items())
-        return f"{defined} = {self.op}({arguments})"
+        return self.definition()
+
+    def definition(self, dims: Dims | None = None) -> str:
+        """What it computes, without where in the model that is."""
+        defined = ", ".join(v.definition(dims) for v in self.outputs) or "_"
+        arguments = (f"{quoted(k)}={format_argument(a)}" for k, a in self.arguments.items())
+        return f"{defined} = {quoted(self.op)}({', '.join(arguments)})"
+
+    @property
+    def origin(self) -> str:
+        """Name, module and source, as far as there are any that the definition does not tell."""
+        text = ""
+        if not self.outputs or self.outputs[0].name != self.name:
+            text += f" as {quoted(self.name)}"
+        if self.module:
+            paths = list(map(quoted, self.module))
+            is_chain = self.module == ancestry(self.module[-1])
+            text += f" in {paths[-1]}" if is_chain else f" in [{', '.join(paths)}]"
+        if self.source:
+            text += f" at {json.dumps(self.source, ensure_ascii=False)}"
+        return text
 
 
 @dataclass(frozen=True)
@@ -129,10 +164,20 @@ class Graph:
     """Outputs that nobody needs: their shapes and numbers may change."""
 
     def __str__(self) -> str:
-        lines = [f"graph({', '.join(v.signature for v in self.inputs)}) {{"]
-        lines += [f"  {p.value.signature} = {p.kind}" for p in self.parameters]
-        lines += [f"  {node}" for node in self.nodes]
-        lines += [f"  return {', '.join(map(str, self.outputs))}", "}"]
+        return self.text()
+
+    def text(self, dims: Dims | None = None) -> str:
+        """The text form."""
+        lines = [f"graph({', '.join(v.definition(dims) for v in self.inputs)}) {{"]
+        for parameter in self.parameters:
+            tied = ", ".join(map(quoted, parameter.names[1:]))
+            kind = f"{parameter.kind}({tied})" if tied else parameter.kind
+            lines.append(f"  {parameter.value.definition(dims)} = {kind}")
+        lines += [f"  {node.definition(dims)}{node.origin}" for node in self.nodes]
+        for word in ("mutated", "loose"):
+            if values := getattr(self, word):
+                lines.append(f"  {word} {', '.join(map(str, values))}")
+        lines += [f"  return {', '.join(map(str, self.outputs))}".rstrip(), "}"]
         return "\n".join(lines)
 
     @cached_property
@@ -193,6 +238,8 @@ def format_argument(argument: Argument) -> str:
     """An argument as the text form prints it."""
     if isinstance(argument, tuple):
         return f"[{', '.join(format_argument(a) for a in argument)}]"
+    if isinstance(argument, str):
+        return json.dumps(argument, ensure_ascii=False)
     return str(argument)
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
 from autoprune.ir.axes import Leaf
+from autoprune.ir.graph import quoted
 from autoprune.ir.reason import NO_REASON, Reason
 
 
@@ -46,6 +49,9 @@ class Occurrence:
     parameter: str
     dim: int
 
+    def __str__(self) -> str:
+        return f"{self.parameter}:{self.dim}"
+
 
 @dataclass(frozen=True, slots=True)
 class Group:
@@ -74,6 +80,16 @@ class Group:
         """Number of units, each of which may be removed."""
         return self.leaf.size
 
+    def __str__(self) -> str:
+        return "; ".join(
+            (
+                f"{self.leaf} {self.guarantee}: {_places(self.name, self.occurrences)}",
+                *_because(self.reason),
+                *(f"spares {', '.join(map(quoted, names))}" for names in [self.spared] if names),
+                *(f"folds {', '.join(map(quoted, names))}" for names in [self.folds] if names),
+            )
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Pinned:
@@ -82,11 +98,29 @@ class Pinned:
     Attributes:
         name: as for groups.
         size: number of positions.
-        where: parameter dimensions it occurs in, e.g. `fc.weight:0`.
+        where: parameter dimensions it occurs in.
         reason: why it cannot be pruned.
     """
 
     name: str
     size: int
-    where: tuple[str, ...]
+    where: tuple[Occurrence, ...]
     reason: Reason
+
+    def __str__(self) -> str:
+        pinned = f"{self.size} pinned: {_places(self.name, self.where)}"
+        return "; ".join((pinned, *_because(self.reason)))
+
+
+def _places(name: str, places: Sequence[Occurrence]) -> str:
+    """Parameter dimensions, the first with the number of the leaf if `name` has that."""
+    number = name.removeprefix(str(places[0]))
+    texts = [f"{quoted(place.parameter)}:{place.dim}" for place in places]
+    return ", ".join((texts[0] + number, *texts[1:]))
+
+
+def _because(reason: Reason) -> list[str]:
+    if reason == NO_REASON:
+        return []
+    call = f" ({quoted(reason.node.name)})" if reason.node else ""
+    return [f"because {json.dumps(reason.text, ensure_ascii=False)}{call}"]

@@ -40,7 +40,7 @@ def group_rows(
                 units=group.units,
                 kept=sizes.get(uid, group.units),
                 guarantee=str(group.guarantee),
-                where=tuple(f"{o.parameter}:{o.dim}" for o in group.occurrences),
+                where=tuple(map(str, group.occurrences)),
                 reason=reason.text,
                 source=reason.source,
                 params=params / max(1, full.params),
@@ -59,7 +59,7 @@ def pinned_rows(found: Groups) -> tuple[PinnedRow, ...]:
         PinnedRow(
             axis.name,
             axis.size,
-            axis.where,
+            tuple(map(str, axis.where)),
             axis.reason.text,
             axis.reason.node.name if axis.reason.node else "",
             axis.reason.source,

@@ -1,4 +1,4 @@
-"""Graph: its text form, its invariants, and what its digest tells apart."""
+"""Graph: its invariants, and what its digest tells apart."""
 
 from dataclasses import replace
 
@@ -6,6 +6,7 @@ import pytest
 
 from autoprune.errors import GraphError
 from autoprune.ir.graph import Graph, Node, Parameter, Value, format_argument, values_in, verify
+from autoprune.ir.text import parse_graph
 
 
 def value(name: str, *shape: int, dtype: str = "float32") -> Value:
@@ -16,39 +17,30 @@ def parameter(name: str, *shape: int, kind="parameter") -> Parameter:
     return Parameter(value(name, *shape), (name,), kind)
 
 
+TEXT = """\
+graph(%x: float32[2,3,8,8]) {
+  %conv.weight: float32[8,3,3,3] = parameter
+  %bn.running_mean: float32[8] = buffer
+  %sym_size: int[](8) = aten.sym_size.int(input=%x, dim=2)
+  %crop: float32[2,3,8,8] = aten.slice.Tensor(input=%x, dim=2, end=%sym_size)
+  %conv2d: float32[2,8,6,6] = aten.conv2d.default(input=%crop, weight=%conv.weight, \
+bias=None, stride=[1, 1], groups=1) in conv at "net.py:3 return self.conv(x)"
+  %batch_norm: float32[2,8,6,6] = aten.batch_norm.default(input=%conv2d, \
+running_mean=%bn.running_mean, training=False, eps=1e-05)
+  %chunk_0: float32[2,4,6,6], %chunk_1: float32[2,4,6,6] = aten.chunk.default(\
+input=%batch_norm, chunks=2) as chunk
+  %cat: float32[2,8,6,6] = aten.cat.default(tensors=[%chunk_1, %chunk_0], dim=1)
+  _ = aten._assert.default(value=%cat, how="same") as check
+  mutated %bn.running_mean
+  return %cat
+}"""
+"""A convolution with batch norm, its input cropped to a size computed in the graph."""
+
+
 def network(batch: int = 2, image: int = 8) -> Graph:
-    """A convolution with batch norm, its input cropped to a size computed in the graph."""
-    x = value("x", batch, 3, image, image)
-    weight = parameter("conv.weight", 8, 3, 3, 3)
-    mean = parameter("bn.running_mean", 8, kind="buffer")
-    size = Value("sym_size", (), "int", hint=image)
-    crop = value("crop", batch, 3, image, image)
-    conv = value("conv2d", batch, 8, image - 2, image - 2)
-    norm = value("batch_norm", batch, 8, image - 2, image - 2)
-    first, second = (value(f"chunk_{i}", batch, 4, image - 2, image - 2) for i in range(2))
-    cat = value("cat", batch, 8, image - 2, image - 2)
-    nodes = (
-        Node("sym_size", "aten.sym_size.int", {"input": x, "dim": 2}, (size,)),
-        Node("crop", "aten.slice.Tensor", {"input": x, "dim": 2, "end": size}, (crop,)),
-        Node(
-            "conv2d",
-            "aten.conv2d.default",
-            {"input": crop, "weight": weight.value, "bias": None, "stride": (1, 1), "groups": 1},
-            (conv,),
-            module=("conv",),
-            source="net.py:3 return self.conv(x)",
-        ),
-        Node(
-            "batch_norm",
-            "aten.batch_norm.default",
-            {"input": conv, "running_mean": mean.value, "training": False, "eps": 1e-05},
-            (norm,),
-        ),
-        Node("chunk", "aten.chunk.default", {"input": norm, "chunks": 2}, (first, second)),
-        Node("cat", "aten.cat.default", {"tensors": (second, first), "dim": 1}, (cat,)),
-        Node("check", "aten._assert.default", {"value": cat, "how": "same"}, ()),
-    )
-    return Graph((x,), (weight, mean), nodes, (cat,), mutated=(mean.value,))
+    text = TEXT.replace("[2,", f"[{batch},").replace("8,8]", f"{image},{image}]")
+    text = text.replace("](8)", f"]({image})").replace("6,6]", f"{image - 2},{image - 2}]")
+    return parse_graph(text)
 
 
 NETWORK = network()
@@ -64,39 +56,14 @@ def with_arguments(index: int, **changes) -> Graph:
     return with_node(index, arguments={**NETWORK.nodes[index].arguments, **changes})
 
 
-# Text.
-
-
-def test_text_form():
-    assert str(NETWORK) == (
-        """\
-graph(%x: float32[2,3,8,8]) {
-  %conv.weight: float32[8,3,3,3] = parameter
-  %bn.running_mean: float32[8] = buffer
-  %sym_size: int[] = aten.sym_size.int(input=%x, dim=2)
-  %crop: float32[2,3,8,8] = aten.slice.Tensor(input=%x, dim=2, end=%sym_size)
-  %conv2d: float32[2,8,6,6] = aten.conv2d.default(input=%crop, weight=%conv.weight, \
-bias=None, stride=[1, 1], groups=1)
-  %batch_norm: float32[2,8,6,6] = aten.batch_norm.default(input=%conv2d, \
-running_mean=%bn.running_mean, training=False, eps=1e-05)
-  %chunk_0: float32[2,4,6,6], %chunk_1: float32[2,4,6,6] = aten.chunk.default(\
-input=%batch_norm, chunks=2)
-  %cat: float32[2,8,6,6] = aten.cat.default(tensors=[%chunk_1, %chunk_0], dim=1)
-  _ = aten._assert.default(value=%cat, how=same)
-  return %cat
-}"""
-    )
-
-
-def test_text_form_of_the_empty_graph():
-    assert str(Graph((), (), (), ())) == "graph() {\n  return \n}"
+# Arguments.
 
 
 def test_nested_arguments():
     x, y = value("x", 1), value("y", 1)
     argument = (x, None, (2, (y, "same")), 1.5)
     assert list(values_in(argument)) == [x, y]
-    assert format_argument(argument) == "[%x, None, [2, [%y, same]], 1.5]"
+    assert format_argument(argument) == '[%x, None, [2, [%y, "same"]], 1.5]'
     assert Node("n", "op", {"a": argument, "b": 3, "c": x}, ()).inputs == (x, y, x)
 
 

@@ -49,9 +49,7 @@ def analysed(name: str) -> tuple[Case, TracedOnnx, Analysis]:
 def test_groups_are_the_expected_ones(name):
     case, traced, analysis = analysed(name)
     found = {f"{g.name}[{g.units}]": str(g.guarantee) for g in analysis.found}
-    assert found == dict(case.groups), (
-        f"pinned: {[(p.name, p.reason) for p in analysis.found.pinned]}\n{analysis.typed}"
-    )
+    assert found == dict(case.groups), f"{analysis.found}\n{analysis.typed}"
     present = {node.op for node in traced.graph.nodes}
     wanted = {n if "." in n else f"onnx.{n}" for n in case.covers.split()}
     assert wanted <= present

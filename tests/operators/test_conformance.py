@@ -87,7 +87,7 @@ def test_trace_contains_the_operator(name):
 def test_groups_are_the_expected_ones(name):
     case, _, _, typed, found = analysed(name)
     assert {f"{g.name}[{g.units}]": str(g.guarantee) for g in found} == dict(case.groups), (
-        f"pinned: {[(p.name, p.reason) for p in found.pinned]}\n{typed}"
+        f"{found}\n{typed}"
     )
 
 

@@ -1,5 +1,7 @@
 """The law on networks nobody designed: random programs, random plans, in double precision.
 
+Their graphs are printed and read, too.
+
 AUTOPRUNE_FUZZ=2000 python -m pytest tests/random_graphs      # or: make fuzz
 """
 
@@ -14,6 +16,7 @@ from autoprune.analysis.typing import infer
 from autoprune.frameworks.torch.equality import cut_error
 from autoprune.frameworks.torch.trace import trace
 from tests.effort import examples
+from tests.ir.round_trip import check_round_trip
 from tests.nesting.choices import random_choices
 from tests.random_graphs.networks import BATCH, SIDE, RandomNetwork, programs
 from tests.tolerance import ROUNDING_DOUBLE
@@ -26,6 +29,7 @@ def check(program, seed):
     with torch.no_grad():
         assume(bool(network(x).isfinite().all()))
     traced = trace(network, x)
+    check_round_trip(traced.graph)
     typed = infer(traced.graph)
     groups = {g.leaf.uid: g for g in find_groups(typed) if g.guarantee.exact}
     kept = random_choices(rng, groups, outer_leaves(typed, groups))
