@@ -16,6 +16,7 @@ import autoprune as ap
 from autoprune.cli import arguments
 from autoprune.cli import main as cli
 from autoprune.cli.demo import EPOCHS
+from autoprune.passes.pruning.criteria import CRITERIA
 from tests.tolerance import ROUNDING_SINGLE
 
 PRUNE = "prune tinynet:pair --flops 0.5 --no-latency"
@@ -311,6 +312,11 @@ def test_help(run, command, monkeypatch):
 )
 def test_examples_of_help_are_understood(command, line):
     assert arguments.parser().parse_args([command, *shlex.split(line)]).command == command
+
+
+def test_criteria_are_those_that_are_known(run, folder):
+    assert f"{{{','.join(sorted(CRITERIA))}}}" in run("prune --help").out.replace("\n", "")
+    assert run(f"{PRUNE} --criterion l1 -o a.onnx").code == 0
 
 
 def test_the_epochs_of_the_demo(run):

@@ -214,3 +214,21 @@ def test_block_sizes_where_two_free_leaves_form_a_product():
     heads, width = Leaf(A, 4), Leaf(B, 64)
     assert blocks(prod(heads, width)) == {A: 1, B: 8}
     assert blocks(prod(Leaf(A, 4), Leaf(B, 12))) == {A: 2, B: 8}
+
+
+def test_comparable_scores_are_not_divided_and_costs_count_where_declared():
+    """B's units matter 10 each, A's at most 4; but one of B saves as much as 40 of A."""
+    candidates = (candidate(A, [1, 4, 2, 3]), candidate(B, [10, 10, 10, 10]))
+
+    def cost(sizes):
+        return sizes.get(A, 4) + 40 * sizes.get(B, 4)
+
+    def kept(**keywords):
+        found = meet_budget(
+            candidates, cost, "params", 0.757, strategy="global", exact=False, tolerance=0.03,
+            **keywords,
+        )  # fmt: skip
+        return {uid: len(units) for uid, units in found.items()}
+
+    assert kept() == {A: 1, B: 3}
+    assert kept(per_cost=True) == {B: 3}

@@ -15,6 +15,7 @@ from autoprune.passes.pruning.criteria import (
     Tensors,
     UnitView,
     find_criterion,
+    l1,
     l2,
     random,
     score,
@@ -46,6 +47,12 @@ def test_l2_adds_up_over_parameters():
         {"w": (LEAF, Leaf(1, 1)), "v": (Leaf(2, 1), LEAF)},
     )
     assert l2(weights).tolist() == [5, 2, 1, 0]
+
+
+def test_l1_adds_up_magnitudes_of_any_numbers():
+    types = {"w": (LEAF,), "v": (LEAF,)}
+    arrays = {"w": np.array([3 + 4j, -4j, 1j, 0]), "v": np.array([-128, 127, 0, 1], np.int8)}
+    assert l1(weights_of(arrays, types)).tolist() == [133, 131, 1, 1]
 
 
 def test_l2_of_complex_numbers():
