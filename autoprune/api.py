@@ -1,24 +1,23 @@
-"""The functions people call: prune, inspect, apply_plan, load, sparsify, compile, to_torch."""
+"""The functions people call: prune, inspect, apply_plan, load, sparsify, compile, to_torch.
+
+Each asks once what it was given (`given`), and hands it to a pass.
+"""
 
 from __future__ import annotations
 
-import sys
 import tempfile
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack, overload
 
-from autoprune.errors import (
-    AutopruneError,
-    BudgetError,
-    BudgetWarning,
-    PlanError,
-    TraceError,
-)
+from autoprune.errors import AutopruneError, BudgetError, BudgetWarning, PlanError, TraceError
 from autoprune.ir.plan import Plan
+from autoprune.passes.pruning import plans
+from autoprune.passes.pruning import prune as steps
+from autoprune.passes.pruning.reporting import shortfall
 from autoprune.passes.pruning.criteria import Score, find_criterion
-from autoprune.passes.pruning.pipeline import shortfall
+from autoprune.passes.pruning.given import given, is_onnx
 from autoprune.passes.pruning.request import (
     DEFAULTS,
     Budget,
@@ -28,6 +27,7 @@ from autoprune.passes.pruning.request import (
     check_options,
     one_budget,
 )
+from autoprune.passes.pruning.result import Result, Saving
 from autoprune.report import Report
 from autoprune.report.progress import progress, say
 
@@ -35,20 +35,13 @@ if TYPE_CHECKING:
     import onnx
     from torch import nn
     from torch.fx import GraphModule
-    from typing_extensions import TypeIs
 
-    from autoprune.frameworks.onnx.sessions import Feed
     from autoprune.passes.learners.masks import SparseResult
     from autoprune.passes.lower.compiled import Compiled
-    from autoprune.passes.pruning.onnx_result import OnnxResult
-    from autoprune.passes.pruning.result import Saving
-    from autoprune.passes.pruning.torch_result import TorchResult
     from autoprune.passes.sparsify.distribution import Distribution
     from autoprune.passes.sparsify.onnx import SparseOnnx
     from autoprune.passes.sparsify.single import Criterion as MatrixCriterion
     from autoprune.passes.sparsify.specs import FormatSpec
-
-# Each framework is imported by the branch that needs it: neither has to be installed for the other.
 
 
 @overload
@@ -64,7 +57,7 @@ def prune(
     seed: int = 0,
     options: Options = DEFAULTS,
     **budget: Unpack[Budget],
-) -> TorchResult: ...
+) -> Result[nn.Module]: ...
 
 
 @overload
@@ -80,7 +73,7 @@ def prune(
     seed: int = 0,
     options: Options = DEFAULTS,
     **budget: Unpack[Budget],
-) -> OnnxResult: ...
+) -> Result[onnx.ModelProto]: ...
 
 
 def prune(
@@ -95,7 +88,7 @@ def prune(
     seed: int = 0,
     options: Options = DEFAULTS,
     **budget: Unpack[Budget],
-) -> TorchResult | OnnxResult:
+) -> Result[Any]:
     """Return a smaller network that computes what the zeroed original computes.
 
     The model is traced on the example inputs, the groups of parameter slices that must go
@@ -154,16 +147,9 @@ def prune(
         seed=seed,
         options=options,
     )
-    result: TorchResult | OnnxResult
     with progress(options.progress):
-        if _is_onnx(model):
-            from autoprune.passes.pruning import onnx_network
-
-            result = onnx_network.prune(model, example_inputs, request)
-        else:
-            from autoprune.passes.pruning import torch_network
-
-            result = torch_network.prune(model, _given(example_inputs), request)
+        found = given(model, example_inputs, options.dynamic_shapes)
+        result = steps.prune(found.trace(request.scope.outputs), request)
     if note := shortfall(request, result.report):
         result.note(note)
         if request.budget[0] != "dead":
@@ -191,13 +177,8 @@ def inspect(
     check_options(options)
     scope = as_scope(only, ignore, outputs)
     with progress(options.progress):
-        if _is_onnx(model):
-            from autoprune.passes.pruning import onnx_network
-
-            return onnx_network.inspect(model, example_inputs, scope, options)
-        from autoprune.passes.pruning import torch_network
-
-        return torch_network.inspect(model, _given(example_inputs), scope, options)
+        found = given(model, example_inputs, options.dynamic_shapes)
+        return steps.inspect(found.trace(scope.outputs), scope, options)
 
 
 @overload
@@ -237,13 +218,9 @@ def apply_plan(
             f"a Plan is needed, got {type(plan).__name__}",
             hint="result.plan, or ap.Plan.load(path)",
         )
-    if _is_onnx(model):
-        from autoprune.passes.pruning import onnx_network
-
-        return onnx_network.apply_plan(model, plan, example_inputs)
-    from autoprune.passes.pruning import torch_plans
-
-    return torch_plans.apply_plan(model, plan, example_inputs, dynamic_shapes)
+    found: nn.Module | onnx.ModelProto
+    found = plans.apply_plan(given(model, example_inputs, dynamic_shapes), plan)
+    return found
 
 
 @progress()
@@ -261,14 +238,12 @@ def load(
     Raises:
         PlanError: if the file holds no plan, or does not fit the model.
     """
-    from autoprune.passes.pruning import torch_plans
-
-    return torch_plans.load(model, path, example_inputs, dynamic_shapes)
+    return plans.load(given(model, example_inputs, dynamic_shapes), path)
 
 
 @overload
 def sparsify(
-    model: nn.Module | TorchResult,
+    model: nn.Module | Result[nn.Module],
     example_inputs: Any = None,
     *,
     format: FormatSpec = "auto",
@@ -284,7 +259,7 @@ def sparsify(
 
 @overload
 def sparsify(
-    model: str | Path | onnx.ModelProto | OnnxResult,
+    model: str | Path | onnx.ModelProto | Result[onnx.ModelProto],
     example_inputs: Any = None,
     *,
     format: FormatSpec = "auto",
@@ -300,7 +275,7 @@ def sparsify(
 
 @progress()
 def sparsify(
-    model: nn.Module | TorchResult | str | Path | onnx.ModelProto | OnnxResult,
+    model: nn.Module | str | Path | onnx.ModelProto | Result[Any],
     example_inputs: Any = None,
     *,
     format: FormatSpec = "auto",
@@ -360,13 +335,14 @@ def sparsify(
 
     patterns = (ignore,) if isinstance(ignore, str) else tuple(ignore)
     request = SparseRequest(format, sparsity, patterns, distribution, criterion, rearrange)
-    if _is_onnx(model) or _is_onnx_result(model):
+    found = given(model, example_inputs, dynamic_shapes)
+    if found.is_onnx:
         from autoprune.passes.sparsify.onnx import sparsify_onnx
 
-        return sparsify_onnx(model, example_inputs, calibration, request)
+        return sparsify_onnx(found, calibration, request)
     from autoprune.passes.sparsify.one_shot import sparsify_module
 
-    return sparsify_module(model, example_inputs, calibration, request, dynamic_shapes)
+    return sparsify_module(found, calibration, request)
 
 
 @progress()
@@ -417,41 +393,20 @@ def compile(
     say("loading the compiler")
     from autoprune.frameworks.onnx.feeds import calibration_feeds
     from autoprune.frameworks.onnx.file import read_onnx
-    from autoprune.frameworks.onnx.sessions import open_session
     from autoprune.passes.lower.choice import Choice
     from autoprune.passes.lower.compile import compile_onnx
-    from autoprune.passes.pruning.result import Saving
 
-    targets = (target,) if isinstance(target, str) else tuple(target)
-    choice = Choice(targets, int8, measure)
+    choice = Choice((target,) if isinstance(target, str) else tuple(target), int8, measure)
     if calibration is not None and not int8:
         raise AutopruneError(
             "calibration data is for 8-bit integers", hint="give int8=True, or no calibration"
         )
-
-    def feeds_of(read: onnx.ModelProto) -> list[Feed] | None:
-        return None if calibration is None else calibration_feeds(read, calibration)
-
-    if _is_onnx(model):
-        read = read_onnx(model).model
-        return compile_onnx(read, choice, example_inputs, "", feeds_of(read))
-    plan = model.origin if isinstance(model, Saving) else ""
+    found = given(model, example_inputs)
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "model.onnx")
-        if isinstance(model, Saving):
-            model.write_fixed(path)
-            feed = model.feed(open_session(path, 1))
-        else:
-            from autoprune.frameworks.torch.export_onnx import export_onnx, feed_of
-            from autoprune.frameworks.torch.trace import as_inputs
-            from autoprune.frameworks.torch.wrappers import network_of
-
-            network = network_of(model)
-            inputs = as_inputs(_given(example_inputs))
-            export_onnx(network, inputs, path)
-            feed = feed_of(open_session(path, 1), inputs)
+        path, inputs = found.as_onnx(Path(folder))
         read = read_onnx(path).model
-        return compile_onnx(read, choice, feed, plan, feeds_of(read))
+    feeds = None if calibration is None else calibration_feeds(read, calibration)
+    return compile_onnx(read, choice, inputs, found.result.origin if found.result else "", feeds)
 
 
 @progress()
@@ -477,7 +432,7 @@ def to_torch(model: str | Path | onnx.ModelProto, example_inputs: Any = None) ->
         >>> model = to_torch("model.onnx").train()
         >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     """
-    if not _is_onnx(model):
+    if not is_onnx(model):
         raise TraceError(
             f"an ONNX model is needed, got {type(model).__name__}",
             hint="pass the path of an .onnx file, or an onnx.ModelProto",
@@ -485,29 +440,6 @@ def to_torch(model: str | Path | onnx.ModelProto, example_inputs: Any = None) ->
     from autoprune.frameworks.onnx.to_torch.module import import_onnx
 
     return import_onnx(model, example_inputs)
-
-
-def _is_onnx(model: Any) -> TypeIs[str | Path | onnx.ModelProto]:
-    """Whether it is a path or a ModelProto, without importing onnx."""
-    loaded = sys.modules.get("onnx")
-    return isinstance(model, str | Path) or (
-        loaded is not None and isinstance(model, loaded.ModelProto)
-    )
-
-
-def _is_onnx_result(model: Any) -> TypeIs[OnnxResult]:
-    """Whether it is the result of pruning an ONNX model, without importing onnx."""
-    loaded = sys.modules.get("autoprune.passes.pruning.onnx_result")
-    return loaded is not None and isinstance(model, loaded.OnnxResult)
-
-
-def _given(example_inputs: Any) -> Any:
-    if example_inputs is None:
-        raise TraceError(
-            "a torch module can only be traced on example inputs",
-            hint="pass a tensor, a tuple of positional or a dict of keyword arguments",
-        )
-    return example_inputs
 
 
 def _check_counts(**counts: int) -> None:

@@ -126,13 +126,14 @@ def ours(model: Any, inputs: Any) -> dict[str, Any]:
     from dataclasses import replace
 
     from autoprune.frameworks.torch.cut import cut_graph
+    from autoprune.frameworks.torch.network import TorchNetwork
     from autoprune.frameworks.torch.trace import trace
     from autoprune.passes.pruning.analysed import analyse
+    from autoprune.passes.pruning.budgets import allocate
     from autoprune.passes.pruning.criteria import l2
-    from autoprune.passes.pruning.pipeline import choose
     from autoprune.passes.pruning.request import DEFAULTS, WHOLE, Request
-    from autoprune.passes.pruning.scope import allowed_groups
-    from autoprune.passes.pruning.torch_network import trained_weights
+    from autoprune.passes.pruning.scope import movable_groups
+    from autoprune.passes.pruning.scoring import outer_leaves_of, score_groups
 
     traced = trace(model, inputs)
     request = Request(("channels", 0.5), l2, multiple_of=1)
@@ -142,12 +143,12 @@ def ours(model: Any, inputs: Any) -> dict[str, Any]:
     def everything() -> None:
         traced = fresh.pop()
         analysis = analyse(traced.graph, DEFAULTS)
-        allowed, _ = allowed_groups(analysis, WHOLE, DEFAULTS)
-        cut_graph(
-            traced,
-            analysis.typed,
-            choose(analysis, trained_weights(traced, analysis.effective), allowed, (), request),
-        )
+        weights = TorchNetwork(traced).weights(analysis.effective)
+        movable = movable_groups(analysis, WHOLE, DEFAULTS)
+        scores = score_groups(analysis, weights, movable, request)
+        outers = outer_leaves_of(analysis, movable, request)
+        kept = allocate(analysis, movable, scores, request, outers)
+        cut_graph(traced, analysis.typed, kept)
 
     return {
         "nodes": len(traced.graph.nodes),

@@ -26,6 +26,26 @@ def rounding(dtypes: Iterable[str]) -> float:
     return max((ROUNDING.get(dtype, 0.0) for dtype in dtypes), default=0.0)
 
 
+def difference(a: Any, b: Any) -> float:
+    """Largest relative difference between arrays, in lists or dicts; inf if they do not match."""
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+        if a.keys() != b.keys():
+            return float("inf")
+        return max((difference(a[name], b[name]) for name in a), default=0.0)
+    if isinstance(a, list | tuple) and isinstance(b, list | tuple):
+        if len(a) != len(b):
+            return float("inf")
+        return max((difference(x, y) for x, y in zip(a, b, strict=True)), default=0.0)
+    if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
+        return array_difference(a, b)
+    return 0.0 if a == b else float("inf")
+
+
+def tolerance(results: Iterable[Any]) -> float:
+    """The rounding level of the least precise array."""
+    return rounding(v.dtype.name for v in results if isinstance(v, np.ndarray))
+
+
 def array_difference(x: NDArray[Any], y: NDArray[Any]) -> float:
     """Largest difference relative to what differs or is common; inf if not comparable.
 

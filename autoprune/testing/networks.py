@@ -15,10 +15,12 @@ from autoprune.analysis.folding import Spared, spared_parameters
 from autoprune.analysis.groups import Groups, find_groups
 from autoprune.analysis.typing import TypedGraph, infer
 from autoprune.errors import NotEqualError
-from autoprune.frameworks.torch.equality import cut_error, difference, tolerance
+from autoprune.frameworks.torch.equality import difference, tolerance
+from autoprune.frameworks.torch.network import TorchNetwork
 from autoprune.frameworks.torch.trace import as_inputs, trace
 from autoprune.ir.group import Group, Guarantee
 from autoprune.ir.positions import Indices, unit_positions
+from autoprune.passes.pruning.law import prove
 
 Reads = Callable[[str, int], bool]
 """Whether the slices of a parameter's dimension are applied to units, rather than make them."""
@@ -45,7 +47,7 @@ def check_network(model: nn.Module, example_inputs: Any, *, reads: Reads | None 
     groups = {group.leaf.uid: group for group in found}
     for removed in rounds([group for group in found if group.guarantee.exact]):
         kept = {uid: kept_units(groups[uid], units) for uid, units in removed.items()}
-        cut_error(traced, typed, groups, kept)
+        prove(TorchNetwork(traced), typed, groups, kept)
     for group in found:
         if reads is not None and group.guarantee is Guarantee.ZERO_INVARIANT:
             for units in removals(group.units):

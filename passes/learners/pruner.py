@@ -15,6 +15,7 @@ from torch.distributed import ProcessGroup
 
 from autoprune.errors import BudgetWarning, LearnerError
 from autoprune.frameworks.torch.computed import dead_weights
+from autoprune.frameworks.torch.network import TorchNetwork, trace_network
 from autoprune.frameworks.torch.trace import copy_of
 from autoprune.frameworks.torch.wrappers import network_of
 from autoprune.ir.group import Group
@@ -38,7 +39,10 @@ from autoprune.passes.learners.units.selection import Selection
 from autoprune.passes.learners.units.slices import find_units
 from autoprune.passes.learners.units.state import Course
 from autoprune.passes.learners.wrapper import check_base
-from autoprune.passes.pruning.pipeline import shortfall
+from autoprune.passes.pruning.analysed import analyse_network
+from autoprune.passes.pruning.budgets import shortfall
+from autoprune.passes.pruning.keep_class import Attempt
+from autoprune.passes.pruning.prune import cut_trained, prune_analysed
 from autoprune.passes.pruning.request import (
     DEFAULTS,
     CostBudget,
@@ -48,8 +52,7 @@ from autoprune.passes.pruning.request import (
     check_options,
     one_budget,
 )
-from autoprune.passes.pruning.torch_network import Attempt, analysed, best_attempt, cut_trained
-from autoprune.passes.pruning.torch_result import TorchResult
+from autoprune.passes.pruning.result import Result
 from autoprune.report.progress import progress
 
 WORTH_COLLECTING = 1 << 26
@@ -134,9 +137,8 @@ class Pruner:
         self._whole = copy_of(model)
         self._device = next((p.device for p in model.parameters()), torch.device("cpu"))
         with progress(self.options.progress):
-            self._traced, self.analysis = analysed(
-                self._whole, example_inputs, self.options, self.scope
-            )
+            self._network = self._trace(self._whole)
+            self.analysis = analyse_network(self._network, self.options)
         if distill is not None:
             settings = Distillation(distill) if isinstance(distill, str) else distill
             self._teacher = Teacher(model, settings)
@@ -198,15 +200,13 @@ class Pruner:
         )
         check_base(base, self.model)
         with progress(self.options.progress):
-            attempt = best_attempt(
-                self._whole, self._traced, self.analysis, request, self._why_frozen
-            )
+            attempt = prune_analysed(self._network, self.analysis, request, self._why_frozen)
         groups, ties, self._reasons = self._agreed(attempt)
         self._note = shortfall(request, attempt.result.report)
         if self._note:
             warnings.warn(self._note, BudgetWarning, stacklevel=3)  # through `hesso` and the like
         computed = [n for n in self.analysis.effective if n not in self.analysis.graph.parameter_of]
-        dead = dead_weights(self._traced.module, computed)
+        dead = dead_weights(self._network.traced.module, computed)
         units = find_units(self.analysis, groups, self.model, dead)
         selection = Selection(self.analysis, groups, ties, request)
         course = Course(units, selection, schedule, base, self.model, self.process_group)
@@ -216,7 +216,7 @@ class Pruner:
         self._forget_weights()
         return self.optimizer
 
-    def finish(self) -> TorchResult:
+    def finish(self) -> Result[nn.Module]:
         """The small network, as `prune` returns it; it computes what the trained network does.
 
         The model itself stays as it is, and the small network is on the device that the model was
@@ -253,13 +253,11 @@ class Pruner:
             self._teacher.close()
         with progress(self.options.progress):
             result = cut_trained(
-                self._trained(course),
-                self.example_inputs,
+                self._trace(self._trained(course)),
                 self.analysis.graph.digest,
                 course.selection.kept(course.zero),
                 self._reasons,
                 self.options,
-                self.scope,
             )
         if self._note:
             result.note(self._note)
@@ -336,11 +334,11 @@ class Pruner:
         names = self.analysis.names
         groups, ties, reasons = first_of(
             (
-                [names[group.leaf.uid] for group in attempt.groups],
-                [[names[uid] for uid in tie] for tie in attempt.ties],
+                [names[group.leaf.uid] for group in attempt.movable.groups],
+                [[names[uid] for uid in tie] for tie in attempt.movable.ties],
                 {
                     names[uid]: (reason.text, reason.node and reason.node.name, reason.remedy)
-                    for uid, reason in attempt.reasons.items()
+                    for uid, reason in attempt.movable.reasons.items()
                 },
             ),
             self.process_group,
@@ -359,7 +357,7 @@ class Pruner:
 
     def _forget_weights(self) -> None:
         """Keep the structure of the model alone; its weights are those that are trained."""
-        del self._traced
+        del self._network
         size = 0
         for module in self._whole.modules():
             for name, parameter in module.named_parameters(recurse=False):
@@ -369,6 +367,11 @@ class Pruner:
         # What torch.export made refers to itself: its copies of the weights would stay for long.
         if size > WORTH_COLLECTING:
             gc.collect()
+
+    def _trace(self, model: nn.Module) -> TorchNetwork:
+        return trace_network(
+            model, self.example_inputs, self.options.dynamic_shapes, self.scope.outputs
+        )
 
     def _trained(self, course: Course) -> nn.Module:
         """The trained model where it was traced, put together again if it was sharded."""

@@ -22,7 +22,8 @@ from autoprune.passes.learners.masks.training import Training
 from autoprune.passes.learners.schedule import Timing
 from autoprune.passes.learners.sharding import is_sharded
 from autoprune.passes.learners.wrapper import check_base
-from autoprune.passes.pruning.torch_result import TorchResult
+from autoprune.passes.pruning.given import given
+from autoprune.passes.pruning.result import Result
 from autoprune.passes.sparsify.distribution import Distribution
 from autoprune.passes.sparsify.one_shot import check_weights, find_sparsity, report_on
 from autoprune.passes.sparsify.result import SparseResult
@@ -61,7 +62,7 @@ class Sparsifier:
 
     def __init__(
         self,
-        model: nn.Module | TorchResult,
+        model: nn.Module | Result[nn.Module],
         example_inputs: Any = None,
         *,
         format: FormatSpec = "auto",
@@ -70,10 +71,9 @@ class Sparsifier:
         distribution: str | Distribution = "uniform",
         dynamic_shapes: Any = None,
     ) -> None:
-        if isinstance(model, TorchResult):
-            example_inputs = model._inputs
-            dynamic_shapes, model = model._dynamic_shapes, model.model
-        self.model = model = network_of(model)
+        found = given(model, example_inputs, dynamic_shapes)
+        example_inputs, dynamic_shapes = found.inputs, found.dynamic_shapes
+        self.model = model = network_of(found.model)
         self._plan = carried_plan(model)
         self.distribution = distribution
         self.optimizer: MaskedOptimizer | None = None

@@ -11,10 +11,11 @@ from functools import cached_property
 
 from autoprune.analysis.cost import CostModel
 from autoprune.analysis.effective import effective_weights
-from autoprune.analysis.experiments.probing import NOT_PROBED, Probing
+from autoprune.analysis.experiments.probing import NOT_PROBED, Probing, probe_calls
 from autoprune.analysis.groups import Groups, find_groups
 from autoprune.analysis.producers import producers
-from autoprune.analysis.typing import TypedGraph, infer
+from autoprune.analysis.typing import TypedGraph, infer, nodes_without_rule
+from autoprune.frameworks.network import Network
 from autoprune.ir.graph import Graph
 from autoprune.ir.group import Group
 from autoprune.passes.patterns import check_patterns, first_match
@@ -95,6 +96,17 @@ class Analysis:
         """
         names = [n for spelled in self.spelled.values() for n in spelled]
         check_patterns(patterns, names, keyword, [g.name for g in self.found.groups])
+
+
+def analyse_network(network: Network, options: Options) -> Analysis:
+    """As `analyse`, with rules from experiments where the options ask for them."""
+    return analyse(network.graph, options, probed(network) if options.probe else NOT_PROBED)
+
+
+def probed(network: Network) -> Probing:
+    """Rules for the calls of operators that have none."""
+    names = {node.name for node in nodes_without_rule(network.graph)}
+    return probe_calls(network.sample_calls(names) if names else {}, network.graph)
 
 
 def analyse(graph: Graph, options: Options, probing: Probing = NOT_PROBED) -> Analysis:

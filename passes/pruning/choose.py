@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from math import lcm
 from types import MappingProxyType
 
@@ -12,11 +13,9 @@ import numpy as np
 from autoprune.analysis.dead import dead_units
 from autoprune.analysis.effective import as_read
 from autoprune.analysis.nesting import outer_leaves
-from autoprune.errors import BudgetError
+from autoprune.errors import BudgetError, GraphError
 from autoprune.ir.axes import Leaf
-from autoprune.ir.group import Group
 from autoprune.ir.positions import Kept
-from autoprune.ir.reason import Reason
 from autoprune.passes.pruning.allocation import relative_to_group
 from autoprune.passes.pruning.analysed import Analysis
 from autoprune.passes.pruning.criteria import Array, Scores, Tensors, score_groups
@@ -24,7 +23,7 @@ from autoprune.passes.pruning.obstacles import Obstacles
 from autoprune.passes.pruning.problem import SOLVERS, OutOfReach, Problem
 from autoprune.passes.pruning.request import Request
 from autoprune.passes.pruning.roles import same_roles
-from autoprune.passes.pruning.scope import by_group
+from autoprune.passes.pruning.scope import Movable, by_group
 from autoprune.passes.pruning.steps import Candidate, block_sizes, bundles_of, roomy_block
 from autoprune.report.progress import say
 
@@ -32,43 +31,59 @@ PREFERRED_MULTIPLES = (8, 4, 2)
 """Channel multiples tried in turn where none is asked for; vector units want the first."""
 
 NO_LEAVES: Mapping[int, Leaf] = MappingProxyType({})
-NO_REASONS: Mapping[int, Reason] = MappingProxyType({})
-NO_STEPS: Mapping[int, int] = MappingProxyType({})
 
 
-def choose(
-    analysis: Analysis,
-    weights: Mapping[str, Array],
-    allowed: Sequence[Group],
-    ties: Iterable[frozenset[int]],
-    request: Request,
-    reasons: Mapping[int, Reason] = NO_REASONS,
-    steps: Mapping[int, int] = NO_STEPS,
-) -> Kept:
-    """Kept units by leaf, chosen by a criterion, such that the budget is met.
+def check_finite(weights: Mapping[str, Array]) -> None:
+    """Refuse weights that no criterion can compare.
+
+    Raises:
+        GraphError: naming the first parameter with a NaN or an infinity.
+    """
+    for name, array in weights.items():
+        if array.dtype.kind in "fc":
+            bad = int(array.size - np.isfinite(array).sum())
+            if bad:
+                raise GraphError(
+                    f"{bad} of {array.size} weights are NaN or infinite",
+                    where=f"parameter {name}",
+                    hint="repair or retrain the model before pruning it",
+                )
+
+
+@dataclass(frozen=True)
+class UnitScores:
+    """How much units matter.
+
+    Attributes:
+        scores: by leaf, of the units of each group; those with minus infinity go first.
+        outers: by leaf, the leaf per whose units its units are chosen.
+    """
+
+    scores: Mapping[int, Scores]
+    outers: Mapping[int, Leaf] = NO_LEAVES
+
+
+def score_units(
+    analysis: Analysis, weights: Mapping[str, Array], movable: Movable, request: Request
+) -> UnitScores:
+    """Score the units of the groups that may shrink.
 
     Args:
         analysis: of the model.
         weights: trained parameters by value name, and what is computed from them alone.
-        allowed: the groups that may shrink.
-        ties: leaves that have to shrink alike.
-        request: the budget and how to meet it.
-        reasons: by leaf, why other groups may not shrink.
-        steps: by leaf, what its kept units have to be multiples of.
+        movable: the groups that may shrink.
+        request: the criterion; or the budget `dead`, for which what is alive has the score one.
 
     Raises:
-        BudgetError: if it cannot be met.
         AutopruneError: if the criterion needs something else, or returns no scores.
     """
     say("choosing units")
-    typed = analysis.typed
+    typed, groups = analysis.typed, movable.groups
     if request.budget[0] == "dead":
-        dead = dead_units(typed, allowed, weights, analysis.effective)
-        alive = [(~dead[g.leaf.uid]).astype(np.float64) for g in allowed]
-        return allocate(analysis, allowed, alive, ties, request, NO_LEAVES, reasons)
-    read = as_read(allowed, typed, [n for n in analysis.effective if n in weights])
-    free = frozenset(g.leaf.uid for g in allowed)
-    outers = outer_leaves(typed, free) if request.options.per_outer else NO_LEAVES
+        dead = dead_units(typed, groups, weights, analysis.effective)
+        return UnitScores({uid: (~units).astype(np.float64) for uid, units in dead.items()})
+    read = as_read(groups, typed, [n for n in analysis.effective if n in weights])
+    outers = outer_leaves(typed, movable.free) if request.options.per_outer else NO_LEAVES
     scores = score_groups(
         request.criterion,
         read,
@@ -78,30 +93,20 @@ def choose(
     )
     if request.options.allocation == "global" and not request.criterion.comparable:
         scores = [relative_to_group(of_group) for of_group in scores]
-    return allocate(analysis, allowed, scores, ties, request, outers, reasons, steps)
+    by_leaf = zip((group.leaf.uid for group in groups), scores, strict=True)
+    return UnitScores(dict(by_leaf), outers)
 
 
 def allocate(
-    analysis: Analysis,
-    allowed: Sequence[Group],
-    scores: Sequence[Scores],
-    ties: Iterable[frozenset[int]],
-    request: Request,
-    outers: Mapping[int, Leaf] = NO_LEAVES,
-    reasons: Mapping[int, Reason] = NO_REASONS,
-    steps: Mapping[int, int] = NO_STEPS,
+    analysis: Analysis, movable: Movable, scored: UnitScores, request: Request
 ) -> Kept:
     """Kept units by leaf, those with the highest scores, such that the budget is met.
 
     Args:
         analysis: of the model.
-        allowed: the groups that may shrink.
-        scores: of the units of each of them; those with a score of minus infinity go first.
-        ties: leaves that have to shrink alike.
+        movable: the groups that may shrink.
+        scored: their units.
         request: the budget and how to meet it.
-        outers: by leaf, the leaf per whose units its units are chosen.
-        reasons: by leaf, why other groups may not shrink.
-        steps: by leaf, what its kept units have to be multiples of.
 
     Raises:
         BudgetError: if it cannot be met; the message names what is kept whole, and why.
@@ -109,9 +114,9 @@ def allocate(
     options, (name, asked) = request.options, request.budget
     solver = SOLVERS.find(name)
     if solver.by_name and (isinstance(asked, Mapping) or solver.literal):
-        asked = by_group(analysis, asked, name, allowed, reasons)
-    tied = [*ties, *(same_roles(allowed) if options.uniform or options.keep_config else ())]
-    free = frozenset(g.leaf.uid for g in allowed)
+        asked = by_group(analysis, asked, name, movable)
+    groups, alike = movable.groups, options.uniform or options.keep_config
+    tied = [*movable.ties, *(same_roles(groups) if alike else ())]
     axes = [
         axis
         for parameter in analysis.graph.parameters
@@ -120,18 +125,18 @@ def allocate(
     ]
 
     def attempt(multiple: int, *, exact: bool) -> Kept:
-        blocks = block_sizes(axes, free, multiple)
+        blocks = block_sizes(axes, movable.free, multiple)
         if request.multiple_of is None:
-            blocks = {g.leaf.uid: roomy_block(g.units, blocks[g.leaf.uid]) for g in allowed}
+            blocks = {g.leaf.uid: roomy_block(g.units, blocks[g.leaf.uid]) for g in groups}
         candidates = [
             Candidate(
                 group,
-                scored,
-                lcm(blocks[group.leaf.uid], steps.get(group.leaf.uid, 1)),
+                scored.scores[group.leaf.uid],
+                lcm(blocks[group.leaf.uid], movable.steps.get(group.leaf.uid, 1)),
                 options.min_units,
-                outers.get(group.leaf.uid),
+                scored.outers.get(group.leaf.uid),
             )
-            for group, scored in zip(allowed, scores, strict=True)
+            for group in groups
         ]
         problem = Problem(
             bundles_of(candidates, tied), name, asked, analysis.costs,
@@ -146,8 +151,8 @@ def allocate(
                     return attempt(multiple, exact=True)
         return attempt(request.multiple_of or 1, exact=options.exact_budget)
     except OutOfReach as error:
-        why = Obstacles(analysis.typed, analysis.found, reasons, name)
+        why = Obstacles(analysis.typed, analysis.found, movable.reasons, name)
         hint = error.hint or why.advice(
-            options, reducible=bool(allowed), multiple_of=request.multiple_of
+            options, reducible=bool(groups), multiple_of=request.multiple_of
         )
         raise BudgetError(error.what, where=why.largest(), hint=hint) from None

@@ -1,20 +1,23 @@
-"""Pruning to a latency: prune to a share of the FLOPs, measure, and adjust the share."""
+"""Allocation by latency: keep a share of the FLOPs, measure, and adjust the share."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 from autoprune.errors import BudgetError
-from autoprune.frameworks.onnx.timing import Timed
+from autoprune.frameworks.network import Network
+from autoprune.frameworks.onnx.timing import Timed, time_in_turns
+from autoprune.ir.axes import Leaf
+from autoprune.ir.positions import Kept
+from autoprune.passes.pruning.analysed import Analysis
+from autoprune.passes.pruning.choose import allocate
+from autoprune.passes.pruning.criteria import Scores
 from autoprune.passes.pruning.request import Request
-from autoprune.passes.pruning.result import Result
+from autoprune.passes.pruning.scope import Movable
 from autoprune.passes.pruning.shares import check_share
 from autoprune.report.latency import Latency
 from autoprune.report.progress import say
-
-AnyResult = TypeVar("AnyResult", bound=Result[Any])
 
 TOLERANCE = 0.03
 """A latency is met if the measured one is at most this share of the original's away from it."""
@@ -32,33 +35,59 @@ LEAST = 1e-3
 """Share of the FLOPs at which everything is gone that may go."""
 
 
-def prune_to_budget(request: Request, prune: Callable[[Request], AnyResult]) -> AnyResult:
-    """Prune to a budget, of which a latency has to be searched for.
+@dataclass(frozen=True)
+class Trial:
+    """A choice of units, measured.
 
-    Args:
-        request: what the user asks for.
-        prune: meets a budget of a cost that the analysis can foresee.
+    Attributes:
+        kept: units that stay, by leaf.
+        latency: before and after.
+    """
+
+    kept: Kept
+    latency: Latency
+
+
+def allocate_measured(
+    network: Network,
+    analysis: Analysis,
+    movable: Movable,
+    scores: Mapping[int, Scores],
+    request: Request,
+    outers: Mapping[int, Leaf],
+) -> tuple[Kept, Latency | None]:
+    """As `allocate`, also for a latency, which has to be searched for and is returned.
 
     Raises:
         BudgetError: if the budget cannot be met.
     """
     name, share = request.budget
-    options = request.options
     if name != "latency":
-        return prune(request)
+        return allocate(analysis, movable, scores, request, outers), None
     original: Timed | None = None
 
-    def attempt(flops: float) -> AnyResult:
+    def attempt(flops: float) -> Trial:
         nonlocal original
-        result = prune(replace(request, budget=("flops", flops), tolerance=1.0))
-        original = original or result.open_original(options.threads)
-        result.measure_against(original, threads=options.threads, seconds=SECONDS)
-        return result
+        foreseen = replace(request, budget=("flops", flops), tolerance=1.0)
+        kept = allocate(analysis, movable, scores, foreseen, outers)
+        original = original or network.files.open(network.model, request.options.threads)
+        return Trial(kept, measured(network, analysis, kept, original, request.options.threads))
 
-    return meet_latency(share, attempt)
+    found = meet_latency(share, attempt)
+    return found.kept, found.latency
 
 
-def meet_latency(share: float, attempt: Callable[[float], AnyResult]) -> AnyResult:
+def measured(
+    network: Network, analysis: Analysis, kept: Kept, original: Timed, threads: int
+) -> Latency:
+    """The latency of a network cut to the units that stay, in turns with the original."""
+    say("opening the pruned network in ONNX Runtime")
+    pruned = network.files.open(network.cut(analysis.typed, kept).model, threads)
+    say("measuring latency")
+    return time_in_turns(original, pruned, threads=threads, seconds=SECONDS)
+
+
+def meet_latency(share: float, attempt: Callable[[float], Trial]) -> Trial:
     """The largest network that is found to take at most `share` of the original's time.
 
     FLOPs tell little about time, so every network is measured. The first keeps `share` of the
@@ -66,7 +95,7 @@ def meet_latency(share: float, attempt: Callable[[float], AnyResult]) -> AnyResu
 
     Args:
         share: fraction of the original's latency, between 0 and 1.
-        attempt: gives the network with a share of the FLOPs, its latency measured.
+        attempt: measures the network with a share of the FLOPs.
 
     Raises:
         BudgetError: if the share is out of range, or the smallest network still takes longer.
@@ -75,14 +104,13 @@ def meet_latency(share: float, attempt: Callable[[float], AnyResult]) -> AnyResu
     # Shares of the FLOPs and of the time: of the smallest network that is too slow, and of the
     # largest that is fast enough.
     slow, fast = (1.0, 1.0), None
-    best: AnyResult | None = None
+    best: Trial | None = None
     inputs = ""
     for trial in range(ROUNDS):
         flops = share if trial == 0 else _between(slow, fast, share)
         say(f"pruning to {flops:.1%} of the FLOPs")
         result = attempt(flops)
-        latency = result.report.latency
-        assert latency is not None
+        latency = result.latency
         inputs = latency.inputs
         taken = 1 / latency.speedup
         say(f"{flops:.1%} of the FLOPs take {taken:.1%} of the time: {_spread(latency)}")

@@ -6,11 +6,12 @@ import dataclasses
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from autoprune.errors import AutopruneError, Notice
+from autoprune.frameworks.network import Files
 from autoprune.frameworks.onnx.sessions import Feed
 from autoprune.frameworks.onnx.timing import Timed, time_in_turns
 from autoprune.ir.plan import Plan
@@ -24,7 +25,18 @@ Model = TypeVar("Model")
 
 
 class Saving(ABC):
-    """Something that files of several formats can be made of."""
+    """Something that files of several formats can be made of.
+
+    Attributes:
+        model: the network.
+    """
+
+    model: Any
+
+    @property
+    def external(self) -> bool:
+        """Whether tensors go into a file of their own in ONNX."""
+        return False
 
     def save(self, path: str | Path) -> Path:
         """Write the network; the suffix chooses the format.
@@ -78,6 +90,10 @@ class Saving(ABC):
     def feed(self, session: Any) -> Feed:
         """The example inputs, by the names of the inputs of a session of the saved model."""
 
+    @abstractmethod
+    def example(self) -> tuple[Any, Any]:
+        """The example inputs, and the dynamic shapes that were asked for."""
+
     @property
     @abstractmethod
     def origin(self) -> str:
@@ -88,8 +104,14 @@ class Saving(ABC):
 class Result(Saving, Generic[Model]):
     """What `prune` returns.
 
+    `save` writes `.json` (the plan alone), of ONNX models `.onnx` (with the tensors in a file
+    `.onnx.data` beside it if that is how the model was kept or if it needs more than 2 GB), and of
+    torch modules `.onnx` (exported, and compared with torch in ONNX Runtime before it is written),
+    `.pt2` (a `torch.export` program) and `.safetensors` (the weights and the plan, for
+    `autoprune.load`).
+
     Attributes:
-        model: the pruned network, in the framework that the model came in.
+        model: the pruned network: an independent trainable module, or a ModelProto.
         plan: which units of which groups stay.
         report: costs, groups, pinned axes; prints as a table.
     """
@@ -97,6 +119,8 @@ class Result(Saving, Generic[Model]):
     model: Model
     plan: Plan
     report: Report
+    _files: Files = field(repr=False)
+    _original: Any = field(repr=False)
 
     def __repr__(self) -> str:
         own = {"same class": ", of the model's own class"}.get(self.report.module, "")
@@ -113,6 +137,26 @@ class Result(Saving, Generic[Model]):
     def origin(self) -> str:
         """Digest of the graph that the network was pruned from."""
         return self.plan.origin
+
+    def _writers(self) -> Mapping[str, Callable[[Path], str | None]]:
+        return {**self._files.writers(self.model, self.plan), ".json": self.plan.save}
+
+    def write_fixed(self, path: Path) -> None:
+        """See `Saving.write_fixed`."""
+        self._files.write_fixed(self.model, path)
+
+    def feed(self, session: Any) -> Feed:
+        """The example inputs, by the names of the inputs of a session of the saved model."""
+        return self._files.feed(session)
+
+    def example(self) -> tuple[Any, Any]:
+        """The example inputs, and the dynamic shapes that were asked for."""
+        return self._files.example()
+
+    @property
+    def external(self) -> bool:
+        """Whether tensors go into a file of their own in ONNX."""
+        return self._files.external
 
     def note(self, text: str) -> None:
         """Add a sentence to the report."""
@@ -134,22 +178,10 @@ class Result(Saving, Generic[Model]):
         """
         with telling.progress(progress):
             say("opening the original network in ONNX Runtime")
-            original = self.open_original(threads)
-            return self.measure_against(original, threads=threads, seconds=seconds)
-
-    def measure_against(self, original: Timed, *, threads: int, seconds: float = 2.0) -> Report:
-        """As `measure`, with an original that is open already, in a session of as many threads."""
-        say("opening the pruned network in ONNX Runtime")
-        pruned = self.open_pruned(threads)
-        say("measuring latency")
-        latency = time_in_turns(original, pruned, threads=threads, seconds=seconds)
+            original = self._files.open(self._original, threads)
+            say("opening the pruned network in ONNX Runtime")
+            pruned = self._files.open(self.model, threads)
+            say("measuring latency")
+            latency = time_in_turns(original, pruned, threads=threads, seconds=seconds)
         self.report = dataclasses.replace(self.report, latency=latency)
         return self.report
-
-    @abstractmethod
-    def open_original(self, threads: int) -> Timed:
-        """The original network in a session of ONNX Runtime, and its example inputs."""
-
-    @abstractmethod
-    def open_pruned(self, threads: int) -> Timed:
-        """The pruned network in a session of ONNX Runtime, and its example inputs."""

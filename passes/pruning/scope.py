@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from autoprune.analysis.groups import Groups
@@ -18,9 +18,35 @@ from autoprune.passes.pruning.roles import role
 Part = TypeVar("Part")
 
 
-def allowed_groups(
-    analysis: Analysis, scope: Scope, options: Options
-) -> tuple[list[Group], dict[int, Reason]]:
+@dataclass(frozen=True)
+class Movable:
+    """Which groups may shrink.
+
+    Attributes:
+        groups: those that may.
+        reasons: by leaf, why the others may not.
+        ties: leaves that have to shrink alike.
+        steps: by leaf, what its kept units have to be multiples of.
+    """
+
+    groups: tuple[Group, ...]
+    reasons: Mapping[int, Reason] = field(default_factory=dict)
+    ties: tuple[frozenset[int], ...] = ()
+    steps: Mapping[int, int] = field(default_factory=dict)
+
+    @property
+    def free(self) -> frozenset[int]:
+        """The leaves that may shrink."""
+        return frozenset(g.leaf.uid for g in self.groups)
+
+    def without(self, reasons: Mapping[int, Reason]) -> Movable:
+        """What is left if some leaves stay whole, for these reasons."""
+        groups = tuple(g for g in self.groups if g.leaf.uid not in reasons)
+        left = {g.leaf.uid: reasons[g.leaf.uid] for g in self.groups if g.leaf.uid in reasons}
+        return replace(self, groups=groups, reasons={**self.reasons, **left})
+
+
+def movable_groups(analysis: Analysis, scope: Scope, options: Options) -> Movable:
     """The groups that may shrink, and by leaf why the others may not.
 
     Args:
@@ -55,10 +81,10 @@ def allowed_groups(
     if options.uniform or options.keep_config:
         asked = "uniform=True" if options.uniform else "keep_config=True"
         allowed = _with_their_roles(analysis.found, allowed, reasons, asked)
-    return allowed, reasons
+    return Movable(tuple(allowed), reasons)
 
 
-def left_by(analysis: Analysis, scope: Scope, options: Options) -> dict[int, Reason]:
+def left_by(analysis: Analysis, scope: Scope, options: Options) -> Mapping[int, Reason]:
     """By leaf, why groups would be left alone, as far as a scope says so.
 
     Raises:
@@ -66,7 +92,7 @@ def left_by(analysis: Analysis, scope: Scope, options: Options) -> dict[int, Rea
     """
     if not scope.only and not scope.ignore:
         return {}
-    return allowed_groups(analysis, scope, options)[1]
+    return movable_groups(analysis, scope, options).reasons
 
 
 def _with_their_roles(
@@ -92,8 +118,7 @@ def by_group(
     analysis: Analysis,
     parts: Mapping[str, Part],
     keyword: str,
-    allowed: Sequence[Group],
-    reasons: Mapping[int, Reason],
+    movable: Movable,
 ) -> dict[int, Part]:
     """What is asked for of each group, by leaf; groups that no pattern matches are left out.
 
@@ -101,8 +126,7 @@ def by_group(
         analysis: of the model.
         parts: by pattern of what makes the units, or of the group's name; the first counts.
         keyword: what the patterns were given as.
-        allowed: the groups that may shrink.
-        reasons: by leaf, why others may not.
+        movable: the groups that may shrink.
 
     Raises:
         AutopruneError: if a pattern matches nothing.
@@ -115,7 +139,7 @@ def by_group(
             f"{24 if keyword == 'sizes' else 0.8}}}",
         )
     analysis.check_names(parts, keyword)
-    free = {g.leaf.uid for g in allowed}
+    free = movable.free
     asked: dict[int, Part] = {}
     met: dict[str, list[Group]] = {pattern: [] for pattern in parts}
     for group in analysis.found.groups:
@@ -126,13 +150,13 @@ def by_group(
                 asked[group.leaf.uid] = parts[pattern]
     for pattern, groups in met.items():
         if not any(g.leaf.uid in free for g in groups):
-            why = [f"{g.name}: {reasons.get(g.leaf.uid, 'left alone')}" for g in groups]
+            why = [f"{g.name}: {movable.reasons.get(g.leaf.uid, 'left alone')}" for g in groups]
             pinned = [
                 f"{axis.name}: {axis.reason}"
                 for axis in analysis.found.pinned
                 if first_match((pattern,), [axis.name.rpartition(":")[0]], axis.name)
             ]
-            earlier = any(analysis.producing((pattern,), g) for g in allowed)
+            earlier = any(analysis.producing((pattern,), g) for g in movable.groups)
             raise BudgetError(
                 f"{keyword}={{{pattern!r}: ...}} is about no group that may shrink",
                 where=None if earlier else "; ".join((why or pinned)[:3]) or None,

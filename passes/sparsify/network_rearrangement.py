@@ -15,13 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.frameworks.torch.equality import difference, evaluating, run, tolerance
+from autoprune.frameworks.torch.network import trace_network
 from autoprune.frameworks.torch.objects import Inputs
 from autoprune.ir.axes import Axis, leaves
 from autoprune.ir.group import Group
 from autoprune.ir.positions import unit_positions
-from autoprune.passes.pruning.analysed import Analysis
+from autoprune.passes.pruning.analysed import Analysis, analyse_network
 from autoprune.passes.pruning.request import DEFAULTS
-from autoprune.passes.pruning.torch_network import analysed
 from autoprune.passes.sparsify.layout import Array, Scores
 from autoprune.passes.sparsify.orders import Order
 from autoprune.passes.sparsify.rearrangement import Matrix, Place, rearrange
@@ -64,7 +64,7 @@ def rearranged(
     Raises:
         TraceError: if the network cannot be exported.
     """
-    _, analysis = analysed(model, inputs, DEFAULTS)
+    analysis = analyse_network(trace_network(model, inputs), DEFAULTS)
     tensors = _tensors(model, analysis)
     movable = {
         str(group.leaf.uid): group

@@ -12,9 +12,8 @@ from autoprune.errors import TraceError
 from autoprune.frameworks.torch.carried import carried_plan
 from autoprune.frameworks.torch.equality import evaluating
 from autoprune.frameworks.torch.trace import as_inputs, copy_of
-from autoprune.frameworks.torch.wrappers import network_of
-from autoprune.passes.pruning.pipeline import check_finite
-from autoprune.passes.pruning.torch_result import TorchResult
+from autoprune.passes.pruning.given import Given
+from autoprune.passes.pruning.scoring import check_finite
 from autoprune.passes.sparsify.calibration import batches_of, correctable, second_moments
 from autoprune.passes.sparsify.layout import Array, Mask
 from autoprune.passes.sparsify.network_rearrangement import rearranged
@@ -33,17 +32,10 @@ from autoprune.report.sparsity import SparseRow, SparsityReport
 
 
 def sparsify_module(
-    model: nn.Module | TorchResult,
-    example_inputs: Any,
-    calibration: Iterable[Any] | None,
-    request: Request,
-    dynamic_shapes: Any = None,
+    given: Given, calibration: Iterable[Any] | None, request: Request
 ) -> SparseResult:
     """`autoprune.sparsify` of a module; arguments and errors as there."""
-    if isinstance(model, TorchResult):
-        example_inputs = model._inputs
-        dynamic_shapes, model = model._dynamic_shapes, model.model
-    model = network_of(model)
+    model, example_inputs, dynamic_shapes = given.model, given.inputs, given.dynamic_shapes
     plan = carried_plan(model)
     inputs = None if example_inputs is None else as_inputs(example_inputs)
     batches = None if calibration is None else batches_of(calibration)

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from autoprune.errors import AutopruneError
 from autoprune.frameworks.onnx.sessions import Feed
 from autoprune.frameworks.torch.export_onnx import export_onnx, feed_of, save_onnx
+from autoprune.frameworks.torch.files import write_pt2, write_safetensors
 from autoprune.frameworks.torch.objects import Inputs
 from autoprune.frameworks.torch.trace import as_dynamic_shapes
 from autoprune.ir.plan import Plan
 from autoprune.passes.pruning.result import Saving
-from autoprune.passes.pruning.torch_result import write_pt2, write_safetensors
 from autoprune.report.sparsity import SparsityReport
 
 
@@ -60,6 +60,10 @@ class SparseResult(Saving):
     def feed(self, session: Any) -> Feed:
         """The example inputs, by the names of the inputs of a session of the saved model."""
         return feed_of(session, self._given(None))
+
+    def example(self) -> tuple[Any, Any]:
+        """The example inputs, and the dynamic shapes that were asked for."""
+        return self._inputs, self._dynamic_shapes
 
     @property
     def origin(self) -> str:

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pytest
 import torch
 from torch import nn
 
 import autoprune as ap
+from autoprune.analysis.resizing import sizes_of
 from autoprune.frameworks.torch.export_onnx import export_onnx
 from autoprune.frameworks.torch.objects import Inputs
 from autoprune.passes.pruning import latency as latency_budget
 from autoprune.passes.pruning.latency import ROUNDS, TOLERANCE, meet_latency
-from autoprune.passes.pruning.result import Result
 from autoprune.report.latency import Latency
 from tests.api.models import IMAGES, Digits, build
-
-
-@dataclass
-class _Report:
-    latency: Latency
 
 
 @dataclass
@@ -31,8 +26,8 @@ class _Network:
     taken: float
 
     @property
-    def report(self):
-        return _Report(Latency(1.0, self.taken, threads=1, rounds=5))
+    def latency(self):
+        return Latency(1.0, self.taken, threads=1, rounds=5)
 
 
 def searched(share, taken):
@@ -101,13 +96,12 @@ def clock(monkeypatch):
     """A clock by which a fifth of the time does not depend on the FLOPs; counts the networks."""
     opened = []
 
-    def measure_against(self, original, *, threads, **_):
+    def measured(network, analysis, kept, original, threads):
         opened.append(original)
-        share = self.report.after.flops / self.report.before.flops
-        self.report = replace(self.report, latency=Latency(1.0, 0.2 + 0.8 * share, threads, 5))
-        return self.report
+        share = analysis.costs.flops(sizes_of(kept)) / analysis.costs.flops({})
+        return Latency(1.0, 0.2 + 0.8 * share, threads, 5)
 
-    monkeypatch.setattr(Result, "measure_against", measure_against)
+    monkeypatch.setattr(latency_budget, "measured", measured)
     return opened
 
 

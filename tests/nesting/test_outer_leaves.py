@@ -11,8 +11,9 @@ from torch import nn
 from autoprune.analysis.groups import find_groups
 from autoprune.analysis.nesting import outer_leaves
 from autoprune.analysis.typing import infer
-from autoprune.frameworks.torch.equality import cut_error
+from autoprune.frameworks.torch.network import TorchNetwork
 from autoprune.frameworks.torch.trace import trace
+from autoprune.passes.pruning.law import prove
 from tests.nesting.choices import random_choices
 from tests.tolerance import CUT
 from tests.zoo.models import get
@@ -145,5 +146,5 @@ def test_cut_equals_zeroed(name, seed):
     outers = outer_leaves(typed, groups)
     assert outers
     kept = random_choices(np.random.default_rng(seed), groups, outers)
-    error, _ = cut_error(traced, typed, groups, kept)
+    error = prove(TorchNetwork(traced), typed, groups, kept).error
     assert error <= CUT

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from autoprune.analysis.groups import find_groups
 from autoprune.analysis.nesting import outer_leaves
 from autoprune.analysis.typing import infer
-from autoprune.frameworks.torch.equality import cut_error
+from autoprune.frameworks.torch.network import TorchNetwork
 from autoprune.frameworks.torch.trace import trace
+from autoprune.passes.pruning.law import prove
 from tests.effort import examples
 from tests.nesting.choices import random_choices
 from tests.nesting.networks import TOKENS, HeadNetwork, programs
@@ -28,7 +29,8 @@ def check(program, seed):
     typed = infer(traced.graph)
     groups = {g.leaf.uid: g for g in find_groups(typed) if g.guarantee.exact}
     outers = outer_leaves(typed, groups)
-    error, _ = cut_error(traced, typed, groups, random_choices(rng, groups, outers))
+    kept = random_choices(rng, groups, outers)
+    error = prove(TorchNetwork(traced), typed, groups, kept).error
     assert error <= ROUNDING_DOUBLE
 
 

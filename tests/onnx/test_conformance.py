@@ -9,8 +9,9 @@ import onnx
 import pytest
 
 from autoprune.analysis.experiments.experiment import gap
-from autoprune.frameworks.onnx.equality import cut_error, difference, outputs
-from autoprune.frameworks.onnx.run import observe
+from autoprune.frameworks.comparison import difference
+from autoprune.frameworks.onnx.network import OnnxNetwork
+from autoprune.frameworks.onnx.run import observe, outputs
 from autoprune.frameworks.onnx.tensors import read_tensor, zeroed_model
 from autoprune.frameworks.onnx.trace import TracedOnnx, trace
 from autoprune.ir.graph import Value
@@ -18,6 +19,7 @@ from autoprune.ir.group import Guarantee
 from autoprune.ops.onnx.pinned import NAMES as PINNED_NAMES
 from autoprune.ops.rule import _OPERATORS, Call
 from autoprune.passes.pruning.analysed import Analysis, analyse
+from autoprune.passes.pruning.law import prove
 from autoprune.passes.pruning.request import Options
 from tests.onnx.cases import CASES, Case
 from tests.tolerance import CUT, DIFFERENT, ROUNDING_SINGLE
@@ -65,7 +67,8 @@ def test_cut_equals_zeroed(name, seed):
         g.leaf.uid: np.sort(rng.choice(g.units, rng.integers(1, g.units), replace=False))
         for g in exact
     }
-    error, small = cut_error(traced, analysis.typed, analysis.groups, kept)
+    proof = prove(OnnxNetwork(traced), analysis.typed, analysis.groups, kept)
+    error, small = proof.error, proof.cut.model
     assert error < CUT
     if all(o.type.tensor_type.HasField("shape") for o in small.graph.output):
         onnx.checker.check_model(small, full_check=True)

@@ -13,11 +13,12 @@ import pytest
 from onnx import TensorProto, helper
 
 import autoprune as ap
+from autoprune.frameworks.comparison import difference
 from autoprune.frameworks.onnx import cut as onnx_cut
 from autoprune.frameworks.onnx import large as onnx_large
 from autoprune.frameworks.onnx import tensors as onnx_tensors
-from autoprune.frameworks.onnx.equality import difference, outputs
 from autoprune.frameworks.onnx.file import write_onnx
+from autoprune.frameworks.onnx.run import outputs
 from tests.onnx.build import Builder
 from tests.tolerance import CUT, DIFFERENT
 

@@ -13,7 +13,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 import autoprune as ap
 from autoprune.errors import NotEqualError
-from autoprune.frameworks.onnx.equality import difference, outputs
+from autoprune.frameworks.comparison import difference
+from autoprune.frameworks.onnx.run import outputs
 from tests.onnx.build import Builder
 from tests.tolerance import CUT
 

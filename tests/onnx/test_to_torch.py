@@ -13,7 +13,8 @@ from torch import nn
 
 import autoprune as ap
 import autoprune.frameworks.onnx.to_torch.module
-from autoprune.frameworks.onnx.equality import difference, outputs
+from autoprune.frameworks.comparison import difference
+from autoprune.frameworks.onnx.run import outputs
 from autoprune.frameworks.onnx.to_torch.writer import OPERATORS, SIZES, operator_key
 from autoprune.frameworks.onnx.trace import trace
 from tests.onnx.build import Builder

@@ -8,7 +8,8 @@ import pytest
 from onnx import helper
 
 import autoprune as ap
-from autoprune.frameworks.onnx.equality import difference, outputs
+from autoprune.frameworks.comparison import difference
+from autoprune.frameworks.onnx.run import outputs
 from autoprune.frameworks.onnx.trace import trace
 from tests.onnx.build import LATEST, Builder
 from tests.tolerance import CUT

@@ -16,10 +16,12 @@ from autoprune.analysis.groups import Groups, find_groups
 from autoprune.analysis.nesting import outer_leaves
 from autoprune.analysis.typing import TypedGraph, infer
 from autoprune.frameworks.torch.calls import sample_calls
-from autoprune.frameworks.torch.equality import cut_error, difference
+from autoprune.frameworks.torch.equality import difference
+from autoprune.frameworks.torch.network import TorchNetwork
 from autoprune.frameworks.torch.trace import Traced, trace
 from autoprune.ir.group import Guarantee
 from autoprune.ops.rule import _OPERATORS, find
+from autoprune.passes.pruning.law import prove
 from autoprune.testing.networks import kept_units, removals, spared_in, zeroed
 from tests.effort import sampled
 from tests.nesting.choices import random_choices
@@ -120,7 +122,7 @@ def test_cut_equals_zeroed(name):
     differed = set()
     for removed in rounds:
         kept = {uid: kept_units(groups[uid], units) for uid, units in removed.items()}
-        _, cut = cut_error(traced, typed, groups, kept)  # raises for exact groups
+        cut = prove(TorchNetwork(traced), typed, groups, kept).cut.model  # raises for exact groups
         with torch.no_grad():
             got = cut(*(v.clone() for v in example))
         spared = spared_in(typed, groups, removed)
@@ -142,7 +144,7 @@ def test_cut_per_outer_unit_equals_zeroed(name):
     outers = outer_leaves(typed, groups)
     for seed in case.seeds if outers else ():
         kept = random_choices(np.random.default_rng(seed), groups, outers)
-        error, _ = cut_error(traced, typed, groups, kept)
+        error = prove(TorchNetwork(traced), typed, groups, kept).error
         assert error <= ROUNDING_DOUBLE
 
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from autoprune.ir.graph import Graph, Node, Parameter, Value, verify
 from autoprune.passes.pruning.analysed import analyse
-from autoprune.passes.pruning.pipeline import make_report
+from autoprune.passes.pruning.reporting import make_report
 from autoprune.passes.pruning.request import DEFAULTS
 from autoprune.report import Report
 

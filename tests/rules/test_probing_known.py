@@ -10,9 +10,10 @@ from autoprune.analysis.groups import find_groups
 from autoprune.analysis.typing import infer
 from autoprune.errors import RuleError
 from autoprune.frameworks.torch.calls import sample_calls
-from autoprune.frameworks.torch.equality import cut_error
+from autoprune.frameworks.torch.network import TorchNetwork
 from autoprune.frameworks.torch.trace import trace
 from autoprune.ops.rule import writes_in_place
+from autoprune.passes.pruning.law import prove
 from autoprune.testing.networks import kept_units, rounds
 from tests.effort import sampled
 from tests.operators.elementwise import ELEMENTWISE
@@ -59,4 +60,4 @@ def test_probed_rule_is_never_freer_than_the_known_one(name):
     groups = {group.leaf.uid: group for group in found}
     for removed in rounds([group for group in found if group.guarantee.exact], seeds=(0,)):
         kept = {uid: kept_units(groups[uid], units) for uid, units in removed.items()}
-        cut_error(traced, typed, groups, kept)
+        prove(TorchNetwork(traced), typed, groups, kept)

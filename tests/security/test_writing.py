@@ -250,7 +250,7 @@ import resource, signal, sys
 from pathlib import Path
 import torch
 from autoprune.frameworks.torch.trace import Inputs
-from autoprune.passes.pruning.torch_result import write_pt2
+from autoprune.frameworks.torch.files import write_pt2
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 try:

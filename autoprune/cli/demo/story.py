@@ -24,7 +24,7 @@ from autoprune.frameworks.torch.export_onnx import export_onnx
 from autoprune.frameworks.torch.objects import Inputs
 from autoprune.ir.files import write_atomically
 from autoprune.passes.learners.masks import SparseResult
-from autoprune.passes.pruning.torch_result import TorchResult
+from autoprune.passes.pruning.result import Result
 from autoprune.report import Report
 
 KEEP = 0.3
@@ -81,7 +81,7 @@ class Story:
     """
 
     original: nn.Module
-    result: TorchResult
+    result: Result[DigitNet]
     sparse: SparseResult
     trained: list[float]
     tuned: list[float]

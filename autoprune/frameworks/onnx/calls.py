@@ -14,6 +14,7 @@ from autoprune.errors import RuleError
 from autoprune.frameworks.onnx.file import session_for
 from autoprune.frameworks.onnx.run import observe
 from autoprune.frameworks.onnx.trace import TracedOnnx
+from autoprune.frameworks.onnx.values import run
 from autoprune.ir.graph import Node, Value
 from autoprune.ops.rule import Resized
 
@@ -54,26 +55,37 @@ def _sample(traced: TracedOnnx, node: Node, values: Arrays) -> Sample:
     return Sample(node, operands, _runner(traced.model, proto, node, operands), constants)
 
 
-def _runner(model: onnx.ModelProto, proto: onnx.NodeProto, node: Node, operands: Arrays) -> Runner:
-    """Runs a model of one node, whose inputs have no fixed shapes."""
+def run_alone(
+    model: onnx.ModelProto, proto: onnx.NodeProto, operands: Arrays
+) -> tuple[NDArray[Any], ...]:
+    """What a node of a model computes from other operands, by name."""
+    return tuple(run(_session(model, proto, operands), None, operands))
+
+
+def _session(model: onnx.ModelProto, proto: onnx.NodeProto, operands: Arrays) -> Any:
+    """A session for a model of one node, whose inputs have no fixed shapes."""
     inputs = [
         helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(array.dtype), None)
         for name, array in operands.items()
     ]
-    outputs = [onnx.ValueInfoProto(name=value.name) for value in node.outputs]
     alone = onnx.ModelProto(ir_version=model.ir_version, graph=onnx.GraphProto(name="call"))
     alone.opset_import.extend(model.opset_import)
     alone.functions.extend(model.functions)
     alone.graph.node.append(proto)
     alone.graph.input.extend(inputs)
-    alone.graph.output.extend(outputs)
-    session = session_for(alone, optimize=False)
+    alone.graph.output.extend(onnx.ValueInfoProto(name=n) for n in proto.output if n)
+    return session_for(alone, optimize=False)
+
+
+def _runner(model: onnx.ModelProto, proto: onnx.NodeProto, node: Node, operands: Arrays) -> Runner:
+    """Runs the node alone."""
+    session = _session(model, proto, operands)
     tensors = node.arguments["tensors"]
     assert isinstance(tensors, tuple)
     names = [value.name for value in tensors if isinstance(value, Value)]
 
-    def run(arguments: Mapping[str, Any], call: Resized) -> tuple[NDArray[Any], ...]:
+    def call_node(arguments: Mapping[str, Any], call: Resized) -> tuple[NDArray[Any], ...]:
         feed = dict(zip(names, arguments["tensors"], strict=True))
         return tuple(session.run([v.name for v in node.outputs], feed))
 
-    return run
+    return call_node

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -182,11 +184,24 @@ def opset(model: onnx.ModelProto) -> int:
     return max(versions, default=onnx.defs.onnx_opset_version())
 
 
-def session_for(model: onnx.ModelProto, threads: int = 0, *, optimize: bool = True) -> Any:
-    """An ONNX Runtime session for a model of any size."""
-    if fits_one_message(model):
-        return open_session(model.SerializeToString(), threads, optimize=optimize)
-    with tempfile.TemporaryDirectory() as folder:
+def session_for(
+    model: onnx.ModelProto,
+    threads: int = 0,
+    *,
+    optimize: bool = True,
+    outputs: Collection[str] = (),
+) -> Any:
+    """An ONNX Runtime session for a model of any size.
+
+    Args:
+        model: the model.
+        threads: threads it may use; 0 for as many as there are cores.
+        optimize: whether ONNX Runtime may fuse and reorder operators.
+        outputs: values that the session can also return.
+    """
+    with tempfile.TemporaryDirectory() as folder, _more_outputs(model, outputs):
+        if fits_one_message(model):
+            return open_session(model.SerializeToString(), threads, optimize=optimize)
         path, data = Path(folder, "model.onnx"), Path(folder, "model.data")
         with path.open("wb") as graph, data.open("wb") as tensors:
             write_external(model, graph, tensors, data.name)
@@ -210,3 +225,17 @@ def write_onnx(model: onnx.ModelProto, path: Path, *, external: bool = False) ->
     data = f"{path.name}.data"
     with replacing_all(path, path.with_name(data)) as (graph, tensors):
         write_external(model, graph, tensors, data)
+
+
+@contextmanager
+def _more_outputs(model: onnx.ModelProto, names: Collection[str]) -> Iterator[None]:
+    """A model with more of its values among its outputs for a while; a copy would be large."""
+    own = len(model.graph.output)
+    present = {o.name for o in model.graph.output}
+    try:
+        for name in dict.fromkeys(names):
+            if name not in present:
+                model.graph.output.append(onnx.ValueInfoProto(name=name))
+        yield
+    finally:
+        del model.graph.output[own:]

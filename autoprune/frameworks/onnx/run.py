@@ -12,7 +12,6 @@ from autoprune.errors import TraceError
 from autoprune.frameworks.onnx.constants import LARGEST, SMALL, Seen
 from autoprune.frameworks.onnx.feeds import candidate_feeds
 from autoprune.frameworks.onnx.file import session_for
-from autoprune.frameworks.onnx.large import copied
 from autoprune.frameworks.onnx.limits import check_values
 from autoprune.frameworks.onnx.sessions import Feed, run
 
@@ -46,14 +45,9 @@ def run_once(model: onnx.ModelProto, example_inputs: Any) -> tuple[Feed, dict[st
     raise TraceError(problem.what, where=problem.where, hint=hint) from problem
 
 
-def with_outputs(model: onnx.ModelProto, names: Iterable[str]) -> onnx.ModelProto:
-    """A copy of the model with more of its values among its outputs."""
-    full = copied(model)
-    present = {o.name for o in full.graph.output}
-    for name in dict.fromkeys(names):
-        if name not in present:
-            full.graph.output.append(onnx.ValueInfoProto(name=name))
-    return full
+def outputs(model: onnx.ModelProto, feed: Feed) -> list[Any]:
+    """Outputs of a model as it is, without optimizations."""
+    return run(session_for(model, optimize=False), None, feed)
 
 
 def reader(model: onnx.ModelProto, names: Iterable[str]) -> Callable[[Feed], Feed]:
@@ -62,18 +56,19 @@ def reader(model: onnx.ModelProto, names: Iterable[str]) -> Callable[[Feed], Fee
     wanted = [name for name in dict.fromkeys(names) if name not in given]
     if not wanted:
         return lambda feed: feed
-    session = session_for(with_outputs(model, wanted), 1)
+    session = session_for(model, 1, outputs=wanted)
     return lambda feed: {**feed, **dict(zip(wanted, run(session, wanted, feed), strict=True))}
 
 
-def _with_all_outputs(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy of the model with every value that a node computes among its outputs."""
-    return with_outputs(model, (n for node in model.graph.node for n in node.output if n))
+def _observing(model: onnx.ModelProto) -> Any:
+    """A session that returns every value that a node computes."""
+    every = [n for node in model.graph.node for n in node.output if n]
+    return session_for(model, optimize=False, outputs=every)
 
 
 def _open(model: onnx.ModelProto) -> Any:
     try:
-        return session_for(_with_all_outputs(model), optimize=False)
+        return _observing(model)
     except TraceError as error:
         own = {f.domain for f in model.functions}
         custom = sorted(
@@ -96,7 +91,7 @@ def _open(model: onnx.ModelProto) -> Any:
 
 def observe(model: onnx.ModelProto, feed: Feed, session: Any = None) -> dict[str, Any]:
     """Every value of the main graph on the given inputs, by name."""
-    session = session or session_for(_with_all_outputs(model), optimize=False)
+    session = session or _observing(model)
     names = [o.name for o in session.get_outputs()]
     return dict(zip(names, run(session, names, feed), strict=True))
 

@@ -35,23 +35,15 @@ def read_tensor(model: onnx.ModelProto, owner: Owner, shape: tuple[int, ...]) ->
     return array
 
 
-def weights(traced: TracedOnnx) -> dict[str, Array]:
-    """The trained tensors in floating point, by value name."""
-    found: dict[str, Array] = {}
-    for parameter in traced.graph.parameters:
-        if parameter.kind != "parameter":
-            continue
-        value = parameter.value
-        array = read_tensor(traced.model, traced.owners[value.name], value.shape)
-        if array.dtype.kind in "iu":
-            zero = _zero_point(traced, value.name, array)
-            one = np.ones((), np.float32)
-            scale = _of_quantization(traced, value.name, array, "scale", one)
-            array = (array.astype(np.float32) - zero) * scale
-        elif array.dtype not in (np.float32, np.float64):
-            array = array.astype(np.float32)
-        found[value.name] = array
-    return found
+def weight(traced: TracedOnnx, name: str) -> Array:
+    """A trained tensor in floating point."""
+    shape = traced.graph.parameter_of[name].value.shape
+    array = read_tensor(traced.model, traced.owners[name], shape)
+    if array.dtype.kind in "iu":
+        zero = _zero_point(traced, name, array)
+        scale = _of_quantization(traced, name, array, "scale", np.ones((), np.float32))
+        return (array.astype(np.float32) - zero) * scale
+    return array if array.dtype in (np.float32, np.float64) else array.astype(np.float32)
 
 
 def cut_tensors(traced: TracedOnnx, typed: TypedGraph, kept: Kept) -> onnx.ModelProto:

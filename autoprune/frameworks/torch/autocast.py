@@ -47,6 +47,11 @@ def has_regions(graph: fx.Graph) -> bool:
     return any(n.target is _enter_autocast for n in graph.nodes)
 
 
+def is_on(graph: fx.Graph) -> bool:
+    """Whether autocast is switched on anywhere."""
+    return any(n.target is _enter_autocast and n.args[2] for n in graph.nodes)
+
+
 @contextmanager
 def left_as_found(graph: fx.Graph) -> Iterator[None]:
     """Leave autocast as it is now, even if what runs a graph stops amid a region."""
@@ -71,25 +76,20 @@ def left_as_found(graph: fx.Graph) -> Iterator[None]:
 
 
 @contextmanager
-def switched_off(*modules: fx.GraphModule) -> Iterator[bool]:
-    """The graphs without autocast for a while; yields whether any of them has a region with it."""
-    on = [
-        (module, node)
-        for module in modules
-        for node in module.graph.nodes
-        if node.target is _enter_autocast and node.args[2]
-    ]
+def switched_off(module: fx.GraphModule) -> Iterator[None]:
+    """A graph without autocast for a while."""
+    on = [n for n in module.graph.nodes if n.target is _enter_autocast and n.args[2]]
     try:
-        _switch(on, enabled=False)
-        yield bool(on)
+        _switch(module, on, enabled=False)
+        yield
     finally:
-        _switch(on, enabled=True)
+        _switch(module, on, enabled=True)
 
 
-def _switch(entries: Sequence[tuple[fx.GraphModule, fx.Node]], *, enabled: bool) -> None:
-    for _, node in entries:
+def _switch(module: fx.GraphModule, regions: Sequence[fx.Node], *, enabled: bool) -> None:
+    for node in regions:
         node.update_arg(2, enabled)
-    for module in dict.fromkeys(module for module, _ in entries):
+    if regions:
         module.recompile()
 
 

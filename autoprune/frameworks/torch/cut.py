@@ -9,11 +9,14 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from networkx.utils import UnionFind
+from numpy.typing import NDArray
 from torch import fx, nn
 from torch.utils import _pytree as pytree
 
@@ -23,6 +26,7 @@ from autoprune.errors import TraceError
 from autoprune.frameworks.torch.autocast import left_as_found
 from autoprune.frameworks.torch.norms import rescaled_norm
 from autoprune.frameworks.torch.objects import Inputs, Outputs, plain
+from autoprune.frameworks.torch.runner import SCALED, Change
 from autoprune.frameworks.torch.trace import Traced, computed_tensors
 from autoprune.ir.axes import Axis
 from autoprune.ir.graph import Argument, Node, Value
@@ -236,19 +240,34 @@ def set_tensor(module: nn.Module, path: str, tensor: torch.Tensor) -> None:
 
 
 def with_tensors(module: Module, tensors: Mapping[str, torch.Tensor]) -> Module:
-    """A copy of a module in which some parameters have other values, under all their names."""
+    """A module in which some parameters have other values, under all their names.
+
+    It is a copy that shares all other tensors.
+    """
     if not tensors:
         return module
     names: dict[int, list[str]] = {}
     for name, tensor in module.named_parameters(remove_duplicate=False):
         names.setdefault(id(tensor), []).append(name)
-    replaced: Module = copy_without(module, tensors)
+    owned = (*names_of_tensors(module), *tensors)
+    replaced: Module = copy_without(module, owned)
     for path, values in tensors.items():
         old = get_tensor(module, path)
-        new = nn.Parameter(values.detach().clone(), requires_grad=old.requires_grad)
+        new = nn.Parameter(values.detach(), requires_grad=old.requires_grad)
         for name in names[id(old)]:
             set_tensor(replaced, name, new)
     return replaced
+
+
+def names_of_tensors(module: nn.Module) -> list[str]:
+    """Names of all parameters and buffers."""
+    return [
+        name
+        for name, _ in (
+            *module.named_parameters(remove_duplicate=False),
+            *module.named_buffers(remove_duplicate=False),
+        )
+    ]
 
 
 def cut_graph(traced: Traced, typed: TypedGraph, kept: Kept) -> GraphNetwork:
@@ -334,6 +353,7 @@ class _Rewriter:
             with self.graph.inserting_after(n):
                 scaled = self.graph.call_function(torch.ops.aten.mul.Tensor, (n, call.scale))
             n.replace_all_uses_with(scaled, delete_user_cb=lambda user: user is not scaled)
+            n.meta[SCALED], scaled.meta["value"] = True, n.name
 
     def _argument(self, a: Argument | Scaled) -> Any:
         if isinstance(a, Scaled):
@@ -366,13 +386,13 @@ def _overload(op: str) -> Any:
     return getattr(getattr(getattr(torch.ops, namespace), packet), overload)
 
 
-def zeroed_parameters(
+def zeroing(
     traced: Traced,
     typed: TypedGraph,
     kept: Kept,
     spared: Mapping[str, frozenset[int]] = MappingProxyType({}),
-) -> dict[str, torch.Tensor]:
-    """The trained parameters with every position that does not stay set to zero.
+) -> dict[str, Change]:
+    """What sets every position of the trained parameters to zero that does not stay.
 
     Args:
         traced: the network.
@@ -380,18 +400,22 @@ def zeroed_parameters(
         kept: the units that stay.
         spared: by parameter, leaves that are left whole in it.
 
-    For `torch.func.functional_call`; only changed parameters are listed, under one name each.
+    By path, under each of a parameter's names; those that keep all their values are left out.
     """
-    changed: dict[str, torch.Tensor] = {}
-    tensors = owned_tensors(traced)
+    changes: dict[str, Change] = {}
     for parameter in traced.graph.parameters:
         if parameter.kind == "parameter":
             whole = spared.get(parameter.value.name, frozenset())
             choice = {uid: units for uid, units in kept.items() if uid not in whole}
-            masks = list(kept_masks(typed.types[parameter.value.name], choice))
+            masks = tuple(kept_masks(typed.types[parameter.value.name], choice))
             if masks:
-                tensor = tensors[parameter.value.name].detach().clone()
-                for mask in masks:
-                    tensor.masked_fill_(~torch.from_numpy(mask).to(tensor.device), 0)
-                changed[parameter.names[0]] = tensor
-    return changed
+                changes.update(dict.fromkeys(parameter.names, partial(_zeroed, masks)))
+    return changes
+
+
+def _zeroed(masks: Sequence[NDArray[np.bool_]], tensor: torch.Tensor) -> torch.Tensor:
+    """A copy of a tensor with zeros wherever one of the masks is false."""
+    zeroed = tensor.detach().clone()
+    for mask in masks:
+        zeroed.masked_fill_(~torch.from_numpy(mask).to(zeroed.device), 0)
+    return zeroed

@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -37,20 +38,41 @@ class Traced:
     """A model as a graph, with the fx module it was read from.
 
     Attributes:
+        model: the module that was traced, without wrappers.
         graph: the framework-free graph; node names are those of the fx nodes.
-        module: the exported model as a GraphModule in evaluation mode.
+        module: the exported model as a GraphModule in evaluation mode; it shares the model's
+            parameters.
         inputs: the example inputs, as positional and keyword arguments.
         dynamic_shapes: what was passed to torch.export.
         outputs: how the model's outputs were read; None if it is an exported graph.
         wanted: those that matter.
     """
 
+    model: nn.Module
     graph: Graph
     module: fx.GraphModule
     inputs: Inputs
     dynamic_shapes: Any
     outputs: Outputs | None
     wanted: Wanted = ALL
+
+    @cached_property
+    def output_names(self) -> tuple[str | None, ...]:
+        """By leaf of the outputs in plain form, the name of the value, or None if it is loose."""
+        (output,) = self.module.graph.find_nodes(op="output")
+        positions, required = self.wanted.positions, {v.name for v in self.graph.required}
+        names: list[str | None] = []
+        for i, leaf in enumerate(pytree.tree_leaves(output.args)):
+            matters = isinstance(leaf, fx.Node) and (positions is None or i in positions)
+            name = self._value_name(leaf, required) if matters else None
+            names.append(f"{name}, output {i}" if name and name in names else name)
+        return tuple(names)
+
+    def _value_name(self, n: fx.Node, known: Collection[str]) -> str | None:
+        if n.op == "get_attr":
+            path = str(n.target)
+            return next((p.value.name for p in self.graph.parameters if path in p.names), None)
+        return next((name for name in (n.name, f"{n.name}'") if name in known), None)
 
 
 def as_inputs(example_inputs: Any) -> Inputs:
@@ -115,7 +137,7 @@ def trace(
     graph = read(module, input_leaves(inputs), buffers, wanted.positions)
     verify(graph)
     check_graph(graph)
-    return Traced(graph, module, inputs, dynamic_shapes, returned, wanted)
+    return Traced(model, graph, module, inputs, dynamic_shapes, returned, wanted)
 
 
 def _check_unpacked(inputs: Any) -> None:
@@ -184,14 +206,25 @@ def _check_names(model: nn.Module) -> None:
             )
 
 
-def copy_of(model: nn.Module) -> nn.Module:
-    """A copy of a model, which shares nothing with it.
+def copy_of(model: nn.Module, *, shared: bool = False) -> nn.Module:
+    """A copy of a model.
+
+    Args:
+        model: the model.
+        shared: its parameters share their memory with the model's; for what computes nothing.
 
     Raises:
         TraceError: if it cannot be copied.
     """
+    memo = computed_tensors(model)
+    if shared:
+        memo |= {
+            id(p): nn.Parameter(p.detach(), p.requires_grad)
+            for p in model.parameters()
+            if type(p) is nn.Parameter
+        }
     try:
-        return copy.deepcopy(model, computed_tensors(model))
+        return copy.deepcopy(model, memo)
     except Exception as error:
         raise TraceError(
             f"the model cannot be copied: {error}",
@@ -262,7 +295,7 @@ def _export(
     model: nn.Module, inputs: Inputs, dynamic_shapes: Any
 ) -> tuple[torch.export.ExportedProgram, Outputs | None]:
     """Export a copy of a model, and say how its outputs were read."""
-    work = copy_of(model).eval()
+    work = copy_of(model, shared=True).eval()
     given, found = exportable(work, inputs)
     try:
         exported = export(work, given.args, given.kwargs, dynamic_shapes)

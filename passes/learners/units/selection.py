@@ -14,6 +14,7 @@ from autoprune.ir.positions import Kept, PerOuter
 from autoprune.passes.pruning.analysed import Analysis
 from autoprune.passes.pruning.choose import allocate
 from autoprune.passes.pruning.request import Request
+from autoprune.passes.pruning.scope import Movable
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +52,11 @@ class Selection:
             )
         values = np.where(gone.cpu().numpy(), -np.inf, values)
         by_group = np.split(values, np.cumsum([g.units for g in self.groups])[:-1])
-        kept = allocate(self.analysis, self.groups, by_group, self.ties, self.request)
+        uids = [g.leaf.uid for g in self.groups]
+        movable = Movable(self.groups, ties=self.ties)
+        kept = allocate(
+            self.analysis, movable, dict(zip(uids, by_group, strict=True)), self.request
+        )
         masks = [_removed(group, kept) for group in self.groups]
         return torch.from_numpy(np.concatenate(masks)).to(scores.device)
 

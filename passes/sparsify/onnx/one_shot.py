@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from math import prod
-from pathlib import Path
 from typing import Any
-
-import onnx
 
 from autoprune.errors import AutopruneError
 from autoprune.frameworks.onnx.feeds import calibration_feeds
 from autoprune.frameworks.onnx.file import read_onnx
 from autoprune.frameworks.onnx.walk import messages
-from autoprune.passes.pruning.onnx_result import OnnxResult
-from autoprune.passes.pruning.pipeline import check_finite
+from autoprune.passes.pruning.choose import check_finite
+from autoprune.passes.pruning.given import Given
 from autoprune.passes.sparsify.layout import Mask
 from autoprune.passes.sparsify.onnx.moments import correctable, second_moments
 from autoprune.passes.sparsify.onnx.result import SparseOnnx
@@ -31,12 +28,7 @@ from autoprune.report.progress import each
 from autoprune.report.sparsity import SparseRow, SparsityReport
 
 
-def sparsify_onnx(
-    model: str | Path | onnx.ModelProto | OnnxResult,
-    example_inputs: Any,
-    calibration: Iterable[Any] | None,
-    request: Request,
-) -> SparseOnnx:
+def sparsify_onnx(given: Given, calibration: Iterable[Any] | None, request: Request) -> SparseOnnx:
     """`autoprune.sparsify` of an ONNX model; arguments and errors as there."""
     if request.rearrange:
         raise AutopruneError(
@@ -44,11 +36,10 @@ def sparsify_onnx(
             hint="bring it into torch by ap.to_torch, or leave rearrange out",
         )
     origin, external = "", False
-    if isinstance(model, OnnxResult):
-        origin, example_inputs, external = model.origin, model._feed, model._file.external
-        model = model.model
+    if given.result is not None:
+        origin, external = given.result.origin, given.result.external
     # A copy, or read from a file: it may be written to.
-    file = read_onnx(model)
+    file = read_onnx(given.model)
     sparse = file.model
     feeds = None if calibration is None else calibration_feeds(sparse, calibration)
     score = find_criterion(request.criterion)
@@ -73,4 +64,4 @@ def sparsify_onnx(
         rows.append(SparseRow(weight.name, shape, str(format), zero, error))
     parameters = sum(prod(t.dims) for t in messages(onnx.TensorProto, sparse))
     report = SparsityReport(tuple(rows), parameters, reasons)
-    return SparseOnnx(sparse, masks, report, example_inputs, external or file.external, origin)
+    return SparseOnnx(sparse, masks, report, given.inputs, external or file.external, origin)

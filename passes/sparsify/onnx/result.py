@@ -51,6 +51,10 @@ class SparseOnnx(Saving):
         """The example inputs by name; made up if there are none."""
         return run_once(self.model, self._example)[0]
 
+    def example(self) -> tuple[Any, Any]:
+        """The example inputs, and that there are no dynamic shapes."""
+        return self._example, None
+
     @property
     def origin(self) -> str:
         """Digest of the graph that the model was pruned from, or nothing."""

@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 from torch import fx
 
 from autoprune.errors import NotEqualError, first_line
-from autoprune.frameworks.comparison import array_difference
-from autoprune.frameworks.onnx.equality import difference, outputs, tolerance
+from autoprune.frameworks.comparison import array_difference, difference, tolerance
 from autoprune.frameworks.onnx.feeds import probing
-from autoprune.frameworks.onnx.run import observe
+from autoprune.frameworks.onnx.run import observe, outputs
 
 # Each of these registers its operators.
 from autoprune.frameworks.onnx.to_torch import (

@@ -8,13 +8,13 @@ that stays). Groups that it states together are tied, others are left alone.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import combinations
 from math import gcd
 
 from torch import nn
 
 from autoprune.analysis.typing import TypedGraph
+from autoprune.frameworks.network import Describable
 from autoprune.frameworks.torch.own_class.configuration import Blueprint, shapes_of
 from autoprune.ir import axes as ax
 
@@ -27,21 +27,6 @@ UNIONS = 40
 OBJECTION = "no values of its configuration state this size alone"
 
 Class = frozenset[int]
-
-
-@dataclass(frozen=True)
-class Describable:
-    """What a configuration can state.
-
-    Attributes:
-        classes: leaves that have to shrink alike, most parameters first.
-        steps: by leaf, what its size has to be a multiple of.
-        objections: by leaf, why it has to keep its size.
-    """
-
-    classes: tuple[Class, ...] = ()
-    steps: Mapping[int, int] = field(default_factory=dict)
-    objections: Mapping[int, str] = field(default_factory=dict)
 
 
 class Draft:

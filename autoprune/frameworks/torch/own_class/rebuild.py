@@ -6,7 +6,7 @@ network is decided by running it and by comparing its calls with those of the cu
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -15,8 +15,8 @@ from torch import nn
 
 from autoprune.analysis.planning import make_plan
 from autoprune.analysis.resizing import resized_calls, shrunk_sizes, sizes_of
-from autoprune.analysis.typing import TypedGraph
 from autoprune.errors import PlanError, TraceError, first_line
+from autoprune.frameworks.network import Choice
 from autoprune.frameworks.torch.cut import cut_graph
 from autoprune.frameworks.torch.equality import difference, precision, run, tolerance
 from autoprune.frameworks.torch.own_class.attributes import (
@@ -33,7 +33,6 @@ from autoprune.frameworks.torch.own_class.sameness import Comparison, compare
 from autoprune.frameworks.torch.own_class.unread import unread_sizes
 from autoprune.frameworks.torch.trace import Traced, copy_of, trace
 from autoprune.ir.plan import Plan
-from autoprune.ir.positions import Kept
 from autoprune.report.progress import each
 
 ATTEMPTS = 16
@@ -44,20 +43,14 @@ PATIENCE = 3
 
 
 @dataclass(frozen=True)
-class Cut:
+class Cut(Choice):
     """A choice of units of a traced network.
 
     Attributes:
         traced: the network.
-        typed: its graph's axis types.
-        names: group names by leaf.
-        kept: kept units by leaf.
     """
 
     traced: Traced
-    typed: TypedGraph
-    names: Mapping[int, str]
-    kept: Kept
 
 
 def in_own_class(model: nn.Module, cut: Cut, network: nn.Module) -> tuple[nn.Module, Plan]:

@@ -1,48 +1,23 @@
-"""What is reported on an analysed graph, whatever it was read from.
-
-Reading a model, cutting it and checking the result differ between frameworks; each has a module
-of its own above this one.
-"""
+"""The report on a choice of units."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from autoprune.analysis.resizing import sizes_of
 from autoprune.analysis.typing import unused_parameters
-from autoprune.errors import GraphError
 from autoprune.ir.graph import spelled
 from autoprune.ir.positions import Kept
 from autoprune.ir.reason import Reason
 from autoprune.passes.pruning.allocation import COUNTED
 from autoprune.passes.pruning.analysed import Analysis
-from autoprune.passes.pruning.criteria import Array
 from autoprune.passes.pruning.request import Request
 from autoprune.report import Report, Subject
 from autoprune.report.explain import group_rows, pinned_rows, unknown_operators
 
 LITTLE = 0.5
 """If exact groups leave more than this share of the parameters, the report says why."""
-
-
-def check_finite(weights: Mapping[str, Array]) -> None:
-    """Refuse weights that no criterion can compare.
-
-    Raises:
-        GraphError: naming the first parameter with a NaN or an infinity.
-    """
-    for name, array in weights.items():
-        if array.dtype.kind in "fc":
-            bad = int(array.size - np.isfinite(array).sum())
-            if bad:
-                raise GraphError(
-                    f"{bad} of {array.size} weights are NaN or infinite",
-                    where=f"parameter {name}",
-                    hint="repair or retrain the model before pruning it",
-                )
 
 
 def shortfall(request: Request, report: Report) -> str:

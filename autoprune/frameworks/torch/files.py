@@ -1,10 +1,12 @@
-"""The result of pruning a torch module: how to keep it, and how to read it back."""
+"""Files of torch modules: how they are written, and how weights are read back."""
 
 from __future__ import annotations
 
 import io
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,57 +21,68 @@ from autoprune.frameworks.torch.equality import difference, evaluating, run, tol
 from autoprune.frameworks.torch.export_onnx import export_onnx, feed_of, open_exported, save_onnx
 from autoprune.frameworks.torch.objects import Inputs, plain
 from autoprune.frameworks.torch.packed import export
-from autoprune.frameworks.torch.trace import copy_of, exportable
+from autoprune.frameworks.torch.trace import as_dynamic_shapes, copy_of, exportable
 from autoprune.ir.files import open_file, write_atomically
 from autoprune.ir.plan import Plan
-from autoprune.passes.pruning.result import Result
 
 
-@dataclass(repr=False)
-class TorchResult(Result[nn.Module]):
-    """What `prune` returns for a torch module: `model` is an independent trainable module.
+@dataclass(frozen=True)
+class TorchFiles:
+    """See `Files`; `.onnx` and `.pt2` files need example inputs.
 
-    `save` writes `.onnx` (exported, and compared with torch in ONNX Runtime before it is
-    written), `.pt2` (a `torch.export` program), `.safetensors` (the weights and the plan, for
-    `autoprune.load`) or `.json` (the plan alone).
+    Attributes:
+        inputs: example inputs, or None if there are none.
+        dynamic_shapes: as in `Options`.
     """
 
-    _original: nn.Module
-    _inputs: Inputs
-    _dynamic_shapes: Any = None
+    inputs: Inputs | None
+    dynamic_shapes: Any = None
+    external: bool = False
 
-    def _writers(self) -> Mapping[str, Callable[[Path], str | None]]:
+    def writers(
+        self, model: nn.Module, plan: Plan | None
+    ) -> Mapping[str, Callable[[Path], str | None]]:
+        """See `Files.writers`."""
         return {
-            ".onnx": self._save_onnx,
-            ".pt2": self._save_pt2,
-            ".safetensors": self._save_safetensors,
-            ".json": self.plan.save,
+            ".onnx": partial(self._save, save_onnx, model),
+            ".pt2": partial(self._save, write_pt2, model),
+            ".safetensors": partial(write_safetensors, model, plan=plan),
         }
 
-    def open_original(self, threads: int) -> Timed:
-        """See `Result.open_original`."""
-        return open_exported(self._original, self._inputs, threads)
-
-    def open_pruned(self, threads: int) -> Timed:
-        """See `Result.open_pruned`."""
-        return open_exported(self.model, self._inputs, threads)
-
-    def write_fixed(self, path: Path) -> None:
-        """See `Saving.write_fixed`."""
-        export_onnx(self.model, self._inputs, path, dynamic_shapes=self._dynamic_shapes)
+    def write_fixed(self, model: nn.Module, path: Path) -> None:
+        """See `Files.write_fixed`."""
+        inputs = self._given(path)
+        export_onnx(model, inputs, path, dynamic_shapes=self._shapes(model, inputs))
 
     def feed(self, session: Any) -> Feed:
-        """The example inputs by the names that an exported model has for them."""
-        return feed_of(session, self._inputs)
+        """See `Files.feed`."""
+        return feed_of(session, self._given(None))
 
-    def _save_onnx(self, path: Path) -> str:
-        return save_onnx(self.model, self._inputs, path, self._dynamic_shapes)
+    def example(self) -> tuple[Any, Any]:
+        """See `Files.example`."""
+        return self.inputs, self.dynamic_shapes
 
-    def _save_pt2(self, path: Path) -> str:
-        return write_pt2(self.model, self._inputs, path, self._dynamic_shapes)
+    def open(self, model: nn.Module, threads: int) -> Timed:
+        """See `Files.open`."""
+        return open_exported(model, self._given(None), threads)
 
-    def _save_safetensors(self, path: Path) -> None:
-        write_safetensors(self.model, path, self.plan)
+    def _save(
+        self, write: Callable[[nn.Module, Inputs, Path, Any], str], model: nn.Module, path: Path
+    ) -> str:
+        inputs = self._given(path)
+        return write(model, inputs, path, self._shapes(model, inputs))
+
+    def _shapes(self, model: nn.Module, inputs: Inputs) -> Any:
+        return as_dynamic_shapes(model, inputs, self.dynamic_shapes)
+
+    def _given(self, path: Path | None) -> Inputs:
+        if self.inputs is None:
+            raise AutopruneError(
+                "the network can only be exported on example inputs",
+                where=None if path is None else str(path),
+                hint="give them when you make it sparse, or save as .safetensors",
+            )
+        return self.inputs
 
 
 def write_pt2(model: nn.Module, inputs: Inputs, path: Path, dynamic_shapes: Any) -> str:
@@ -153,6 +166,49 @@ def write_safetensors(model: nn.Module, path: Path, plan: Plan | None) -> None:
     except SafetensorError as error:
         raise AutopruneError(f"safetensors failed: {error}", where=str(path)) from error
     write_atomically(path, data)
+
+
+def fill(model: nn.Module, tensors: Mapping[str, torch.Tensor], where: str) -> None:
+    """Load the weights of a file into a model.
+
+    Args:
+        model: the model, of the shape that the plan in the file makes.
+        tensors: by name.
+        where: the file.
+
+    Raises:
+        PlanError: if they are of other names, shapes or kinds.
+    """
+    own = model.state_dict()
+    for name, tensor in tensors.items():
+        if name in own and _kind(own[name]) != _kind(tensor):
+            raise PlanError(
+                f"the weights do not fit: {name} is of {tensor.dtype}, and in the model of "
+                f"{own[name].dtype}",
+                where=where,
+            )
+    given = OrderedDict(tensors)
+    # Modules ask for the version of their state, which the file does not hold.
+    given._metadata = own._metadata  # type: ignore[attr-defined]
+    try:
+        missing, unexpected = model.load_state_dict(given, strict=False)
+    except RuntimeError as error:
+        raise PlanError(
+            f"the weights do not fit: {str(error).splitlines()[-1].strip()}", where=where
+        ) from error
+    own = model.state_dict()
+    loaded = {own[name].data_ptr() for name in tensors if name not in unexpected}
+    lost = [name for name in missing if own[name].data_ptr() not in loaded]
+    if lost or unexpected:
+        raise PlanError(
+            f"the file and the model do not hold the same tensors: {(lost + unexpected)[0]}",
+            where=where,
+        )
+
+
+def _kind(tensor: torch.Tensor) -> tuple[bool, bool, bool]:
+    """What sort of numbers a tensor holds, in whatever precision."""
+    return tensor.is_floating_point(), tensor.is_complex(), tensor.dtype == torch.bool
 
 
 def read_safetensors(path: str | Path) -> tuple[Plan, dict[str, torch.Tensor]]:

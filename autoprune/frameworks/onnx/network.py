@@ -1,0 +1,267 @@
+"""An ONNX model as passes see it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from autoprune.analysis.experiments.experiment import Sample
+from autoprune.analysis.folding import Spared
+from autoprune.analysis.planning import make_plan
+from autoprune.analysis.typing import TypedGraph
+from autoprune.errors import AutopruneError, RuleError
+from autoprune.frameworks.comparison import difference
+from autoprune.frameworks.network import (
+    NOTHING,
+    Array,
+    Choice,
+    Delivered,
+    LazyArrays,
+    Values,
+)
+from autoprune.frameworks.onnx.calls import run_alone, sample_calls
+from autoprune.frameworks.onnx.carried import carried_plan, carry, was_changed
+from autoprune.frameworks.onnx.cut import cut_model
+from autoprune.frameworks.onnx.file import session_for
+from autoprune.frameworks.onnx.inputs import candidate_feeds, probing
+from autoprune.frameworks.onnx.large import copied
+from autoprune.frameworks.onnx.latency import Timed
+from autoprune.frameworks.onnx.run import reader
+from autoprune.frameworks.onnx.sessions import Feed
+from autoprune.frameworks.onnx.tensors import read_tensor, weight, write_tensor, zeroed_model
+from autoprune.frameworks.onnx.trace import TracedOnnx
+from autoprune.frameworks.onnx.values import run
+from autoprune.frameworks.onnx.write import write_onnx
+from autoprune.ir.graph import Graph
+from autoprune.ir.plan import Plan
+from autoprune.ir.positions import Kept
+
+CHANGED = (
+    "The model was pruned before, and its nodes were changed afterwards: the plan starts from the "
+    "model as it was given, and is none for the original."
+)
+
+
+@dataclass(frozen=True)
+class OnnxExecutable:
+    """A model that computes the values of a graph, in ONNX Runtime.
+
+    Attributes:
+        model: the model.
+        names: its outputs that matter.
+    """
+
+    model: onnx.ModelProto
+    names: tuple[str, ...]
+    _sessions: dict[tuple[str, ...], Any] = field(default_factory=dict, repr=False)
+
+    def run(
+        self, inputs: Any, *, watch: Collection[str] = (), seed: int = 0, precise: bool = False
+    ) -> Values:
+        """See `Executable.run`; chance has no seed there."""
+        computed = {n for node in self.model.graph.node for n in node.output if n}
+        names = tuple(dict.fromkeys([*self.names, *(n for n in watch if n in computed)]))
+        if names not in self._sessions:
+            self._sessions[names] = session_for(self.model, optimize=False, outputs=names)
+        feed = next(candidate_feeds(self.model, inputs))
+        found = dict(zip(names, run(self._sessions[names], names, feed), strict=True))
+        return found | {name: feed[name] for name in watch if name in feed}
+
+    def noise(self, inputs: Any, values: Values) -> float:
+        """See `Executable.noise`: ONNX Runtime's optimizations are another way."""
+        feed, names = next(candidate_feeds(self.model, inputs)), list(values)
+        session = session_for(self.model, outputs=names)
+        return difference(list(values.values()), run(session, names, feed))
+
+
+@dataclass(frozen=True)
+class OnnxFiles:
+    """See `Files`.
+
+    Attributes:
+        example_feed: the example inputs.
+        external: whether tensors go into a file of their own.
+    """
+
+    example_feed: Feed
+    external: bool
+
+    def writers(
+        self, model: onnx.ModelProto, plan: Plan | None
+    ) -> Mapping[str, Callable[[Path], str | None]]:
+        """See `Files.writers`."""
+        return {".onnx": partial(self.write_fixed, model)}
+
+    def write_fixed(self, model: onnx.ModelProto, path: Path) -> None:
+        """See `Files.write_fixed`."""
+        write_onnx(model, path, external=self.external)
+
+    def feed(self, session: Any) -> Feed:
+        """See `Files.feed`."""
+        return self.example_feed
+
+    def example(self) -> tuple[Feed, None]:
+        """See `Files.example`."""
+        return self.example_feed, None
+
+    def open(self, model: onnx.ModelProto, threads: int) -> Timed:
+        """See `Files.open`."""
+        return session_for(model, threads), self.example_feed
+
+
+@dataclass(frozen=True)
+class OnnxNetwork:
+    """See `Network`.
+
+    Attributes:
+        traced: the model and its graph.
+    """
+
+    traced: TracedOnnx
+    own_class: None = None
+    autocasts: bool = False
+    rounding: float = 0.0
+
+    @property
+    def model(self) -> onnx.ModelProto:
+        """The model as it was read."""
+        return self.traced.model
+
+    @property
+    def graph(self) -> Graph:
+        """See `Network`."""
+        return self.traced.graph
+
+    @property
+    def inputs(self) -> Feed:
+        """See `Network`."""
+        return self.traced.feed
+
+    @property
+    def files(self) -> OnnxFiles:
+        """See `Network`."""
+        return OnnxFiles(self.traced.feed, self.traced.file.external)
+
+    def probes(self) -> Iterator[Feed]:
+        """See `Network.probes`."""
+        drawn = probing(self.inputs)
+        yield drawn
+        if any(drawn[name] is not array for name, array in self.inputs.items()):
+            yield self.inputs  # zeros may be what an input has to be
+
+    def parameter(self, name: str) -> Array:
+        """See `Network.parameter`."""
+        shape = self.graph.parameter_of[name].value.shape
+        return read_tensor(self.model, self.traced.owners[name], shape)
+
+    def weights(self, computed: Iterable[str] = ()) -> Mapping[str, Array]:
+        """See `Network.weights`; integers that stand for fractions become these."""
+        trained = [p.value.name for p in self.graph.parameters if p.kind == "parameter"]
+        rest = [name for name in computed if name not in self.graph.parameter_of]
+        values = reader(self.model, rest)(self.inputs) if rest else {}
+        return LazyArrays(
+            lambda name: values[name] if name in rest else weight(self.traced, name),
+            [*trained, *rest],
+        )
+
+    def gradients(self, loss: Callable[[Any], Any], inputs: Any) -> Mapping[str, Array]:
+        """See `Network.gradients`.
+
+        Raises:
+            AutopruneError: always.
+        """
+        raise AutopruneError(
+            "ONNX models cannot be differentiated",
+            hint="bring it into torch by ap.to_torch, or ask for what needs no gradients",
+        )
+
+    def call(self, node: str, operands: Mapping[str, Array]) -> tuple[Array, ...]:
+        """See `Network.call`."""
+        proto = self.model.graph.node[self.traced.positions[node]]
+        given = dict(operands)
+        for name in filter(None, proto.input):
+            if name in given:
+                continue
+            known = self.traced.numbers.seen[name]
+            owner = self.traced.owners.get(name)
+            tensor = known.array if owner is None else read_tensor(self.model, owner, known.shape)
+            assert tensor is not None
+            given[name] = tensor
+        return run_alone(self.model, proto, given)
+
+    def sample_calls(self, names: Collection[str]) -> Mapping[str, Sample | RuleError]:
+        """See `Network.sample_calls`."""
+        return sample_calls(self.traced, names)
+
+    def with_parameters(self, values: Mapping[str, Array]) -> OnnxNetwork:
+        """See `Network.with_parameters`."""
+        if not values:
+            return self
+        model = copied(self.model)
+        for name, array in values.items():
+            write_tensor(model, self.traced.owners[name], np.asarray(array))
+        file = dataclasses.replace(self.traced.file, model=model)
+        return OnnxNetwork(dataclasses.replace(self.traced, file=file))
+
+    @cached_property
+    def _itself(self) -> OnnxExecutable:
+        return self.executable(self.model)
+
+    def run(
+        self,
+        inputs: Any,
+        *,
+        overrides: Mapping[str, Array] = NOTHING,
+        watch: Collection[str] = (),
+        seed: int = 0,
+        precise: bool = False,
+    ) -> Values:
+        """See `Network.run`."""
+        owned = {n: self.parameter(n) for n in watch if n in self.graph.parameter_of}
+        found = self.with_parameters(overrides)._itself.run(inputs, watch=watch, seed=seed)
+        return {**owned, **overrides, **found} if owned else found
+
+    def noise(self, inputs: Any, values: Values) -> float:
+        """See `Executable.noise`."""
+        return self._itself.noise(inputs, values)
+
+    def zeroed(self, typed: TypedGraph, kept: Kept, spared: Spared) -> OnnxExecutable:
+        """See `Network.zeroed`."""
+        return self.executable(zeroed_model(self.traced, typed, kept, spared))
+
+    def cut(self, typed: TypedGraph, kept: Kept) -> OnnxExecutable:
+        """See `Network.cut`."""
+        return self.executable(cut_model(self.traced, typed, kept))
+
+    def executable(self, model: onnx.ModelProto) -> OnnxExecutable:
+        """See `Network.executable`."""
+        loose = {v.name for v in self.graph.loose}
+        names = (o.name for o in self.model.graph.output if o.name not in loose)
+        return OnnxExecutable(model, tuple(dict.fromkeys(names)))
+
+    def deliver(
+        self,
+        cut: OnnxExecutable,
+        choice: Choice,
+        folded: tuple[str, ...],
+        *,
+        keep_class: bool,
+        keep_config: bool,
+    ) -> Delivered:
+        """See `Network.deliver`."""
+        plan = make_plan(choice.typed, choice.names, choice.kept).sealed()
+        plan = plan.after(carried_plan(self.model))
+        carry(cut.model, plan)
+        notes = (CHANGED,) if was_changed(self.model) else ()
+        return Delivered(cut.model, plan, "ONNX", notes=notes)
+
+    def planned(self, cut: OnnxExecutable, plan: Plan) -> onnx.ModelProto:
+        """See `Network.planned`."""
+        return cut.model

@@ -1,0 +1,46 @@
+"""Tensors as arrays and back; dtypes that numpy lacks are those of ml_dtypes."""
+
+from __future__ import annotations
+
+import ml_dtypes
+import numpy as np
+import torch
+
+from autoprune.frameworks.network import Array
+
+_LACKING = {
+    getattr(torch, name): np.dtype(getattr(ml_dtypes, name))
+    for name in ("bfloat16", "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz")
+}
+_BITS = {1: torch.uint8, 2: torch.int16}
+
+
+def array_of(tensor: torch.Tensor) -> Array:
+    """A tensor on the host; it shares memory if it is there, dense and of a dtype of numpy."""
+    tensor = tensor.detach()
+    if tensor.layout not in (torch.strided, torch.jagged):
+        tensor = tensor.to_dense()
+    lacking = _LACKING.get(tensor.dtype)
+    if lacking is not None:
+        bits = tensor.contiguous().view(_BITS[lacking.itemsize]).numpy(force=True)
+        found: Array = bits.view(lacking)
+        return found
+    array: Array = tensor.numpy(force=True)
+    return array
+
+
+def tensor_of(array: Array, device: torch.device | None = None) -> torch.Tensor:
+    """An array as a tensor, which may share its memory."""
+    lacking = next((dtype for dtype, known in _LACKING.items() if known == array.dtype), None)
+    if lacking is not None:
+        bits = np.ascontiguousarray(array).view(f"i{array.itemsize}")
+        tensor = torch.from_numpy(bits).view(lacking)
+    else:
+        tensor = torch.from_numpy(np.asarray(array, order="C"))
+    return tensor if device is None else tensor.to(device)
+
+
+def single(tensor: torch.Tensor) -> Array:
+    """A tensor as an array to calculate with: half precision becomes single."""
+    half = tensor.dtype in (torch.bfloat16, torch.float16)
+    return array_of(tensor.detach().float() if half else tensor)

@@ -1,0 +1,81 @@
+"""Constants that removed units leave, added to the bias of the layer that reads them.
+
+A unit whose producing slices are zero may still hand on a constant: sigmoid(0) is 1/2. A linear
+layer, or a convolution without padding, turns a constant input into a constant output, which its
+bias can take up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from autoprune.analysis.folding import folding_calls, operand
+from autoprune.analysis.typing import TypedGraph
+from autoprune.errors import TraceError
+from autoprune.frameworks.network import Array, Executable, Network, Values
+from autoprune.ir.graph import Node
+from autoprune.ir.group import Group
+from autoprune.ir.positions import Kept, kept_masks
+
+
+def folded_biases(
+    network: Network,
+    zeroed: Executable,
+    typed: TypedGraph,
+    groups: Mapping[int, Group],
+    kept: Kept,
+    inputs: Any,
+) -> dict[str, Array]:
+    """The biases, uncut, that take up the constants of all folded units that do not stay, by name.
+
+    Args:
+        network: the network.
+        zeroed: the same with the units set to zero that do not stay.
+        typed: its axis types.
+        groups: by leaf.
+        kept: the units that stay.
+        inputs: example inputs; the constants do not depend on them.
+
+    Raises:
+        TraceError: if a layer that reads constants is given tensors without elements.
+    """
+    sites = folding_calls(typed, groups, kept)
+    if not sites:
+        return {}
+    owned = network.graph.parameter_of
+    read = {v.name for node, _ in sites for v in node.tensors if v.name not in owned}
+    values = zeroed.run(inputs, watch=read)
+    biases: dict[str, Array] = {}
+    for node, uids in sites:
+        bias = operand(node, "bias").name
+        removed = {uid: kept[uid] for uid in uids}
+        biases[bias] = network.parameter(bias) + _constant(network, typed, node, removed, values)
+    return biases
+
+
+def _constant(network: Network, typed: TypedGraph, node: Node, kept: Kept, values: Values) -> Array:
+    """What the removed positions of a layer's input add to its outputs, one number each."""
+    source, weight = operand(node, "input").name, operand(node, "weight")
+    given = {v.name: values[v.name] for v in node.tensors if v.name in values}
+    # Input and weight are of other dtypes where the call is under autocast.
+    x = values[source].astype(np.dtype(network.parameter(operand(node, "bias").name).dtype))
+    staying: Array = np.ones((), bool)
+    for mask in kept_masks(typed.types[source], kept):
+        staying = staying & mask
+    zeros = np.zeros_like(x)
+    (constants,) = network.call(node.name, {**given, source: np.where(staying, zeros, x)})
+    (nothing,) = network.call(node.name, {**given, source: zeros})
+    # Before the spatial dimensions, if there are any.
+    channels = 1 - len(weight.shape)
+    if not constants.size:
+        raise TraceError(
+            "a layer is given nothing, so what removed units leave to its bias cannot be found",
+            where=str(node),
+            hint="pass example inputs without axes of size 0",
+        )
+    rows: Array = np.moveaxis(constants - nothing, channels, -1)
+    added: Array = rows.reshape(-1, constants.shape[channels])[0]
+    return added

@@ -1,0 +1,109 @@
+"""What a user gave as a model: a module, an ONNX model, a file, or the result of another call."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from autoprune.errors import TraceError
+from autoprune.frameworks.network import Network
+from autoprune.passes.pruning.result import Saving
+from autoprune.report.progress import say
+
+if TYPE_CHECKING:
+    import onnx
+    from typing_extensions import TypeIs
+
+# Each framework is imported by the branch that needs it: neither has to be installed for the other.
+
+
+@dataclass(frozen=True)
+class Given:
+    """A model, and what it is run on.
+
+    Attributes:
+        model: a module without wrappers, or an ONNX model as a path or a ModelProto.
+        is_onnx: whether it is the latter.
+        inputs: example inputs as users give them, or None.
+        dynamic_shapes: as in `Options`.
+        result: what it was the model of, if it came so.
+    """
+
+    model: Any
+    is_onnx: bool
+    inputs: Any = None
+    dynamic_shapes: Any = None
+    result: Saving | None = None
+
+    def trace(self, outputs: tuple[int | str, ...] = ()) -> Network:
+        """Read the model.
+
+        Raises:
+            TraceError: if it cannot be read, or does not run on the inputs.
+        """
+        if self.is_onnx:
+            from autoprune.frameworks.onnx.network import OnnxNetwork
+            from autoprune.frameworks.onnx.trace import trace as read
+
+            say("reading the model")
+            return OnnxNetwork(read(self.model, self.inputs, outputs))
+        from autoprune.frameworks.torch.network import trace_network
+
+        return trace_network(self.model, self._inputs, self.dynamic_shapes, outputs)
+
+    def as_onnx(self, folder: Path) -> tuple[Any, Any]:
+        """The model as ONNX, which a torch module is written as, and its inputs by name.
+
+        Args:
+            folder: where a file may be written to.
+        """
+        from autoprune.frameworks.onnx.sessions import open_session
+
+        path = folder / "model.onnx"
+        if self.result is None and self.is_onnx:
+            return self.model, self.inputs
+        if self.result is not None:
+            self.result.write_fixed(path)
+            return path, self.result.feed(open_session(path, 1))
+        from autoprune.frameworks.torch.files import TorchFiles
+        from autoprune.frameworks.torch.trace import as_inputs
+
+        files = TorchFiles(as_inputs(self._inputs))
+        files.write_fixed(self.model, path)
+        return path, files.feed(open_session(path, 1))
+
+    @property
+    def _inputs(self) -> Any:
+        if self.inputs is None:
+            raise TraceError(
+                "a torch module can only be traced on example inputs",
+                hint="pass a tensor, a tuple of positional or a dict of keyword arguments",
+            )
+        return self.inputs
+
+
+def is_onnx(model: Any) -> TypeIs[str | Path | onnx.ModelProto]:
+    """Whether it is a path or a ModelProto, without importing onnx."""
+    loaded = sys.modules.get("onnx")
+    return isinstance(model, str | Path) or (
+        loaded is not None and isinstance(model, loaded.ModelProto)
+    )
+
+
+def given(model: Any, example_inputs: Any = None, dynamic_shapes: Any = None) -> Given:
+    """What a user's model is, without importing a framework that it is not of.
+
+    Raises:
+        TraceError: if it is no model.
+    """
+    if is_onnx(model):
+        return Given(model, True, example_inputs, dynamic_shapes)
+    if isinstance(model, Saving):
+        inputs, shapes = model.example()
+        found = given(model.model, inputs, shapes)
+        return Given(found.model, found.is_onnx, inputs, shapes, model)
+    from autoprune.frameworks.torch.wrappers import network_of
+
+    return Given(network_of(model), False, example_inputs, dynamic_shapes)

@@ -1,0 +1,185 @@
+"""Groups that are left alone, so that a network of the model's own class can follow the cut."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from networkx.utils import UnionFind
+
+from autoprune.analysis.cost import CostModel
+from autoprune.errors import AutopruneError, BudgetError
+from autoprune.frameworks.network import Choice, Delivered, Describable, OwnClass
+from autoprune.ir.group import Group, Guarantee
+from autoprune.passes.pruning.analysed import Analysis
+from autoprune.passes.pruning.request import Options, Request
+from autoprune.passes.pruning.result import Result
+from autoprune.passes.pruning.roles import role
+from autoprune.passes.pruning.scope import Movable
+from autoprune.report import Report
+
+FAIR_PART = 0.25
+"""Share of the reduction that a result of the model's own class has to reach."""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A result, and how it came about.
+
+    Attributes:
+        result: the pruned network.
+        choice: what stays.
+        delivered: the network in its form.
+        movable: what could shrink.
+    """
+
+    result: Result[Any]
+    choice: Choice
+    delivered: Delivered
+    movable: Movable
+
+    def as_wanted(self, *, configured: bool) -> bool:
+        """Whether it is of the model's class and, if asked for, its configuration describes it."""
+        described = not (configured and self.delivered.obstacle)
+        return self.result.plan.rebuildable and described
+
+    @property
+    def shortcoming(self) -> str:
+        """Why it is not as wanted."""
+        return self.delivered.obstacle or self.delivered.form_reason
+
+
+def fit_class(
+    own: OwnClass | None,
+    analysis: Analysis,
+    movable: Movable,
+    request: Request,
+    attempt: Callable[[Movable], Attempt],
+) -> Attempt:
+    """The best attempt that is of the model's own class, if that is possible and asked for.
+
+    Args:
+        own: what the class can follow, if there is one.
+        analysis: of the model.
+        movable: the groups that may shrink.
+        request: the budget and how to meet it.
+        attempt: prunes some groups.
+
+    Raises:
+        BudgetError: if the budget cannot be met.
+    """
+    options = request.options
+    if own is None:
+        return attempt(movable)
+    if (options.keep_config or options.uniform) and _is_configured(own, options):
+        try:
+            return _fit(own, analysis, movable, request, attempt, configured=True)
+        except BudgetError:
+            if options.keep_config:
+                raise
+    return _fit(own, analysis, movable, request, attempt, configured=False)
+
+
+def _fit(
+    own: OwnClass,
+    analysis: Analysis,
+    movable: Movable,
+    request: Request,
+    attempt: Callable[[Movable], Attempt],
+    *,
+    configured: bool,
+) -> Attempt:
+    """See `fit_class`; with `configured`, the model's configuration has to describe it, too."""
+    options = request.options
+    stated = Describable()
+
+    def tied(movable: Movable) -> Movable:
+        free = movable.free
+        shared = own.ties(analysis.typed, free) if options.keep_class else ()
+        return replace(
+            movable, ties=(*shared, *(uids & free for uids in stated.classes)), steps=stated.steps
+        )
+
+    movable = tied(movable)
+    roles = _roles(movable.groups, movable.ties, analysis.costs)
+    if configured:
+        stated = own.describable(analysis.typed, roles)
+        movable = tied(movable.without(_left_alone("left alone: ", stated.objections)))
+        roles = _roles(movable.groups, movable.ties, analysis.costs)
+    full = attempt(movable)
+    if not options.keep_class or full.as_wanted(configured=configured):
+        return full
+    if request.budget[0] == "sizes" and not options.keep_config:
+        return full  # exactly what is asked for, in whatever class
+    objections = own.objections(full.choice, roles, configured=configured)
+    while True:
+        reasons = _left_alone("left alone, to keep the model's class: ", objections)
+        rest = tied(movable.without(reasons))
+        try:
+            fitted = attempt(rest)
+        except BudgetError:
+            if options.keep_config:
+                raise
+            return full
+        if not configured or fitted.as_wanted(configured=True) or not rest.groups:
+            break
+        # Each size can be stated alone, but not these together.
+        last = next(uids for uids in reversed(roles) if not uids <= objections.keys())
+        objections |= dict.fromkeys(last, fitted.shortcoming)
+    if options.keep_config and not fitted.as_wanted(configured=True):
+        raise AutopruneError(
+            "no configuration was found that describes the network when the budget is met: "
+            f"{fitted.shortcoming}",
+            where=own.configuration,
+            hint='leave out keep_config and keep the result with result.save("small.safetensors"), '
+            "or ask for less",
+        )
+    worthwhile = configured or _worth(fitted.result.report, full.result.report)
+    return fitted if fitted.result.plan.rebuildable and worthwhile else full
+
+
+def _left_alone(start: str, objections: Mapping[int, str]) -> dict[int, str]:
+    return {uid: f"{start}{why}" for uid, why in objections.items()}
+
+
+def _is_configured(own: OwnClass, options: Options) -> bool:
+    """Whether there is a configuration that can follow.
+
+    Raises:
+        AutopruneError: if it is asked to, but cannot, or the class is not to be kept.
+    """
+    if not own.is_configured(required=options.keep_config and options.keep_class):
+        return False
+    if options.keep_config and not options.keep_class:
+        raise AutopruneError(
+            "keep_config=True needs keep_class=True: a configuration describes the model's class"
+        )
+    return options.keep_class
+
+
+def _roles(
+    groups: Sequence[Group], ties: Iterable[frozenset[int]], costs: CostModel
+) -> list[frozenset[int]]:
+    """Groups that play the same role in different layers, those with most parameters first.
+
+    Groups whose sizes the model's code states only once share a role.
+    """
+    roles = UnionFind(g.leaf.uid for g in groups)
+    by_role: dict[tuple[object, Guarantee], int] = {}
+    for group in groups:
+        uid = group.leaf.uid
+        key = (role(group.name, group.units), group.guarantee)
+        roles.union(by_role.setdefault(key, uid), uid)
+    for tie in ties:
+        roles.union(*tie)
+    return sorted(
+        map(frozenset, roles.to_sets()),
+        key=lambda uids: costs.params(dict.fromkeys(uids, 1)),
+    )
+
+
+def _worth(own: Report, full: Report) -> bool:
+    """Whether keeping the class leaves a fair part of the reduction."""
+    reduction = own.before.params - own.after.params
+    return reduction >= FAIR_PART * (full.before.params - full.after.params)

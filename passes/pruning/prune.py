@@ -1,0 +1,143 @@
+"""Pruning, as a list of steps from a traced network to a result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from autoprune.errors import TraceError
+from autoprune.frameworks.network import Choice, Network
+from autoprune.ir.group import Group
+from autoprune.ir.positions import Kept
+from autoprune.passes.pruning.analysed import Analysis, analyse_network
+from autoprune.passes.pruning.keep_class import Attempt, fit_class
+from autoprune.passes.pruning.latency import allocate_measured
+from autoprune.passes.pruning.law import check_unchanged, prove_choice
+from autoprune.passes.pruning.reporting import make_report
+from autoprune.passes.pruning.request import Options, Request, Scope
+from autoprune.passes.pruning.result import Result
+from autoprune.passes.pruning.scope import Movable, left_by, movable_groups
+from autoprune.passes.pruning.scoring import check_finite, outer_leaves_of, score_groups
+from autoprune.report import Report
+from autoprune.report.latency import Latency
+
+
+def prune(network: Network, request: Request) -> Result[Any]:
+    """See `autoprune.prune`; the network has been traced."""
+    analysis = analyse_network(network, request.options)  # type, group, cost
+    return prune_analysed(network, analysis, request).result
+
+
+def prune_analysed(
+    network: Network,
+    analysis: Analysis,
+    request: Request,
+    keep_whole: Callable[[Group], str] = lambda group: "",
+) -> Attempt:
+    """Choose units, cut them, and bring the network into the form that users get.
+
+    Args:
+        network: the network.
+        analysis: of its graph.
+        request: the budget and how to meet it.
+        keep_whole: why a group may not shrink, or an empty string.
+
+    Raises:
+        GraphError: if a weight is not finite.
+        BudgetError: if the budget cannot be met.
+        NotEqualError: if the cut network does not compute what the zeroed one does.
+    """
+    weights = network.weights(analysis.effective)
+    check_finite(weights)
+    movable = movable_groups(analysis, request.scope, request.options)
+    movable = movable.without({g.leaf.uid: why for g in movable.groups if (why := keep_whole(g))})
+    scores = score_groups(analysis, weights, movable, request)
+    outers = outer_leaves_of(analysis, movable, request)
+
+    def attempt(movable: Movable) -> Attempt:
+        kept, latency = allocate_measured(network, analysis, movable, scores, request, outers)
+        found = cut_choice(network, analysis, movable, kept, request.options, latency)
+        if request.budget[0] == "dead":
+            check_unchanged(network, network.executable(found.result.model))
+        return found
+
+    return fit_class(network.own_class, analysis, movable, request, attempt)
+
+
+def cut_choice(
+    network: Network,
+    analysis: Analysis,
+    movable: Movable,
+    kept: Kept,
+    options: Options,
+    latency: Latency | None = None,
+) -> Attempt:
+    """Cut, prove, keep the class, report.
+
+    Args:
+        network: the network.
+        analysis: of its graph.
+        movable: why groups stay whole.
+        kept: the units that stay.
+        options: the user's.
+        latency: as measured, if it was.
+
+    Raises:
+        NotEqualError: if the cut network does not compute what the zeroed one does.
+    """
+    choice = Choice(analysis.typed, analysis.names, kept)
+    proof, approximate = prove_choice(network, choice, analysis.groups)
+    delivered = proof.network.deliver(
+        proof.cut, choice, proof.folded,
+        keep_class=options.keep_class, keep_config=options.keep_config,
+    )  # fmt: skip
+    report = make_report(
+        analysis, kept, movable.reasons,
+        module=delivered.form, module_reason=delivered.form_reason,
+        error=proof.error, approximate_error=approximate, latency=latency,
+    )  # fmt: skip
+    report = replace(report, notes=(*report.notes, *delivered.notes))
+    result = Result(delivered.model, delivered.plan, report, network.files, network.model)
+    return Attempt(result, choice, delivered, movable)
+
+
+def cut_trained(
+    network: Network,
+    digest: str,
+    kept: Mapping[str, Sequence[int]],
+    reasons: Mapping[str, str],
+    options: Options,
+) -> Result[Any]:
+    """Remove units that training has brought to zero.
+
+    Args:
+        network: the trained network.
+        digest: of the graph the units were chosen in.
+        kept: the units that stay of the groups that lose some, by name.
+        reasons: why groups stay whole, by name.
+        options: the user's options.
+
+    Raises:
+        TraceError: if the network is not the one that the units were chosen in any more.
+        NotEqualError: if the cut network does not compute what the trained one does.
+    """
+    analysis = analyse_network(network, options)
+    if analysis.graph.digest != digest:
+        raise TraceError(
+            "the model's graph is not the one that the Pruner was made for",
+            hint="do not change the model's layers while it trains; load its weights into a fresh "
+            "instance if it was wrapped or compiled in place",
+        )
+    uids = {name: uid for uid, name in analysis.names.items()}
+    units: Kept = {uids[name]: np.array(stay, np.intp) for name, stay in kept.items()}
+    whole = Movable((), {uids[name]: reason for name, reason in reasons.items()})
+    return cut_choice(network, analysis, whole, units, options).result
+
+
+def inspect(network: Network, scope: Scope, options: Options) -> Report:
+    """See `autoprune.inspect`."""
+    analysis = analyse_network(network, options)
+    return make_report(analysis, {}, left_by(analysis, scope, options))
