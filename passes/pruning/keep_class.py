@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from networkx.utils import UnionFind
-
 from autoprune.analysis.cost import CostModel
 from autoprune.errors import AutopruneError, BudgetError
 from autoprune.frameworks.network import Choice, Delivered, Describable, OwnClass
@@ -15,7 +13,7 @@ from autoprune.ir.group import Group, Guarantee
 from autoprune.passes.pruning.analysed import Analysis
 from autoprune.passes.pruning.request import Options, Request
 from autoprune.passes.pruning.result import Result
-from autoprune.passes.pruning.roles import role
+from autoprune.passes.pruning.roles import joined, role
 from autoprune.passes.pruning.scope import Movable
 from autoprune.report import Report
 
@@ -165,18 +163,12 @@ def _roles(
 
     Groups whose sizes the model's code states only once share a role.
     """
-    roles = UnionFind(g.leaf.uid for g in groups)
-    by_role: dict[tuple[object, Guarantee], int] = {}
+    by_role: dict[tuple[object, Guarantee], set[int]] = {}
     for group in groups:
-        uid = group.leaf.uid
         key = (role(group.name, group.units), group.guarantee)
-        roles.union(by_role.setdefault(key, uid), uid)
-    for tie in ties:
-        roles.union(*tie)
-    return sorted(
-        map(frozenset, roles.to_sets()),
-        key=lambda uids: costs.params(dict.fromkeys(uids, 1)),
-    )
+        by_role.setdefault(key, set()).add(group.leaf.uid)
+    roles = joined([*map(frozenset, by_role.values()), *ties])
+    return sorted(roles, key=lambda uids: costs.params(dict.fromkeys(uids, 1)))
 
 
 def _worth(own: Report, full: Report) -> bool:

@@ -28,3 +28,16 @@ def same_roles(groups: Iterable[Group]) -> list[frozenset[int]]:
     for group in groups:
         found.setdefault(role(group.name, group.units), set()).add(group.leaf.uid)
     return [frozenset(uids) for uids in found.values() if len(uids) > 1]
+
+
+def joined(sets: Iterable[frozenset[int]]) -> list[frozenset[int]]:
+    """Sets that share a member, as one.
+
+    >>> joined([frozenset({1, 2}), frozenset({3}), frozenset({2, 4})])
+    [frozenset({3}), frozenset({1, 2, 4})]
+    """
+    found: list[frozenset[int]] = []
+    for new in filter(None, sets):
+        touching = [known for known in found if not known.isdisjoint(new)]
+        found = [*(known for known in found if known.isdisjoint(new)), new.union(*touching)]
+    return found

@@ -81,7 +81,7 @@ class Story:
     """
 
     original: nn.Module
-    result: Result[DigitNet]
+    result: Result[nn.Module]
     sparse: SparseResult
     trained: list[float]
     tuned: list[float]
