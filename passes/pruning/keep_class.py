@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,6 +10,7 @@ from autoprune.analysis.cost import CostModel
 from autoprune.errors import AutopruneError, BudgetError
 from autoprune.frameworks.network import Choice, Delivered, Describable, OwnClass
 from autoprune.ir.group import Group, Guarantee
+from autoprune.ir.reason import Reason
 from autoprune.passes.pruning.analysed import Analysis
 from autoprune.passes.pruning.request import Options, Request
 from autoprune.passes.pruning.result import Result
@@ -103,7 +104,8 @@ def _fit(
     roles = _roles(movable.groups, movable.ties, analysis.costs)
     if configured:
         stated = own.describable(analysis.typed, roles)
-        movable = tied(movable.without(_left_alone("left alone: ", stated.objections)))
+        left = {uid: Reason(f"left alone: {why}") for uid, why in stated.objections.items()}
+        movable = tied(movable.without(left))
         roles = _roles(movable.groups, movable.ties, analysis.costs)
     full = attempt(movable)
     if not options.keep_class or full.as_wanted(configured=configured):
@@ -112,8 +114,14 @@ def _fit(
         return full  # exactly what is asked for, in whatever class
     objections = own.objections(full.choice, roles, configured=configured)
     while True:
-        reasons = _left_alone("left alone, to keep the model's class: ", objections)
-        rest = tied(movable.without(reasons))
+        left = {
+            uid: Reason(
+                f"left alone, to keep the model's class: {objection}",
+                remedy="let the result be of another class with Options(keep_class=False)",
+            )
+            for uid, objection in objections.items()
+        }
+        rest = tied(movable.without(left))
         try:
             fitted = attempt(rest)
         except BudgetError:
@@ -135,10 +143,6 @@ def _fit(
         )
     worthwhile = configured or _worth(fitted.result.report, full.result.report)
     return fitted if fitted.result.plan.rebuildable and worthwhile else full
-
-
-def _left_alone(start: str, objections: Mapping[int, str]) -> dict[int, str]:
-    return {uid: f"{start}{why}" for uid, why in objections.items()}
 
 
 def _is_configured(own: OwnClass, options: Options) -> bool:

@@ -12,6 +12,7 @@ from autoprune.errors import TraceError
 from autoprune.frameworks.network import Choice, Network
 from autoprune.ir.group import Group
 from autoprune.ir.positions import Kept
+from autoprune.ir.reason import Reason
 from autoprune.passes.pruning.analysed import Analysis, analyse_network
 from autoprune.passes.pruning.keep_class import Attempt, fit_class
 from autoprune.passes.pruning.latency import allocate_measured
@@ -35,7 +36,7 @@ def prune_analysed(
     network: Network,
     analysis: Analysis,
     request: Request,
-    keep_whole: Callable[[Group], str] = lambda group: "",
+    keep_whole: Callable[[Group], Reason | None] = lambda group: None,
 ) -> Attempt:
     """Choose units, cut them, and bring the network into the form that users get.
 
@@ -43,7 +44,7 @@ def prune_analysed(
         network: the network.
         analysis: of its graph.
         request: the budget and how to meet it.
-        keep_whole: why a group may not shrink, or an empty string.
+        keep_whole: why a group may not shrink, or None.
 
     Raises:
         GraphError: if a weight is not finite.
@@ -108,7 +109,7 @@ def cut_trained(
     network: Network,
     digest: str,
     kept: Mapping[str, Sequence[int]],
-    reasons: Mapping[str, str],
+    reasons: Mapping[str, Reason],
     options: Options,
 ) -> Result[Any]:
     """Remove units that training has brought to zero.
