@@ -1,0 +1,96 @@
+"""Peak memory of `ap.prune`, as a multiple of the model's weights.
+
+    python -m benchmarks.memory [--flops 0.5] [MODEL ...]
+
+Each model is pruned in a process of its own, once another one has been, so that what is imported
+does not count. The multiple is of what is in memory at most during the call, beyond what was there
+before it; the model itself comes on top.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def gpt2() -> tuple[Any, Any]:
+    """GPT-2 small with random weights, 0.5 GB, on 32 tokens."""
+    import torch
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    config = GPT2Config(use_cache=False)
+    return GPT2LMHeadModel(config).eval(), {"input_ids": torch.randint(0, 50257, (1, 32))}
+
+
+def resnet50() -> tuple[Any, Any]:
+    """ResNet-50 of torchvision, 0.1 GB, on one small image."""
+    import torch
+
+    from tests.zoo import shim  # noqa: F401  (torchvision without its compiled operators)
+    from tests.zoo.models import get
+
+    return get("tv_resnet50").build().eval(), torch.randn(1, 3, 64, 64)
+
+
+MODELS: dict[str, Callable[[], tuple[Any, Any]]] = {"gpt2": gpt2, "tv_resnet50": resnet50}
+
+
+def in_memory(kind: str) -> int:
+    """Bytes of this process in memory: `VmRSS` now, `VmHWM` at most."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(kind):
+            return 1024 * int(line.split()[1])
+    raise RuntimeError(f"there is no {kind}")
+
+
+def measure(name: str, flops: float) -> dict[str, float]:
+    """Weights of a model, and what is in memory at most while it is pruned, in bytes."""
+    import gc
+
+    import torch
+    from torch import nn
+
+    import autoprune as ap
+
+    torch.set_num_threads(1)
+    small = nn.Sequential(nn.Linear(8, 64), nn.ReLU(), nn.Linear(64, 2))
+    ap.prune(small, torch.randn(1, 8), flops=0.5)
+    model, inputs = MODELS[name]()
+    with torch.no_grad():
+        model(**inputs) if isinstance(inputs, dict) else model(inputs)
+    gc.collect()
+    weights = sum(p.numel() * p.element_size() for p in model.parameters())
+    before = in_memory("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    ap.prune(model, inputs, flops=flops)
+    return {"weights": weights, "peak": in_memory("VmHWM") - before}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("models", nargs="*", metavar="MODEL", help=", ".join(MODELS))
+    parser.add_argument("--flops", type=float, default=0.5)
+    parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    names = options.models or list(MODELS)
+    if options.here:
+        print(json.dumps(measure(names[0], options.flops)))
+        return
+    print(f"{'model':<12} {'weights':>9} {'peak of prune':>14} {'times':>6}")
+    for name in names:
+        command = [sys.executable, "-m", "benchmarks.memory", name, "--here"]
+        done = subprocess.run(
+            [*command, "--flops", str(options.flops)], check=True, capture_output=True, text=True
+        )
+        found = json.loads(done.stdout.strip().splitlines()[-1])
+        weights, peak = found["weights"], found["peak"]
+        print(f"{name:<12} {weights / 1e6:>6.0f} MB {peak / 1e6:>11.0f} MB {peak / weights:>6.2f}")
+
+
+if __name__ == "__main__":
+    main()
