@@ -15,9 +15,9 @@ from autoprune.errors import AutopruneError, BudgetError, BudgetWarning, PlanErr
 from autoprune.ir.plan import Plan
 from autoprune.passes.pruning import plans
 from autoprune.passes.pruning import prune as steps
-from autoprune.passes.pruning.reporting import shortfall
 from autoprune.passes.pruning.criteria import Score, find_criterion
 from autoprune.passes.pruning.given import given, is_onnx
+from autoprune.passes.pruning.reporting import shortfall
 from autoprune.passes.pruning.request import (
     DEFAULTS,
     Budget,

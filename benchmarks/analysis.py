@@ -129,11 +129,10 @@ def ours(model: Any, inputs: Any) -> dict[str, Any]:
     from autoprune.frameworks.torch.network import TorchNetwork
     from autoprune.frameworks.torch.trace import trace
     from autoprune.passes.pruning.analysed import analyse
-    from autoprune.passes.pruning.budgets import allocate
+    from autoprune.passes.pruning.choose import allocate, score_units
     from autoprune.passes.pruning.criteria import l2
     from autoprune.passes.pruning.request import DEFAULTS, WHOLE, Request
     from autoprune.passes.pruning.scope import movable_groups
-    from autoprune.passes.pruning.scoring import outer_leaves_of, score_groups
 
     traced = trace(model, inputs)
     request = Request(("channels", 0.5), l2, multiple_of=1)
@@ -145,9 +144,8 @@ def ours(model: Any, inputs: Any) -> dict[str, Any]:
         analysis = analyse(traced.graph, DEFAULTS)
         weights = TorchNetwork(traced).weights(analysis.effective)
         movable = movable_groups(analysis, WHOLE, DEFAULTS)
-        scores = score_groups(analysis, weights, movable, request)
-        outers = outer_leaves_of(analysis, movable, request)
-        kept = allocate(analysis, movable, scores, request, outers)
+        scored = score_units(analysis, weights, movable, request)
+        kept = allocate(analysis, movable, scored, request)
         cut_graph(traced, analysis.typed, kept)
 
     return {

@@ -40,9 +40,9 @@ from autoprune.passes.learners.units.slices import find_units
 from autoprune.passes.learners.units.state import Course
 from autoprune.passes.learners.wrapper import check_base
 from autoprune.passes.pruning.analysed import analyse_network
-from autoprune.passes.pruning.budgets import shortfall
 from autoprune.passes.pruning.keep_class import Attempt
 from autoprune.passes.pruning.prune import cut_trained, prune_analysed
+from autoprune.passes.pruning.reporting import shortfall
 from autoprune.passes.pruning.request import (
     DEFAULTS,
     CostBudget,

@@ -97,9 +97,7 @@ def score_units(
     return UnitScores(dict(by_leaf), outers)
 
 
-def allocate(
-    analysis: Analysis, movable: Movable, scored: UnitScores, request: Request
-) -> Kept:
+def allocate(analysis: Analysis, movable: Movable, scored: UnitScores, request: Request) -> Kept:
     """Kept units by leaf, those with the highest scores, such that the budget is met.
 
     Args:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from autoprune.errors import BudgetError
 from autoprune.frameworks.network import Network
 from autoprune.frameworks.onnx.timing import Timed, time_in_turns
-from autoprune.ir.axes import Leaf
 from autoprune.ir.positions import Kept
 from autoprune.passes.pruning.analysed import Analysis
-from autoprune.passes.pruning.choose import allocate
-from autoprune.passes.pruning.criteria import Scores
+from autoprune.passes.pruning.choose import UnitScores, allocate
 from autoprune.passes.pruning.request import Request
 from autoprune.passes.pruning.scope import Movable
 from autoprune.passes.pruning.shares import check_share
@@ -52,9 +50,8 @@ def allocate_measured(
     network: Network,
     analysis: Analysis,
     movable: Movable,
-    scores: Mapping[int, Scores],
+    scored: UnitScores,
     request: Request,
-    outers: Mapping[int, Leaf],
 ) -> tuple[Kept, Latency | None]:
     """As `allocate`, also for a latency, which has to be searched for and is returned.
 
@@ -63,13 +60,13 @@ def allocate_measured(
     """
     name, share = request.budget
     if name != "latency":
-        return allocate(analysis, movable, scores, request, outers), None
+        return allocate(analysis, movable, scored, request), None
     original: Timed | None = None
 
     def attempt(flops: float) -> Trial:
         nonlocal original
         foreseen = replace(request, budget=("flops", flops), tolerance=1.0)
-        kept = allocate(analysis, movable, scores, foreseen, outers)
+        kept = allocate(analysis, movable, scored, foreseen)
         original = original or network.files.open(network.model, request.options.threads)
         return Trial(kept, measured(network, analysis, kept, original, request.options.threads))
 

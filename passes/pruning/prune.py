@@ -14,6 +14,7 @@ from autoprune.ir.group import Group
 from autoprune.ir.positions import Kept
 from autoprune.ir.reason import Reason
 from autoprune.passes.pruning.analysed import Analysis, analyse_network
+from autoprune.passes.pruning.choose import check_finite, score_units
 from autoprune.passes.pruning.keep_class import Attempt, fit_class
 from autoprune.passes.pruning.latency import allocate_measured
 from autoprune.passes.pruning.law import check_unchanged, prove_choice
@@ -21,7 +22,6 @@ from autoprune.passes.pruning.reporting import make_report
 from autoprune.passes.pruning.request import Options, Request, Scope
 from autoprune.passes.pruning.result import Result
 from autoprune.passes.pruning.scope import Movable, left_by, movable_groups
-from autoprune.passes.pruning.scoring import check_finite, outer_leaves_of, score_groups
 from autoprune.report import Report
 from autoprune.report.latency import Latency
 
@@ -55,11 +55,10 @@ def prune_analysed(
     check_finite(weights)
     movable = movable_groups(analysis, request.scope, request.options)
     movable = movable.without({g.leaf.uid: why for g in movable.groups if (why := keep_whole(g))})
-    scores = score_groups(analysis, weights, movable, request)
-    outers = outer_leaves_of(analysis, movable, request)
+    scored = score_units(analysis, weights, movable, request)
 
     def attempt(movable: Movable) -> Attempt:
-        kept, latency = allocate_measured(network, analysis, movable, scores, request, outers)
+        kept, latency = allocate_measured(network, analysis, movable, scored, request)
         found = cut_choice(network, analysis, movable, kept, request.options, latency)
         if request.budget[0] == "dead":
             check_unchanged(network, network.executable(found.result.model))

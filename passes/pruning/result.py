@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 from autoprune.errors import AutopruneError, Notice
 from autoprune.frameworks.network import Files
 from autoprune.frameworks.onnx.sessions import Feed
-from autoprune.frameworks.onnx.timing import Timed, time_in_turns
+from autoprune.frameworks.onnx.timing import time_in_turns
 from autoprune.ir.plan import Plan
 from autoprune.report import Report
 from autoprune.report import progress as telling

@@ -12,8 +12,8 @@ from autoprune.errors import TraceError
 from autoprune.frameworks.torch.carried import carried_plan
 from autoprune.frameworks.torch.equality import evaluating
 from autoprune.frameworks.torch.trace import as_inputs, copy_of
+from autoprune.passes.pruning.choose import check_finite
 from autoprune.passes.pruning.given import Given
-from autoprune.passes.pruning.scoring import check_finite
 from autoprune.passes.sparsify.calibration import batches_of, correctable, second_moments
 from autoprune.passes.sparsify.layout import Array, Mask
 from autoprune.passes.sparsify.network_rearrangement import rearranged

@@ -13,8 +13,8 @@ from autoprune.analysis.experiments.experiment import Runner, Sample
 from autoprune.errors import RuleError
 from autoprune.frameworks.onnx.file import session_for
 from autoprune.frameworks.onnx.run import observe
+from autoprune.frameworks.onnx.sessions import run
 from autoprune.frameworks.onnx.trace import TracedOnnx
-from autoprune.frameworks.onnx.values import run
 from autoprune.ir.graph import Node, Value
 from autoprune.ops.rule import Resized
 

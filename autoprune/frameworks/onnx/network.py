@@ -29,16 +29,14 @@ from autoprune.frameworks.network import (
 from autoprune.frameworks.onnx.calls import run_alone, sample_calls
 from autoprune.frameworks.onnx.carried import carried_plan, carry, was_changed
 from autoprune.frameworks.onnx.cut import cut_model
-from autoprune.frameworks.onnx.file import session_for
-from autoprune.frameworks.onnx.inputs import candidate_feeds, probing
+from autoprune.frameworks.onnx.feeds import candidate_feeds, probing
+from autoprune.frameworks.onnx.file import session_for, write_onnx
 from autoprune.frameworks.onnx.large import copied
-from autoprune.frameworks.onnx.latency import Timed
 from autoprune.frameworks.onnx.run import reader
-from autoprune.frameworks.onnx.sessions import Feed
+from autoprune.frameworks.onnx.sessions import Feed, run
 from autoprune.frameworks.onnx.tensors import read_tensor, weight, write_tensor, zeroed_model
+from autoprune.frameworks.onnx.timing import Timed
 from autoprune.frameworks.onnx.trace import TracedOnnx
-from autoprune.frameworks.onnx.values import run
-from autoprune.frameworks.onnx.write import write_onnx
 from autoprune.ir.graph import Graph
 from autoprune.ir.plan import Plan
 from autoprune.ir.positions import Kept

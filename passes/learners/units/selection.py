@@ -12,7 +12,7 @@ from autoprune.errors import LearnerError
 from autoprune.ir.group import Group
 from autoprune.ir.positions import Kept, PerOuter
 from autoprune.passes.pruning.analysed import Analysis
-from autoprune.passes.pruning.choose import allocate
+from autoprune.passes.pruning.choose import UnitScores, allocate
 from autoprune.passes.pruning.request import Request
 from autoprune.passes.pruning.scope import Movable
 
@@ -52,11 +52,10 @@ class Selection:
             )
         values = np.where(gone.cpu().numpy(), -np.inf, values)
         by_group = np.split(values, np.cumsum([g.units for g in self.groups])[:-1])
-        uids = [g.leaf.uid for g in self.groups]
+        uids = (g.leaf.uid for g in self.groups)
+        scored = UnitScores(dict(zip(uids, by_group, strict=True)))
         movable = Movable(self.groups, ties=self.ties)
-        kept = allocate(
-            self.analysis, movable, dict(zip(uids, by_group, strict=True)), self.request
-        )
+        kept = allocate(self.analysis, movable, scored, self.request)
         masks = [_removed(group, kept) for group in self.groups]
         return torch.from_numpy(np.concatenate(masks)).to(scores.device)
 

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from math import prod
 from typing import Any
 
+import onnx
+
 from autoprune.errors import AutopruneError
 from autoprune.frameworks.onnx.feeds import calibration_feeds
 from autoprune.frameworks.onnx.file import read_onnx
