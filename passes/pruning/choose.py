@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import lcm
 from types import MappingProxyType
 
@@ -60,7 +60,7 @@ class UnitScores:
     """
 
     scores: Mapping[int, Scores]
-    outers: Mapping[int, Leaf] = NO_LEAVES
+    outers: Mapping[int, Leaf] = field(default_factory=dict)
 
 
 def score_units(
