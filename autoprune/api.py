@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from autoprune.passes.lower.compiled import Compiled
     from autoprune.passes.sparsify.distribution import Distribution
     from autoprune.passes.sparsify.onnx import SparseOnnx
-    from autoprune.passes.sparsify.single import Criterion as MatrixCriterion
+    from autoprune.passes.sparsify.single import WeightCriterion
     from autoprune.passes.sparsify.specs import FormatSpec
 
 
@@ -251,7 +251,7 @@ def sparsify(
     calibration: Iterable[Any] | None = None,
     ignore: str | Sequence[str] = (),
     distribution: str | Distribution = "uniform",
-    criterion: str | MatrixCriterion = "l2",
+    criterion: str | WeightCriterion = "l2",
     rearrange: bool = False,
     dynamic_shapes: Any = None,
 ) -> SparseResult: ...
@@ -267,7 +267,7 @@ def sparsify(
     calibration: Iterable[Any] | None = None,
     ignore: str | Sequence[str] = (),
     distribution: str | Distribution = "uniform",
-    criterion: str | MatrixCriterion = "l2",
+    criterion: str | WeightCriterion = "l2",
     rearrange: bool = False,
     dynamic_shapes: Any = None,
 ) -> SparseOnnx: ...
@@ -283,7 +283,7 @@ def sparsify(
     calibration: Iterable[Any] | None = None,
     ignore: str | Sequence[str] = (),
     distribution: str | Distribution = "uniform",
-    criterion: str | MatrixCriterion = "l2",
+    criterion: str | WeightCriterion = "l2",
     rearrange: bool = False,
     dynamic_shapes: Any = None,
 ) -> SparseResult | SparseOnnx:

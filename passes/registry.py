@@ -44,7 +44,7 @@ class Registry(Mapping[str, Item]):
         if name in self._items:
             raise self._error(
                 f"there is a {self._kind} {name!r} already",
-                hint=f"choose another name; taken are {', '.join(sorted(self))}",
+                hint=f"choose another name; taken are {', '.join(self)}",
             )
         self._items[name] = item
 
@@ -57,6 +57,10 @@ class Registry(Mapping[str, Item]):
         self.find(name)
         del self._items[name]
 
+    def resolve(self, given: str | Item) -> Item:
+        """What has a name, or what is given in place of one; errors as `find`."""
+        return self.find(given) if isinstance(given, str) else given
+
     def find(self, name: object) -> Item:
         """What has a name.
 
@@ -67,6 +71,6 @@ class Registry(Mapping[str, Item]):
             return self._items[name]
         raise self._error(
             f"there is no {self._kind} {name!r}",
-            hint=f"{nearest(str(name).lower(), self)}use one of {', '.join(sorted(self))}"
+            hint=f"{nearest(str(name).lower(), self)}use one of {', '.join(self)}"
             + (f", or {self._otherwise}" if self._otherwise else ""),
         )

@@ -9,6 +9,7 @@ from math import prod
 import numpy as np
 
 from autoprune.errors import BudgetError, FormatError
+from autoprune.passes.registry import Registry
 from autoprune.passes.sparsify.layout import Format, Mask, Scores
 from autoprune.passes.sparsify.masks import check_scores, check_sparsity
 
@@ -103,7 +104,10 @@ def by_scores(layers: Mapping[str, Layer], weights: float) -> dict[str, float]:
     return dict(zip(layers, counts.tolist(), strict=True))
 
 
-DISTRIBUTIONS: dict[str, Distribution] = {"uniform": uniform, "erk": erk, "global": by_scores}
+DISTRIBUTIONS: Registry[Distribution] = Registry("distribution", BudgetError, "a function")
+DISTRIBUTIONS.add("uniform", uniform)
+DISTRIBUTIONS.add("erk", erk)
+DISTRIBUTIONS.add("global", by_scores)
 
 
 def find_masks(
@@ -145,15 +149,9 @@ def find_levels(
             )
     if not layers:
         return {}
-    if isinstance(distribution, str):
-        if distribution not in DISTRIBUTIONS:
-            raise BudgetError(
-                f"there is no distribution {distribution!r}",
-                hint=f"use one of {', '.join(DISTRIBUTIONS)}, or a function",
-            )
-        distribution = DISTRIBUTIONS[distribution]
     weights = (1 - sparsity) * sum(layer.scores.size for layer in layers.values())
-    return _whole(layers, distribution(layers, weights), weights)
+    wanted = DISTRIBUTIONS.resolve(distribution)(layers, weights)
+    return _whole(layers, wanted, weights)
 
 
 def _whole(

@@ -1,7 +1,7 @@
 """What a sparse format is, and what it makes of a weight matrix.
 
 A format is any object with the members of `Format`. `autoprune.testing.check_format` tells whether
-it keeps its promises, `registry.define` gives it a name.
+it keeps its promises, `registry.FAMILIES.add` gives it a name.
 """
 
 from __future__ import annotations

@@ -19,9 +19,9 @@ from autoprune.passes.sparsify.layout import Array, Mask
 from autoprune.passes.sparsify.network_rearrangement import rearranged
 from autoprune.passes.sparsify.result import SparseResult
 from autoprune.passes.sparsify.single import (
+    WEIGHT_CRITERIA,
     Matrix,
     Request,
-    find_criterion,
     open_levels,
     open_sparsity,
     sparse_matrix,
@@ -39,7 +39,7 @@ def sparsify_module(
     plan = carried_plan(model)
     inputs = None if example_inputs is None else as_inputs(example_inputs)
     batches = None if calibration is None else batches_of(calibration)
-    score = find_criterion(request.criterion)
+    score = WEIGHT_CRITERIA.resolve(request.criterion)
     sparse = copy_of(model)
     found = find_weights(sparse, request.format, request.ignore)
     check_weights(found)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from autoprune.errors import FormatError
+from autoprune.passes.registry import Registry
 from autoprune.passes.sparsify.blocks import CSR, Bitmask, Block
 from autoprune.passes.sparsify.layout import Format
 from autoprune.passes.sparsify.patterns import NM, ConstantFanIn
@@ -30,13 +31,12 @@ class Family:
     build: Callable[..., Format]
 
 
-FAMILIES: dict[str, Family] = {
-    "block": Family("block ROWSxCOLS", r"block (\d+)x(\d+)", Block),
-    "n:m": Family("N:M [shared OUTPUTS]", r"(\d+):(\d+)(?: shared (\d+))?", NM),
-    "fan-in": Family("fan-in [K]", r"fan-in(?: (\d+))?", ConstantFanIn),
-    "csr": Family("csr", "csr", CSR),
-    "bitmask": Family("bitmask", "bitmask", Bitmask),
-}
+FAMILIES: Registry[Family] = Registry("family of formats", FormatError)
+FAMILIES.add("block", Family("block ROWSxCOLS", r"block (\d+)x(\d+)", Block))
+FAMILIES.add("n:m", Family("N:M [shared OUTPUTS]", r"(\d+):(\d+)(?: shared (\d+))?", NM))
+FAMILIES.add("fan-in", Family("fan-in [K]", r"fan-in(?: (\d+))?", ConstantFanIn))
+FAMILIES.add("csr", Family("csr", "csr", CSR))
+FAMILIES.add("bitmask", Family("bitmask", "bitmask", Bitmask))
 
 
 def parse_format(text: str) -> Format:
@@ -51,30 +51,3 @@ def parse_format(text: str) -> Format:
             return family.build(*(int(number) for number in match.groups() if number is not None))
     known = ", ".join(family.syntax for family in FAMILIES.values())
     raise FormatError(f"there is no sparse format {text!r}", hint=f"known formats: {known}")
-
-
-def define(name: str, family: Family) -> None:
-    """Make a family of formats known by name.
-
-    Raises:
-        FormatError: if the name is taken.
-    """
-    if name in FAMILIES:
-        raise FormatError(
-            f"there are sparse formats called {name!r} already",
-            hint=f"taken names: {', '.join(FAMILIES)}",
-        )
-    FAMILIES[name] = family
-
-
-def forget(name: str) -> None:
-    """Undo `define`.
-
-    Raises:
-        FormatError: if there is no such family.
-    """
-    if FAMILIES.pop(name, None) is None:
-        raise FormatError(
-            f"there are no sparse formats called {name!r}",
-            hint=f"known names: {', '.join(FAMILIES)}",
-        )

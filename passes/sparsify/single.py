@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from autoprune.errors import BudgetError
+from autoprune.passes.registry import Registry
 from autoprune.passes.sparsify.distribution import Distribution, Layer, find_levels
 from autoprune.passes.sparsify.layout import Array, Format, Mask, Scores
 from autoprune.passes.sparsify.masks import check_sparsity, l1, l2
@@ -18,10 +19,14 @@ SPARSITY = 0.8
 """Share of the weights that is removed where none is asked for: from about there on, sparse
 kernels are clearly faster than dense ones."""
 
-Criterion = Callable[[Array], Scores]
+WeightCriterion = Callable[[Array], Scores]
 """From a matrix [outputs, inputs] to the importance of each weight, 0 or more."""
 
-CRITERIA: dict[str, Criterion] = {"l1": l1, "l2": l2}
+WEIGHT_CRITERIA: Registry[WeightCriterion] = Registry(
+    "criterion", BudgetError, "a function of a matrix"
+)
+WEIGHT_CRITERIA.add("l1", l1)
+WEIGHT_CRITERIA.add("l2", l2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +46,7 @@ class Request:
     sparsity: float | None
     ignore: tuple[str, ...]
     distribution: str | Distribution
-    criterion: str | Criterion
+    criterion: str | WeightCriterion
     rearrange: bool = False
 
 
@@ -58,22 +63,6 @@ class Matrix:
     values: Array
     format: Format
     dims: tuple[int, ...]
-
-
-def find_criterion(criterion: str | Criterion) -> Criterion:
-    """A criterion by name, or the one given.
-
-    Raises:
-        BudgetError: if there is none.
-    """
-    if not isinstance(criterion, str):
-        return criterion
-    if criterion not in CRITERIA:
-        raise BudgetError(
-            f"there is no criterion {criterion!r} of single weights",
-            hint=f"use one of {', '.join(CRITERIA)}, or a function of a matrix",
-        )
-    return CRITERIA[criterion]
 
 
 def open_sparsity(
@@ -102,7 +91,7 @@ def open_sparsity(
 
 def open_levels(
     matrices: Iterable[tuple[str, Matrix]],
-    score: Criterion,
+    score: WeightCriterion,
     sparsity: float,
     distribution: str | Distribution,
 ) -> dict[str, int]:
@@ -126,7 +115,7 @@ def open_levels(
 
 
 def sparse_matrix(
-    values: Array, gram: Array | None, format: Format, keep: int | None, score: Criterion
+    values: Array, gram: Array | None, format: Format, keep: int | None, score: WeightCriterion
 ) -> tuple[Mask, Array, float | None]:
     """The mask of a matrix, what stays of it, and the error of the layer's outputs.
 

@@ -5,7 +5,7 @@ import pytest
 from autoprune.errors import FormatError
 from autoprune.passes.sparsify.blocks import CSR, Block
 from autoprune.passes.sparsify.patterns import NM, ConstantFanIn
-from autoprune.passes.sparsify.registry import FAMILIES, Family, define, forget, parse_format
+from autoprune.passes.sparsify.registry import FAMILIES, Family, parse_format
 from tests.sparsify.formats import NAMES
 
 
@@ -29,18 +29,18 @@ def test_an_unknown_name_lists_the_known_ones(name):
 
 def test_a_family_can_be_added_and_removed_but_not_replaced():
     family = Family("rows K", r"rows (\d+)", lambda k: Block(k, 1))
-    define("rows", family)
+    FAMILIES.add("rows", family)
     try:
         assert parse_format("rows 3") == Block(3, 1)
-        with pytest.raises(FormatError, match="called 'rows' already"):
-            define("rows", family)
+        with pytest.raises(FormatError, match="family of formats 'rows' already"):
+            FAMILIES.add("rows", family)
     finally:
-        forget("rows")
+        FAMILIES.forget("rows")
     assert "rows" not in FAMILIES
-    with pytest.raises(FormatError, match="no sparse formats called 'rows'"):
-        forget("rows")
+    with pytest.raises(FormatError, match="no family of formats 'rows'"):
+        FAMILIES.forget("rows")
 
 
 def test_a_package_format_cannot_be_replaced():
-    with pytest.raises(FormatError, match="taken names: block"):
-        define("csr", Family("csr", "csr", CSR))
+    with pytest.raises(FormatError, match="family of formats 'csr' already"):
+        FAMILIES.add("csr", Family("csr", "csr", CSR))

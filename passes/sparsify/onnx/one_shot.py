@@ -19,9 +19,9 @@ from autoprune.passes.sparsify.onnx.moments import correctable, second_moments
 from autoprune.passes.sparsify.onnx.result import SparseOnnx
 from autoprune.passes.sparsify.onnx.weights import find_weights
 from autoprune.passes.sparsify.single import (
+    WEIGHT_CRITERIA,
     Matrix,
     Request,
-    find_criterion,
     open_levels,
     open_sparsity,
     sparse_matrix,
@@ -44,7 +44,7 @@ def sparsify_onnx(given: Given, calibration: Iterable[Any] | None, request: Requ
     file = read_onnx(given.model)
     sparse = file.model
     feeds = None if calibration is None else calibration_feeds(sparse, calibration)
-    score = find_criterion(request.criterion)
+    score = WEIGHT_CRITERIA.resolve(request.criterion)
     weights, reasons = find_weights(sparse, request.format, request.ignore)
     check_finite({weight.name: weight.matrix() for weight in weights})
     sizes = [(w.format, (w.dims[0], prod(w.dims[1:]))) for w in weights]
