@@ -16,15 +16,16 @@ from dataclasses import replace
 from autoprune.analysis.typing import TypedGraph
 from autoprune.ir.graph import Graph, Node
 from autoprune.ir.group import Group, Occurrence
-from autoprune.ops.creation import draws
-from autoprune.ops.rule import find
+from autoprune.ops.rule import Call, find, holds
 
 
 def constants(graph: Graph) -> frozenset[str]:
     """Values that depend on parameters and buffers alone, not on the graph's inputs or chance."""
     found = {p.value.name for p in graph.parameters}
     for node in graph.nodes:
-        if all(v.name in found for v in node.tensors) and not draws(node.op):
+        operator = find(node.op)
+        drawn = operator is not None and holds(operator.draws, Call(node, {}))
+        if all(v.name in found for v in node.tensors) and not drawn:
             found.update(v.name for v in node.outputs)
     return frozenset(found)
 

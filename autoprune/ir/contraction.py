@@ -20,6 +20,12 @@ from autoprune.ir.graph import Value
 Dim = tuple[str, ...]
 """The letters of a dimension: one, or those of a row-major product."""
 
+Operand = Value | str
+"""A factor of a product: a tensor, or the name of an argument that is a number."""
+
+Term = Mapping[Operand, float]
+"""A product: by factor, with which power it is in it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Window:
@@ -123,6 +129,14 @@ class Contraction:
     def kept(self) -> frozenset[str]:
         """The letters of the output."""
         return frozenset(letter for dim in self.output for letter in dim)
+
+    @property
+    def terms(self) -> tuple[Term, ...]:
+        """What is summed: the product, and what is added to it."""
+        factors = [value for value, _ in self.operands[1 if self.index else 0 :]]
+        product: Term = {value: float(factors.count(value)) for value in factors}
+        added: list[Term] = [{value: 1.0} for value, _ in self.added]
+        return (product, *added)
 
     def sizes_on(self, shapes: Sequence[tuple[int, ...]]) -> dict[str, int]:
         """The size of every letter of the operands, which have these shapes."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from autoprune.ir import axes as ax
 from autoprune.ir.axes import Axis
+from autoprune.ir.contraction import Contraction
 from autoprune.ir.group import Guarantee
 from autoprune.ops.elementwise import broadcast, drawn
 from autoprune.ops.pinning import fixed_shape
@@ -15,6 +18,7 @@ from autoprune.ops.rule import (
     Shape,
     Sizing,
     State,
+    Terms,
     Typing,
     Zeroing,
     register,
@@ -66,6 +70,24 @@ def _zero(call: Zeroing) -> State:
     return call.state(value) if call.carries(value) else State.ANY
 
 
+def _scores(call: Call) -> Contraction:
+    """`l d, s d -> l s` for each head."""
+    operands = []
+    for name, rows in (("query", "l"), ("key", "s")):
+        value = call.tensor(name)
+        batch = tuple((f"{name}{i}",) for i in range(len(value.shape) - 2))
+        operands.append((value, (*batch, (rows,), ("d",))))
+    return Contraction(tuple(operands), (*operands[0][1][:-1], ("s",)))
+
+
+def _terms(call: Call) -> Terms:
+    return ({call.tensor("value"): 1.0},)
+
+
+def _implied(call: Call) -> Mapping[str, float]:
+    return {"scale": call.tensor("query").shape[-1] ** -0.5}
+
+
 def _cost(call: Call) -> Cost:
     query, value = call.axes_of("query"), call.axes_of("value")
     scores = (*query[:-1], value[-2])
@@ -82,5 +104,13 @@ def _resize(call: Sizing) -> Resized:
 register(
     "aten.scaled_dot_product_attention aten._scaled_dot_product_attention_math "
     "aten._scaled_dot_product_flash_attention_for_cpu",
-    Operator(axes=_axes, zero=_zero, cost=_cost, resize=_resize),
+    Operator(
+        axes=_axes,
+        zero=_zero,
+        cost=_cost,
+        resize=_resize,
+        homogeneous=_terms,
+        implied=_implied,
+        inner=_scores,
+    ),
 )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 from autoprune.ir.graph import Argument, Value
 from autoprune.ops.elementwise import drawn, elementwise_axes
 from autoprune.ops.pinning import mixing, pinning
@@ -50,20 +48,6 @@ register(
 )
 
 
-_DRAWS = {
-    "bernoulli", "cauchy", "exponential", "geometric", "log_normal", "multinomial", "normal",
-    "poisson", "rand", "rand_like", "randint", "randint_like", "randn", "randn_like", "random",
-    "randperm", "uniform",
-}  # fmt: skip
-
-
-@cache
-def draws(op: str) -> bool:
-    """Whether what an operator makes is a matter of chance."""
-    packet = op.split(".")[1] if "." in op else op
-    return packet.removesuffix("_").lower() in _DRAWS or "Random" in packet
-
-
 def _random_state(call: Zeroing) -> State:
     drawn(call)
     return State.ANY
@@ -71,26 +55,29 @@ def _random_state(call: Zeroing) -> State:
 
 register(
     "aten.rand aten.randn aten.randint aten.normal.float_float",
-    Operator(axes=_filled_axes, zero=_random_state, resize=_filled_resize),
+    Operator(axes=_filled_axes, zero=_random_state, resize=_filled_resize, draws=True),
 )
-register("aten.normal aten.poisson", Operator(axes=elementwise_axes, zero=_random_state))
+register(
+    "aten.normal aten.poisson", Operator(axes=elementwise_axes, zero=_random_state, draws=True)
+)
 register(
     "aten.rand_like aten.randn_like aten.randint_like aten.uniform aten.exponential aten.random "
     "aten.geometric aten.cauchy aten.log_normal",
-    Operator(axes=_like_axes, zero=_random_state),
+    Operator(axes=_like_axes, zero=_random_state, draws=True),
 )
-register("aten.multinomial", mixing(lambda call: (-1,), "drawn from it", _random_state))
+register("aten.multinomial", mixing(lambda call: (-1,), "drawn from it", _random_state, draws=True))
 register(
     "aten.zeros_like aten.ones_like aten.full_like aten.empty_like",
     Operator(axes=_like_axes, zero=_fill_state),
 )
 register(
     "aten.arange aten.linspace aten.logspace aten.range aten.scalar_tensor aten.eye "
-    "aten.tril_indices aten.triu_indices aten.randperm aten.hann_window aten.hamming_window "
+    "aten.tril_indices aten.triu_indices aten.hann_window aten.hamming_window "
     "aten.blackman_window aten.bartlett_window aten.kaiser_window aten.fft_fftfreq "
     "aten.fft_rfftfreq",
     Operator(axes=_sequence_axes, zero=_fill_state),
 )
+register("aten.randperm", Operator(axes=_sequence_axes, zero=_fill_state, draws=True))
 register(
     "aten.as_strided aten.empty_strided aten.new_empty_strided aten.empty_permuted aten.resize "
     "aten.resize_as",

@@ -15,13 +15,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar, overload
+from typing import Any, TypedDict, TypeVar, Unpack, overload
 
 from autoprune.errors import RuleError
+from autoprune.ir.axes import Axis
+from autoprune.ir.contraction import Operand, Term
 from autoprune.ir.graph import Argument
 from autoprune.ir.group import Guarantee
 from autoprune.ops import rule as registry
-from autoprune.ops.letters import lettered, parse
+from autoprune.ops.letters import lettered, parse, stated_terms
 from autoprune.ops.rule import (
     Call,
     Cost,
@@ -30,14 +32,42 @@ from autoprune.ops.rule import (
     Shape,
     Sizing,
     State,
+    Terms,
     Typing,
     Zeroing,
+    no_terms,
+    of_each,
 )
 
 Equations = Callable[[Typing], Shape | list[Shape]]
 Zero = State | Callable[[Zeroing], State]
+Homogeneous = bool | Mapping[str, float] | Callable[[Call], Terms]
 Resize = Callable[[Sizing], Resized | Mapping[str, Argument]]
 Written = TypeVar("Written", bound=Equations)
+
+
+class Traits(TypedDict, total=False):
+    """What else may be known of an operator; what is not said is not assumed.
+
+    Attributes:
+        homogeneous: how a positive factor on operands comes out again. True: if all are multiplied
+            by it, or one factor of each product where letters state products, the outputs are. By
+            name of an argument, the power with which it is a factor of the outputs:
+            `{"x": 2}` for a square, `{"a": 1, "b": -1}` for a quotient. Or a function from a call
+            to such products, which are summed (`autoprune.ops.rule.Terms`).
+        moves: every element of the outputs is an element of the operands, whatever their values.
+        saturates: large differences of operands may hardly be seen in the outputs, which are
+            bounded, rounded or chosen among a few.
+        draws: it draws random numbers.
+        normalizes: a function from a call to the axes over which statistics are taken although the
+            outputs keep them; without letters, None (the default) says that this is not known.
+    """
+
+    homogeneous: Homogeneous
+    moves: bool
+    saturates: bool
+    draws: bool
+    normalizes: Callable[[Call], Sequence[Axis]] | None
 
 
 @overload
@@ -49,6 +79,7 @@ def rule(
     cost: Callable[[Call], Cost] | None = ...,
     resize: Resize | None = ...,
     override: bool = ...,
+    **traits: Unpack[Traits],
 ) -> Callable[[Written], Written]: ...
 
 
@@ -62,6 +93,7 @@ def rule(
     resize: Resize | None = ...,
     pin: str = ...,
     override: bool = ...,
+    **traits: Unpack[Traits],
 ) -> None: ...
 
 
@@ -74,6 +106,7 @@ def rule(
     resize: Resize | None = None,
     pin: str = "",
     override: bool = False,
+    **traits: Unpack[Traits],
 ) -> Callable[[Written], Written] | None:
     """Say which axes of an operator's tensors are the same, in letters or by a function.
 
@@ -94,12 +127,13 @@ def rule(
         resize: the arguments that change when axes shrink, by name.
         pin: space-separated letters that keep their size.
         override: replace a rule of the package itself.
+        **traits: what else is known of the operator, see `Traits`.
 
     Raises:
         RuleError: if the letters are malformed, or the package has a rule for the operator.
     """
 
-    def register(operator: Operator) -> None:
+    def register(operator: Operator, whole: Callable[[Call], Terms]) -> None:
         name = operator_name(op)
         if resize is not None:
             operator = replace(operator, resize=_resize_rule(resize))
@@ -107,10 +141,15 @@ def rule(
             operator = replace(operator, cost=cost)
         if not isinstance(zero, State):
             operator = replace(operator, zero=zero)
+        if "homogeneous" in traits:
+            operator = _scaling(operator, traits["homogeneous"], whole)
+        others: dict[str, Any] = {k: v for k, v in traits.items() if k != "homogeneous"}
+        operator = replace(operator, **others)
         registry.define(name, operator, override=override)
 
     def decorate(equations: Written) -> Written:
-        register(Operator(axes=_axes_rule(equations), zero=_zero_rule(zero), normalizes=None))
+        operator = Operator(axes=_axes_rule(equations), zero=_zero_rule(zero), normalizes=None)
+        register(operator, of_each)
         return equations
 
     if letters is None:
@@ -119,7 +158,8 @@ def rule(
                 "pin= names letters, and none are given", hint="use call.pin(axis, why)"
             )
         return decorate
-    register(lettered(parse(letters, pin), zero if isinstance(zero, State) else State.ANY))
+    stated = parse(letters, pin)
+    register(lettered(stated, zero if isinstance(zero, State) else State.ANY), stated_terms(stated))
     return None
 
 
@@ -148,6 +188,25 @@ def _axes_rule(equations: Equations) -> Callable[[Typing], Sequence[Shape]]:
         return shapes if isinstance(shapes, list) else [tuple(shapes)]
 
     return axes
+
+
+def _scaling(
+    operator: Operator, homogeneous: Homogeneous, whole: Callable[[Call], Terms]
+) -> Operator:
+    """The operator with what is said of factors; `whole` is what it means to be homogeneous."""
+    if isinstance(homogeneous, Mapping):
+        return replace(operator, homogeneous=lambda call: (_product(call, homogeneous),))
+    if callable(homogeneous):
+        return replace(operator, homogeneous=homogeneous)
+    return replace(operator, homogeneous=whole if homogeneous else no_terms)
+
+
+def _product(call: Call, powers: Mapping[str, float]) -> Term:
+    found: dict[Operand, float] = {}
+    for name, power in powers.items():
+        factor = call.value(name) or name
+        found[factor] = found.get(factor, 0.0) + power
+    return found
 
 
 def _zero_rule(zero: Zero) -> Callable[[Zeroing], State]:

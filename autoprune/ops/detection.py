@@ -6,7 +6,7 @@ from autoprune.ir.contraction import Contraction, Window
 from autoprune.ops.contraction import axes_rule, cost_over, letters, zero_rule
 from autoprune.ops.convolution import resize_groups
 from autoprune.ops.pinning import pin_dims, pinning
-from autoprune.ops.rule import Call, Cost, Operator, Shape, Typing, first_state, register
+from autoprune.ops.rule import Call, Cost, Operator, Shape, Typing, first_state, of_first, register
 
 
 def _region_axes(call: Typing) -> list[Shape]:
@@ -23,13 +23,14 @@ def _region_axes(call: Typing) -> list[Shape]:
 
 
 register(
-    "torchvision.roi_align torchvision.roi_pool", Operator(axes=_region_axes, zero=first_state)
+    "torchvision.roi_align torchvision.roi_pool",
+    Operator(axes=_region_axes, zero=first_state, homogeneous=of_first),
 )
 register(
     "torchvision.ps_roi_align torchvision.ps_roi_pool",
     pinning("every channel belongs to a place in the region"),
 )
-register("torchvision.nms", pinning("boxes are selected by their scores"))
+register("torchvision.nms", pinning("boxes are selected by their scores", saturates=True))
 
 
 def _window(call: Call, d: int) -> Window:

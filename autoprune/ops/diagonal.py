@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from autoprune.ops.pinning import fixed_shape, pin_dims
-from autoprune.ops.rule import Operator, Shape, Typing, first_state, register
+from autoprune.ops.rule import Operator, Shape, Typing, first_state, of_first, register
 
 _REASON = "a diagonal is taken"
 
@@ -20,9 +20,9 @@ def _diagonal_axes(call: Typing) -> list[Shape]:
 
 register(
     "aten.diagonal aten.linalg_diagonal",
-    Operator(axes=_diagonal_axes, zero=first_state, aliases=True),
+    Operator(axes=_diagonal_axes, zero=first_state, aliases=True, moves=True),
 )
-register("aten.trace", Operator(axes=_diagonal_axes, zero=first_state))
+register("aten.trace", Operator(axes=_diagonal_axes, zero=first_state, homogeneous=of_first))
 
 
 def _diag_axes(call: Typing) -> list[Shape]:
@@ -42,5 +42,5 @@ def _embedded_axes(call: Typing) -> list[Shape]:
     return [fixed_shape(call, call.output.shape, _REASON)]
 
 
-register("aten.diag", Operator(axes=_diag_axes, zero=first_state))
-register("aten.diag_embed", Operator(axes=_embedded_axes, zero=first_state))
+register("aten.diag", Operator(axes=_diag_axes, zero=first_state, homogeneous=of_first))
+register("aten.diag_embed", Operator(axes=_embedded_axes, zero=first_state, homogeneous=of_first))

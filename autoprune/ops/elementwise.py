@@ -3,11 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from math import inf
+from typing import Any
 
 from autoprune.ir.axes import ONE, Axis
+from autoprune.ir.contraction import Operand, Term
 from autoprune.ir.graph import Argument, Value
 from autoprune.ir.group import Guarantee
-from autoprune.ops.rule import Operator, Shape, State, Typing, Zeroing, joined, product, register
+from autoprune.ops.rule import (
+    Call,
+    Operator,
+    Shape,
+    State,
+    Terms,
+    Typing,
+    Zeroing,
+    is_number,
+    joined,
+    of_first,
+    product,
+    register,
+)
 
 
 def broadcast(call: Typing, shapes: Sequence[Shape]) -> Shape:
@@ -29,8 +46,39 @@ def elementwise_axes(call: Typing) -> list[Shape]:
     return [shape for _ in call.node.outputs]
 
 
-def _elementwise(names: str, zero: Callable[[Zeroing], State]) -> None:
-    register(names, Operator(axes=elementwise_axes, zero=zero, uniform=True))
+def _elementwise(
+    names: str,
+    zero: Callable[[Zeroing], State],
+    homogeneous: Callable[[Call], Terms] | None = None,
+    **traits: Any,
+) -> None:
+    operator = Operator(axes=elementwise_axes, zero=zero, uniform=True, homogeneous=homogeneous)
+    register(names, replace(operator, **traits))
+
+
+def _power(exponent: float) -> Callable[[Call], Terms]:
+    """f(c x) = c**exponent f(x) for c > 0."""
+    return lambda call: ({call.tensors[0]: exponent},)
+
+
+def narrows(call: Call) -> bool:
+    """Whether a conversion rounds, so that different numbers become the same."""
+    source, result = call.tensors[0].dtype, call.output.dtype
+    return is_number(call.tensors[0]) and (
+        not is_number(call.output) or _bits(result) < _bits(source)
+    )
+
+
+def _bits(dtype: str) -> int:
+    return int(dtype.lstrip("abcdefghijklmnopqrstuvwxyz").split("_")[0] or 0)
+
+
+def same_numbers(call: Call) -> bool:
+    """Whether a conversion only rounds, if anything: its input is of real numbers, too."""
+    kinds = {
+        v.dtype.strip("0123456789").removeprefix("b") for v in (*call.tensors[:1], call.output)
+    }
+    return kinds == {"float"} or call.tensors[0].dtype == call.output.dtype
 
 
 def _first(call: Zeroing) -> State:
@@ -53,22 +101,40 @@ def undefined_at_zero(call: Zeroing) -> State:
 
 
 _elementwise(
-    "aten.relu aten.relu6 aten.gelu aten.silu aten.mish aten.tanh aten.hardswish aten.leaky_relu "
-    "aten.elu aten.selu aten.celu aten.rrelu aten.abs aten.neg aten.negative aten.sign aten.sgn "
-    "aten.sqrt aten.square aten.sin aten.tan aten.asin aten.atan aten.sinh aten.asinh aten.atanh "
-    "aten.expm1 aten.log1p aten.erf aten.erfinv aten.floor aten.ceil aten.round aten.trunc "
-    "aten.fix aten.frac aten.hardshrink aten.softshrink aten.tanhshrink aten.softsign "
-    "aten.nan_to_num aten.clone aten._to_copy aten.lift_fresh_copy aten.absolute aten.arcsin "
-    "aten.arctan aten.arcsinh aten.arctanh aten.deg2rad aten.rad2deg aten.frexp aten.special_expm1 "
-    "aten.special_log1p aten.special_erf aten.special_erfinv aten.special_entr aten.special_round "
-    "aten.special_i1 aten.special_i1e aten.special_bessel_j1 aten.special_modified_bessel_i1",
+    "aten.relu aten.leaky_relu aten.rrelu aten.abs aten.absolute aten.neg aten.negative "
+    "aten.deg2rad aten.rad2deg",
+    keeps_zero,
+    of_first,
+)
+_elementwise("aten.sqrt", keeps_zero, _power(0.5))
+_elementwise("aten.square", keeps_zero, _power(2.0))
+_elementwise("aten.sign aten.sgn", keeps_zero, _power(0.0), saturates=True)
+_elementwise(
+    "aten.relu6 aten.tanh aten.erf aten.special_erf aten.atan aten.arctan aten.softsign "
+    "aten.floor aten.ceil aten.round aten.special_round aten.trunc aten.fix",
+    keeps_zero,
+    saturates=True,
+)
+_elementwise(
+    "aten.gelu aten.silu aten.mish aten.hardswish aten.elu aten.selu aten.celu aten.sin aten.tan "
+    "aten.asin aten.sinh aten.asinh aten.atanh aten.expm1 aten.log1p aten.erfinv aten.frac "
+    "aten.hardshrink aten.softshrink aten.tanhshrink aten.nan_to_num aten.arcsin aten.arcsinh "
+    "aten.arctanh aten.frexp aten.special_expm1 aten.special_log1p aten.special_erfinv "
+    "aten.special_entr aten.special_i1 aten.special_i1e aten.special_bessel_j1 "
+    "aten.special_modified_bessel_i1",
     keeps_zero,
 )
+_elementwise("aten.clone aten.lift_fresh_copy", keeps_zero, moves=True)
+_elementwise("aten._to_copy", keeps_zero, moves=same_numbers)
 # These return their input itself where there is nothing to do.
 register(
-    "aten.alias aten.detach aten.data aten.positive aten.contiguous "
-    "aten.float aten.chalf aten.lift_fresh aten.real aten.cpu aten.cuda",
-    Operator(axes=elementwise_axes, zero=keeps_zero, aliases=True),
+    "aten.alias aten.detach aten.data aten.positive aten.contiguous aten.lift_fresh aten.cpu "
+    "aten.cuda",
+    Operator(axes=elementwise_axes, zero=keeps_zero, aliases=True, reshapes=True),
+)
+register(
+    "aten.float aten.chalf aten.real",
+    Operator(axes=elementwise_axes, zero=keeps_zero, aliases=True, moves=same_numbers),
 )
 
 
@@ -76,8 +142,17 @@ def _first_axes(call: Typing) -> list[Shape]:
     return [call.axes_of(call.tensors[0])]
 
 
+def _converted(call: Call) -> Terms:
+    return of_first(call) if same_numbers(call) else ()
+
+
 # Of a second tensor only the type counts.
-register("aten.to aten.type_as", Operator(axes=_first_axes, zero=keeps_zero, aliases=True))
+register(
+    "aten.to aten.type_as",
+    Operator(
+        axes=_first_axes, zero=keeps_zero, aliases=True, moves=same_numbers, homogeneous=_converted
+    ),
+)
 
 
 def drawn(call: Zeroing) -> None:
@@ -85,8 +160,16 @@ def drawn(call: Zeroing) -> None:
     call.report(Guarantee.APPROXIMATE, "random numbers are drawn for it")
 
 
+def _drops(call: Call) -> bool:
+    return call.get("train") is True
+
+
+def _keeps(call: Call) -> bool:
+    return not _drops(call)
+
+
 def _dropout(call: Zeroing) -> State:
-    if call.get("train") is True:
+    if _drops(call):
         drawn(call)
     return _first(call)
 
@@ -98,28 +181,35 @@ def _bernoulli(call: Zeroing) -> State:
 
 register(
     "aten.dropout aten.feature_dropout aten.alpha_dropout aten.feature_alpha_dropout",
-    Operator(axes=elementwise_axes, zero=_dropout, aliases=True),
+    Operator(axes=elementwise_axes, zero=_dropout, aliases=True, moves=_keeps, draws=_drops),
 )
-_elementwise("aten.native_dropout", _dropout)
-_elementwise("aten.bernoulli", _bernoulli)
+_elementwise("aten.native_dropout", _dropout, moves=_keeps, draws=_drops)
+_elementwise("aten.bernoulli", _bernoulli, draws=True)
 _elementwise(
     "aten.native_dropout_backward",
     lambda call: product(call.state(call.tensor(name)) for name in ("grad_output", "mask")),
 )
 _elementwise(
-    "aten.sigmoid aten.exp aten.exp2 aten.cos aten.cosh aten.acos aten.softplus aten.hardsigmoid "
-    "aten.log_sigmoid aten.logical_not aten.bitwise_not aten.erfc aten.isnan aten.isinf "
-    "aten.isfinite aten.isposinf aten.isneginf aten.isreal aten.arccos aten.sinc "
-    "aten.i0 aten.special_expit aten.special_exp2 aten.special_erfc aten.special_erfcx "
-    "aten.special_sinc aten.special_i0 aten.special_i0e aten.special_ndtr aten.special_log_ndtr "
+    "aten.sigmoid aten.hardsigmoid aten.special_expit aten.erfc aten.special_erfc "
+    "aten.special_ndtr aten.logical_not aten.isnan aten.isinf aten.isfinite aten.isposinf "
+    "aten.isneginf aten.isreal",
+    makes_constant,
+    saturates=True,
+)
+_elementwise(
+    "aten.exp aten.exp2 aten.cos aten.cosh aten.acos aten.softplus aten.log_sigmoid "
+    "aten.bitwise_not aten.arccos aten.sinc aten.i0 aten.special_exp2 aten.special_erfcx "
+    "aten.special_sinc aten.special_i0 aten.special_i0e aten.special_log_ndtr "
     "aten.special_airy_ai aten.special_bessel_j0 aten.special_modified_bessel_i0 "
     "aten.special_spherical_bessel_j0",
     makes_constant,
 )
 # Zero has a sign, that of what it was made of.
 _elementwise("aten.signbit", lambda call: State.ANY)
+_elementwise("aten.rsqrt", undefined_at_zero, _power(-0.5))
+_elementwise("aten.reciprocal", undefined_at_zero, _power(-1.0))
 _elementwise(
-    "aten.rsqrt aten.reciprocal aten.log aten.log2 aten.log10 aten.digamma aten.lgamma "
+    "aten.log aten.log2 aten.log10 aten.digamma aten.lgamma "
     "aten.acosh aten.arccosh aten.polygamma aten.mvlgamma aten.special_digamma aten.special_psi "
     "aten.special_gammaln aten.special_ndtri aten.special_polygamma aten.special_multigammaln "
     "aten.special_bessel_y0 aten.special_bessel_y1 aten.special_modified_bessel_k0 "
@@ -159,9 +249,33 @@ def _pow(call: Zeroing) -> State:
     return max(undefined_at_zero(call), call.state(exponent))
 
 
-_elementwise("aten.clamp aten.clip aten.clamp_min aten.clamp_max aten.hardtanh", _clamp)
-_elementwise("aten.threshold", _threshold)
-_elementwise("aten.pow aten.float_power", _pow)
+def _clamped(call: Call) -> Terms:
+    """Limits of zero, and infinite ones, are multiplied with what they limit."""
+    limits = [call.get(name) for name in ("min", "max", "min_val", "max_val")]
+    finite = [v for v in limits if isinstance(v, Value) or v not in (None, 0, -inf, inf)]
+    bounds: list[Term] = [{v: 1.0} if isinstance(v, Value) else {} for v in finite]
+    return (*of_first(call), *bounds)
+
+
+def _past_zero(call: Call) -> Terms:
+    return of_first(call) if call.get("threshold") == call.get("value") == 0 else ()
+
+
+def _raised(call: Call) -> Terms:
+    base, exponent = call.get("input"), call.get("exponent")
+    if isinstance(base, Value) and isinstance(exponent, int | float):
+        return ({base: float(exponent)},)
+    return ()
+
+
+_elementwise(
+    "aten.clamp aten.clip aten.clamp_min aten.clamp_max aten.hardtanh",
+    _clamp,
+    _clamped,
+    saturates=True,
+)
+_elementwise("aten.threshold", _threshold, _past_zero)
+_elementwise("aten.pow aten.float_power", _pow, _raised)
 
 
 def _logit(call: Zeroing) -> State:
@@ -172,7 +286,7 @@ def _logit(call: Zeroing) -> State:
 _elementwise("aten.logit aten.special_logit", _logit)
 
 
-def _pair(call: Zeroing) -> tuple[Argument, Argument]:
+def _pair(call: Call) -> tuple[Argument, Argument]:
     return call.get("input", call.get("self")), call.get("other", call.get("exponent"))
 
 
@@ -200,25 +314,80 @@ def _constant_pair(call: Zeroing) -> State:
     return max(State.CONSTANT, *(call.state(a) for a in _pair(call)))
 
 
+def _product(call: Zeroing) -> State:
+    return product(call.state(a) for a in _pair(call))
+
+
+def factors(*powers: tuple[Argument, str, float]) -> Term:
+    """The product of arguments, each given with its name and its power."""
+    term: dict[Operand, float] = {}
+    for argument, name, power in powers:
+        factor = argument if isinstance(argument, Value) else name
+        term[factor] = term.get(factor, 0.0) + power
+    return term
+
+
+def _multiplied(call: Call) -> Terms:
+    first, second = _pair(call)
+    return (factors((first, "input", 1.0), (second, "other", 1.0)),)
+
+
+def _added(call: Call) -> Terms:
+    return tuple(factors((a, "other", 1.0)) for a in _pair(call))
+
+
+def _compared(call: Call) -> Terms:
+    """Zero stays zero."""
+    return tuple(factors((a, "other", 1.0)) for a in _pair(call) if isinstance(a, Value) or a != 0)
+
+
+def _divided(call: Call) -> Terms:
+    if call.get("rounding_mode") is not None:
+        return ()
+    first, second = _pair(call)
+    return (factors((first, "input", 1.0), (second, "other", -1.0)),)
+
+
+_elementwise("aten.mul aten.multiply", _product, _multiplied)
+_elementwise("aten.logical_and aten.bitwise_and aten.__and__ aten.lcm", _product)
+
+
+def _shift(sign: int) -> Callable[[Call], float | None]:
+    def shift(call: Call) -> float | None:
+        first, second = _pair(call)
+        times = call.get("alpha", 1)
+        if not isinstance(second, int | float) or not isinstance(times, int | float):
+            return None
+        return sign * second * times if isinstance(first, Value) else None
+
+    return shift
+
+
+_elementwise("aten.add", _sum, _added, shift=_shift(1))
+_elementwise("aten.sub aten.subtract", _sum, _added, shift=_shift(-1))
 _elementwise(
-    "aten.mul aten.multiply aten.logical_and aten.bitwise_and aten.__and__ aten.lcm",
-    lambda call: product(call.state(a) for a in _pair(call)),
+    "aten.rsub aten.maximum aten.minimum aten.fmax aten.fmin aten.max.other aten.min.other "
+    "aten.hypot",
+    _sum,
+    _added,
 )
 _elementwise(
-    "aten.add aten.sub aten.subtract aten.maximum aten.minimum aten.fmax aten.fmin "
-    "aten.max.other aten.min.other aten.logical_or aten.logical_xor aten.bitwise_or "
-    "aten.bitwise_xor aten.__or__ aten.__xor__ aten.hypot aten.gcd",
+    "aten.logical_or aten.logical_xor aten.bitwise_or aten.bitwise_xor aten.__or__ aten.__xor__ "
+    "aten.gcd",
     _sum,
 )
-_elementwise("aten.rsub", _sum)
-_elementwise(
-    "aten.div aten.divide aten.true_divide aten.floor_divide aten.remainder aten.fmod", _quotient
-)
+_elementwise("aten.div aten.divide aten.true_divide", _quotient, _divided)
+_elementwise("aten.floor_divide", _quotient)
+_elementwise("aten.remainder aten.fmod", _quotient, _added)
 _elementwise(
     "aten.eq aten.ne aten.lt aten.le aten.gt aten.ge aten.not_equal aten.less aten.less_equal "
-    "aten.greater aten.greater_equal aten.isclose aten.logaddexp aten.logaddexp2 aten.nextafter",
+    "aten.greater aten.greater_equal",
     _constant_pair,
+    _compared,
+    saturates=True,
 )
+_elementwise("aten.isclose", _constant_pair, saturates=True)
+_elementwise("aten.logaddexp aten.logaddexp2 aten.nextafter", _constant_pair)
 
 
 def _polynomial(call: Zeroing) -> State:
@@ -282,17 +451,27 @@ def _heaviside(call: Zeroing) -> State:
     return max(call.state(call.get("input")), call.state(call.get("values")))
 
 
-_elementwise("aten.xlogy aten.special_xlogy", _xlogy)
+_elementwise("aten.xlogy aten.special_xlogy", _xlogy, of_first)
 _elementwise("aten.heaviside", _heaviside)
+
+
+def _of_pair(call: Call, power: float) -> Term:
+    """The first of two tensors times a power of the second."""
+    return factors((call.get("tensor1"), "", 1.0), (call.get("tensor2"), "", power))
+
+
 _elementwise(
     "aten.addcmul",
     lambda call: max(
         call.state(call.get("input")),
         product(call.state(call.get(name)) for name in ("tensor1", "tensor2")),
     ),
+    lambda call: (*of_first(call), _of_pair(call, 1.0)),
 )
 _elementwise(
-    "aten.lerp", lambda call: max(call.state(call.get("input")), call.state(call.get("end")))
+    "aten.lerp",
+    lambda call: max(call.state(call.get("input")), call.state(call.get("end"))),
+    lambda call: (*of_first(call), {call.tensor("end"): 1.0}),
 )
 _elementwise(
     "aten.addcdiv",
@@ -300,8 +479,13 @@ _elementwise(
         call.state(call.get("input")),
         _ratio(call.state(call.get("tensor1")), call.state(call.get("tensor2"))),
     ),
+    lambda call: (*of_first(call), _of_pair(call, -1.0)),
 )
-_elementwise("aten.copy", lambda call: call.state(call.get("src")))
+_elementwise(
+    "aten.copy",
+    lambda call: call.state(call.get("src")),
+    lambda call: ({call.tensor("src"): 1.0},) if is_number(call.tensor("src")) else (),
+)
 _elementwise("aten.fill", lambda call: call.state(call.get("value")))
 _elementwise("aten.zero", lambda call: State.ZERO)
 
@@ -316,8 +500,18 @@ def _masked_fill(call: Zeroing) -> State:
     return filled if filled is State.ZERO else max(filled, call.state(call.get("mask")))
 
 
-_elementwise("aten.where", _where)
-_elementwise("aten.masked_fill", _masked_fill)
+def _chosen(call: Call) -> Terms:
+    return tuple(factors((call.get(name), name, 1.0)) for name in ("input", "other"))
+
+
+def _filled(call: Call) -> Terms:
+    """Zero and infinity stay what they are."""
+    value = call.get("value")
+    return (*of_first(call), *(() if value in (0, inf, -inf) else [factors((value, "value", 1.0))]))
+
+
+_elementwise("aten.where", _where, _chosen)
+_elementwise("aten.masked_fill", _masked_fill, _filled)
 
 
 def _prelu_axes(call: Typing) -> list[Shape]:
@@ -329,8 +523,8 @@ def _prelu_axes(call: Typing) -> list[Shape]:
     return [shape]
 
 
-register("aten.prelu", Operator(axes=_prelu_axes, zero=keeps_zero))
-_elementwise("aten._prelu_kernel", keeps_zero)
+register("aten.prelu", Operator(axes=_prelu_axes, zero=keeps_zero, homogeneous=of_first))
+_elementwise("aten._prelu_kernel", keeps_zero, of_first)
 
 
 def _glu_axes(call: Typing) -> list[Shape]:

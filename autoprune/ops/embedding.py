@@ -22,7 +22,12 @@ def _bag_zero(call: Zeroing) -> State:
     return call.state(call.tensor("weight"))
 
 
-register("aten.embedding_bag", Operator(axes=_bag_axes, zero=_bag_zero))
+register(
+    "aten.embedding_bag",
+    Operator(
+        axes=_bag_axes, zero=_bag_zero, homogeneous=lambda call: ({call.tensor("weight"): 1.0},)
+    ),
+)
 
 
 def _one_hot_axes(call: Typing) -> list[Shape]:

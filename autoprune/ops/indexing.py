@@ -41,7 +41,7 @@ def _embedding(call: Call) -> Contraction:
 
 register(
     "aten.embedding",
-    Operator(axes=_embedding_axes, zero=_embedding_zero, product=_embedding),
+    Operator(axes=_embedding_axes, zero=_embedding_zero, product=_embedding, moves=True),
 )
 
 
@@ -80,7 +80,7 @@ def _index_axes(call: Typing) -> list[Shape]:
     return [(*rest[:first], *found, *rest[first:])]
 
 
-register("aten.index aten._unsafe_index", Operator(axes=_index_axes, zero=first_state))
+register("aten.index aten._unsafe_index", Operator(axes=_index_axes, zero=first_state, moves=True))
 register("aten._unsafe_masked_index aten._unsafe_masked_index_put_accumulate", pinning(_REASON))
 
 
@@ -95,7 +95,7 @@ def _index_select_axes(call: Typing) -> list[Shape]:
     return [tuple(shape)]
 
 
-register("aten.index_select", Operator(axes=_index_select_axes, zero=first_state))
+register("aten.index_select", Operator(axes=_index_select_axes, zero=first_state, moves=True))
 
 
 def _gather_axes(call: Typing) -> list[Shape]:
@@ -115,7 +115,7 @@ def _gather_axes(call: Typing) -> list[Shape]:
     return [call.axes_of("index")]
 
 
-register("aten.gather", Operator(axes=_gather_axes, zero=first_state))
+register("aten.gather", Operator(axes=_gather_axes, zero=first_state, moves=True))
 
 
 def _take_along_dim_axes(call: Typing) -> list[Shape]:
@@ -132,7 +132,7 @@ def _take_along_dim_axes(call: Typing) -> list[Shape]:
     return [(*shape[:dim], index[dim], *shape[dim + 1 :])]
 
 
-register("aten.take_along_dim", Operator(axes=_take_along_dim_axes, zero=first_state))
+register("aten.take_along_dim", Operator(axes=_take_along_dim_axes, zero=first_state, moves=True))
 
 
 def _take_axes(call: Typing) -> list[Shape]:
@@ -141,4 +141,4 @@ def _take_axes(call: Typing) -> list[Shape]:
     return [call.axes_of("index")]
 
 
-register("aten.take", Operator(axes=_take_axes, zero=first_state))
+register("aten.take", Operator(axes=_take_axes, zero=first_state, moves=True))

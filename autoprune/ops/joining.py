@@ -34,8 +34,10 @@ def _stack_axes(call: Typing) -> list[Shape]:
     return [tuple(result)]
 
 
-register("aten.cat aten.concat aten.concatenate", Operator(axes=_cat_axes, zero=passes_on))
-register("aten.stack", Operator(axes=_stack_axes, zero=passes_on))
+register(
+    "aten.cat aten.concat aten.concatenate", Operator(axes=_cat_axes, zero=passes_on, moves=True)
+)
+register("aten.stack", Operator(axes=_stack_axes, zero=passes_on, moves=True))
 
 
 def _as_rank(shape: Shape, rank: int) -> Shape:
@@ -77,4 +79,4 @@ for _names, _axes in (
     ("aten.dstack", _dstack_axes),
     ("aten.column_stack", _column_stack_axes),
 ):
-    register(_names, Operator(axes=_axes, zero=passes_on))
+    register(_names, Operator(axes=_axes, zero=passes_on, moves=True))

@@ -13,7 +13,7 @@ have is an axis the operator makes.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -24,7 +24,7 @@ from autoprune.ir.contraction import Dim
 from autoprune.ir.graph import Value
 from autoprune.ir.group import Guarantee
 from autoprune.ops.contraction import letters
-from autoprune.ops.rule import Call, Cost, Operator, Shape, State, Typing, Zeroing, product
+from autoprune.ops.rule import Call, Cost, Operator, Shape, State, Terms, Typing, Zeroing, product
 
 Dims = tuple[Dim, ...]
 
@@ -279,6 +279,16 @@ def lettered(stated: Letters, zero: State) -> Operator:
         return ((2, (*call.axes_of(call.output), *contracted)),) if contracted else ()
 
     return Operator(axes=axes, zero=zeros, cost=cost)
+
+
+def stated_terms(stated: Letters) -> Callable[[Call], Terms]:
+    """What becomes of factors in the products that a statement describes."""
+
+    def terms(call: Call) -> Terms:
+        products = ([v for v, _ in term] for term in _bind(stated, call).terms)
+        return [{v: float(values.count(v)) for v in values} for values in products]
+
+    return terms
 
 
 def _kept(call: Zeroing, bound: _Bound, carriers: Sequence[Value], zero: State) -> State:

@@ -72,15 +72,21 @@ def _with_statistics(operator: Operator) -> Callable[[Zeroing], State]:
 register(
     "aten.native_batch_norm aten._native_batch_norm_legit "
     "aten._native_batch_norm_legit_no_training aten._batch_norm_with_update",
-    replace(BATCH_NORM, axes=_batch_axes),
+    replace(BATCH_NORM, axes=_batch_axes, homogeneous=None),
 )
 register(
     "aten.native_layer_norm",
-    replace(LAYER_NORM, axes=_layer_axes, zero=_with_statistics(LAYER_NORM)),
+    replace(LAYER_NORM, axes=_layer_axes, zero=_with_statistics(LAYER_NORM), homogeneous=None),
 )
 register(
     "aten.native_group_norm",
-    replace(GROUP_NORM, axes=_group_axes, zero=_with_statistics(GROUP_NORM), resize=_group_resize),
+    replace(
+        GROUP_NORM,
+        axes=_group_axes,
+        zero=_with_statistics(GROUP_NORM),
+        resize=_group_resize,
+        homogeneous=None,
+    ),
 )
 
 

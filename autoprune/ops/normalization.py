@@ -6,11 +6,12 @@ function, except for the mean square: it only has to be rescaled by the share of
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import prod, sqrt
 
 from autoprune.ir import axes as ax
 from autoprune.ir.axes import Axis
+from autoprune.ir.contraction import Term
 from autoprune.ir.group import Guarantee
 from autoprune.ops.rule import (
     Call,
@@ -19,6 +20,7 @@ from autoprune.ops.rule import (
     Shape,
     Sizing,
     State,
+    Terms,
     Typing,
     Zeroing,
     product,
@@ -37,9 +39,16 @@ def _affine_state(call: Zeroing, normalized: State) -> State:
     return state if bias is None else max(state, call.state(bias))
 
 
+def _affine_terms(call: Call) -> Terms:
+    """The gain multiplies all, the bias is added; what is normalized passes no factor on."""
+    weight, bias = call.value("weight"), call.value("bias")
+    normalized: Term = {} if weight is None else {weight: 1.0}
+    return (normalized,) if bias is None else (normalized, {bias: 1.0})
+
+
 def _divided(call: Zeroing, state: State) -> State:
     """State of zeros divided by their deviation, which `eps` keeps from being zero."""
-    eps = call.get("eps", MACHINE_EPSILON.get(call.output.dtype, 0.0))
+    eps = call.get("eps", _machine_epsilon(call).get("eps", 0.0))
     defined = not isinstance(eps, int | float) or eps > 0
     return state if defined or state > State.UNIFORM else State.UNDEFINED
 
@@ -105,11 +114,17 @@ BATCH_NORM = register(
         zero=_batch_norm_zero,
         resize=_per_channel_resize,
         normalizes=_batch_normalized,
+        homogeneous=_affine_terms,
     ),
 )
 register(
     "aten.instance_norm",
-    Operator(axes=_instance_norm_axes, zero=_instance_norm_zero, resize=_per_channel_resize),
+    Operator(
+        axes=_instance_norm_axes,
+        zero=_instance_norm_zero,
+        resize=_per_channel_resize,
+        homogeneous=_affine_terms,
+    ),
 )
 
 
@@ -158,6 +173,7 @@ LAYER_NORM = register(
         zero=_layer_norm_zero,
         resize=_layer_norm_resize,
         normalizes=_normalized,
+        homogeneous=_affine_terms,
     ),
 )
 
@@ -183,7 +199,7 @@ def _rms_norm_resize(call: Sizing) -> Resized:
     kept = _share(call, axes)
     if kept == 1:
         return Resized()
-    eps = call.get("eps", MACHINE_EPSILON.get(call.output.dtype, 0.0))
+    eps = call.get("eps", _machine_epsilon(call).get("eps", 0.0))
     if not isinstance(eps, int | float):
         return Resized()
     return Resized(
@@ -192,18 +208,29 @@ def _rms_norm_resize(call: Sizing) -> Resized:
     )
 
 
-MACHINE_EPSILON = {
+_MACHINE_EPSILON = {
     "float32": 2.0**-23,
     "float64": 2.0**-52,
     "float16": 2.0**-10,
     "bfloat16": 2.0**-7,
 }
-"""What torch uses where `eps` is not given: the machine epsilon of the dtype."""
+
+
+def _machine_epsilon(call: Call) -> Mapping[str, float]:
+    """What torch uses where `eps` is not given: the machine epsilon of the dtype."""
+    eps = _MACHINE_EPSILON.get(call.output.dtype)
+    return {} if eps is None else {"eps": eps}
+
 
 register(
     "aten.rms_norm",
     Operator(
-        axes=_layer_norm_axes, zero=_rms_norm_zero, resize=_rms_norm_resize, normalizes=_normalized
+        axes=_layer_norm_axes,
+        zero=_rms_norm_zero,
+        resize=_rms_norm_resize,
+        normalizes=_normalized,
+        homogeneous=_affine_terms,
+        implied=_machine_epsilon,
     ),
 )
 
@@ -235,6 +262,14 @@ def _group_norm_zero(call: Zeroing) -> State:
     return _affine_state(call, _centred(call) if call.within(width) else state)
 
 
+def _within_groups(call: Call) -> Sequence[Axis]:
+    channels = call.axes_of("input")[1]
+    try:
+        return (ax.outer_and_inner(channels, channels.size // _groups(call))[1],)
+    except ValueError:  # a pinned mixture
+        return ()
+
+
 def _group_norm_resize(call: Sizing) -> Resized:
     channels = call.axes_of("input")[1]
     if call.size(channels) == channels.size:
@@ -248,7 +283,13 @@ def _group_norm_resize(call: Sizing) -> Resized:
 
 GROUP_NORM = register(
     "aten.group_norm",
-    Operator(axes=_group_norm_axes, zero=_group_norm_zero, resize=_group_norm_resize),
+    Operator(
+        axes=_group_norm_axes,
+        zero=_group_norm_zero,
+        resize=_group_norm_resize,
+        homogeneous=_affine_terms,
+        normalizes=_within_groups,
+    ),
 )
 
 
@@ -290,5 +331,10 @@ def _weight_norm_zero(call: Zeroing) -> State:
 
 register(
     "aten._weight_norm",
-    Operator(axes=_weight_norm_axes, zero=_weight_norm_zero, normalizes=_weight_normalized),
+    Operator(
+        axes=_weight_norm_axes,
+        zero=_weight_norm_zero,
+        normalizes=_weight_normalized,
+        homogeneous=lambda call: ({call.tensor("g"): 1.0, call.tensor("v"): 0.0},),
+    ),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from autoprune.ops.rule import Operator, Shape, Typing, passes_on, register
+from autoprune.ops.rule import Operator, Shape, Typing, of_first, passes_on, register
 
 
 def _permuted(call: Typing, order: Sequence[int]) -> list[Shape]:
@@ -49,10 +49,14 @@ for _names, _axes in (
     ("aten.permute", _permute_axes),
     ("aten.transpose aten.swapaxes aten.swapdims", _transpose_axes),
     ("aten.t aten.numpy_T", _reverse_axes),
-    ("aten.mT aten.mH aten.adjoint aten.matrix_H", _matrix_transpose_axes),
+    ("aten.mT", _matrix_transpose_axes),
     ("aten.movedim aten.moveaxis", _movedim_axes),
 ):
-    register(_names, Operator(axes=_axes, zero=passes_on, aliases=True))
+    register(_names, Operator(axes=_axes, zero=passes_on, aliases=True, moves=True))
+register(
+    "aten.mH aten.adjoint aten.matrix_H",
+    Operator(axes=_matrix_transpose_axes, zero=passes_on, aliases=True, homogeneous=of_first),
+)
 
 
 def _rolled_axes(call: Typing) -> list[Shape]:
@@ -64,7 +68,10 @@ def _rolled_axes(call: Typing) -> list[Shape]:
     return [shape]
 
 
-register("aten.roll aten.flip aten.fliplr aten.flipud", Operator(axes=_rolled_axes, zero=passes_on))
+register(
+    "aten.roll aten.flip aten.fliplr aten.flipud",
+    Operator(axes=_rolled_axes, zero=passes_on, moves=True),
+)
 
 
 def _rot90_axes(call: Typing) -> list[Shape]:
@@ -80,4 +87,4 @@ def _rot90_axes(call: Typing) -> list[Shape]:
     return [tuple(shape[d] for d in order)]
 
 
-register("aten.rot90", Operator(axes=_rot90_axes, zero=passes_on))
+register("aten.rot90", Operator(axes=_rot90_axes, zero=passes_on, moves=True))

@@ -6,13 +6,16 @@ from collections.abc import Iterable
 
 from autoprune.ir import axes as ax
 from autoprune.ops.rule import (
+    Call,
     Operator,
     Resized,
     Shape,
     Sizing,
     State,
+    Terms,
     Typing,
     Zeroing,
+    of_first,
     passes_on,
     register,
 )
@@ -60,11 +63,18 @@ def _pad_resize(call: Sizing) -> Resized:
     return Resized({"pad": tuple(widths)})
 
 
+def _pad_terms(call: Call) -> Terms:
+    """Zeros, or numbers of the tensor itself, are added around it; others are none of its own."""
+    zero = call.get("mode", "constant") != "constant" or call.get("value", 0) == 0
+    return of_first(call) if zero else ()
+
+
 def _pad_state(call: Zeroing) -> State:
     state = passes_on(call) if call.carries(call.tensors[0]) else State.ZERO
     return max(state, call.state(call.get("value", 0)))
 
 
 register(
-    "aten.pad aten.constant_pad_nd", Operator(axes=_pad_axes, zero=_pad_state, resize=_pad_resize)
+    "aten.pad aten.constant_pad_nd",
+    Operator(axes=_pad_axes, zero=_pad_state, resize=_pad_resize, homogeneous=_pad_terms),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from autoprune.ops.rule import Operator, Shape, State, Typing, Zeroing
 
@@ -40,12 +41,14 @@ def mixed_axes(call: Typing, dims: Iterable[int], reason: str) -> list[Shape]:
     ]
 
 
-def mixing(dims: Dims, reason: str, zero: Callable[[Zeroing], State]) -> Operator:
+def mixing(dims: Dims, reason: str, zero: Callable[[Zeroing], State], **traits: Any) -> Operator:
     """An operator that keeps the rank of its first tensor and mixes the positions of `dims`."""
-    return Operator(axes=lambda call: mixed_axes(call, dims(call), reason), zero=zero)
+    return Operator(axes=lambda call: mixed_axes(call, dims(call), reason), zero=zero, **traits)
 
 
-def pinning(reason: str, zero: Callable[[Zeroing], State] = lambda call: State.ANY) -> Operator:
+def pinning(
+    reason: str, zero: Callable[[Zeroing], State] = lambda call: State.ANY, **traits: Any
+) -> Operator:
     """An operator through which no axis can be followed."""
 
     def axes(call: Typing) -> list[Shape]:
@@ -53,7 +56,7 @@ def pinning(reason: str, zero: Callable[[Zeroing], State] = lambda call: State.A
             pin_dims(call, call.axes_of(value), range(len(value.shape)), reason)
         return [fixed_shape(call, v.shape, reason) for v in call.node.outputs]
 
-    return Operator(axes=axes, zero=zero)
+    return Operator(axes=axes, zero=zero, **traits)
 
 
 def named_dims(call: Typing, name: str = "dim") -> tuple[int, ...]:

@@ -34,6 +34,6 @@ def _channel_shuffle_axes(call: Typing) -> list[Shape]:
     return [(batch, ax.prod(inner, outer), *space)]
 
 
-register("aten.pixel_shuffle", Operator(axes=_pixel_shuffle_axes, zero=passes_on))
-register("aten.pixel_unshuffle", Operator(axes=_pixel_unshuffle_axes, zero=passes_on))
-register("aten.channel_shuffle", Operator(axes=_channel_shuffle_axes, zero=passes_on))
+register("aten.pixel_shuffle", Operator(axes=_pixel_shuffle_axes, zero=passes_on, moves=True))
+register("aten.pixel_unshuffle", Operator(axes=_pixel_unshuffle_axes, zero=passes_on, moves=True))
+register("aten.channel_shuffle", Operator(axes=_channel_shuffle_axes, zero=passes_on, moves=True))

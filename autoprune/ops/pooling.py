@@ -12,6 +12,7 @@ from autoprune.ops.rule import (
     State,
     Typing,
     first_state,
+    of_first,
     register,
 )
 
@@ -48,7 +49,7 @@ register(
     "aten._upsample_bicubic2d_aa aten._adaptive_avg_pool2d "
     "aten._adaptive_avg_pool3d aten.reflection_pad1d aten.reflection_pad2d aten.reflection_pad3d "
     "aten.replication_pad1d aten.replication_pad2d aten.replication_pad3d",
-    Operator(axes=_spatial_axes, zero=first_state),
+    Operator(axes=_spatial_axes, zero=first_state, homogeneous=of_first),
 )
 
 
@@ -63,7 +64,7 @@ def _sampler_axes(call: Typing) -> list[Shape]:
 
 register(
     "aten.grid_sampler aten.grid_sampler_2d aten.grid_sampler_3d",
-    Operator(axes=_sampler_axes, zero=first_state),
+    Operator(axes=_sampler_axes, zero=first_state, homogeneous=of_first),
 )
 
 
@@ -79,7 +80,10 @@ def _unpool_axes(call: Typing) -> list[Shape]:
     return [(*call.axes_of("input")[:-rank], *space)]
 
 
-register("aten.max_unpool2d aten.max_unpool3d", Operator(axes=_unpool_axes, zero=first_state))
+register(
+    "aten.max_unpool2d aten.max_unpool3d",
+    Operator(axes=_unpool_axes, zero=first_state, homogeneous=of_first),
+)
 
 
 def _grid_axes(call: Typing) -> list[Shape]:
@@ -101,7 +105,8 @@ register(
     Operator(axes=_grid_axes, zero=lambda call: State.ANY, resize=_grid_resize),
 )
 register(
-    "aten.fractional_max_pool2d aten.fractional_max_pool3d", pinning("windows are drawn at random")
+    "aten.fractional_max_pool2d aten.fractional_max_pool3d",
+    pinning("windows are drawn at random", draws=True),
 )
 
 
@@ -126,8 +131,8 @@ def _col2im_axes(call: Typing) -> list[Shape]:
     return [(*batch, channels, *space)]
 
 
-register("aten.im2col", Operator(axes=_im2col_axes, zero=first_state))
-register("aten.col2im", Operator(axes=_col2im_axes, zero=first_state))
+register("aten.im2col", Operator(axes=_im2col_axes, zero=first_state, homogeneous=of_first))
+register("aten.col2im", Operator(axes=_col2im_axes, zero=first_state, homogeneous=of_first))
 
 
 def _max_pool_backward_axes(call: Typing) -> list[Shape]:

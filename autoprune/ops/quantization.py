@@ -36,7 +36,7 @@ def _per_channel_axes(call: Typing) -> list[Shape]:
 
 register(
     "aten.fake_quantize_per_tensor_affine",
-    Operator(axes=elementwise_axes, zero=_per_tensor_zero, uniform=True),
+    Operator(axes=elementwise_axes, zero=_per_tensor_zero, uniform=True, saturates=True),
 )
 
 
@@ -82,13 +82,19 @@ def _quantized_zero(call: Zeroing) -> State:
     return keeps_zero(call) if point == 0 else makes_constant(call)
 
 
-register("aten.fused_moving_avg_obs_fake_quant", Operator(axes=_observed_axes, zero=_observed_zero))
+register(
+    "aten.fused_moving_avg_obs_fake_quant",
+    Operator(axes=_observed_axes, zero=_observed_zero, saturates=True),
+)
 register(
     "quantized_decomposed.quantize_per_tensor quantized_decomposed.dequantize_per_tensor",
-    Operator(axes=_quantized_axes, zero=_quantized_zero, uniform=True),
+    Operator(axes=_quantized_axes, zero=_quantized_zero, uniform=True, saturates=True),
 )
 register(
     "quantized_decomposed.quantize_per_channel quantized_decomposed.dequantize_per_channel",
-    Operator(axes=_quantized_axes, zero=_quantized_zero),
+    Operator(axes=_quantized_axes, zero=_quantized_zero, saturates=True),
 )
-register("aten.fake_quantize_per_channel_affine", Operator(axes=_per_channel_axes, zero=keeps_zero))
+register(
+    "aten.fake_quantize_per_channel_affine",
+    Operator(axes=_per_channel_axes, zero=keeps_zero, saturates=True),
+)

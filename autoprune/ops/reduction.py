@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from math import prod
+from typing import Any
 
 from autoprune.ir.axes import ONE, Axis
+from autoprune.ir.graph import Argument
 from autoprune.ir.group import Guarantee
 from autoprune.ops.elementwise import broadcast
 from autoprune.ops.pinning import mixing, named_dims, pin_dims, pinning
@@ -16,10 +19,12 @@ from autoprune.ops.rule import (
     Shape,
     Sizing,
     State,
+    Terms,
     Typing,
     Zeroing,
     first_state,
-    no_resize,
+    of_each,
+    of_first,
     product,
     register,
 )
@@ -84,8 +89,17 @@ def _mean_resize(call: Sizing) -> Resized:
     return Resized(scale=prod(call.size(a) for a in axes) / prod(a.size for a in axes))
 
 
+def _order(call: Call) -> Argument:
+    return call.get("ord", call.get("p", 2))
+
+
+def _norm_terms(call: Call) -> Terms:
+    """Norms of order zero count."""
+    return () if _order(call) == 0 else of_first(call)
+
+
 def _norm_zero(call: Zeroing) -> State:
-    order = call.get("ord", call.get("p", 2))
+    order = _order(call)
     if _over(call):
         if isinstance(order, int | float) and order > 0:
             call.summed([call.tensors[0]])
@@ -130,33 +144,37 @@ register(
         axes=_sum_to_size_axes,
         zero=_sum_to_size_zero,
         resize=lambda call: Resized({"size": call.resized("size", call.axes_of(call.output))}),
+        homogeneous=of_first,
     ),
 )
 
-for _names, _axes, _zero, _resize in (
-    ("aten.sum aten.nansum", _reduce_axes, _sum_zero, no_resize),
-    ("aten.mean", _reduce_axes, _mean_zero, _mean_resize),
-    ("aten.nanmean", _reduce_axes, _partial_mean_zero, no_resize),
-    ("aten.linalg_vector_norm aten.norm aten.frobenius_norm", _reduce_axes, _norm_zero, no_resize),
-    ("aten.var aten.std aten.var_mean aten.std_mean", _reduce_axes, _variance_zero, no_resize),
+_SUM = Operator(axes=_reduce_axes, zero=_sum_zero, homogeneous=of_first)
+_OF_ALL = Operator(axes=_pinning_axes, zero=first_state)
+_CHOICE = replace(_OF_ALL, zero=_constant_zero, saturates=True)
+for _names, _operator in (
+    ("aten.sum aten.nansum", _SUM),
+    ("aten.mean", replace(_SUM, zero=_mean_zero, resize=_mean_resize)),
+    ("aten.nanmean", replace(_SUM, zero=_partial_mean_zero)),
     (
-        "aten.amax aten.amin aten.max aten.min aten.prod aten.any aten.median "
-        "aten.nanmedian aten.aminmax aten.mode aten.kthvalue",
-        _pinning_axes,
-        first_state,
-        no_resize,
+        "aten.linalg_vector_norm aten.norm aten.frobenius_norm",
+        replace(_SUM, zero=_norm_zero, homogeneous=_norm_terms),
     ),
+    ("aten.std", replace(_SUM, zero=_variance_zero)),
+    ("aten.var aten.var_mean aten.std_mean", replace(_SUM, zero=_variance_zero, homogeneous=None)),
     (
-        "aten.argmax aten.argmin aten.logsumexp aten.special_logsumexp aten.all aten.count_nonzero",
-        _pinning_axes,
-        _constant_zero,
-        no_resize,
+        "aten.amax aten.amin aten.max aten.min aten.median aten.nanmedian aten.aminmax aten.mode "
+        "aten.kthvalue",
+        replace(_OF_ALL, homogeneous=of_first),
     ),
+    ("aten.prod", _OF_ALL),
+    ("aten.any", replace(_OF_ALL, saturates=True)),
+    ("aten.argmax aten.argmin aten.all aten.count_nonzero", _CHOICE),
+    ("aten.logsumexp aten.special_logsumexp", replace(_CHOICE, saturates=False)),
 ):
-    register(_names, Operator(axes=_axes, zero=_zero, resize=_resize))
+    register(_names, _operator)
 
 
-def _along(reason: str, zero: Callable[[Zeroing], State]) -> Operator:
+def _along(reason: str, zero: Callable[[Zeroing], State], **traits: Any) -> Operator:
     """An operator that keeps the shape and mixes the positions of one axis."""
 
     def axes(call: Typing) -> list[Shape]:
@@ -164,13 +182,13 @@ def _along(reason: str, zero: Callable[[Zeroing], State]) -> Operator:
         call.pin(shape[call.integer("dim", -1)], reason)
         return [shape] * len(call.node.outputs)
 
-    return Operator(axes=axes, zero=zero)
+    return Operator(axes=axes, zero=zero, **traits)
 
 
 register(
     "aten.softmax aten._softmax aten._safe_softmax aten.log_softmax aten._log_softmax "
     "aten.special_softmax aten.special_log_softmax",
-    _along("softmax over it", _constant_zero),
+    _along("softmax over it", _constant_zero, saturates=True),
 )
 
 
@@ -187,13 +205,18 @@ register(
     ),
 )
 register(
-    "aten.cumsum aten.cumprod aten.cummax aten.cummin", _along("accumulated along it", first_state)
+    "aten.cumsum aten.cummax aten.cummin",
+    _along("accumulated along it", first_state, homogeneous=of_first),
 )
+register("aten.cumprod", _along("accumulated along it", first_state))
 register("aten.logcumsumexp", _along("accumulated along it", _constant_zero))
-register("aten.sort aten.argsort", _along("sorted along it", _constant_zero))
+register("aten.sort", _along("sorted along it", _constant_zero, homogeneous=of_first))
+register("aten.argsort", _along("sorted along it", _constant_zero, saturates=True))
 
 
-register("aten.msort", mixing(lambda call: (0,), "sorted along it", first_state))
+register(
+    "aten.msort", mixing(lambda call: (0,), "sorted along it", first_state, homogeneous=of_first)
+)
 register("aten.gradient", mixing(named_dims, "differences of neighbours", first_state))
 register("aten.renorm", pinning("norms of its parts are limited"))
 
@@ -215,7 +238,7 @@ def _joined_zero(call: Zeroing) -> State:
     return max(call.state(v) for v in call.tensors)
 
 
-register("aten.diff", Operator(axes=_diff_axes, zero=_joined_zero))
+register("aten.diff", Operator(axes=_diff_axes, zero=_joined_zero, homogeneous=of_each))
 
 
 def _trapezoid_axes(call: Typing) -> list[Shape]:
@@ -256,7 +279,10 @@ def _quantile_axes(call: Typing) -> list[Shape]:
     return [(*first, *_reduced(call, shape))]
 
 
-register("aten.quantile aten.nanquantile", Operator(axes=_quantile_axes, zero=first_state))
+register(
+    "aten.quantile aten.nanquantile",
+    Operator(axes=_quantile_axes, zero=first_state, homogeneous=of_first),
+)
 
 
 def _is_vector_norm(call: Call) -> bool:
@@ -293,7 +319,7 @@ def _linalg_norm_zero(call: Zeroing) -> State:
 
 register(
     "aten.linalg_norm aten.linalg_matrix_norm",
-    Operator(axes=_linalg_norm_axes, zero=_linalg_norm_zero),
+    Operator(axes=_linalg_norm_axes, zero=_linalg_norm_zero, homogeneous=_norm_terms),
 )
 
 
@@ -305,7 +331,10 @@ def _topk_axes(call: Typing) -> list[Shape]:
     return [tuple(shape)] * len(call.node.outputs)
 
 
-register("aten.topk", Operator(axes=_topk_axes, zero=_constant_zero))
+register(
+    "aten.topk",
+    Operator(axes=_topk_axes, zero=_constant_zero, homogeneous=of_first, saturates=True),
+)
 
 
 def _triangle_axes(call: Typing) -> list[Shape]:
@@ -315,4 +344,6 @@ def _triangle_axes(call: Typing) -> list[Shape]:
     return [shape]
 
 
-register("aten.tril aten.triu", Operator(axes=_triangle_axes, zero=first_state))
+register(
+    "aten.tril aten.triu", Operator(axes=_triangle_axes, zero=first_state, homogeneous=of_first)
+)

@@ -6,7 +6,17 @@ from autoprune.ir import axes as ax
 from autoprune.ir.axes import ONE, Axis
 from autoprune.ir.graph import Argument
 from autoprune.ops.elementwise import broadcast
-from autoprune.ops.rule import Operator, Resized, Shape, Sizing, State, Typing, Zeroing, register
+from autoprune.ops.rule import (
+    Operator,
+    Resized,
+    Shape,
+    Sizing,
+    State,
+    Typing,
+    Zeroing,
+    of_first,
+    register,
+)
 from autoprune.ops.shape import shape_resize
 
 
@@ -33,9 +43,24 @@ def _stretched_state(call: Zeroing) -> State:
 
 register(
     "aten.expand aten.broadcast_to",
-    Operator(axes=_expand_axes, zero=_stretched_state, resize=shape_resize, aliases=True),
+    Operator(
+        axes=_expand_axes,
+        zero=_stretched_state,
+        resize=shape_resize,
+        aliases=True,
+        reshapes=True,
+    ),
 )
-register("aten.expand_as", Operator(axes=_expand_as_axes, zero=_stretched_state, aliases=True))
+register(
+    "aten.expand_as",
+    Operator(
+        axes=_expand_as_axes,
+        zero=_stretched_state,
+        aliases=True,
+        reshapes=True,
+        homogeneous=of_first,
+    ),
+)
 
 
 def _broadcast_tensors_axes(call: Typing) -> list[Shape]:
@@ -55,7 +80,9 @@ def _all_states(call: Zeroing) -> State:
     return max(call.state(v) for v in call.tensors)
 
 
-register("aten.broadcast_tensors", Operator(axes=_broadcast_tensors_axes, zero=_all_states))
+register(
+    "aten.broadcast_tensors", Operator(axes=_broadcast_tensors_axes, zero=_all_states, moves=True)
+)
 
 
 def _powers_axes(call: Typing) -> list[Shape]:
@@ -80,7 +107,7 @@ register(
         resize=_powers_resize,
     ),
 )
-register("aten.meshgrid", Operator(axes=_meshgrid_axes, zero=_all_states))
+register("aten.meshgrid", Operator(axes=_meshgrid_axes, zero=_all_states, moves=True))
 
 
 def _repeat_axes(call: Typing) -> list[Shape]:
@@ -138,9 +165,14 @@ def _repeat_interleave_resize(call: Sizing) -> Resized:
 
 register(
     "aten.repeat aten.tile",
-    Operator(axes=_repeat_axes, zero=_stretched_state, resize=_repeat_resize),
+    Operator(axes=_repeat_axes, zero=_stretched_state, resize=_repeat_resize, moves=True),
 )
 register(
     "aten.repeat_interleave",
-    Operator(axes=_repeat_interleave_axes, zero=_stretched_state, resize=_repeat_interleave_resize),
+    Operator(
+        axes=_repeat_interleave_axes,
+        zero=_stretched_state,
+        resize=_repeat_interleave_resize,
+        moves=True,
+    ),
 )

@@ -6,9 +6,11 @@ An operator states, from one place, what any pass may ask of it:
 * `zero`: what it makes of removed positions whose inputs are zero, constant or anything;
 * `cost`: its FLOPs as a polynomial in axis sizes;
 * `product`: what it multiplies and sums, if that is what it does;
-* `resize`: its integer arguments at new axis sizes.
+* `resize`: its integer arguments at new axis sizes;
+* traits: whether it moves elements or computes, what comes out of it of a factor on its operands,
+  over what it normalizes, whether its outputs hide how its operands differ.
 
-An operator without a rule pins every axis it touches.
+An operator without a rule pins every axis it touches and has no trait.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from functools import cache
 from autoprune.errors import GraphError, RuleError
 from autoprune.ir import axes as ax
 from autoprune.ir.axes import Axes, Axis, Leaf
-from autoprune.ir.contraction import Contraction
+from autoprune.ir.contraction import Contraction, Operand, Term
 from autoprune.ir.graph import Argument, Node, Value
 from autoprune.ir.group import Guarantee
 
@@ -288,6 +290,52 @@ def no_resize(call: Sizing) -> Resized:
     return Resized()
 
 
+Terms = Sequence[Term]
+"""What an operator computes, as far as positive factors go: a sum or a choice of products.
+
+`x * w + b` has the terms `{x: 1, w: 1}` and `{b: 1}`, `rsqrt(x)` has `{x: -0.5}`. Operands that are
+in no term do not pass a factor on.
+"""
+
+
+def no_terms(call: Call) -> Terms:
+    """Operators through which no factor can be followed."""
+    return ()
+
+
+def of_first(call: Call) -> Terms:
+    """f(c x) = c f(x) for the first tensor and c > 0."""
+    return ({call.tensors[0]: 1.0},)
+
+
+def of_each(call: Call) -> Terms:
+    """f(c x, c y, ...) = c f(x, y, ...) for all tensors of numbers and c > 0."""
+    return tuple({v: 1.0} for v in call.tensors if is_number(v))
+
+
+def is_number(value: Value) -> bool:
+    """Whether a value holds real or complex numbers, not integers, booleans or sizes."""
+    return value.dtype.startswith(("float", "bfloat", "complex"))
+
+
+def power_of(terms: Terms, scaled: Mapping[Operand, float]) -> float | None:
+    """The power of `c` that comes out if each factor in `scaled` is multiplied by that of `c`.
+
+    None if no power of `c` comes out.
+    """
+    found = [sum(term.get(f, 0.0) * power for f, power in scaled.items()) for term in terms]
+    lost = any(power and all(f not in term for term in terms) for f, power in scaled.items())
+    return None if lost or not found or max(found) - min(found) > TINY else found[0]
+
+
+TINY = 1e-9
+"""Powers that differ by less are the same."""
+
+
+Trait = bool | Callable[[Call], bool]
+"""Something that holds of an operator, or of some calls of it."""
+
+
 @dataclass(frozen=True)
 class Operator:
     """The answers of one operator.
@@ -303,6 +351,16 @@ class Operator:
             `over_nothing`. None if that is not known: nothing that meets the operator is chosen per
             outer unit.
         product: what a call multiplies and sums; None if it does something else.
+        inner: a product inside, where more than that is done to it; `scale` multiplies it.
+        homogeneous: see `terms`.
+        shift: the number that a call adds to its first tensor, if that is all it does.
+        moves: every element of the outputs is an element of the operands, chosen without looking
+            at their values.
+        reshapes: it moves elements, which stay in row-major order where as many come out as go in.
+        saturates: operands that differ much may give outputs that hardly differ, because these are
+            bounded, rounded or chosen among a few.
+        draws: the outputs are a matter of chance.
+        implied: the numbers that arguments stand for where a call leaves them out.
     """
 
     axes: Callable[[Typing], Sequence[Shape]]
@@ -313,6 +371,40 @@ class Operator:
     uniform: bool = False
     normalizes: Callable[[Call], Sequence[Axis]] | None = over_nothing
     product: Callable[[Call], Contraction | None] | None = None
+    inner: Callable[[Call], Contraction] | None = None
+    homogeneous: Callable[[Call], Terms] | None = None
+    shift: Callable[[Call], float | None] = lambda call: None
+    moves: Trait = False
+    reshapes: bool = False
+    saturates: Trait = False
+    draws: Trait = False
+    implied: Callable[[Call], Mapping[str, float]] = lambda call: {}
+
+    def terms(self, call: Call) -> Terms:
+        """What becomes of positive factors on operands that are numbers; integers stay integers.
+
+        Stated by `homogeneous`, or else follows from what the operator multiplies or moves.
+        """
+        contraction = None if self.product is None else self.product(call)
+        if self.homogeneous is not None:
+            found = self.homogeneous(call)
+        elif contraction is not None:
+            found = () if contraction.also else contraction.terms
+        else:
+            found = of_each(call) if self.selects(call) else ()
+        return [
+            {f: p for f, p in term.items() if not isinstance(f, Value) or is_number(f)}
+            for term in found
+        ]
+
+    def selects(self, call: Call) -> bool:
+        """Whether a call moves elements, and computes nothing."""
+        return self.reshapes or holds(self.moves, call)
+
+
+def holds(trait: Trait, call: Call) -> bool:
+    """Whether a call has a trait."""
+    return trait(call) if callable(trait) else trait
 
 
 _OPERATORS: dict[str, Operator] = {}
@@ -358,6 +450,18 @@ def forget(name: str) -> None:
         raise RuleError(f"operator {name} has no rule from outside the package")
     del _OUTSIDE[name]
     find.cache_clear()
+
+
+def known(op: str) -> Operator:
+    """The rule for an operator name that has one.
+
+    Raises:
+        GraphError: if it has none.
+    """
+    operator = find(op)
+    if operator is None:
+        raise GraphError(f"operator {op} has no rule")
+    return operator
 
 
 @cache

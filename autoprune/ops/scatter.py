@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from autoprune.ir.axes import ONE, Axis
+from autoprune.ir.contraction import Term
 from autoprune.ir.graph import Value
 from autoprune.ops.indexing import indexed_dims
 from autoprune.ops.pinning import pin_dims, pinning
@@ -15,11 +16,13 @@ from autoprune.ops.rule import (
     Shape,
     Sizing,
     State,
+    Terms,
     Typing,
     Zeroing,
     carried,
     joined,
     no_resize,
+    of_first,
     register,
 )
 from autoprune.ops.slicing import slice_bounds
@@ -33,7 +36,7 @@ def _register(
     zero: Callable[[Zeroing], State],
     resize: Callable[[Sizing], Resized] = no_resize,
 ) -> None:
-    register(names, Operator(axes=axes, zero=zero, resize=resize))
+    register(names, Operator(axes=axes, zero=zero, resize=resize, homogeneous=_terms))
 
 
 def _written(call: Call) -> tuple[Value | None, ...]:
@@ -47,6 +50,16 @@ def _written_state(call: Zeroing) -> State:
     if not written and call.get("value") is not None:
         return max(call.state(call.tensor("input")), call.state(call.get("value")))
     return joined(call, [call.tensor("input"), *written])
+
+
+def _terms(call: Call) -> Terms:
+    """What was there, and what is written or added; other reductions multiply or compare."""
+    if call.get("reduce") is not None:
+        return ()
+    value = call.get("value")
+    written: list[Term] = [{v: 1.0} for v in _written(call) if v is not None]
+    number: list[Term] = [{"value": 1.0}] if isinstance(value, int | float) else []
+    return (*of_first(call), *written, *number)
 
 
 def _along_dim(call: Typing) -> list[Shape]:

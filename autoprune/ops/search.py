@@ -58,6 +58,6 @@ def _isin_axes(call: Typing) -> list[Shape]:
     return [() if elements is None else call.axes_of(elements)]
 
 
-register("aten.bucketize", Operator(axes=_bucketize_axes, zero=_found))
-register("aten.searchsorted", Operator(axes=_searchsorted_axes, zero=_found))
-register("aten.isin", Operator(axes=_isin_axes, zero=_found))
+register("aten.bucketize", Operator(axes=_bucketize_axes, zero=_found, saturates=True))
+register("aten.searchsorted", Operator(axes=_searchsorted_axes, zero=_found, saturates=True))
+register("aten.isin", Operator(axes=_isin_axes, zero=_found, saturates=True))

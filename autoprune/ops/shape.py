@@ -7,7 +7,16 @@ from collections.abc import Sequence
 from autoprune.ir import axes as ax
 from autoprune.ir.axes import ONE, Axis
 from autoprune.ops.pinning import fixed_shape, pin_dims
-from autoprune.ops.rule import Operator, Resized, Shape, Sizing, Typing, passes_on, register
+from autoprune.ops.rule import (
+    Operator,
+    Resized,
+    Shape,
+    Sizing,
+    Typing,
+    of_first,
+    passes_on,
+    register,
+)
 
 
 def reshaped(call: Typing, source: Sequence[Axis], sizes: Sequence[int]) -> Shape:
@@ -76,15 +85,21 @@ def _unflatten_resize(call: Sizing) -> Resized:
 
 register(
     "aten.view.default aten.reshape aten._unsafe_view",
-    Operator(axes=_reshape_axes, zero=passes_on, resize=shape_resize, aliases=True),
+    Operator(
+        axes=_reshape_axes,
+        zero=passes_on,
+        resize=shape_resize,
+        aliases=True,
+        reshapes=True,
+    ),
 )
 register(
     "aten.flatten aten.ravel aten.unsqueeze aten.atleast_1d aten.atleast_2d aten.atleast_3d",
-    Operator(axes=_reshape_axes, zero=passes_on, aliases=True),
+    Operator(axes=_reshape_axes, zero=passes_on, aliases=True, reshapes=True),
 )
 register(
     "aten.atleast_1d.Sequence aten.atleast_2d.Sequence aten.atleast_3d.Sequence",
-    Operator(axes=_each_reshape_axes, zero=passes_on, aliases=True),
+    Operator(axes=_each_reshape_axes, zero=passes_on, aliases=True, reshapes=True),
 )
 
 
@@ -105,15 +120,33 @@ def _squeeze_resize(call: Sizing) -> Resized:
 
 register(
     "aten.squeeze",
-    Operator(axes=_reshape_axes, zero=passes_on, resize=_squeeze_resize, aliases=True),
+    Operator(
+        axes=_reshape_axes,
+        zero=passes_on,
+        resize=_squeeze_resize,
+        aliases=True,
+        reshapes=True,
+    ),
 )
 register(
     "aten.view_as aten.reshape_as",
-    Operator(axes=_reshape_as_axes, zero=lambda call: call.state(call.tensors[0]), aliases=True),
+    Operator(
+        axes=_reshape_as_axes,
+        zero=lambda call: call.state(call.tensors[0]),
+        aliases=True,
+        reshapes=True,
+        homogeneous=of_first,
+    ),
 )
 register(
     "aten.unflatten",
-    Operator(axes=_reshape_axes, zero=passes_on, resize=_unflatten_resize, aliases=True),
+    Operator(
+        axes=_reshape_axes,
+        zero=passes_on,
+        resize=_unflatten_resize,
+        aliases=True,
+        reshapes=True,
+    ),
 )
 
 

@@ -39,7 +39,7 @@ def _split_resize(call: Sizing) -> Resized:
 register(
     "aten.split aten.split_with_sizes aten.chunk aten.tensor_split aten.unsafe_chunk "
     "aten.unsafe_split aten.unsafe_split_with_sizes aten.hsplit aten.vsplit aten.dsplit",
-    Operator(axes=_split_axes, zero=passes_on, resize=_split_resize, aliases=True),
+    Operator(axes=_split_axes, zero=passes_on, resize=_split_resize, aliases=True, moves=True),
 )
 
 
@@ -56,7 +56,7 @@ def _single_out(call: Typing, axis: Axis) -> None:
         call.axes.unify(axis, ax.singles(axis.size))
 
 
-register("aten.unbind", Operator(axes=_unbind_axes, zero=passes_on, aliases=True))
+register("aten.unbind", Operator(axes=_unbind_axes, zero=passes_on, aliases=True, moves=True))
 
 
 def slice_bounds(call: Call, size: int) -> tuple[int, int]:
@@ -108,7 +108,7 @@ def _slice_resize(call: Sizing) -> Resized:
 
 register(
     "aten.slice aten.narrow",
-    Operator(axes=_slice_axes, zero=passes_on, resize=_slice_resize, aliases=True),
+    Operator(axes=_slice_axes, zero=passes_on, resize=_slice_resize, aliases=True, moves=True),
 )
 
 
@@ -136,7 +136,7 @@ def _select_resize(call: Sizing) -> Resized:
 
 register(
     "aten.select.int",
-    Operator(axes=_select_axes, zero=passes_on, resize=_select_resize, aliases=True),
+    Operator(axes=_select_axes, zero=passes_on, resize=_select_resize, aliases=True, moves=True),
 )
 
 
@@ -152,4 +152,4 @@ def _unfold_axes(call: Typing) -> list[Shape]:
     return [(*shape, call.fixed(size, "positions inside a window"))]
 
 
-register("aten.unfold", Operator(axes=_unfold_axes, zero=passes_on, aliases=True))
+register("aten.unfold", Operator(axes=_unfold_axes, zero=passes_on, aliases=True, moves=True))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from autoprune.ops.pinning import fixed_shape, mixing, named_dims, pin_dims
-from autoprune.ops.rule import Operator, Shape, Typing, first_state, register
+from autoprune.ops.rule import Operator, Shape, Typing, first_state, of_first, register
 
 _REASON = "transformed along it"
 
@@ -23,17 +23,17 @@ def _dims(call: Typing) -> Iterable[int]:
 
 register(
     "aten.fft_fft aten.fft_ifft aten.fft_rfft aten.fft_irfft aten.fft_hfft aten.fft_ihfft",
-    mixing(_dim, _REASON, first_state),
+    mixing(_dim, _REASON, first_state, homogeneous=of_first),
 )
 register(
     "aten.fft_fft2 aten.fft_ifft2 aten.fft_rfft2 aten.fft_irfft2 aten.fft_hfft2 aten.fft_ihfft2 "
     "aten.fft_fftn aten.fft_ifftn aten.fft_rfftn aten.fft_irfftn aten.fft_hfftn aten.fft_ihfftn "
     "aten._fft_c2c aten._fft_c2r aten._fft_r2c",
-    mixing(_dims, _REASON, first_state),
+    mixing(_dims, _REASON, first_state, homogeneous=of_first),
 )
 register(
     "aten.fft_fftshift aten.fft_ifftshift",
-    mixing(named_dims, "positions are moved along the axis", first_state),
+    mixing(named_dims, "positions are moved along the axis", first_state, homogeneous=of_first),
 )
 
 

@@ -19,6 +19,7 @@ from autoprune.analysis.experiments.conformance import (
 )
 from autoprune.analysis.experiments.experiment import Sample
 from autoprune.analysis.experiments.probing import probe
+from autoprune.analysis.experiments.traits import trait_faults
 from autoprune.analysis.typing import TypedGraph
 from autoprune.errors import AutopruneError, RuleError
 from autoprune.frameworks.torch.calls import sample_calls
@@ -136,6 +137,7 @@ def examine_rule(op: Any, *args: Any, **kwargs: Any) -> RuleReport:
     found = faults(sample, operator)
     rows = _rows(sample, operator, found)
     general = [fault.text for fault in found if not fault.places]
+    general += [] if found else trait_faults(sample, operator)
     if not found:
         general += _network_faults(call)
     hints = _hints(sample, operator, suggested) if suggested is not None else ()

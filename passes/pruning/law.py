@@ -17,6 +17,7 @@ from autoprune.frameworks.network import Array, Choice, Executable, Network, Val
 from autoprune.ir.graph import Graph, Node
 from autoprune.ir.group import Group
 from autoprune.ir.positions import Kept, cut_array
+from autoprune.ops.rule import Call, holds, is_number
 from autoprune.passes.pruning.folding import folded_biases
 from autoprune.report.progress import say
 
@@ -27,14 +28,6 @@ NOISE = 4.0
 
 LOUDEST = 1e-2
 """Noise never explains more than this."""
-
-SATURATING = {
-    "onnx.Softmax", "onnx.LogSoftmax", "onnx.Hardmax", "onnx.Sigmoid", "onnx.HardSigmoid",
-    "onnx.Tanh", "onnx.Clip", "onnx.ArgMax", "onnx.ArgMin", "onnx.TopK", "onnx.Cast", "onnx.Equal",
-    "onnx.Less", "onnx.Greater", "onnx.LessOrEqual", "onnx.GreaterOrEqual", "onnx.Round",
-    "onnx.NonMaxSuppression", "onnx.QuantizeLinear", "onnx.DequantizeLinear",
-}  # fmt: skip
-"""Operators after which different numbers may look the same."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +56,7 @@ def prove(network: Network, typed: TypedGraph, groups: Mapping[int, Group], kept
         TraceError: if the network itself does not run, or computes no numbers.
     """
     exact = all(groups[uid].guarantee.exact for uid in kept)
-    watch = _witnesses(typed.graph)
+    watch = _witnesses(typed)
     zeroed = zeroed_network(network, typed, groups, kept)
     inputs, computed = _run_zeroed(network, zeroed, watch)
     if exact and kept:
@@ -143,18 +136,26 @@ def check_unchanged(network: Network, small: Executable) -> None:
         )
 
 
-def _witnesses(graph: Graph) -> list[str]:
-    """What goes into saturating operators at the end of a graph; to be compared like outputs."""
-    made_by = {v.name: node for node in graph.nodes for v in node.outputs}
+def _witnesses(typed: TypedGraph) -> list[str]:
+    """What goes into saturating operators at the end of a graph; to be compared like outputs.
+
+    What only moves it, or computes with integers that came of it, may follow.
+    """
+    made_by = {v.name: node for node in typed.graph.nodes for v in node.outputs}
     found: list[str] = []
-    todo = [v.name for v in graph.required]
+    todo = [v.name for v in typed.graph.required]
     while todo:
         node = made_by.get(todo.pop())
-        if node is not None and node.op in SATURATING:
-            value = node.inputs[0].name
-            if value in made_by and value not in found:
-                found.append(value)
-                todo.append(value)
+        if node is None or not node.tensors:
+            continue
+        operator, call, value = typed.operator_of(node), Call(node, typed.types), node.tensors[0]
+        hides = holds(operator.saturates, call)
+        if value.name not in made_by or value.name in found:
+            continue
+        if hides:
+            found.append(value.name)
+        if hides or operator.selects(call) or not is_number(value):
+            todo.append(value.name)
     return found
 
 

@@ -92,6 +92,56 @@ class Attention(nn.Module):
         return self.o(y.transpose(1, 2).flatten(2))
 
 
+class Then(nn.Module):
+    """An RMS normalization and a function."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.norm, self.function = nn.RMSNorm(32), function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(self.norm(x))
+
+
+PASSING = {
+    "abs": torch.abs,
+    "largest of all tokens": lambda x: x.amax(1, keepdim=True),
+    "running maximum": lambda x: x.cummax(1).values,
+    "sum of branches": lambda x: F.relu(x) + x.abs().flip(1) / 2,
+    "difference of a branch": lambda x: x - x.mean(1, keepdim=True),
+    "choice by sign": lambda x: torch.where(x > 0, x, 0.3 * x),
+    "limit of zero": lambda x: x.clamp(min=0),
+    "padding": lambda x: F.pad(x, (0, 0, 1, 1)),
+    "maximum pooling": lambda x: F.max_pool1d(x.transpose(1, 2), 2).transpose(1, 2),
+    "product with itself": lambda x: (x * x).sqrt(),
+    "product over tokens": lambda x: torch.einsum("nlc,lm->nmc", x, torch.ones(5, 5).to(x)),
+}
+"""Functions that pass a positive factor on."""
+
+STOPPING = {
+    "hardswish": F.hardswish,
+    "limit": lambda x: x.clamp(min=0.5),
+    "choice by size": lambda x: torch.where(x > 0.5, x, 0.3 * x),
+    "rounding": lambda x: x.round(decimals=1),
+}
+"""Functions that do not."""
+
+
+@pytest.mark.parametrize("name", PASSING)
+def test_factors_pass_through_what_is_homogeneous(name):
+    result = prune(Normalized(Then(PASSING[name])))
+    assert result.report.module == "same class", result.report.module_reason
+    assert result.plan.factors
+
+
+@pytest.mark.parametrize("name", STOPPING)
+def test_factors_stop_at_what_is_not(name):
+    result = prune(Normalized(Then(STOPPING[name])))
+    assert result.report.module == "GraphModule"
+    reason = result.report.module_reason
+    assert "does not pass a factor on" in reason or "keeps the 0.5" in reason
+
+
 @pytest.mark.parametrize(
     "model",
     [

@@ -7,17 +7,20 @@ from functools import cache
 import numpy as np
 import onnx
 import pytest
+from onnx import helper, numpy_helper
 
-from autoprune.analysis.experiments.experiment import gap
+from autoprune.analysis.experiments.experiment import Sample, gap
+from autoprune.analysis.experiments.traits import trait_faults
 from autoprune.frameworks.comparison import difference
+from autoprune.frameworks.onnx.file import session_for
 from autoprune.frameworks.onnx.network import OnnxNetwork
 from autoprune.frameworks.onnx.run import observe, outputs
 from autoprune.frameworks.onnx.tensors import read_tensor, zeroed_model
 from autoprune.frameworks.onnx.trace import TracedOnnx, trace
-from autoprune.ir.graph import Value
+from autoprune.ir.graph import Node, Value
 from autoprune.ir.group import Guarantee
 from autoprune.ops.onnx.pinned import NAMES as PINNED_NAMES
-from autoprune.ops.rule import _OPERATORS, Call
+from autoprune.ops.rule import _OPERATORS, Call, find
 from autoprune.passes.pruning.analysed import Analysis, analyse
 from autoprune.passes.pruning.law import prove
 from autoprune.passes.pruning.request import Options
@@ -120,6 +123,51 @@ def test_the_units_of_zero_invariant_groups_are_zero(name):
                 tensor.CopyFrom(readers[tensor.name])
         full = zeroed_model(traced, analysis.typed, kept)
         assert difference(outputs(full, traced.feed), outputs(zeroed, traced.feed)) < CUT
+
+
+def sample_of(traced: TracedOnnx, node: Node) -> Sample:
+    """A call on the operands that the example inputs give it."""
+    model = traced.model
+    values = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+    values |= {**traced.feed, **observe(model, traced.feed)}
+    proto = model.graph.node[traced.positions[node.name]]
+    names = dict.fromkeys(v.name for v in node.inputs)
+    alone = onnx.ModelProto(ir_version=model.ir_version, graph=onnx.GraphProto(name="call"))
+    alone.opset_import.extend(model.opset_import)
+    alone.functions.extend(model.functions)
+    alone.graph.node.append(proto)
+    for name in dict.fromkeys(filter(None, proto.input)):
+        dtype = helper.np_dtype_to_tensor_dtype(values[name].dtype)
+        alone.graph.input.append(helper.make_tensor_value_info(name, dtype, None))
+    alone.graph.output.extend(onnx.ValueInfoProto(name=v.name) for v in node.outputs)
+    session = session_for(alone, optimize=False)
+
+    def run(arguments, call):
+        feed = {name: values[name] for name in filter(None, proto.input)}
+        feed |= {v.name: array for v, array in paired(node.arguments, arguments)}
+        return session.run([v.name for v in node.outputs], feed)
+
+    return Sample(node, {name: values[name] for name in names}, run)
+
+
+def paired(given, filled):
+    """The tensors among arguments, with the arrays in their places."""
+    if isinstance(given, Value):
+        yield given, filled
+    elif isinstance(given, tuple | dict):
+        places = given if isinstance(given, dict) else range(len(given))
+        for place in places:
+            yield from paired(given[place], filled[place])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_traits_hold_at_the_call_itself(name):
+    case, traced, _ = analysed(name)
+    covered = {n if "." in n else f"onnx.{n}" for n in case.covers.split()}
+    for node in traced.graph.nodes:
+        operator = find(node.op)
+        if node.op in covered and node.inputs and node.name in traced.positions:
+            assert operator is None or not trait_faults(sample_of(traced, node), operator)
 
 
 def test_every_rule_has_a_case():

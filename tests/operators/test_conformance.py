@@ -12,6 +12,7 @@ from torch.utils import _pytree as pytree
 
 from autoprune.analysis.experiments.conformance import faults, product_faults, typed_call
 from autoprune.analysis.experiments.experiment import Sample
+from autoprune.analysis.experiments.traits import trait_faults
 from autoprune.analysis.groups import Groups, find_groups
 from autoprune.analysis.nesting import outer_leaves
 from autoprune.analysis.typing import TypedGraph, infer
@@ -186,6 +187,7 @@ UNSAMPLED = {
     "new_empty": "what it returns is not defined",
     "_native_batch_norm_legit": _STATISTICS,
     "resolve_neg": "numpy cannot hold what it is given",
+    "chalf": "numpy cannot hold what it returns",
     "embedding_bag of maxima": "networks do not read where its maxima were",
     **dict.fromkeys(
         (case.name for case in CASES if case.name.startswith("packed")),
@@ -206,6 +208,17 @@ def test_claims_hold_at_the_call_itself(name):
     for sample in sample_calls(traced, calls).values():
         if isinstance(sample, Sample):
             assert not faults(sample, find(sample.node.op))
+
+
+@pytest.mark.parametrize("name", [n for n in BY_NAME if n not in UNSAMPLED], scope="module")
+def test_traits_hold_at_the_call_itself(name):
+    """What is said of factors, moves, saturation and norms, of every registered operator."""
+    case, _, traced, _, _ = analysed(name)
+    covered = {full_name(n) for n in case.covers.split()}
+    calls = [n.name for n in traced.graph.nodes if registered_name(n.op) in covered and n.inputs]
+    for sample in sample_calls(traced, calls).values():
+        if isinstance(sample, Sample):
+            assert not trait_faults(sample, find(sample.node.op))
 
 
 UNTESTED = {

@@ -84,6 +84,14 @@ def _(x):
     return torch.empty_like(x), x.new_empty(x.shape[:-1])
 
 
+@custom_op("testlib::leaky", mutates_args=())
+def leaky(x: Tensor) -> Tensor:
+    return torch.nn.functional.leaky_relu(x)
+
+
+leaky.register_fake(torch.empty_like)
+
+
 @custom_op("testlib::accumulate", mutates_args={"into"})
 def accumulate(into: Tensor, x: Tensor) -> None:
     into += x

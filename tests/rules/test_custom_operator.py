@@ -2,9 +2,12 @@
 
 import pytest
 import torch
+from torch import nn
 
 import autoprune as ap
+from autoprune.errors import RuleError
 from autoprune.ops.rule import find
+from autoprune.testing import check_rule
 from tests.rules.operators import Network, scaled_add
 
 X = torch.randn(5, 8, generator=torch.Generator().manual_seed(0))
@@ -110,3 +113,41 @@ def test_forgetting_a_rule_that_nobody_gave_is_an_error():
 def test_pin_without_letters_is_an_error():
     with pytest.raises(ap.RuleError, match="names letters"):
         ap.rule("testlib.scaled_add", pin="a")
+
+
+class Normalized(nn.Module):
+    """What a cut RMS normalization lacks has to get past the operator, to the last layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.norm, self.z = nn.Linear(8, 32), nn.RMSNorm(32), nn.Linear(32, 4)
+
+    def forward(self, x):
+        return self.z(torch.ops.testlib.leaky(self.norm(self.a(x).relu())))
+
+
+@pytest.mark.parametrize(
+    "homogeneous",
+    [True, {"x": 1}, lambda call: [{call.tensor("x"): 1.0}]],
+    ids=["as its letters", "by argument", "by a function"],
+)
+def test_a_homogeneous_operator_passes_factors_on(homogeneous):
+    ap.rule("testlib.leaky", "... c -> ... c", zero=ap.State.ZERO, homogeneous=homogeneous)
+    result = ap.prune(Normalized(), X, channels=0.5)
+    assert type(result.model) is Normalized
+    assert result.plan.factors
+    check_rule("testlib.leaky", X)
+
+
+def test_factors_stop_where_nothing_is_said_of_them():
+    ap.rule("testlib.leaky", "... c -> ... c", zero=ap.State.ZERO)
+    result = ap.prune(Normalized(), X, channels=0.5)
+    assert result.report.module == "GraphModule"
+    assert "testlib.leaky" in result.report.module_reason
+
+
+@pytest.mark.parametrize("traits", [{"homogeneous": {"x": 2}}, {"moves": True}])
+def test_traits_are_checked(traits):
+    ap.rule("testlib.leaky", "... c -> ... c", zero=ap.State.ZERO, **traits)
+    with pytest.raises(RuleError, match=next(iter(traits))):
+        check_rule("testlib.leaky", X)

@@ -5,6 +5,9 @@ import pytest
 from onnx import helper
 
 import autoprune as ap
+from autoprune.analysis.typing import infer
+from autoprune.ir.graph import Graph, Node, Value
+from autoprune.passes.pruning.law import _witnesses
 from tests.onnx.build import Builder
 
 
@@ -82,3 +85,16 @@ def test_a_function_with_a_rule_is_not_inlined(model):
     result = ap.prune(model, channels=0.5)
     assert "Blend" in [node.op_type for node in result.model.graph.node]
     assert next(row.kept for row in result.report.groups) == 4
+
+
+def test_what_a_saturating_operator_reads_is_compared_too():
+    """Its output may hide that the cut network differs."""
+    x, hidden, y = (Value(name, (3,), "float32") for name in "xhy")
+    calls = (
+        Node("h", "onnx.Relu", {"input": x}, (hidden,)),
+        Node("y", "lib.squash", {"tensors": (hidden,)}, (y,)),
+    )
+    graph = Graph((x,), (), calls, (y,))
+    assert _witnesses(infer(graph)) == []
+    ap.rule("lib.squash", "n -> n", saturates=True)
+    assert _witnesses(infer(graph)) == ["h"]

@@ -24,7 +24,7 @@ tensors, and the change of the call. Returns the tensor outputs, without the cha
 
 UNCHANGED = Resized()
 
-ROUNDING: Mapping[str, float] = {"float64": 1e-9, "complex128": 1e-9}
+ROUNDING: Mapping[str, float] = {"float64": 1e-9, "complex128": 1e-9, "float16": 5e-3}
 """Largest relative difference that rounding explains, by dtype."""
 
 ROUNDING_OTHERWISE = 1e-4

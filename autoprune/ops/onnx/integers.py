@@ -28,8 +28,9 @@ from autoprune.ops.rule import (
     State,
     Typing,
     Zeroing,
-    find,
+    known,
     no_resize,
+    over_nothing,
     register,
 )
 
@@ -85,9 +86,7 @@ def _scaled_axes(
 
 
 def _cost_of(name: str) -> Callable[[Call], Cost]:
-    operator = find(name)
-    assert operator is not None
-    return operator.cost
+    return known(name).cost
 
 
 def _product_cost(call: Call) -> Cost:
@@ -111,6 +110,11 @@ def _ranged(zero: Callable[[Zeroing], State]) -> Callable[[Zeroing], State]:
     return ranged
 
 
+def _everything(call: Call) -> Shape:
+    """The range is that of the whole input."""
+    return call.axes_of("input")
+
+
 def _register(
     names: str,
     describe: Describe,
@@ -129,6 +133,7 @@ def _register(
             cost=cost,
             resize=resize,
             product=describe,
+            normalizes=_everything if ranged else over_nothing,
         ),
     )
 
@@ -149,7 +154,11 @@ def _dynamic_axes(call: Typing) -> list[Shape]:
 
 register(
     "onnx.DynamicQuantizeLinear",
-    Operator(axes=_dynamic_axes, zero=_ranged(lambda call: call.state(call.tensor("input")))),
+    Operator(
+        axes=_dynamic_axes,
+        zero=_ranged(lambda call: call.state(call.tensor("input"))),
+        normalizes=_everything,
+    ),
 )
 
 

@@ -21,7 +21,7 @@ from autoprune.ops.contraction import (
 from autoprune.ops.convolution import describe as describe_convolution
 from autoprune.ops.convolution import resize_groups
 from autoprune.ops.linear import matrix_product
-from autoprune.ops.rule import Call, Cost, Operator, State, Zeroing, find, register
+from autoprune.ops.rule import Call, Cost, Operator, State, Zeroing, known, register
 
 
 def describe_gemm(call: Call, first: str, second: str, third: str) -> Contraction:
@@ -119,15 +119,13 @@ register(
         product=_fused_matmul,
     ),
 )
-_convolution = find("aten.convolution")
-assert _convolution is not None
 register(
     "microsoft.FusedConv",
     Operator(
         axes=axes_rule(_fused_convolution),
         zero=_activated(_fused_convolution),
-        cost=_convolution.cost,
+        cost=known("aten.convolution").cost,
         resize=resize_groups,
-        product=_fused_convolution,
+        product=_with_activation(_fused_convolution),
     ),
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from autoprune.ops import (
     attention,
     convolution,
@@ -19,7 +21,7 @@ from autoprune.ops import (
     repetition,
     shape,
 )
-from autoprune.ops.rule import Operator, State, Zeroing, find, joined, register
+from autoprune.ops.rule import Operator, State, Zeroing, joined, known, of_each, register
 
 # The names below are registered by these modules.
 FAMILIES = (
@@ -28,21 +30,31 @@ FAMILIES = (
 )  # fmt: skip
 
 SAME = {
-    "aten.relu": (
-        "Relu Gelu Mish Tanh HardSwish LeakyRelu Elu Selu Celu Swish ThresholdedRelu Shrink "
-        "Softsign Abs Neg Sign Sqrt Sin Tan Asin Atan Sinh Asinh Atanh Erf Floor Ceil Round"
+    "aten.relu": "Relu LeakyRelu Abs Neg",
+    "aten.gelu": (
+        "Gelu Mish HardSwish Elu Selu Celu Swish ThresholdedRelu Shrink Sin Tan Asin Sinh Asinh "
+        "Atanh"
     ),
-    "aten.sigmoid": "Sigmoid HardSigmoid Exp Cos Cosh Acos Softplus Not BitwiseNot IsNaN IsInf",
-    "aten.reciprocal": "Reciprocal Log Acosh",
+    "aten.tanh": "Tanh Softsign Atan Erf Floor Ceil Round",
+    "aten.sign": "Sign",
+    "aten.sqrt": "Sqrt",
+    "aten.sigmoid": "Sigmoid HardSigmoid IsNaN IsInf",
+    "aten.exp": "Exp Cos Cosh Acos Softplus Not BitwiseNot",
+    "aten.reciprocal": "Reciprocal",
+    "aten.log": "Log Acosh",
     "aten.alias": "Identity",
     "aten.dropout": "Dropout",
     "aten.bernoulli": "Bernoulli",
     "aten.clamp": "Clip",
     "aten.pow": "Pow",
-    "aten.mul": "Mul And BitwiseAnd",
-    "aten.add": "Add Sub Or Xor BitwiseOr BitwiseXor",
-    "aten.div": "Div Mod",
-    "aten.eq": "Equal Less LessOrEqual Greater GreaterOrEqual BitShift",
+    "aten.mul": "Mul",
+    "aten.bitwise_and": "And BitwiseAnd",
+    "aten.add": "Add Sub",
+    "aten.bitwise_or": "Or Xor BitwiseOr BitwiseXor",
+    "aten.div": "Div",
+    "aten.remainder": "Mod",
+    "aten.eq": "Equal Less LessOrEqual Greater GreaterOrEqual",
+    "aten.logaddexp": "BitShift",
     "aten.where": "Where",
     "aten._prelu_kernel": "PRelu",
     "aten.convolution": "Conv ConvTranspose",
@@ -67,20 +79,18 @@ SAME = {
     "aten.topk": "TopK",
     "aten.tril": "Trilu",
     "aten.rand_like": "RandomNormalLike RandomUniformLike",
-    "aten.arange": (
-        "Range Shape RandomNormal RandomUniform HannWindow HammingWindow BlackmanWindow"
-    ),
+    "aten.arange": "Range Shape HannWindow HammingWindow BlackmanWindow",
+    "aten.randperm": "RandomNormal RandomUniform",
     "torchvision.roi_align": "RoiAlign",
     "torchvision.deform_conv2d": "DeformConv",
 }
 """ONNX operators with the rule of an ATen one; the rule reads nothing else than both have."""
 
 CONTRIBUTED = {
-    "aten.relu": "Gelu QuickGelu ScaledSiLU QLinearLeakyRelu",
-    "aten.sigmoid": "QLinearSigmoid",
-    "aten.add": "BiasGelu FastGelu QLinearAdd",
-    "aten.mul": "QLinearMul",
-    "aten.cat": "QLinearConcat",
+    "aten.gelu": "Gelu QuickGelu ScaledSiLU QLinearLeakyRelu",
+    "aten.exp": "QLinearSigmoid",
+    "aten.bitwise_or": "BiasGelu FastGelu QLinearAdd",
+    "aten.bitwise_and": "QLinearMul",
     "aten.adaptive_avg_pool2d": "QLinearGlobalAveragePool QLinearAveragePool",
     "aten.rms_norm": "SimplifiedLayerNormalization",
     "aten.tril": "Trilu",
@@ -101,13 +111,12 @@ def _weakest(call: Zeroing) -> State:
 def _register() -> None:
     for prefix, table in (("onnx", SAME), ("microsoft", CONTRIBUTED), ("ml", CLASSICAL)):
         for aten, names in table.items():
-            operator = find(aten)
-            assert operator is not None, aten
-            register(" ".join(f"{prefix}.{name}" for name in names.split()), operator)
+            register(" ".join(f"{prefix}.{name}" for name in names.split()), known(aten))
 
 
 _register()
+register("microsoft.QLinearConcat", replace(known("aten.cat"), moves=False))
 register(
     "onnx.Sum onnx.Mean onnx.Max onnx.Min",
-    Operator(axes=elementwise.elementwise_axes, zero=_weakest),
+    Operator(axes=elementwise.elementwise_axes, zero=_weakest, homogeneous=of_each),
 )

@@ -80,7 +80,7 @@ register(
 )
 register(
     "onnx.Softmax onnx.LogSoftmax onnx.Hardmax microsoft.QLinearSoftmax",
-    Operator(axes=_softmax_axes, zero=_softmax_zero),
+    Operator(axes=_softmax_axes, zero=_softmax_zero, saturates=True),
 )
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from autoprune.ops.pinning import fixed_shape, pin_dims, pinning
 from autoprune.ops.rule import Operator, Shape, State, Typing, register
 
+_COMPARED, _DRAWN = "boxes are chosen by comparing them", "random positions are drawn"
 _REASONS = {
     "read by a subgraph": (
         "If Loop Scan SequenceMap microsoft.BeamSearch microsoft.GreedySearch microsoft.Sampling "
         "microsoft.WhisperBeamSearch"
     ),
     "its non-zero positions are searched": "NonZero Unique Compress microsoft.Unique",
-    "boxes are chosen by comparing them": "NonMaxSuppression",
+    _COMPARED: "NonMaxSuppression",
     "every channel belongs to a place in the region": "MaxRoiPool microsoft.CropAndResize",
     "transformed along it": "DFT STFT MelWeightMatrix microsoft.Rfft microsoft.Irfft",
     "collected in a sequence or an optional value": (
@@ -34,7 +35,7 @@ _REASONS = {
         "ml.Normalizer ml.OneHotEncoder ml.SVMClassifier ml.SVMRegressor ml.Scaler "
         "ml.TreeEnsemble ml.TreeEnsembleClassifier ml.TreeEnsembleRegressor ml.ZipMap"
     ),
-    "random positions are drawn": "Multinomial",
+    _DRAWN: "Multinomial",
     "an experimental operator that ONNX gave up": (
         "Affine Crop DynamicSlice ImageScaler ParametricSoftplus Scale ScaledTanh"
     ),
@@ -79,4 +80,7 @@ def _call_axes(call: Typing) -> list[Shape]:
 register("onnx.pinned", Operator(axes=_call_axes, zero=lambda call: State.ANY))
 for _reason, _names in _REASONS.items():
     for _name in _names.split():
-        register(_name if "." in _name else f"onnx.{_name}", pinning(_reason))
+        register(
+            _name if "." in _name else f"onnx.{_name}",
+            pinning(_reason, saturates=_reason == _COMPARED, draws=_reason == _DRAWN),
+        )

@@ -8,7 +8,9 @@ point.
 
 from __future__ import annotations
 
-from autoprune.ops.elementwise import elementwise_axes
+from dataclasses import replace
+
+from autoprune.ops.elementwise import elementwise_axes, narrows, same_numbers
 from autoprune.ops.rule import Operator, Shape, State, Typing, Zeroing, first_state, register
 
 
@@ -31,10 +33,9 @@ def _axes(call: Typing) -> list[Shape]:
     return [call.axes_of("input")]
 
 
-register(
-    "onnx.QuantizeLinear onnx.DequantizeLinear microsoft.QuantizeLinear microsoft.DequantizeLinear",
-    Operator(axes=_axes, zero=first_state),
-)
+_LINEAR = Operator(axes=_axes, zero=first_state)
+register("onnx.QuantizeLinear microsoft.QuantizeLinear", replace(_LINEAR, saturates=True))
+register("onnx.DequantizeLinear microsoft.DequantizeLinear", _LINEAR)
 
 
 def _cast(call: Zeroing) -> State:
@@ -47,4 +48,9 @@ def _cast(call: Zeroing) -> State:
 _SMALL = {"int2", "uint2", "int4", "uint4", "int8", "uint8", "int16", "uint16"}
 """Integers that stand for fractions, as far as is known."""
 
-register("onnx.Cast onnx.CastLike", Operator(axes=elementwise_axes, zero=_cast, uniform=True))
+register(
+    "onnx.Cast onnx.CastLike",
+    Operator(
+        axes=elementwise_axes, zero=_cast, uniform=True, moves=same_numbers, saturates=narrows
+    ),
+)

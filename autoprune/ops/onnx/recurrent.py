@@ -92,5 +92,6 @@ def _resize(call: Sizing) -> Resized:
 
 
 register(
-    "onnx.LSTM onnx.GRU onnx.RNN", Operator(axes=_axes, zero=_zero, cost=_cost, resize=_resize)
+    "onnx.LSTM onnx.GRU onnx.RNN",
+    Operator(axes=_axes, zero=_zero, cost=_cost, resize=_resize, normalizes=None),
 )

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from autoprune.ops import reduction
-from autoprune.ops.rule import Operator, Shape, State, Typing, Zeroing, find, first_state, register
+from autoprune.ops.rule import Operator, Shape, State, Typing, Zeroing, first_state, known, register
 
 
 def _of_something(zero: Callable[[Zeroing], State]) -> Callable[[Zeroing], State]:
@@ -31,9 +31,7 @@ def _of_nothing(zero: Callable[[Zeroing], State]) -> Callable[[Zeroing], State]:
 
 def _log_sum(call: Zeroing) -> State:
     """The logarithm of a sum, which is zero where the input is."""
-    summed = find("aten.sum")
-    assert summed is not None
-    state = summed.zero(call)
+    state = known("aten.sum").zero(call)
     kept = any(call.within(axis) for axis in call.axes_of(call.output))
     return State.UNDEFINED if state is State.ZERO and kept else state
 
@@ -43,20 +41,20 @@ REDUCTIONS = reduction
 
 _SAME = {
     "aten.mean": ("ReduceMean", _of_something),
-    "aten.amax": ("ReduceMax ReduceMin ReduceProd", _of_something),
+    "aten.amax": ("ReduceMax ReduceMin", _of_something),
+    "aten.prod": ("ReduceProd", _of_something),
     "aten.logsumexp": ("ReduceLogSumExp", _of_something),
-    "aten.sum": ("ReduceSum ReduceSumSquare", _of_nothing),
+    "aten.sum": ("ReduceSum", _of_nothing),
     "aten.linalg_vector_norm": ("ReduceL1 ReduceL2", _of_nothing),
 }
 for _name, (_names, _empty) in _SAME.items():
-    _operator = find(_name)
-    assert _operator is not None, _name
+    _operator = known(_name)
     register(
         " ".join(f"onnx.{n}" for n in _names.split()),
         replace(_operator, zero=_empty(_operator.zero)),
     )
-_sum = find("aten.sum")
-assert _sum is not None
+_sum = replace(known("aten.sum"), homogeneous=None)
+register("onnx.ReduceSumSquare", replace(_sum, zero=_of_nothing(_sum.zero)))
 register("onnx.ReduceLogSum", replace(_sum, zero=_of_something(_log_sum)))
 
 

@@ -16,8 +16,11 @@ from dataclasses import dataclass, field
 
 from autoprune.analysis.typing import TypedGraph
 from autoprune.frameworks.torch.own_class.sameness import Discrepancy
+from autoprune.ir.axes import uids_of
+from autoprune.ir.contraction import Contraction, Operand, Term
 from autoprune.ir.graph import Node, Value
 from autoprune.ir.plan_parts import Factor
+from autoprune.ops.rule import TINY, Call, Terms, is_number, power_of
 
 
 class Unplaceable(Exception):
@@ -39,45 +42,6 @@ class Edits:
     explained: frozenset[str]
 
 
-_MOVES = frozenset(
-    f"aten.{name}"
-    for name in (
-        "view", "reshape", "_unsafe_view", "flatten", "unflatten", "squeeze", "unsqueeze", "expand",
-        "contiguous", "clone", "permute", "transpose", "swapaxes", "t", "numpy_T", "mT", "slice",
-        "select", "narrow", "split", "split_with_sizes", "chunk", "unbind", "index_select", "to",
-        "_to_copy", "type_as", "float", "detach", "alias", "dropout", "movedim", "expand_as",
-        "repeat", "repeat_interleave", "flip", "roll", "pixel_shuffle", "pixel_unshuffle",
-        "index", "gather",
-    )
-)  # fmt: skip
-"""Operators of one tensor that move elements and do not change them."""
-
-_HOMOGENEOUS = _MOVES | frozenset(
-    f"aten.{name}"
-    for name in (
-        "neg", "relu", "leaky_relu", "prelu", "rrelu", "abs", "mean", "sum", "cumsum",
-        "linalg_vector_norm",
-    )
-)  # fmt: skip
-"""f(c x) = c f(x) for c > 0."""
-
-_POWERS = {"aten.rsqrt": -0.5, "aten.sqrt": 0.5, "aten.reciprocal": -1.0, "aten.square": 2.0}
-
-_CONTRACTIONS = frozenset(
-    f"aten.{name}" for name in ("matmul", "mm", "bmm", "einsum", "baddbmm", "linalg_matmul")
-)
-
-_LAYERS = frozenset(
-    f"aten.{name}"
-    for name in ("linear", "addmm", "conv1d", "conv2d", "conv3d", "convolution", "embedding")
-)
-_NORMS = frozenset(f"aten.{name}" for name in ("layer_norm", "rms_norm", "group_norm"))
-
-_LINEAR = frozenset({"aten.add", "aten.sub", "aten.cat", "aten.stack", "aten.neg"})
-
-_ATTENTION = "aten.scaled_dot_product_attention"
-
-
 def place(
     typed: TypedGraph, names: Mapping[int, str], discrepancies: Sequence[Discrepancy]
 ) -> Edits:
@@ -93,25 +57,19 @@ def place(
     """
     search = _Search(typed, names)
     products: dict[int, dict[str, float]] = {}
+    lacking = {d.node.name: d.wanted for d in discrepancies if not d.argument}
     for d in discrepancies:
-        if d.argument == "eps" and _name(d.node) == "aten.rms_norm":
-            search.constants[d.node.name, "eps"] = d.wanted
-            search.explained.add(d.node.name)
-        elif not d.argument:
-            search.explained.add(d.node.name)
-            search.absorb(d.node.outputs[0], d.wanted)
-        else:
+        search.explained.add(d.node.name)
+        if d.argument and search.normalizes(d.node):
+            search.constants[d.node.name, d.argument] = d.wanted
+        elif d.argument:
             uid, node, factor = search.product_of(d)
             at = products.setdefault(uid, {})
             at[node.name] = at.get(node.name, 1.0) * factor
-            search.explained.add(d.node.name)
+    search.absorb(lacking)
     for uid, factors in products.items():
         search.scale_operands(uid, factors)
     return search.edits()
-
-
-def _name(node: Node) -> str:
-    return node.op.rsplit(".", 1)[0] if node.op.count(".") > 1 else node.op
 
 
 @dataclass
@@ -153,81 +111,100 @@ class _Search:
             raise Unplaceable(f"{name} would have to take up two factors")
         self.covered.setdefault(name, set()).add(user.name)
 
-    def absorb(self, value: Value, factor: float) -> None:
-        """Make everything that reads `value` behave as if it were multiplied by `factor`."""
-        if math.isclose(factor, 1.0, rel_tol=1e-12):
-            return
-        if value.name in self.outputs:
+    def absorb(self, lacking: Mapping[str, float]) -> None:
+        """Let parameters and constants further on make up for factors that calls lack.
+
+        Args:
+            lacking: by node, what its result lacks.
+        """
+        logs: dict[Value, float] = {}
+        """Of the factor that each value lacks."""
+        for node in self.typed.graph.nodes:
+            entering: dict[Operand, float] = {
+                v: logs[v] for v in dict.fromkeys(node.inputs) if v in logs
+            }
+            lacks = math.log(lacking.get(node.name, 1.0))
+            if entering and node.outputs:  # an assertion uses nothing up
+                lacks += self._left(node, entering)
+            if abs(lacks) > TINY:
+                logs.update(dict.fromkeys(filter(is_number, node.outputs), lacks))
+        if not self.outputs.isdisjoint(v.name for v in logs):
             raise Unplaceable("a factor would reach an output")
-        for node in self.users.get(value.name, ()):
-            self._absorb_at(node, value, factor)
 
-    def _absorb_at(self, node: Node, value: Value, factor: float) -> None:
-        name = _name(node)
-        first, second = (
-            node.arguments.get("input", node.arguments.get("self")),
-            node.arguments.get("other"),
-        )
-        if name in _HOMOGENEOUS and node.inputs[0] == value:
-            for output in node.outputs:
-                self.absorb(output, factor)
-        elif name in _POWERS:
-            self.absorb(node.outputs[0], factor ** _POWERS[name])
-        elif name == "aten.pow" and isinstance(node.arguments.get("exponent"), int | float):
-            exponent = node.arguments["exponent"]
-            assert isinstance(exponent, int | float)
-            self.absorb(node.outputs[0], factor**exponent)
-        elif name == "aten.add" and first == value and isinstance(second, int | float):
-            self.constants[node.name, "other"] = second / factor
-            self.explained.add(node.name)
-            self.absorb(node.outputs[0], factor)
-        elif name == "aten.mul":
-            other = second if first == value else first
-            if other == value:
-                self.absorb(node.outputs[0], factor**2)
-            elif not (isinstance(other, Value) and self._into(other, factor, node)):
-                self.absorb(node.outputs[0], factor)
-        elif name == "aten.addcmul" and first != value:
-            pair = (node.arguments["tensor1"], node.arguments["tensor2"])
-            other = pair[1] if pair[0] == value else pair[0]
-            if not (isinstance(other, Value) and self._into(other, factor, node)):
-                raise Unplaceable(f"{node.op} `{node.name}` adds something to the product")
-        elif name == "aten.div" and first != second:
-            self.absorb(node.outputs[0], factor if first == value else 1 / factor)
-        elif name in _LAYERS and self._reads(node, value):
-            weight = self.weight(node)
-            if not self._into(weight, factor, node):
-                raise Unplaceable(f"the weight of {node.name} is computed")
-        else:
+    def _left(self, node: Node, entering: Mapping[Operand, float]) -> float:
+        """The logarithm of the factor that the result of a call lacks."""
+        terms = self.terms(node)
+        powers = [
+            power_of([term], {v: x for v, x in entering.items() if v in term}) for term in terms
+        ]
+        wrong = [(term, p) for term, p in zip(terms, powers, strict=True) if p and abs(p) > TINY]
+        known = all(any(v in term for term in terms) for v in entering)
+        if known and not wrong:
+            return 0.0
+        if known and len(wrong) == 1:
+            [(term, power)] = wrong
+            if self._into_another(term, power, entering, node):
+                return 0.0
+            literal = next((next(iter(t)) for t in terms if t is not term and len(t) == 1), None)
+            number = node.arguments.get(literal) if isinstance(literal, str) else None
+            if len(terms) == 2 and isinstance(literal, str) and isinstance(number, int | float):
+                self.constants[node.name, literal] = number / math.exp(power)
+                self.explained.add(node.name)
+                return power
+        same = power_of(terms, entering)
+        if same is None:
             raise Unplaceable(f"{node.op} `{node.name}` does not pass a factor on")
+        return same
 
-    def _reads(self, node: Node, value: Value) -> bool:
-        return node.arguments.get("mat1" if _name(node) == "aten.addmm" else "input") == value
+    def _into_another(
+        self, term: Term, power: float, entering: Mapping[Operand, float], node: Node
+    ) -> bool:
+        """Let a factor of a product that is right take up what the others lack."""
+        return any(
+            self._into(other, math.exp(power / own), node)
+            for other, own in term.items()
+            if isinstance(other, Value) and other not in entering and own
+        )
 
-    def weight(self, node: Node) -> Value:
-        weight = node.arguments.get("mat2" if _name(node) == "aten.addmm" else "weight")
-        if not isinstance(weight, Value):
-            raise Unplaceable(f"{node.name} has no weight")
-        return weight
+    def normalizes(self, node: Node) -> bool:
+        """Whether a call takes statistics, so that its numbers are no factors."""
+        over = self.typed.operator_of(node).normalizes
+        return over is not None and bool(over(Call(node, self.typed.types)))
+
+    def terms(self, node: Node) -> Terms:
+        """What a call makes of factors."""
+        return self.typed.operator_of(node).terms(Call(node, self.typed.types))
+
+    def product(self, node: Node) -> Contraction | None:
+        """What a call sums, or sums on the way to something else."""
+        operator = self.typed.operator_of(node)
+        found = operator.inner or operator.product
+        return None if found is None else found(Call(node, self.typed.types))
+
+    def is_inner(self, node: Node) -> bool:
+        """Whether a product is that of two activations."""
+        product = self.product(node)
+        return product is not None and not self.parameters.intersection(
+            value.name for value, _ in product.operands
+        )
 
     def _into(self, value: Value, factor: float, user: Node) -> bool:
-        """Multiply a parameter, cast or shifted by a constant on the way, by `factor`."""
+        """Multiply a parameter, moved or shifted by a constant on the way, by `factor`."""
         if value.name in self.parameters:
             self.edit(value.name, Factor("", factor), user)
             return True
         shift = 0.0
         node = self.producer.get(value.name)
         below = user
-        while node is not None and len(self.users[value.name]) == 1:
-            name, source = _name(node), node.inputs[0] if node.inputs else None
-            literal = node.arguments.get("other")
-            if source is None:
+        while node is not None and node.tensors and len(self.users[value.name]) == 1:
+            call, operator = Call(node, self.typed.types), self.typed.operator_of(node)
+            added = operator.shift(call)
+            if added is not None and not shift:
+                shift = added
+            elif not operator.selects(call):
                 return False
-            if name == "aten.add" and isinstance(literal, int | float) and not shift:
-                shift = float(literal)
-            elif name not in _MOVES:
-                return False
-            below, value, node = node, source, self.producer.get(source.name)
+            below, value = node, node.tensors[0]
+            node = self.producer.get(value.name)
         if value.name not in self.parameters:
             return False
         self.edit(value.name, Factor("", factor, (factor - 1) * shift), below)
@@ -235,46 +212,42 @@ class _Search:
 
     def product_of(self, d: Discrepancy) -> tuple[int, Node, float]:
         """The product whose scale a differing literal sets: its summed leaf, and the factor."""
-        if _name(d.node) == _ATTENTION:
+        if self.typed.operator_of(d.node).inner is not None:
             return *self._summed(d.node), d.wanted / d.got
-        if _name(d.node) not in ("aten.mul", "aten.div"):
+        power = power_of(self.terms(d.node), {d.argument: 1.0})
+        if power is None:
             raise Unplaceable(f"{d.argument} of {d.node.op} is another number")
-        factor = d.wanted / d.got if _name(d.node) == "aten.mul" else d.got / d.wanted
+        factor = (d.wanted / d.got) ** power
         node: Node | None = self.producer.get(d.node.inputs[0].name)
-        while node is not None and _name(node) in _HOMOGENEOUS:
+        while node is not None and list(self.terms(node)) == [{node.inputs[0]: 1.0}]:
             node = self.producer.get(node.inputs[0].name)
-        if node is not None and _name(node) in _CONTRACTIONS:
+        if node is not None and self.is_inner(node):
             return *self._summed(node), factor
         value = d.node.outputs[0]
         while len(self.users.get(value.name, ())) == 1:
             node = self.users[value.name][0]
-            if _name(node) in _CONTRACTIONS or _name(node) == _ATTENTION:
+            if self.is_inner(node):
                 return *self._summed(node), factor
-            if _name(node) not in _MOVES:
+            if not self.typed.operator_of(node).selects(Call(node, self.typed.types)):
                 break
             value = node.outputs[0]
         raise Unplaceable(f"the factor of {d.node.name} belongs to no product of two operands")
 
-    def operands(self, node: Node) -> tuple[Value, Value]:
-        if _name(node) == _ATTENTION:
-            return node.arguments["query"], node.arguments["key"]  # type: ignore[return-value]
-        tensors = [v for v in node.inputs if v.shape]
-        return tensors[-2], tensors[-1]
+    def operands(self, node: Node) -> tuple[Value, ...]:
+        product = self.product(node)
+        return () if product is None else tuple(value for value, _ in product.operands)
 
     def _summed(self, node: Node) -> tuple[int, Node]:
-        """A prunable leaf that both operands carry and the product does not."""
-        a, b = (self._leaves(v) for v in self.operands(node))
-        out = frozenset[int]() if _name(node) == _ATTENTION else self._leaves(node.outputs[0])
-        if _name(node) == _ATTENTION:
-            query, key = self.operands(node)
-            a, b = (self.typed.types[v.name][-1].uids for v in (query, key))
-        shared = sorted(((a & b) - out) & self.names.keys())
-        if not shared:
+        """A prunable leaf that all operands carry and the product does not."""
+        product = self.product(node)
+        assert product is not None
+        found = set(self.names)
+        for value, dims in product.operands:
+            axes = zip(self.typed.types[value.name], dims, strict=True)
+            found &= uids_of(axis for axis, dim in axes if product.kept.isdisjoint(dim))
+        if not found:
             raise Unplaceable(f"{node.op} `{node.name}` sums over nothing prunable")
-        return shared[0], node
-
-    def _leaves(self, value: Value) -> frozenset[int]:
-        return frozenset[int]().union(*(axis.uids for axis in self.typed.types[value.name]))
+        return min(found), node
 
     def scale_operands(self, uid: int, factors: Mapping[str, float]) -> None:
         """Multiply what is summed over a leaf, in both operands alike, into the given products.
@@ -318,22 +291,21 @@ class _Search:
         node = self.producer.get(value.name)
         if node is None:
             raise Unplaceable(f"{value.name} has no parameter to take up a factor")
-        carried = [v for v in dict.fromkeys(node.inputs) if v.name in carries]
-        name = _name(node)
-        affine = [v for v in carried if v.name in self.parameters]
-        if (name in _LAYERS or name in _NORMS or name == "aten.mul") and affine:
-            into.update(v.name for v in affine)
-        elif name in _MOVES or name in _LINEAR:
-            for v in carried:
-                self._sources(v, carries, into)
-        elif name in ("aten.mul", "aten.div") and carried:
-            self._sources(self._varying(carried), carries, into)
-        else:
+        found = False
+        for term in self.terms(node):
+            carried = [f for f in term if isinstance(f, Value) and f.name in carries]
+            own = {v.name for v in carried if v.name in self.parameters}
+            found = found or bool(carried)
+            if own:
+                into.update(own)
+            elif carried:
+                self._sources(self._varying(carried), carries, into)
+        if not found:
             raise Unplaceable(f"{node.op} `{node.name}` does not take a factor from its inputs")
 
     def _varying(self, values: Sequence[Value]) -> Value:
         """The factor of a product that depends on parameters, such as `q` in `q * cos`."""
-        found = [v for v in values if self._depends(v)]
+        found = [v for v in values if self._depends(v)] if len(values) > 1 else values
         if len(found) != 1:
             raise Unplaceable("a product of two factors")
         return found[0]
@@ -362,9 +334,9 @@ class _Flow:
     def __init__(self, search: _Search, carries: frozenset[str], scaled: set[str]) -> None:
         self.search = search
         self.carries = carries
-        self.degrees = dict.fromkeys(scaled, 1)
-        self.totals: dict[str, int] = {}
-        self.undone: dict[str, tuple[int, Node]] = {}
+        self.degrees = dict.fromkeys(scaled, 1.0)
+        self.totals: dict[str, float] = {}
+        self.undone: dict[str, tuple[float, Node]] = {}
 
     def through(self, node: Node) -> None:
         """Carry the powers from the inputs of a call to its outputs.
@@ -373,46 +345,37 @@ class _Flow:
             Unplaceable: if the call does not pass a factor on.
         """
         carried = [v for v in dict.fromkeys(node.inputs) if v.name in self.carries]
-        entering = {v.name: self.degrees.get(v.name, 0) for v in carried}
+        entering = {v.name: self.degrees.get(v.name, 0.0) for v in carried}
         if not any(entering.values()):
             return
-        name = _name(node)
         leaving = [v for v in node.outputs if v.name in self.carries]
-        degree: int | None
-        if name == _ATTENTION or (name in _CONTRACTIONS and not leaving):
-            operands = self.search.operands(node)
-            self.totals[node.name] = sum(entering.get(v.name, 0) for v in operands)
-            rest = {entering[v.name] for v in carried if v not in operands}
-            degree = max(rest, default=0)
-        elif name in _LAYERS and not leaving:
-            weight = self.search.weight(node)
-            others = [d for v, d in entering.items() if v != weight.name]
-            if weight.name not in self.search.parameters or entering.get(weight.name) != 0:
-                raise _refused(node)
-            self.undone[weight.name] = (max(others), node)
-            return
+        product = self.search.product(node)
+        if self.search.typed.operator_of(node).inner is not None:
+            degree: float | None = self._met(node, entering)
+        elif product is None or leaving:
+            degree = power_of(self.search.terms(node), {v: entering[v.name] for v in carried})
+        elif self.search.is_inner(node):
+            self._met(node, entering)
+            degree = 0.0
         else:
-            degree = self._degree(name, node, entering)
+            self._undo(node, entering)
+            return
         if degree is None or (degree and not leaving):
             raise _refused(node)
-        self.degrees.update((v.name, degree) for v in leaving)
+        self.degrees.update((v.name, degree) for v in filter(is_number, leaving))
 
-    def _degree(self, name: str, node: Node, entering: Mapping[str, int]) -> int | None:
-        """The power with which a factor leaves a call that it enters, if it is one power."""
-        powers = list(entering.values())
-        if name == "aten.mul" or (name in _CONTRACTIONS and name != "aten.baddbmm"):
-            return sum(powers)
-        if name == "aten.div":
-            first, *divisors = (entering.get(v.name, 0) for v in node.inputs)
-            return first - sum(divisors)
-        if name in _LAYERS or name in _NORMS:
-            parameters = self.search.parameters
-            affine = [p for v, p in entering.items() if v in parameters]
-            activations = [p for v, p in entering.items() if v not in parameters]
-            return affine[0] if len(set(affine)) == 1 and not any(activations) else None
-        shifted = isinstance(node.arguments.get("other"), int | float)
-        linear = name in _MOVES or (name in _LINEAR and not shifted)
-        return powers[0] if linear and len(set(powers)) == 1 else None
+    def _met(self, node: Node, entering: Mapping[str, float]) -> float:
+        """Note the power of the factor in a product; returns that of what is beside it."""
+        operands = {v.name for v in self.search.operands(node)}
+        self.totals[node.name] = sum(d for name, d in entering.items() if name in operands)
+        return max((d for name, d in entering.items() if name not in operands), default=0.0)
+
+    def _undo(self, node: Node, entering: Mapping[str, float]) -> None:
+        """Let the parameter of a layer undo the factors on what it sums."""
+        own = [name for name in entering if name in self.search.parameters]
+        if len(own) != 1 or entering[own[0]]:
+            raise _refused(node)
+        self.undone[own[0]] = (max(d for name, d in entering.items() if name not in own), node)
 
 
 def _refused(node: Node) -> Unplaceable:

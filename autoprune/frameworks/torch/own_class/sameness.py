@@ -14,20 +14,9 @@ from math import prod
 from autoprune.analysis.typing import TypedGraph
 from autoprune.ir import axes as ax
 from autoprune.ir.graph import Argument, Graph, Node, Value
-from autoprune.ops.normalization import MACHINE_EPSILON
-from autoprune.ops.rule import Resized, Scaled
+from autoprune.ops.rule import Call, Resized, Scaled, find
 
 Shaped = Callable[[Value], tuple[int, ...]]
-
-_RESHAPES = {
-    f"aten.{name}"
-    for name in (
-        "view", "reshape", "_unsafe_view", "flatten", "unflatten", "squeeze", "unsqueeze",
-        "expand", "contiguous",
-    )
-}  # fmt: skip
-"""Operators that, where the number of elements stays, only name the same elements anew. A forward
-may leave them out at other sizes, as a loop over one repetition does."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +114,12 @@ def compare(
 
 
 def _is_reshape(node: Node, shape: Shaped) -> bool:
-    if node.op.rsplit(".", 1)[0] not in _RESHAPES or len(node.outputs) != 1:
+    """Whether a call only names the same elements anew.
+
+    A forward may leave it out at other sizes, as a loop over one repetition does.
+    """
+    operator = find(node.op)
+    if operator is None or not operator.reshapes or len(node.outputs) != 1:
         return False
     return prod(shape(node.inputs[0])) == prod(shape(node.outputs[0]))
 
@@ -173,15 +167,10 @@ def _number(node: Node, name: str, given: Argument | Scaled) -> float | None:
     """A real literal, or the number that its absence stands for."""
     if isinstance(given, float) or (type(given) is int and name == "other"):
         return float(given)
-    if given is None and name == "scale" and node.op.startswith(_ATTENTION):
-        query = node.arguments["query"]
-        return query.shape[-1] ** -0.5 if isinstance(query, Value) else None
-    if given is None and name == "eps":
-        return MACHINE_EPSILON.get(node.outputs[0].dtype)
+    operator = find(node.op)
+    if given is None and operator is not None:
+        return operator.implied(Call(node, {})).get(name)
     return None
-
-
-_ATTENTION = "aten.scaled_dot_product_attention"
 
 
 def _beyond(end: Argument) -> bool:
