@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from autoprune.ir.graph import Value
 from autoprune.ir.group import Guarantee
 from autoprune.ops.elementwise import elementwise_axes, keeps_zero, makes_constant
@@ -86,14 +88,10 @@ register(
     "aten.fused_moving_avg_obs_fake_quant",
     Operator(axes=_observed_axes, zero=_observed_zero, saturates=True),
 )
-register(
-    "quantized_decomposed.quantize_per_tensor quantized_decomposed.dequantize_per_tensor",
-    Operator(axes=_quantized_axes, zero=_quantized_zero, uniform=True, saturates=True),
-)
-register(
-    "quantized_decomposed.quantize_per_channel quantized_decomposed.dequantize_per_channel",
-    Operator(axes=_quantized_axes, zero=_quantized_zero, saturates=True),
-)
+for _scales, _uniform in (("tensor", True), ("channel", False)):
+    _back = Operator(axes=_quantized_axes, zero=_quantized_zero, uniform=_uniform)
+    register(f"quantized_decomposed.quantize_per_{_scales}", replace(_back, saturates=True))
+    register(f"quantized_decomposed.dequantize_per_{_scales}", _back)
 register(
     "aten.fake_quantize_per_channel_affine",
     Operator(axes=_per_channel_axes, zero=keeps_zero, saturates=True),
