@@ -139,7 +139,7 @@ def measure_time(name: str, method: str) -> dict[str, float]:
     base = base_optimizer(name, plain)
     learner = with_learner(name, steered, inputs, method)
     times = [(step(plain, base, inputs), step(steered, learner, inputs)) for _ in range(STEPS)]
-    schedule = learner.course.schedule
+    schedule = learner.training.schedule
     usual = statistics.median(t for t, _ in times)
 
     def overhead(steps: Iterable[int]) -> float:

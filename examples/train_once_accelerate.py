@@ -40,7 +40,7 @@ def train(accelerator: Accelerator, digits: Digits, epochs: int) -> ap.Result:
             accelerator.backward(cross_entropy(model(x), y))
             optimizer.step()
             schedule.step()
-        left = 1 - pruner.optimizer.course.zero.float().mean().item()
+        left = 1 - pruner.optimizer.training.zero.float().mean().item()
         accelerator.print(f"epoch {epoch + 1}: {left:.0%} of the units left")
     return pruner.finish()
 

@@ -56,7 +56,7 @@ class Classifier(lightning.LightningModule):
         }
 
     def on_train_epoch_end(self) -> None:
-        left = 1 - self.pruner.optimizer.course.zero.float().mean()
+        left = 1 - self.pruner.optimizer.training.zero.float().mean()
         self.print(f"epoch {self.current_epoch + 1}: {left:.0%} of the units left")
 
 

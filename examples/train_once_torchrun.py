@@ -44,7 +44,7 @@ def train(digits: Digits, epochs: int, device: torch.device) -> ap.Result:
             optimizer.step()
             schedule.step()
         if distributed.get_rank() == 0:
-            left = 1 - optimizer.course.zero.float().mean().item()
+            left = 1 - optimizer.training.zero.float().mean().item()
             print(f"epoch {epoch + 1}: {left:.0%} of the units left", flush=True)
     return pruner.finish()
 

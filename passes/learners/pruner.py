@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, Required, Unpack
+from typing import Any, Literal, Protocol, Required, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -21,24 +21,14 @@ from autoprune.frameworks.torch.wrappers import network_of
 from autoprune.ir.group import Group
 from autoprune.ir.reason import Reason
 from autoprune.passes.learners.distillation import Distillation, Teacher
+from autoprune.passes.learners.optimizer import SparseOptimizer
 from autoprune.passes.learners.schedule import Timing
-from autoprune.passes.learners.sharding import (
-    first_of,
-    is_sharded,
-    local_part,
-    reshard,
-    whole_tensor,
-)
-from autoprune.passes.learners.units.cric import HESSOCRIC
-from autoprune.passes.learners.units.halfspace import DHSPG, HSPG
-from autoprune.passes.learners.units.hesso import HESSO
+from autoprune.passes.learners.session import Session
+from autoprune.passes.learners.sharding import first_of, gathered, local_part
 from autoprune.passes.learners.units.history import Monitor, Record, plot
-from autoprune.passes.learners.units.method import Method
-from autoprune.passes.learners.units.optimizer import SparseOptimizer
 from autoprune.passes.learners.units.selection import Selection
 from autoprune.passes.learners.units.slices import find_units
-from autoprune.passes.learners.units.state import Course
-from autoprune.passes.learners.wrapper import check_base
+from autoprune.passes.learners.units.unit_training import Method, UnitTraining
 from autoprune.passes.pruning.analysed import analyse_network
 from autoprune.passes.pruning.keep_class import Attempt
 from autoprune.passes.pruning.prune import cut_trained, prune_analysed
@@ -73,7 +63,19 @@ class Target(CostBudget, total=False):
     timing: Timing
 
 
-class Pruner:
+class Learn(Protocol):
+    """Begins a training by a method that was named; without settings, it has its usual ones."""
+
+    def __call__(
+        self,
+        base: torch.optim.Optimizer,
+        method: Method | None = None,
+        **target: Unpack[Target],
+    ) -> SparseOptimizer[UnitTraining]:
+        """Arguments as for `Pruner.learn`."""
+
+
+class Pruner(Session[UnitTraining]):
     """Finds what can go of a network, and makes optimizers that find what is not needed.
 
     ::
@@ -106,6 +108,10 @@ class Pruner:
         TraceError: if the model cannot be read, does not run on the inputs, or cannot be exported.
     """
 
+    family = Method
+    made = "a learner"
+    example = "pruner.hesso(optimizer, flops=0.5, steps=...)"
+
     def __init__(
         self,
         model: nn.Module,
@@ -129,7 +135,6 @@ class Pruner:
         self.options = replace(options, per_outer=False, allocation=options.allocation or "global")
         self.monitor = Monitor(callback, log_dir)
         self.process_group = process_group
-        self.optimizer: SparseOptimizer | None = None
         self._reasons: dict[str, Reason] = {}
         self._note = ""
         self._teacher: Teacher | None = None
@@ -143,33 +148,13 @@ class Pruner:
             settings = Distillation(distill) if isinstance(distill, str) else distill
             self._teacher = Teacher(model, settings)
 
-    def hspg(
-        self, base: torch.optim.Optimizer, method: HSPG = HSPG(), **target: Unpack[Target]
-    ) -> SparseOptimizer:
-        """Half-space stochastic projected gradient, see `HSPG`; arguments as for `learn`."""
-        return self.learn(base, method, **target)
-
-    def dhspg(
-        self, base: torch.optim.Optimizer, method: DHSPG = DHSPG(), **target: Unpack[Target]
-    ) -> SparseOptimizer:
-        """Dual half-space projected gradient, see `DHSPG`; arguments as for `learn`."""
-        return self.learn(base, method, **target)
-
-    def hesso(
-        self, base: torch.optim.Optimizer, method: HESSO = HESSO(), **target: Unpack[Target]
-    ) -> SparseOptimizer:
-        """Hybrid efficient structured sparse optimizer, see `HESSO`; arguments as for `learn`."""
-        return self.learn(base, method, **target)
-
-    def hesso_cric(
-        self, base: torch.optim.Optimizer, method: HESSOCRIC = HESSOCRIC(), **target: Unpack[Target]
-    ) -> SparseOptimizer:
-        """HESSO that tries units before it chooses, see `HESSOCRIC`; arguments as for `learn`."""
-        return self.learn(base, method, **target)
+    def __getattr__(self, name: str) -> Learn:
+        """Such as `pruner.hesso(...)`, which is short for `pruner.learn(..., HESSO(), ...)`."""
+        return self._by_name(name, self.learn)
 
     def learn(
         self, base: torch.optim.Optimizer, method: Method, **target: Unpack[Target]
-    ) -> SparseOptimizer:
+    ) -> SparseOptimizer[UnitTraining]:
         """An optimizer to be used in place of `base`, with which the network becomes sparse.
 
         Args:
@@ -185,20 +170,15 @@ class Pruner:
             BudgetError: if the target is out of range or cannot be met.
             TypeError: if there is no such target.
         """
-        if self.optimizer is not None:
-            raise LearnerError(
-                "this Pruner has a learner already", hint="make a new Pruner of the model"
-            )
+        self._check(base)
         budget = one_budget(
             {name: share for name, share in target.items() if name not in ("steps", "timing")},
             (*CostBudget.__annotations__, "groups"),
         )
-        schedule = target.get("timing", Timing()).schedule(target.get("steps"))
-        reshard(self.model)
+        schedule = target.get("timing", method.timing).schedule(target.get("steps"))
         request = Request(
             budget, scope=self.scope, multiple_of=self.multiple_of, options=self.options
         )
-        check_base(base, self.model)
         with progress(self.options.progress):
             attempt = prune_analysed(self._network, self.analysis, request, self._why_frozen)
         groups, ties, self._reasons = self._agreed(attempt)
@@ -209,12 +189,13 @@ class Pruner:
         dead = dead_weights(self._network.traced.module, computed)
         units = find_units(self.analysis, groups, self.model, dead)
         selection = Selection(self.analysis, groups, ties, request)
-        course = Course(units, selection, schedule, base, self.model, self.process_group)
-        self.optimizer = SparseOptimizer(base, course, method, self.monitor)
+        training = UnitTraining(
+            units, selection, self.monitor, method, base, self.model, schedule, self.process_group
+        )
         if self._teacher is not None:
             base.register_step_pre_hook(self._check_distilled)
         self._forget_weights()
-        return self.optimizer
+        return self._begin(training)
 
     def finish(self) -> Result[nn.Module]:
         """The small network, as `prune` returns it; it computes what the trained network does.
@@ -228,34 +209,17 @@ class Pruner:
                 the model has other parameters than those that were trained.
             NotEqualError: if the small network does not compute what the trained one does.
         """
-        if self.optimizer is None:
-            raise LearnerError(
-                "there is nothing to finish: no learner was made",
-                hint="train with pruner.hesso(optimizer, flops=0.5, steps=...) first",
-            )
-        course = self.optimizer.course
-        if course.step < course.schedule.stop:
-            raise LearnerError(
-                f"training has done {course.step} of {course.schedule.steps} steps, and removing "
-                f"units takes until step {course.schedule.stop}",
-                hint="train on; `steps` counts calls of optimizer.step()",
-            )
-        self._check_trained(course)
-        left = course.zero & (course.units.norms() > 0)
-        if bool(left.any()):
-            raise LearnerError(
-                f"{int(left.sum())} removed units have weights that are not zero any more",
-                hint="something changed the weights after the last step, an average of earlier "
-                "weights perhaps; call finish() right after training",
-            )
+        training = self._finished()
         self.monitor.close()
         if self._teacher is not None:
             self._teacher.close()
         with progress(self.options.progress):
             result = cut_trained(
-                self._trace(self._trained(course)),
+                self._trace(
+                    gathered(self.model, self._whole, self._device, self.process_group)
+                ),
                 self.analysis.graph.digest,
-                course.selection.kept(course.zero),
+                training.selection.kept(training.zero),
                 self._reasons,
                 self.options,
             )
@@ -286,24 +250,11 @@ class Pruner:
         """Add measurements of your own, such as the loss, to the history at the present step."""
         if self.optimizer is None:
             raise LearnerError("no learner was made yet", hint="call pruner.hesso(...) first")
-        self.monitor.report(self.optimizer.course, metrics)
+        self.monitor.add(self.optimizer.training.record(metrics))
 
     def plot(self, path: str | Path) -> None:
         """Draw the history into an image file."""
         plot(self.history, path)
-
-    def _check_trained(self, course: Course) -> None:
-        """What the learner brought to zero has to be what the model computes with."""
-        present = {id(p) for p in self.model.parameters()}
-        # Sharded parameters are others during a forward pass, and nobody replaces them by hand.
-        if any(
-            id(part.parameter) not in present and not is_sharded(part.parameter)
-            for part in course.units.slices
-        ):
-            raise LearnerError(
-                "parameters of the model were replaced while it trained",
-                hint="change values in place: load_state_dict without assign, no new layers",
-            )
 
     def _check_distilled(self, *_: object) -> None:
         """Without its term in the loss, distillation would do nothing."""
@@ -372,30 +323,3 @@ class Pruner:
         return trace_network(
             model, self.example_inputs, self.options.dynamic_shapes, self.scope.outputs
         )
-
-    def _trained(self, course: Course) -> nn.Module:
-        """The trained model where it was traced, put together again if it was sharded."""
-        reshard(self.model)
-        parameters = dict(self.model.named_parameters(remove_duplicate=False))
-        sharded = any(map(is_sharded, parameters.values()))
-        if not sharded and all(p.device == self._device for p in parameters.values()):
-            return self.model
-        # Parameters that are one stay one.
-        gathered = {
-            parameter: nn.Parameter(
-                whole_tensor(parameter).to(self._device), parameter.requires_grad
-            )
-            for parameter in parameters.values()
-        }
-        buffers = dict(self.model.named_buffers(remove_duplicate=False))
-        whole = copy_of(self._whole)
-        for prefix, module in whole.named_modules(remove_duplicate=False):
-            start = f"{prefix}." if prefix else ""
-            for name in dict(module.named_parameters(recurse=False)):
-                module.register_parameter(name, gathered[parameters[start + name]])
-            for name in dict(module.named_buffers(recurse=False)):
-                buffer = whole_tensor(buffers[start + name]).clone()
-                if sharded:  # each process has statistics of its own batches
-                    buffer = course.agreed(buffer)
-                setattr(module, name, buffer.to(self._device))
-        return whole.train(self.model.training)

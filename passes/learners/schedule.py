@@ -73,6 +73,10 @@ class Schedule:
         """Whether a period begins with this step."""
         return self.prunes(step) and self.period(step)[1] == 0
 
+    def ends_period(self, step: int) -> bool:
+        """Whether a period ends with this step."""
+        return self.prunes(step) and self.period(step + 1)[1] == 0
+
     def wanted(self, period: int, total: int) -> int:
         """Of `total` units that will go, how many are chosen when a period has begun."""
         return round(self.ramp((period + 1) / self.periods) * total)

@@ -15,6 +15,8 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor, Replicate
 
+from autoprune.frameworks.torch.trace import copy_of
+
 T = TypeVar("T")
 
 
@@ -84,6 +86,41 @@ def reshard(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, FSDPModule):
             module.reshard()
+
+
+def gathered(
+    model: nn.Module, skeleton: nn.Module, device: torch.device, group: ProcessGroup | None
+) -> nn.Module:
+    """A model on a device and put together again if it was sharded; itself if it is so already.
+
+    Args:
+        model: the model; if it is sharded, all processes have to ask together.
+        skeleton: one of the same structure, as it was before sharding; may be without weights.
+        device: where it is to be.
+        group: the processes that train together.
+    """
+    reshard(model)
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    sharded = any(map(is_sharded, parameters.values()))
+    if not sharded and all(p.device == device for p in parameters.values()):
+        return model
+    # Parameters that are one stay one.
+    whole = {
+        parameter: nn.Parameter(whole_tensor(parameter).to(device), parameter.requires_grad)
+        for parameter in parameters.values()
+    }
+    buffers = dict(model.named_buffers(remove_duplicate=False))
+    copied = copy_of(skeleton)
+    for prefix, module in copied.named_modules(remove_duplicate=False):
+        start = f"{prefix}." if prefix else ""
+        for name in dict(module.named_parameters(recurse=False)):
+            module.register_parameter(name, whole[parameters[start + name]])
+        for name in dict(module.named_buffers(recurse=False)):
+            buffer = whole_tensor(buffers[start + name]).clone()
+            if sharded:  # each process has statistics of its own batches
+                buffer = agreed(buffer, group)
+            setattr(module, name, buffer.to(device))
+    return copied.train(model.training)
 
 
 def first_of(value: T, group: ProcessGroup | None, device: torch.device) -> T:

@@ -154,7 +154,7 @@ def test_weights_that_are_not_finite(value):
 
 def everything(model, optimizer):
     """A copy of all that a step may change, as tensors."""
-    course = optimizer.course
+    course = optimizer.training
     moments = optimizer.base.state_dict()["state"]
     own = {"chosen": course.chosen, "zero": course.zero, "step": torch.tensor(course.step)}
     return copy.deepcopy(
@@ -309,5 +309,5 @@ def test_a_model_that_cannot_be_read():
 def test_more_steps_than_announced_train_on():
     model, pruner, optimizer = started(HESSO())
     train(model, optimizer, steps=range(STEPS + 5))
-    assert int(optimizer.course.zero.sum()) == 8
+    assert int(optimizer.training.zero.sum()) == 8
     pruner.finish()

@@ -81,7 +81,7 @@ def test_trials_leave_weights_and_statistics_as_they_were(with_loss):
         optimizer.step()
         if step >= 10:
             moved += not torch.equal(before, model.conv.weight)
-            if "done" in optimizer.course.memory:
+            if "done" in optimizer.training.memory:
                 break
     states.append(model.state_dict())
     assert moved
@@ -104,7 +104,7 @@ def test_the_change_of_the_loss_counts():
         base = torch.optim.SGD(model.parameters(), lr=1e-5)
         optimizer = pruner.hesso_cric(base, method, channels=0.75, steps=40, timing=TIMING)
         train(model, optimizer, x, y, 20)
-        scores.append(optimizer.course.memory["scores"])
+        scores.append(optimizer.training.memory["scores"])
     added = scores[1] - scores[0]
     # By magnitude the first unit goes first: its loss is that of every larger share, too.
     assert added[0] > 0

@@ -150,7 +150,7 @@ def follow(
         optimizer.zero_grad()
         cross_entropy(model(x), y).backward()
         optimizer.step()
-        course = optimizer.course
+        course = optimizer.training
         weights = {n: whole_tensor(p).clone() for n, p in course.model.named_parameters()}
         moments.append(Moment(course.chosen.clone(), course.zero.clone(), weights))
     return moments
@@ -260,7 +260,7 @@ def sharded(
     pruner = ap.Pruner(model, network.example, multiple_of=1)
     shard(model, replicate)
     optimizer = start(pruner, base, method)
-    held = [part.local.numel() for part in optimizer.course.units.slices]
+    held = [part.local.numel() for part in optimizer.training.units.slices]
     return follow(network, model, optimizer, ranks=2, rank=distributed.get_rank()), held
 
 
@@ -293,7 +293,7 @@ def norms_one_by_one(sharded: bool) -> list[float]:
     pruner = ap.Pruner(model, torch.zeros(2, 4, 5), multiple_of=1)
     if sharded:
         fully_shard(model)
-    units = start(pruner, "sgd", "hesso").course.units
+    units = start(pruner, "sgd", "hesso").training.units
     masks = torch.eye(units.count, dtype=torch.bool)
     return [units.among(mask).norms()[mask].item() for mask in masks]
 

@@ -98,7 +98,7 @@ def wrapped(method, make, model=None):
 
 def assert_half_is_gone(optimizer):
     """The target is met: so many units are zero, and the others are not."""
-    course = optimizer.course
+    course = optimizer.training
     assert int(course.zero.sum()) == course.units.count // 2
     assert torch.equal(course.zero, course.chosen)
     assert not course.units.norms()[course.zero].any()
@@ -173,7 +173,7 @@ def test_loops_foreach_and_fused_agree(make):
         _, optimizer = wrapped(METHODS["hesso"], lambda p, o=options: make(p, lr=0.01, **o), model)
         train(model, optimizer)
         weights.append(nn.utils.parameters_to_vector(model.parameters()))
-        gone.append(optimizer.course.zero.tolist())
+        gone.append(optimizer.training.zero.tolist())
     assert gone[0] == gone[1] == gone[2]
     for other in weights[1:]:
         torch.testing.assert_close(other, weights[0], rtol=0, atol=ROUNDING_DOUBLE)
@@ -214,7 +214,7 @@ def test_lbfgs(method):
 
     losses = [optimizer.step(closure).item() for _ in range(STEPS)]
     assert calls > STEPS
-    assert optimizer.course.step == STEPS
+    assert optimizer.training.step == STEPS
     assert losses[1] < losses[0]
     assert_half_is_gone(optimizer)
 
@@ -273,7 +273,7 @@ def test_a_learning_rate_of_zero(method):
     train(model, optimizer)
     assert_half_is_gone(optimizer)
     assert torch.equal(model.head.bias, before["head.bias"])
-    stays = ~optimizer.course.zero[:8]
+    stays = ~optimizer.training.zero[:8]
     assert torch.equal(model.first.weight[stays], before["first.weight"][stays])
 
 
@@ -294,9 +294,9 @@ def test_accumulated_gradients_are_one_step(method):
             for a, b in zip(x.chunk(parts), y.chunk(parts), strict=True):
                 (nn.functional.mse_loss(model(a), b) / parts).backward()
             optimizer.step()
-        assert optimizer.course.step == STEPS
+        assert optimizer.training.step == STEPS
         assert_half_is_gone(optimizer)
-        runs.append((optimizer.course.zero, nn.utils.parameters_to_vector(model.parameters())))
+        runs.append((optimizer.training.zero, nn.utils.parameters_to_vector(model.parameters())))
     assert torch.equal(runs[0][0], runs[1][0])
     torch.testing.assert_close(runs[0][1], runs[1][1], rtol=0, atol=ROUNDING_DOUBLE)
 
@@ -316,7 +316,7 @@ def test_steps_that_a_gradient_scaler_skips_do_not_count(method):
         scaler.update()
         if step not in broken:
             train(plain, without, steps=[step])
-    assert optimizer.course.step == STEPS
+    assert optimizer.training.step == STEPS
     assert scaler.get_scale() == 2.0**7
     assert same(dict(model.named_parameters()), dict(plain.named_parameters()))
     assert_half_is_gone(optimizer)
@@ -462,11 +462,11 @@ def test_hooks_see_the_step_that_was_done():
     calls = []
 
     def before(optimizer, args, kwargs):
-        calls.append(("before", optimizer.course.step))
+        calls.append(("before", optimizer.training.step))
 
     def after(optimizer, args, kwargs):
-        gone = optimizer.course.zero
-        calls.append(("after", bool(optimizer.course.units.norms()[gone].any())))
+        gone = optimizer.training.zero
+        calls.append(("after", bool(optimizer.training.units.norms()[gone].any())))
 
     optimizer.register_step_pre_hook(before)
     handle = optimizer.register_step_post_hook(after)

@@ -137,7 +137,7 @@ def test_the_small_network_computes_what_the_trained_one_does(name, method):
     assert same(model.state_dict(), before)
     assert [module.training for module in model.modules()] == modes
 
-    course, report, small = optimizer.course, result.report, result.model
+    course, report, small = optimizer.training, result.report, result.model
     with torch.no_grad():
         for batch in (inputs, others):
             assert difference(model.eval()(*batch), small.eval()(*batch)) <= ROUNDING_DOUBLE
@@ -182,7 +182,7 @@ def test_the_trained_model_itself_has_the_zeros(name):
         assert torch.equal(norm.bias == 0, removed)
         assert torch.equal((convolution.weight == 0).all(dim=(1, 2, 3)), removed)
         gone += int(removed.sum())
-    assert gone >= int(optimizer.course.zero.sum())
+    assert gone >= int(optimizer.training.zero.sum())
 
 
 def test_a_share_of_the_flops_that_is_met():
@@ -215,4 +215,4 @@ def test_norms_of_complex_weights_are_those_of_their_magnitudes():
     optimizer = pruner.hesso(torch.optim.SGD(model.parameters(), 0.1), channels=0.5, steps=STEPS)
     weights = (model.into.weight, model.into.bias, model.spectrum, model.out.weight.transpose(0, 1))
     expected = sum(w.detach().abs().square().reshape(8, -1).sum(1) for w in weights).sqrt()
-    assert difference(expected, optimizer.course.units.norms()) <= ROUNDING_SINGLE
+    assert difference(expected, optimizer.training.units.norms()) <= ROUNDING_SINGLE

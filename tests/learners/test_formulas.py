@@ -75,7 +75,7 @@ def flat(model):
 def test_sums_and_zeros_agree_with_the_law(seed):
     """What `scale` and `Zeros` set to zero is what cutting is compared with."""
     model, optimizer, *_ = steered(learners.HESSO(), Mixed)
-    course, generator = optimizer.course, torch.Generator().manual_seed(seed)
+    course, generator = optimizer.training, torch.Generator().manual_seed(seed)
     units, analysis = course.units, course.selection.analysis
     removed = torch.rand(units.count, generator=generator) < 0.5
     kept = {
@@ -110,17 +110,17 @@ def test_norms_by_hand():
     model, optimizer, *_ = steered(learners.HESSO())
     tensors = flat(model)
     by_hand = torch.stack([unit(tensors, u).norm() for u in range(6)])
-    torch.testing.assert_close(optimizer.course.units.norms(), by_hand)
-    assert optimizer.course.units.sizes().tolist() == [8.0] * 6
+    torch.testing.assert_close(optimizer.training.units.norms(), by_hand)
+    assert optimizer.training.units.sizes().tolist() == [8.0] * 6
 
 
 def test_moments_by_hand():
     model, optimizer, x, y = steered(learners.HESSO())
     old, direction = flat(model), gradients(model, x, y)
-    units = optimizer.course.units
+    units = optimizer.training.units
     copies = units.copies()
     optimizer.base.step()
-    moments = update_moments(units, copies, optimizer.course.rates(units))
+    moments = update_moments(units, copies, optimizer.training.rates(units))
     for u in range(6):
         a, d = unit(old, u), unit(direction, u)
         torch.testing.assert_close(moments.xd[u], a @ d, rtol=1e-3, atol=1e-6)
@@ -138,7 +138,7 @@ def test_a_step_of_hspg(epsilon):
     model, optimizer, x, y = steered(learners.HSPG(penalty=strength, epsilon=epsilon))
     old, direction = flat(model), gradients(model, x, y)
     optimizer.step()
-    target = optimizer.course.memory["target"]
+    target = optimizer.training.memory["target"]
     projected = 0
     for u in range(6):
         a, d = unit(old, u), unit(direction, u)
@@ -147,7 +147,7 @@ def test_a_step_of_hspg(epsilon):
         projected += leaves
         expected = torch.zeros_like(a) if leaves else trial
         torch.testing.assert_close(unit(flat(model), u), expected)
-    assert projected == int(optimizer.course.zero.sum())
+    assert projected == int(optimizer.training.zero.sum())
     if epsilon == 0.95:
         assert projected
 
@@ -167,11 +167,11 @@ def test_a_step_of_dhspg():
     model, optimizer, x, y = steered(method, channels=1 / 6)
     gradients(model, x, y)
     optimizer.step()  # divides the units
-    target = optimizer.course.memory["target"]
+    target = optimizer.training.memory["target"]
     assert int(target.sum()) == 5
     grew = 0
     for _ in range(4):
-        active = target & ~optimizer.course.zero
+        active = target & ~optimizer.training.zero
         old, direction = flat(model), gradients(model, x, y)
         optimizer.step()
         for u in range(6):
@@ -199,15 +199,15 @@ def test_a_step_of_dhspg():
 def test_units_shrink_linearly():
     """With a resting base, a unit loses the same amount in every step of its period."""
     model, optimizer, x, y = steered(learners.HESSO(), lr=0.0)
-    start = optimizer.course.units.norms()
+    start = optimizer.training.units.norms()
     for step in range(10):
         gradients(model, x, y)
         optimizer.step()
-        chosen = optimizer.course.chosen
+        chosen = optimizer.training.chosen
         expected = torch.where(chosen, start * (1 - (step + 1) / 10), start)
-        torch.testing.assert_close(optimizer.course.units.norms(), expected)
-    assert int(optimizer.course.zero.sum()) == 2
-    assert torch.equal(optimizer.course.zero, optimizer.course.chosen)
+        torch.testing.assert_close(optimizer.training.units.norms(), expected)
+    assert int(optimizer.training.zero.sum()) == 2
+    assert torch.equal(optimizer.training.zero, optimizer.training.chosen)
 
 
 def test_the_lowest_go_first_whatever_their_index():
@@ -220,7 +220,7 @@ def test_the_lowest_go_first_whatever_their_index():
         for _ in range(STEPS):
             gradients(model, x, y)
             optimizer.step()
-        assert optimizer.course.zero.nonzero()[:, 0].tolist() == [lowest]
+        assert optimizer.training.zero.nonzero()[:, 0].tolist() == [lowest]
 
 
 # Penalties

@@ -59,7 +59,7 @@ def test_long_runs_leave_some_records_and_the_ends_of_periods():
     for _ in range(steps):
         optimizer.step()
     recorded = [record.step for record in pruner.history]
-    schedule = optimizer.course.schedule
+    schedule = optimizer.training.schedule
     assert 200 <= len(recorded) <= 210
     assert recorded == sorted(set(recorded))
     for period in range(schedule.periods):

@@ -52,7 +52,7 @@ def loaded(checkpoint: bytes):
 
 def outcome(model, optimizer):
     """Weights, statistics, the base optimizer's moments, and the learner's decisions."""
-    course = optimizer.course
+    course = optimizer.training
     moments = optimizer.base.state_dict()["state"]
     return {
         **model.state_dict(),
@@ -83,7 +83,7 @@ def test_resumed_is_uninterrupted(name, step):
     checkpoint = loaded(checkpoints[step])
     model.load_state_dict(checkpoint["model"])
     optimizer.load_state_dict(checkpoint["optimizer"])
-    assert optimizer.course.step == step
+    assert optimizer.training.step == step
     train(model, optimizer, steps=range(step, STEPS))
     assert same(outcome(model, optimizer), expected)
     assert pruner.history == [record for record in history if record.step > step]
@@ -106,7 +106,7 @@ def test_the_small_network_is_the_same():
 def test_trials_are_interrupted_in_these_tests():
     model, _, optimizer = new(METHODS["hesso_cric"])
     train(model, optimizer, steps=range(INTERRUPTED["trial"]))
-    course = optimizer.course
+    course = optimizer.training
     assert METHODS["hesso_cric"].pauses(course)
     assert course.memory["trying"].any()
 
@@ -166,7 +166,7 @@ def test_a_refused_state_changes_nothing():
     before = outcome(model, optimizer)
     with pytest.raises(ap.LearnerError):
         optimizer.load_state_dict(state_after(DHSPG()))
-    assert optimizer.course.step == 3
+    assert optimizer.training.step == 3
     assert same(outcome(model, optimizer), before)
 
 
@@ -183,4 +183,4 @@ def test_functions_among_the_settings_do_not_stop_a_run():
     state = state_after(GroupLasso(weighting="growing", ramp=quadratic()))
     _, _, optimizer = new(GroupLasso(weighting="growing", ramp=quadratic()))
     optimizer.load_state_dict(state)
-    assert optimizer.course.step == START + 2
+    assert optimizer.training.step == START + 2

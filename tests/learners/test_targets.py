@@ -101,8 +101,8 @@ def test_costs_are_met_within_one_percent(method, budget, share, network):
 @pytest.mark.parametrize("method", METHODS, ids=lambda m: type(m).__name__)
 def test_units_are_met_exactly(method, share, network):
     pruner, result = learned(network, method, groups=share)
-    units = pruner.optimizer.course.units.count
-    kept = units - int(pruner.optimizer.course.zero.sum())
+    units = pruner.optimizer.training.units.count
+    kept = units - int(pruner.optimizer.training.zero.sum())
     assert abs(kept - share * units) <= 0.5
     lost = sum(group.units - group.kept for group in result.report.groups)
     assert lost == units - kept
@@ -174,7 +174,7 @@ def test_what_is_chosen_stays_chosen():
         # Other scores in every step.
         (model(x) * torch.randn(4, 5)).sum().backward()
         optimizer.step()
-        seen.append(optimizer.course.chosen.clone())
+        seen.append(optimizer.training.chosen.clone())
     for earlier, later in pairwise(seen):
         assert not (earlier & ~later).any()
     assert abs(pruner.finish().report.after.flops / pruner.analysis.costs.flops({}) - 0.3) <= BUDGET

@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from autoprune.passes.learners.masks.method import MaskMethod, magnitudes
-from autoprune.passes.learners.masks.training import Training
+from autoprune.passes.learners.masks.mask_training import MaskMethod, MaskTraining, magnitudes
 from autoprune.passes.learners.schedule import Polynomial, Timing
 
 
 @dataclass(frozen=True)
-class GMP(MaskMethod):
+class GMP(MaskMethod, name="gmp"):
     """Gradual magnitude pruning (Zhu and Gupta, 2017), for any format.
 
     After `t` steps the sparsity is `s (1 - (1 - (t - t0) / (n dt))^3)` (equation 1, from 0), where
@@ -23,7 +22,7 @@ class GMP(MaskMethod):
 
     timing: ClassVar[Timing] = Timing(start=0.1, stop=0.7, periods=10, ramp=Polynomial(3))
 
-    def after(self, training: Training) -> None:
+    def after(self, training: MaskTraining) -> None:
         """Remove what this period removes."""
         if training.period_ends:
             scores = magnitudes(training)

@@ -11,8 +11,7 @@ from torch import Tensor
 
 from autoprune.errors import LearnerError
 from autoprune.passes.learners.masks.choices import Choices, choices_of, highest
-from autoprune.passes.learners.masks.method import MaskMethod
-from autoprune.passes.learners.masks.training import Training
+from autoprune.passes.learners.masks.mask_training import MaskMethod, MaskTraining
 from autoprune.passes.learners.schedule import Polynomial, Timing
 from autoprune.passes.sparsify.weights import Weight
 
@@ -24,7 +23,7 @@ BETAS, EPSILON = (0.9, 0.999), 1e-8
 
 
 @dataclass(frozen=True)
-class Learnable(MaskMethod):
+class Learnable(MaskMethod, name="learnable"):
     """Learnable masks, after MaskLLM (Fang et al., NeurIPS 2024), for the formats of autoprune.
 
     Every choice of a format (a block, an input of a group or of an output) has a score. A soft mask
@@ -66,7 +65,7 @@ class Learnable(MaskMethod):
                     hint="use blocks, N:M, fan-in, csr or bitmask; or gmp or sr_ste",
                 )
 
-    def gradients(self, training: Training) -> None:
+    def gradients(self, training: MaskTraining) -> None:
         """Keep the gradients of scores, and make gradients of weights those of the hidden ones."""
         if not (training.hidden and "scores" in training.memory):
             super().gradients(training)
@@ -78,7 +77,7 @@ class Learnable(MaskMethod):
             if weight.parameter.grad is not None:
                 weight.parameter.grad.mul_(gate)
 
-    def after(self, training: Training) -> None:
+    def after(self, training: MaskTraining) -> None:
         """Train the scores; choose when they are done."""
         schedule, step = training.schedule, training.step
         if not schedule.prunes(step):
@@ -100,11 +99,11 @@ class Learnable(MaskMethod):
         if step + 1 == schedule.stop:
             training.memory, training.cache = {}, {}
 
-    def hides(self, training: Training) -> bool:
+    def hides(self, training: MaskTraining) -> bool:
         """During the pruning part."""
         return training.schedule.prunes(training.step)
 
-    def gates(self, training: Training) -> list[Tensor]:
+    def gates(self, training: MaskTraining) -> list[Tensor]:
         """Soft masks while they are trained."""
         if not (self.hides(training) and "scores" in training.memory):
             return training.masks
@@ -113,7 +112,7 @@ class Learnable(MaskMethod):
             for weight, soft in zip(training.weights, self._softs(training), strict=True)
         ]
 
-    def _begin(self, training: Training) -> None:
+    def _begin(self, training: MaskTraining) -> None:
         """Scores that begin with norms, of mean 0 and standard deviation 1."""
         scores = []
         for i, weight in enumerate(training.weights):
@@ -126,15 +125,15 @@ class Learnable(MaskMethod):
             "second": [z.clone() for z in zeros],
         }
 
-    def _progress(self, training: Training) -> float:
+    def _progress(self, training: MaskTraining) -> float:
         schedule = training.schedule
         return (training.step - schedule.start) / (schedule.stop - schedule.start)
 
-    def _temperature(self, training: Training) -> float:
+    def _temperature(self, training: MaskTraining) -> float:
         hot, cold = self.temperature
         return float(hot * (cold / hot) ** self._progress(training))
 
-    def _softs(self, training: Training) -> list[Tensor]:
+    def _softs(self, training: MaskTraining) -> list[Tensor]:
         """The relaxed choices of this step."""
         key = ("soft", training.step)
         if key not in training.cache:
@@ -142,7 +141,7 @@ class Learnable(MaskMethod):
             training.cache = {key: softs}
         return training.cache[key]
 
-    def _soft(self, training: Training, i: int) -> Tensor:
+    def _soft(self, training: MaskTraining, i: int) -> Tensor:
         """The relaxed choice of this step; shape [rows, choices]."""
         weight, scores = training.weights[i], training.memory["scores"][i]
         noise = self.noise * (1 - self._progress(training))
@@ -156,7 +155,7 @@ class Learnable(MaskMethod):
         noisy = _padded(_choices(weight), noisy)
         return relaxed_highest(noisy, training.levels[i], self._temperature(training))
 
-    def _slope(self, training: Training, i: int) -> Tensor:
+    def _slope(self, training: MaskTraining, i: int) -> Tensor:
         """Gradient of the loss by the scores of a parameter.
 
         With the threshold's dependence on the scores: from `sum m = k` follows
@@ -169,7 +168,7 @@ class Learnable(MaskMethod):
         mean = (slope * by_mask).sum(1, keepdim=True) / slope.sum(1, keepdim=True).clamp_min(1e-12)
         return slope * (by_mask - mean)
 
-    def _train(self, training: Training) -> None:
+    def _train(self, training: MaskTraining) -> None:
         """A step of Adam."""
         memory = training.memory
         count = training.step - training.schedule.start

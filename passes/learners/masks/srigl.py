@@ -12,15 +12,14 @@ from torch import Tensor
 
 from autoprune.errors import LearnerError
 from autoprune.passes.learners.masks.choices import highest
-from autoprune.passes.learners.masks.method import MaskMethod, magnitudes
-from autoprune.passes.learners.masks.training import Training
+from autoprune.passes.learners.masks.mask_training import MaskMethod, MaskTraining, magnitudes
 from autoprune.passes.learners.schedule import Timing
 from autoprune.passes.sparsify.patterns import ConstantFanIn
 from autoprune.passes.sparsify.weights import Weight
 
 
 @dataclass(frozen=True)
-class SRigL(MaskMethod):
+class SRigL(MaskMethod, name="srigl"):
     """Structured RigL (Lasby et al., ICLR 2024, section 3), for constant fan-in.
 
     From the first step of the pruning part the network is as sparse as in the end. Whenever a
@@ -56,13 +55,13 @@ class SRigL(MaskMethod):
                     hint='ap.Sparsifier(model, format="fan-in", sparsity=0.8), or another method',
                 )
 
-    def gradients(self, training: Training) -> None:
+    def gradients(self, training: MaskTraining) -> None:
         """Keep the gradients of removed weights where they are asked for; then they get none."""
         if training.period_ends:
             training.scratch = [training.gradient(i).abs() for i in range(len(training.weights))]
         super().gradients(training)
 
-    def after(self, training: Training) -> None:
+    def after(self, training: MaskTraining) -> None:
         """Choose the first masks, or exchange weights."""
         schedule, step = training.schedule, training.step
         gradients, training.scratch = training.scratch, []
@@ -78,7 +77,7 @@ class SRigL(MaskMethod):
                 for i, gradient in enumerate(gradients)
             )
 
-    def _exchanged(self, training: Training, i: int, gradient: Tensor, share: float) -> Tensor:
+    def _exchanged(self, training: MaskTraining, i: int, gradient: Tensor, share: float) -> Tensor:
         """The next mask of a matrix."""
         weight, fan_in = training.weights[i], training.levels[i]
         mask = weight.matrix(training.masks[i])

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from autoprune.errors import LearnerError
-from autoprune.passes.learners.masks.method import MaskMethod, magnitudes
-from autoprune.passes.learners.masks.training import Training
+from autoprune.passes.learners.masks.mask_training import MaskMethod, MaskTraining, magnitudes
 from autoprune.passes.learners.schedule import Timing
 
 
 @dataclass(frozen=True)
-class SRSTE(MaskMethod):
+class SRSTE(MaskMethod, name="sr_ste"):
     """Sparse-refined straight-through estimator (Zhou et al., ICLR 2021), for any format.
 
     The network computes with the largest weights, chosen anew in every step. Their gradient is
@@ -35,7 +34,7 @@ class SRSTE(MaskMethod):
         if not 0 <= self.decay < float("inf"):
             raise LearnerError(f"a decay of {self.decay} is not a number from 0")
 
-    def gradients(self, training: Training) -> None:
+    def gradients(self, training: MaskTraining) -> None:
         """Let masked weights decay; once masks are fixed, they get no gradient."""
         if not training.hidden:
             super().gradients(training)
@@ -45,7 +44,7 @@ class SRSTE(MaskMethod):
             if weight.parameter.grad is not None:
                 weight.parameter.grad.add_(hidden.masked_fill(mask, 0.0), alpha=self.decay)
 
-    def after(self, training: Training) -> None:
+    def after(self, training: MaskTraining) -> None:
         """Choose the masks of the next step."""
         schedule = training.schedule
         if not schedule.prunes(training.step):
@@ -56,6 +55,6 @@ class SRSTE(MaskMethod):
             training.set_levels(reached, scores)
         training.choose(scores)
 
-    def hides(self, training: Training) -> bool:
+    def hides(self, training: MaskTraining) -> bool:
         """During the pruning part."""
         return training.schedule.prunes(training.step)

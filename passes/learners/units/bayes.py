@@ -10,11 +10,11 @@ from torch import Tensor
 
 from autoprune.passes.learners.units.penalties import Penalized, root_mean_square
 from autoprune.passes.learners.units.saliency import TINY
-from autoprune.passes.learners.units.state import Course
+from autoprune.passes.learners.units.unit_training import UnitTraining
 
 
 @dataclass(frozen=True)
-class TurboVBI(Penalized):
+class TurboVBI(Penalized, name="turbo_vbi"):
     """Structured Bayesian compression (Turbo-VBI, Xia et al., 2023).
 
     A unit's weights are Gaussian with a precision that is Gamma distributed; the precision is
@@ -39,22 +39,24 @@ class TurboVBI(Penalized):
     persistence: float = 0.7
     interval: int = 10
 
-    def gradients(self, course: Course) -> None:
+    def gradients(self, training: UnitTraining) -> None:
         """Update the posterior now and then; add the gradient of the prior."""
-        if not self.acts(course):
+        if not self.acts(training):
             return
-        units, memory = course.units, course.memory
-        if (course.step - course.schedule.start) % self.interval == 0:
-            self._update(course)
+        units, memory = training.units, training.memory
+        if (training.step - training.schedule.start) % self.interval == 0:
+            self._update(training)
         coefficients = self.strength * memory["precision"] / self.examples
         units.add_decay(coefficients)
 
-    def importance(self, course: Course) -> Tensor:
+    def importance(self, training: UnitTraining) -> Tensor:
         """Posterior log-odds of the support; magnitudes if there was no time to learn them."""
-        return course.memory["odds"] if "odds" in course.memory else super().importance(course)
+        return (
+            training.memory["odds"] if "odds" in training.memory else super().importance(training)
+        )
 
-    def _update(self, course: Course) -> None:
-        units, memory = course.units, course.memory
+    def _update(self, training: UnitTraining) -> None:
+        units, memory = training.units, training.memory
         size = units.sizes()
         if "support" not in memory:
             memory["support"] = torch.full_like(size, 0.5)
@@ -67,7 +69,7 @@ class TurboVBI(Penalized):
         # Gamma(1, scale) with support, Gamma(1, scale / contrast) without.
         shape = 1 + size / 2
         rate = scale * (support + (1 - support) / self.contrast)
-        memory["precision"] = course.agreed(shape / (rate + 0.5 * units.norms().square()))
+        memory["precision"] = training.agreed(shape / (rate + 0.5 * units.norms().square()))
         evidence = log(self.contrast) - scale * (1 - 1 / self.contrast) * memory["precision"]
         memory["odds"] = torch.cat(
             [chain_odds(part, self.persistence) for part in units.split(evidence)]

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from autoprune.errors import LearnerError
 from autoprune.passes.learners.sharding import reshard
-from autoprune.passes.learners.units.method import Method
 from autoprune.passes.learners.units.saliency import (
     TINY,
     Moments,
@@ -19,14 +18,14 @@ from autoprune.passes.learners.units.saliency import (
     normalized,
 )
 from autoprune.passes.learners.units.selection import lowest
-from autoprune.passes.learners.units.state import Course
+from autoprune.passes.learners.units.unit_training import Method, UnitTraining
 
 LEVELS = (0.25, 0.5, 0.75)
 """Shares of each group that are set to zero for one look at the loss."""
 
 
 @dataclass(frozen=True)
-class HESSOCRIC(Method):
+class HESSOCRIC(Method, name="hesso_cric"):
     """HESSO with the corrective redundant identification cycle (Chen et al., 2024, section 4).
 
     Saliency at one point condemns units that the network cannot do without. So in the last steps
@@ -50,134 +49,134 @@ class HESSOCRIC(Method):
     samples: int = 5
     loss: Callable[[], float | Tensor] | None = field(default=None, repr=False)
 
-    def pauses(self, course: Course) -> bool:
+    def pauses(self, training: UnitTraining) -> bool:
         """While units are tried."""
-        return "done" not in course.memory and self._begin(course) <= course.step < (
-            course.schedule.start
+        return "done" not in training.memory and self._begin(training) <= training.step < (
+            training.schedule.start
         )
 
-    def gradients(self, course: Course) -> None:
+    def gradients(self, training: UnitTraining) -> None:
         """Collect <x, g>."""
-        if not self.pauses(course):
+        if not self.pauses(training):
             return
-        memory, units = course.memory, course.units
-        sample = (course.step - self._begin(course)) % self.samples
-        if course.step == self._begin(course):
+        memory, units = training.memory, training.units
+        sample = (training.step - self._begin(training)) % self.samples
+        if training.step == self._begin(training):
             memory["tried"] = units.none()
-            memory["deviation"] = self._deviation(course)
+            memory["deviation"] = self._deviation(training)
             for name in ("xd", "dd", "seen"):
                 memory[name] = units.zeros()
         if not sample:
-            _keep(course)
-        moments = gradient_moments(units, course.weights)
+            _keep(training)
+        moments = gradient_moments(units, training.weights)
         if not sample:
-            _collect(course, moments, ~memory["tried"])
-            scores = course.agreed(self._scores(course))
-            memory["trying"] = course.target(scores) & ~memory["tried"]
+            _collect(training, moments, ~memory["tried"])
+            scores = training.agreed(self._scores(training))
+            memory["trying"] = training.target(scores) & ~memory["tried"]
             # Of these, only what the path shows counts; this step is its first sample.
             for name in ("xd", "dd", "seen"):
                 memory[name] = torch.where(memory["trying"], 0.0, memory[name])
-        _collect(course, moments, memory["trying"])
+        _collect(training, moments, memory["trying"])
 
-    def after(self, course: Course) -> None:
+    def after(self, training: UnitTraining) -> None:
         """Move on along the path, end a cycle, or choose the units of a period."""
-        memory = course.memory
-        if self.pauses(course):
-            sample = (course.step - self._begin(course)) % self.samples
+        memory = training.memory
+        if self.pauses(training):
+            sample = (training.step - self._begin(training)) % self.samples
             left = self.samples - sample - 1
             if left and bool(memory["trying"].any()):
                 factors = torch.where(memory["trying"], left / (left + 1), 1.0)
-                course.units.among(memory["trying"]).scale(factors)
+                training.units.among(memory["trying"]).scale(factors)
             elif not left or not sample:
-                self._end(course)
-        elif course.schedule.begins_period(course.step):
-            if course.step == course.schedule.start:
-                memory["target"] = course.target(memory["scores"])
-            course.choose(memory["target"], memory["scores"])
+                self._end(training)
+        elif training.schedule.begins_period(training.step):
+            if training.step == training.schedule.start:
+                memory["target"] = training.target(memory["scores"])
+            training.choose(memory["target"], memory["scores"])
 
-    def _begin(self, course: Course) -> int:
+    def _begin(self, training: UnitTraining) -> int:
         """The first step of the first cycle."""
-        cycles = min(self.cycles, course.schedule.start // self.samples)
+        cycles = min(self.cycles, training.schedule.start // self.samples)
         if cycles < 1:
             raise LearnerError(
-                f"{course.schedule.start} steps before the pruning part are too few to try units "
+                f"{training.schedule.start} steps before the pruning part are too few to try units "
                 f"in cycles of {self.samples}",
                 hint="give a Timing with a later start, or HESSOCRIC with fewer samples",
             )
-        return course.schedule.start - cycles * self.samples
+        return training.schedule.start - cycles * self.samples
 
-    def _end(self, course: Course) -> None:
+    def _end(self, training: UnitTraining) -> None:
         """Put the weights back; forget them after the last cycle."""
-        memory = course.memory
-        _put_back(course)
+        memory = training.memory
+        _put_back(training)
         memory["tried"] = memory["tried"] | memory["trying"]
-        memory["scores"] = course.agreed(self._scores(course))
-        last = course.step + 1 == course.schedule.start
-        if last or not bool((course.target(memory["scores"]) & ~memory["tried"]).any()):
-            course.memory = {
+        memory["scores"] = training.agreed(self._scores(training))
+        last = training.step + 1 == training.schedule.start
+        if last or not bool((training.target(memory["scores"]) & ~memory["tried"]).any()):
+            training.memory = {
                 "scores": memory["scores"], "tried": memory["tried"], "done": torch.ones(())
             }  # fmt: skip
-            course.weights = []
+            training.weights = []
 
-    def _scores(self, course: Course) -> Tensor:
-        memory = course.memory
+    def _scores(self, training: UnitTraining) -> Tensor:
+        memory = training.memory
         seen = memory["seen"].clamp_min(1)
-        weights = course.weights
+        weights = training.weights
         moments = Moments(
-            xx=course.units.sums(lambda i, _: weights[i].float().square()),
+            xx=training.units.sums(lambda i, _: weights[i].float().square()),
             dd=memory["dd"] / seen,
             xd=memory["xd"] / seen,
-            size=course.units.sizes(),
+            size=training.units.sizes(),
         )
-        return hesso_saliency(moments, course.units) + memory["deviation"]
+        return hesso_saliency(moments, training.units) + memory["deviation"]
 
-    def _deviation(self, course: Course) -> Tensor:
+    def _deviation(self, training: UnitTraining) -> Tensor:
         """Relative change of the loss by setting a unit's share of its group to zero."""
-        deviation = course.units.zeros()
+        deviation = training.units.zeros()
         if self.loss is None:
             return deviation
-        _keep(course)
-        norms = course.agreed(course.units.norms())
-        reference = self._loss(course)
+        _keep(training)
+        norms = training.agreed(training.units.norms())
+        reference = self._loss(training)
         start = 0
-        for group in course.units.groups:
-            own = course.units.none()
+        for group in training.units.groups:
+            own = training.units.none()
             own[start : start + group.units] = True
             start += group.units
-            below = course.units.none()
+            below = training.units.none()
             for level in LEVELS:
                 mask = lowest(norms, own, round(level * group.units))
-                course.units.among(mask).scale(1.0 - mask.float())
-                change = self._loss(course) / max(abs(reference), TINY) - 1
-                _put_back(course)
+                training.units.among(mask).scale(1.0 - mask.float())
+                change = self._loss(training) / max(abs(reference), TINY) - 1
+                _put_back(training)
                 deviation[mask & ~below] = max(change, 0.0)
                 below = mask
             deviation[own & ~below] = max(change, 0.0)
-        return normalized(course.agreed(deviation), course.units)
+        return normalized(training.agreed(deviation), training.units)
 
-    def _loss(self, course: Course) -> float:
+    def _loss(self, training: UnitTraining) -> float:
         assert self.loss is not None
         loss = float(self.loss())
-        reshard(course.model)
+        reshard(training.model)
         return loss
 
 
-def _collect(course: Course, moments: Moments, mask: Tensor) -> None:
-    memory = course.memory
+def _collect(training: UnitTraining, moments: Moments, mask: Tensor) -> None:
+    memory = training.memory
     memory["xd"] = memory["xd"] + torch.where(mask, moments.xd, 0.0)
     memory["dd"] = memory["dd"] + torch.where(mask, moments.dd, 0.0)
     memory["seen"] = memory["seen"] + mask
 
 
-def _keep(course: Course) -> None:
+def _keep(training: UnitTraining) -> None:
     """Remember weights and buffers, in the state, so that a run can stop within a cycle."""
-    course.weights = course.units.copies()
-    for i, buffer in enumerate(course.model.buffers()):
-        course.memory[f"buffer.{i}"] = buffer.clone()
+    training.weights = training.units.copies()
+    for i, buffer in enumerate(training.model.buffers()):
+        training.memory[f"buffer.{i}"] = buffer.clone()
 
 
-def _put_back(course: Course) -> None:
-    for part, weights in zip(course.units.slices, course.weights, strict=True):
+def _put_back(training: UnitTraining) -> None:
+    for part, weights in zip(training.units.slices, training.weights, strict=True):
         part.local.copy_(weights)
-    for i, buffer in enumerate(course.model.buffers()):
-        buffer.copy_(course.memory[f"buffer.{i}"])
+    for i, buffer in enumerate(training.model.buffers()):
+        buffer.copy_(training.memory[f"buffer.{i}"])

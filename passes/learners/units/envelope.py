@@ -10,11 +10,11 @@ from torch import Tensor
 from autoprune.passes.learners.schedule import Polynomial, Ramp
 from autoprune.passes.learners.units.penalties import Penalized, relative_magnitude
 from autoprune.passes.learners.units.saliency import TINY
-from autoprune.passes.learners.units.state import Course
+from autoprune.passes.learners.units.unit_training import UnitTraining
 
 
 @dataclass(frozen=True)
-class WGSEF(Penalized):
+class WGSEF(Penalized, name="wgsef"):
     """Weighted group sparse envelope function, applied by its proximal map after every step.
 
     R_k(u) is the minimum over t of 1/2 sum ||u_j||^2 / t_j with 0 <= t_j <= 1 and
@@ -30,21 +30,21 @@ class WGSEF(Penalized):
     strength: float = 0.1
     ramp: Ramp = Polynomial()
 
-    def after(self, course: Course) -> None:
+    def after(self, training: UnitTraining) -> None:
         """The proximal map, after the base optimizer's step."""
-        if self.acts(course):
-            schedule, units, memory = course.schedule, course.units, course.memory
-            if schedule.begins_period(course.step):
-                memory["target"] = course.target(course.agreed(relative_magnitude(units)))
+        if self.acts(training):
+            schedule, units, memory = training.schedule, training.units, training.memory
+            if schedule.begins_period(training.step):
+                memory["target"] = training.target(training.agreed(relative_magnitude(units)))
             weights = units.sizes()
             budget = float(weights[~memory["target"]].sum())
-            progress = (course.step - schedule.start) / (schedule.last_period - schedule.start)
-            rate = max(course.rates(units), default=0.0)
+            progress = (training.step - schedule.start) / (schedule.last_period - schedule.start)
+            rate = max(training.rates(units), default=0.0)
             amount = rate * self.strength * self.ramp(progress)
             if amount > 0:
                 factors = proximal_factors(units.norms(), weights, budget, amount)
-                units.scale(course.agreed(factors))
-        super().after(course)
+                units.scale(training.agreed(factors))
+        super().after(training)
 
 
 def proximal_factors(norms: Tensor, weights: Tensor, budget: float, amount: float) -> Tensor:

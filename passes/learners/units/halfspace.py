@@ -7,15 +7,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from autoprune.passes.learners.units.method import Method
 from autoprune.passes.learners.units.penalties import relative_magnitude
 from autoprune.passes.learners.units.saliency import TINY, Moments, dhspg_redundancy, update_moments
 from autoprune.passes.learners.units.slices import Units
-from autoprune.passes.learners.units.state import Course
+from autoprune.passes.learners.units.unit_training import Method, UnitTraining
 
 
 @dataclass(frozen=True)
-class HSPG(Method):
+class HSPG(Method, name="hspg"):
     """Half-space stochastic projected gradient (OTO, Chen et al., NeurIPS 2021, algorithm 2).
 
     The norm of every unit is penalized from the first step, as if the loss had the term
@@ -32,32 +31,32 @@ class HSPG(Method):
     penalty: float | None = None
     epsilon: float = 0.0
 
-    def before(self, course: Course) -> None:
+    def before(self, training: UnitTraining) -> None:
         """Keep the weights before the step."""
-        if course.step < course.schedule.last_period:
-            course.scratch = course.units.copies()
+        if training.step < training.schedule.last_period:
+            training.scratch = training.units.copies()
 
-    def after(self, course: Course) -> None:
+    def after(self, training: UnitTraining) -> None:
         """The penalized step, and the projection."""
-        schedule, units = course.schedule, course.units
-        if schedule.begins_period(course.step):
-            scores = course.agreed(relative_magnitude(units))
-            course.memory["target"] = course.target(scores)
-            if course.step == schedule.last_period:
-                course.choose(course.memory["target"], scores)
-        if course.step < schedule.last_period:
-            old, course.scratch = course.scratch, []
+        schedule, units = training.schedule, training.units
+        if schedule.begins_period(training.step):
+            scores = training.agreed(relative_magnitude(units))
+            training.memory["target"] = training.target(scores)
+            if training.step == schedule.last_period:
+                training.choose(training.memory["target"], scores)
+        if training.step < schedule.last_period:
+            old, training.scratch = training.scratch, []
             norms = units.sums(lambda i, _: old[i].float().square()).sqrt()
-            rate = penalty_of(self.penalty, course.base)
-            active = ~course.zero
-            descend(course, units, old, torch.where(active, rate, 0.0), norms)
-            if schedule.prunes(course.step):
-                among = active & course.memory["target"]
-                project(course, units, old, norms, among, self.epsilon)
+            rate = penalty_of(self.penalty, training.base)
+            active = ~training.zero
+            descend(training, units, old, torch.where(active, rate, 0.0), norms)
+            if schedule.prunes(training.step):
+                among = active & training.memory["target"]
+                project(training, units, old, norms, among, self.epsilon)
 
 
 @dataclass(frozen=True)
-class DHSPG(Method):
+class DHSPG(Method, name="dhspg"):
     """Dual half-space projected gradient (OTOv2, Chen et al., ICLR 2023, algorithm 2).
 
     When the pruning part begins, the units are divided once: those that the target wants removed
@@ -78,36 +77,36 @@ class DHSPG(Method):
     cap: float | None = None
     epsilon: float = 0.9
 
-    def before(self, course: Course) -> None:
+    def before(self, training: UnitTraining) -> None:
         """Keep the weights that this step's decisions are about."""
-        if course.step == course.schedule.start:
-            course.scratch = course.units.copies()
-        elif self._penalizes(course):
-            penalized = course.units.among(course.memory["target"] & ~course.zero)
-            course.scratch = penalized.copies()
+        if training.step == training.schedule.start:
+            training.scratch = training.units.copies()
+        elif self._penalizes(training):
+            penalized = training.units.among(training.memory["target"] & ~training.zero)
+            training.scratch = penalized.copies()
 
-    def after(self, course: Course) -> None:
+    def after(self, training: UnitTraining) -> None:
         """Divide the units, or do the penalized step and the projection."""
-        schedule, units = course.schedule, course.units
-        old, course.scratch = course.scratch, []
-        if course.step == schedule.start:
-            moments = update_moments(units, old, course.rates(units))
-            scores = course.agreed(-dhspg_redundancy(moments, units))
-            course.memory["target"] = course.target(scores)
-        elif self._penalizes(course):
-            active = course.memory["target"] & ~course.zero
+        schedule, units = training.schedule, training.units
+        old, training.scratch = training.scratch, []
+        if training.step == schedule.start:
+            moments = update_moments(units, old, training.rates(units))
+            scores = training.agreed(-dhspg_redundancy(moments, units))
+            training.memory["target"] = training.target(scores)
+        elif self._penalizes(training):
+            active = training.memory["target"] & ~training.zero
             penalized = units.among(active)
-            moments = update_moments(penalized, old, course.rates(penalized))
-            strength = torch.where(active, self._strength(moments, course.base), 0.0)
-            descend(course, penalized, old, strength, moments.norm)
-            project(course, penalized, old, moments.norm, active, self.epsilon)
-        if course.step == schedule.last_period:
-            scores = course.agreed(relative_magnitude(units))
-            course.choose(course.memory["target"], scores)
+            moments = update_moments(penalized, old, training.rates(penalized))
+            strength = torch.where(active, self._strength(moments, training.base), 0.0)
+            descend(training, penalized, old, strength, moments.norm)
+            project(training, penalized, old, moments.norm, active, self.epsilon)
+        if training.step == schedule.last_period:
+            scores = training.agreed(relative_magnitude(units))
+            training.choose(training.memory["target"], scores)
 
-    def _penalizes(self, course: Course) -> bool:
-        return course.schedule.start < course.step < course.schedule.last_period and bool(
-            (course.memory["target"] & ~course.zero).any()
+    def _penalizes(self, training: UnitTraining) -> bool:
+        return training.schedule.start < training.step < training.schedule.last_period and bool(
+            (training.memory["target"] & ~training.zero).any()
         )
 
     def _strength(self, moments: Moments, base: torch.optim.Optimizer) -> Tensor:
@@ -138,28 +137,33 @@ def penalty_of(penalty: float | None, base: torch.optim.Optimizer) -> float:
 
 
 def descend(
-    course: Course, units: Units, old: list[Tensor], strength: Tensor, norms: Tensor
+    training: UnitTraining, units: Units, old: list[Tensor], strength: Tensor, norms: Tensor
 ) -> None:
     """Take the gradient step of `sum strength_g ||x_g||`, at the weights before the step.
 
     Args:
-        course: for learning rates.
+        training: for learning rates.
         units: in which parameters to do so.
         old: weights before the step, for each parameter.
         strength: shape [units].
         norms: of the old weights; shape [units].
     """
-    coefficients = course.agreed(-strength / norms.clamp_min(TINY))
-    units.add(coefficients, [p.local for p in units.slices], old, course.rates(units))
+    coefficients = training.agreed(-strength / norms.clamp_min(TINY))
+    units.add(coefficients, [p.local for p in units.slices], old, training.rates(units))
 
 
 def project(
-    course: Course, units: Units, old: list[Tensor], norms: Tensor, among: Tensor, epsilon: float
+    training: UnitTraining,
+    units: Units,
+    old: list[Tensor],
+    norms: Tensor,
+    among: Tensor,
+    epsilon: float,
 ) -> None:
     """Set to zero the units whose step left their half-space.
 
     Args:
-        course: the state.
+        training: the state.
         units: in which parameters to look.
         old: weights before the step, for each parameter.
         norms: of the old weights; shape [units].
@@ -167,6 +171,6 @@ def project(
         epsilon: parameter of the half-space.
     """
     along = units.sums(lambda i, part: old[i].float() * part.local.float())
-    leaving = among & (course.agreed(along - epsilon * norms.square()) < 0)
+    leaving = among & (training.agreed(along - epsilon * norms.square()) < 0)
     if bool(leaving.any()):
-        course.erase(leaving)
+        training.erase(leaving)

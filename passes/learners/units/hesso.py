@@ -4,29 +4,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from autoprune.passes.learners.units.method import Method
 from autoprune.passes.learners.units.saliency import hesso_saliency, update_moments
-from autoprune.passes.learners.units.state import Course
+from autoprune.passes.learners.units.unit_training import Method, UnitTraining
 
 
 @dataclass(frozen=True)
-class HESSO(Method):
+class HESSO(Method, name="hesso"):
     """Hybrid efficient structured sparse optimizer (Chen et al., 2024): no settings but the target.
 
     When a period begins, the units with the lowest saliency are added to those that will be
     removed; they shrink linearly until they are zero when it ends. The rest trains undisturbed.
     """
 
-    def before(self, course: Course) -> None:
+    def before(self, training: UnitTraining) -> None:
         """Keep the weights of steps whose update is judged."""
-        if course.schedule.begins_period(course.step):
-            course.scratch = course.units.copies()
+        if training.schedule.begins_period(training.step):
+            training.scratch = training.units.copies()
 
-    def after(self, course: Course) -> None:
+    def after(self, training: UnitTraining) -> None:
         """Choose the units of the period."""
-        if course.schedule.begins_period(course.step):
-            rates = course.rates(course.units)
-            moments = update_moments(course.units, course.scratch, rates)
-            scores = course.agreed(hesso_saliency(moments, course.units))
-            course.choose(course.target(scores), scores)
-            course.scratch = []
+        if training.schedule.begins_period(training.step):
+            rates = training.rates(training.units)
+            moments = update_moments(training.units, training.scratch, rates)
+            scores = training.agreed(hesso_saliency(moments, training.units))
+            training.choose(training.target(scores), scores)
+            training.scratch = []

@@ -9,7 +9,7 @@ from typing import Any
 
 from autoprune.errors import AutopruneError
 from autoprune.ir.files import replacing
-from autoprune.passes.learners.units.state import Course
+from autoprune.passes.learners.schedule import Schedule
 
 RECORDS = 200
 """About as many records as a run leaves, besides those at the ends of periods."""
@@ -59,45 +59,28 @@ class Monitor:
         self._callback = callback
         self._writer = None if log_dir is None else _tensorboard(Path(log_dir))
 
-    def observe(self, course: Course) -> None:
-        """Record the state now and then, and when a period ends."""
-        schedule, step = course.schedule, course.step
-        period_ended = schedule.start < step <= schedule.stop and not schedule.period(step)[1]
-        if step % max(1, schedule.steps // RECORDS) == 0 or step == 1 or period_ended:
-            self._add(record(course))
+    def wants(self, schedule: Schedule, step: int) -> bool:
+        """Whether a record is due after so many steps: now and then, and when a period ends."""
+        return (
+            step % max(1, schedule.steps // RECORDS) == 0
+            or step == 1
+            or schedule.ends_period(step - 1)
+        )
 
-    def report(self, course: Course, metrics: dict[str, float]) -> None:
-        """Record measurements of the user's."""
-        self._add(record(course, {name: float(value) for name, value in metrics.items()}))
-
-    def _add(self, entry: Record) -> None:
-        self.records.append(entry)
+    def add(self, record: Record) -> None:
+        """Keep a record, and hand it on."""
+        self.records.append(record)
         if self._callback is not None:
-            self._callback(entry)
+            self._callback(record)
         if self._writer is not None:
-            shares = {"zero": entry.zero, "flops": entry.flops, "params": entry.params}
-            for name, value in {**shares, **entry.metrics}.items():
-                self._writer.add_scalar(f"autoprune/{name}", value, entry.step)
+            shares = {"zero": record.zero, "flops": record.flops, "params": record.params}
+            for name, value in {**shares, **record.metrics}.items():
+                self._writer.add_scalar(f"autoprune/{name}", value, record.step)
 
     def close(self) -> None:
         """Write out what TensorBoard has not written yet."""
         if self._writer is not None:
             self._writer.flush()
-
-
-def record(course: Course, metrics: dict[str, float] | None = None) -> Record:
-    """The present state of a run."""
-    count = max(1, course.units.count)
-    flops, params = course.selection.cost_shares(course.zero)
-    return Record(
-        step=course.step,
-        steps=course.schedule.steps,
-        zero=int(course.zero.sum()) / count,
-        chosen=int(course.chosen.sum()) / count,
-        flops=flops,
-        params=params,
-        metrics=metrics or {},
-    )
 
 
 def _tensorboard(folder: Path) -> Any:

@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 
 from autoprune.passes.learners.schedule import Polynomial, Ramp
-from autoprune.passes.learners.units.method import Method
 from autoprune.passes.learners.units.saliency import TINY
 from autoprune.passes.learners.units.slices import Units
-from autoprune.passes.learners.units.state import Course
+from autoprune.passes.learners.units.unit_training import Method, UnitTraining
 
 
 @dataclass(frozen=True)
@@ -23,19 +22,19 @@ class Penalized(Method):
     magnitude relative to the mean of their group, and those that go shrink in the last period.
     """
 
-    def after(self, course: Course) -> None:
+    def after(self, training: UnitTraining) -> None:
         """Choose the units when the last period begins."""
-        if course.step == course.schedule.last_period:
-            scores = course.agreed(self.importance(course))
-            course.choose(course.target(scores), scores)
+        if training.step == training.schedule.last_period:
+            scores = training.agreed(self.importance(training))
+            training.choose(training.target(scores), scores)
 
-    def acts(self, course: Course) -> bool:
+    def acts(self, training: UnitTraining) -> bool:
         """Whether the penalty is on."""
-        return course.schedule.start <= course.step < course.schedule.last_period
+        return training.schedule.start <= training.step < training.schedule.last_period
 
-    def importance(self, course: Course) -> Tensor:
+    def importance(self, training: UnitTraining) -> Tensor:
         """What units are compared by; shape [units]."""
-        return relative_magnitude(course.units)
+        return relative_magnitude(training.units)
 
 
 def relative_magnitude(units: Units) -> Tensor:
@@ -50,7 +49,7 @@ def root_mean_square(units: Units) -> Tensor:
 
 
 @dataclass(frozen=True)
-class GroupLasso(Penalized):
+class GroupLasso(Penalized, name="group_lasso"):
     """Group lasso on the units, as a term in the gradients.
 
     `plain`: strength * sum ||x_g|| (Yuan and Lin, 2006, without weights for the sizes of groups).
@@ -71,27 +70,27 @@ class GroupLasso(Penalized):
     alpha: float = 4.0
     ramp: Ramp = Polynomial()
 
-    def gradients(self, course: Course) -> None:
+    def gradients(self, training: UnitTraining) -> None:
         """Add the gradient of the penalty."""
-        if self.acts(course):
-            course.units.add_decay(self.coefficients(course, course.units.norms()))
+        if self.acts(training):
+            training.units.add_decay(self.coefficients(training, training.units.norms()))
 
-    def coefficients(self, course: Course, norms: Tensor) -> Tensor:
+    def coefficients(self, training: UnitTraining, norms: Tensor) -> Tensor:
         """By what multiple of its weights the gradients of each unit change; shape [units]."""
         if self.weighting == "plain":
             strength = 1e-3 if self.strength is None else self.strength
             return strength / norms.clamp_min(TINY)
         if self.weighting == "importance":
             strength = 1e-4 if self.strength is None else self.strength
-            rank = torch.cat([_rank(of_group) for of_group in course.units.split(norms)])
+            rank = torch.cat([_rank(of_group) for of_group in training.units.split(norms)])
             return strength * 2 ** (self.alpha * rank)
-        schedule = course.schedule
+        schedule = training.schedule
         strength = 1.0 if self.strength is None else self.strength
-        if schedule.begins_period(course.step):
-            magnitude = relative_magnitude(course.units)
-            course.memory["target"] = course.target(course.agreed(magnitude))
-        progress = (course.step - schedule.start) / (schedule.last_period - schedule.start)
-        return strength * self.ramp(progress) * course.memory["target"].float()
+        if schedule.begins_period(training.step):
+            magnitude = relative_magnitude(training.units)
+            training.memory["target"] = training.target(training.agreed(magnitude))
+        progress = (training.step - schedule.start) / (schedule.last_period - schedule.start)
+        return strength * self.ramp(progress) * training.memory["target"].float()
 
 
 def _rank(norms: Tensor) -> Tensor:
@@ -101,7 +100,7 @@ def _rank(norms: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Polarization(Penalized):
+class Polarization(Penalized, name="polarization"):
     """Polarization regularizer (Zhuang et al., NeurIPS 2020, equation 2), with norms for gates.
 
     strength * (t ||s||_1 - ||s - mean(s)||_1) for the gates s of each group drives some to zero and
@@ -117,12 +116,12 @@ class Polarization(Penalized):
     strength: float = 1e-3
     t: float = 1.2
 
-    def gradients(self, course: Course) -> None:
+    def gradients(self, training: UnitTraining) -> None:
         """Add the gradient of the regularizer."""
-        if self.acts(course):
-            norms = course.units.norms()
-            slopes = torch.cat([self._slope(gates) for gates in course.units.split(norms)])
-            course.units.add_decay(self.strength * slopes / norms.clamp_min(TINY))
+        if self.acts(training):
+            norms = training.units.norms()
+            slopes = torch.cat([self._slope(gates) for gates in training.units.split(norms)])
+            training.units.add_decay(self.strength * slopes / norms.clamp_min(TINY))
 
     def _slope(self, gates: Tensor) -> Tensor:
         """Derivative of the regularizer by each gate, all of which are positive."""

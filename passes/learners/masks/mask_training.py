@@ -1,59 +1,63 @@
-"""Where a sparsifier stands in its training run: masks, hidden weights, what is kept by now."""
+"""Training in which weights become zero by masks: what is kept by now, and what is behind it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from math import floor
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.distributed import ProcessGroup
 
 from autoprune.passes.learners.masks.choices import choose, dense_levels, final_levels
 from autoprune.passes.learners.schedule import Schedule
-from autoprune.passes.learners.sharding import agreed
+from autoprune.passes.learners.training import Training, TrainingMethod
 from autoprune.passes.sparsify.distribution import Distribution, Layer, find_levels
 from autoprune.passes.sparsify.weights import Weight
 
 
-class Training:
-    """The state of a training run that a sparsifier steers.
+class MaskTraining(Training):
+    """A run that makes weights zero where masks say.
 
     Attributes:
         weights: the parameters that become sparse.
         sparsity: share to remove of those whose format leaves it open.
         distribution: of that over the parameters.
-        schedule: when what happens.
-        step: steps done.
         masks: where weights are kept, in the shape of the parameters.
         levels: of its format that each parameter keeps by now; see `choices`.
         hidden: what the base optimizer trains, where the network computes with something made of
             it; otherwise empty.
         revealed: whether the parameters themselves hold what is trained at present.
         memory: tensors that a method keeps from step to step, one for each parameter.
-        scratch: tensors that a method keeps within one step.
         cache: what a method would otherwise compute twice, by name and step.
     """
+
+    maker = "Sparsifier"
+    unfinished = "masks change"
+    method: MaskMethod
 
     def __init__(
         self,
         weights: tuple[Weight, ...],
         sparsity: float,
         distribution: str | Distribution,
+        method: MaskMethod,
+        base: torch.optim.Optimizer,
+        model: nn.Module,
         schedule: Schedule,
+        process_group: ProcessGroup | None = None,
     ) -> None:
+        super().__init__(method, base, model, schedule, process_group)
         self.weights = weights
         self.sparsity = sparsity
         self.distribution = distribution
-        self.schedule = schedule
-        self.step = 0
         self.masks = [torch.ones_like(w.parameter, dtype=torch.bool) for w in weights]
         self.levels = [dense_levels(w.format, w.shape) for w in weights]
         self.hidden: list[Tensor] = []
         self.revealed = True
         self.memory: dict[str, list[Tensor]] = {}
-        self.scratch: list[Tensor] = []
         self.cache: dict[tuple[str, int], list[Tensor]] = {}
 
     @property
@@ -62,15 +66,20 @@ class Training:
         return self.weights[0].parameter.device
 
     @property
-    def period_ends(self) -> bool:
-        """Whether a period of the pruning part ends with this step."""
-        schedule = self.schedule
-        return schedule.prunes(self.step) and schedule.period(self.step + 1)[1] == 0
+    def goal(self) -> str:
+        """The sparsity, and the formats."""
+        formats = dict.fromkeys(str(weight.format) for weight in self.weights)
+        return f"sparsity={self.sparsity:g} of {', '.join(formats)}"
 
     @property
-    def done(self) -> bool:
-        """Whether masks do not change any more."""
-        return self.step >= self.schedule.stop
+    def parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Those that become sparse."""
+        return ((weight.name, weight.parameter) for weight in self.weights)
+
+    @property
+    def period_ends(self) -> bool:
+        """Whether a period of the pruning part ends with this step."""
+        return self.schedule.ends_period(self.step)
 
     def values(self, i: int) -> Tensor:
         """What the optimizer trains of a parameter, as a matrix in float32 or more."""
@@ -107,7 +116,7 @@ class Training:
         found = find_levels(layers, self.sparsity * reached, self.distribution)
         for number, levels in found.items():
             self.levels[int(number)] = levels
-        self.levels = agreed(torch.tensor(self.levels, device=self.device)).tolist()
+        self.levels = self.agreed(torch.tensor(self.levels, device=self.device)).tolist()
 
     def choose(self, scores: Sequence[Tensor]) -> None:
         """Keep the weights with the highest scores, as many as decided."""
@@ -120,7 +129,7 @@ class Training:
         """Keep these weights, given as masks of matrices, in all processes."""
         self.masks = [
             # Not all ways to communicate know booleans.
-            weight.tensor(agreed(mask.to(torch.uint8)).bool())
+            weight.tensor(self.agreed(mask.to(torch.uint8)).bool())
             for weight, mask in zip(self.weights, masks, strict=True)
         ]
 
@@ -133,17 +142,13 @@ class Training:
             self.revealed = True
 
     @torch.no_grad()
-    def hide(self, gates: Sequence[Tensor], *, keep: bool) -> None:
-        """Put what the network computes with into the parameters, unless it is there.
-
-        Args:
-            gates: factors of the weights, or masks.
-            keep: whether the optimizer goes on with the weights as they are now.
-        """
+    def hide(self) -> None:
+        """Put what the network computes with in this step into the parameters."""
         if not self.revealed:
             return
-        self.revealed = not keep
-        if not keep:
+        gates = self.method.gates(self)
+        self.revealed = not self.method.hides(self)
+        if self.revealed:
             self.hidden = []
         elif not self.hidden:
             self.hidden = [weight.parameter.detach().clone() for weight in self.weights]
@@ -156,10 +161,21 @@ class Training:
             else:
                 weight.parameter.mul_(gate)
 
-    def state(self) -> dict[str, Any]:
-        """What has to be kept to go on later."""
+    def advance(self) -> None:
+        """Let the network compute with what it computes with in the next step."""
+        super().advance()
+        self.hide()
+
+    def revived(self) -> Iterator[tuple[str, str]]:
+        """Removed weights that are not zero."""
+        for weight, mask in zip(self.weights, self.masks, strict=True):
+            left = int(weight.parameter.detach()[~mask].count_nonzero())
+            if left:
+                yield f"{left} removed weights are not zero any more", weight.name
+
+    def kept(self) -> dict[str, Any]:
+        """Masks, hidden weights, and what the method remembers."""
         return {
-            "step": self.step,
             "weights": [weight.name for weight in self.weights],
             "masks": self.masks,
             "levels": self.levels,
@@ -167,9 +183,14 @@ class Training:
             "memory": self.memory,
         }
 
+    def fits(self, state: dict[str, Any]) -> bool:
+        """Whether it is about the same weights."""
+        names = [weight.name for weight in self.weights]
+        shapes = [weight.parameter.shape for weight in self.weights]
+        return state.get("weights") == names and [m.shape for m in state["masks"]] == shapes
+
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on where `state` was taken."""
-        self.step = int(state["step"])
+        """Take over what `kept` was."""
         self.levels = [int(level) for level in state["levels"]]
         self.masks = self._own(state["masks"])
         self.hidden = self._own(state["hidden"])
@@ -182,3 +203,33 @@ class Training:
             tensor.to(weight.parameter.device, copy=True)
             for tensor, weight in zip(tensors, self.weights, strict=False)
         ]
+
+
+class MaskMethod(TrainingMethod[MaskTraining]):
+    """A way to find, while a network trains, the weights that are not needed. It keeps all."""
+
+    def check(self, weights: Sequence[Weight]) -> None:
+        """Refuse formats that the method is not for.
+
+        Raises:
+            LearnerError: naming the first of them.
+        """
+
+    def gradients(self, training: MaskTraining) -> None:
+        """The gradients are there, and may be changed. By default, removed weights get none."""
+        for weight, mask in zip(training.weights, training.masks, strict=True):
+            if weight.parameter.grad is not None:
+                weight.parameter.grad.masked_fill_(~mask, 0.0)
+
+    def hides(self, training: MaskTraining) -> bool:
+        """Whether the network computes with something else than what is trained."""
+        return False
+
+    def gates(self, training: MaskTraining) -> list[Tensor]:
+        """What the trained weights are multiplied by, in the shape of the parameters."""
+        return training.masks
+
+
+def magnitudes(training: MaskTraining) -> list[Tensor]:
+    """Squares of the trained weights: a block is worth its squared L2 norm."""
+    return [training.values(i).square() for i in range(len(training.weights))]

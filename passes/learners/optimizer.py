@@ -1,39 +1,40 @@
-"""Any torch optimizer, with something acting on the weights around each of its steps."""
+"""Any torch optimizer, with a method acting on the network around each of its steps."""
 
 from __future__ import annotations
 
-import re
-from abc import abstractmethod
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, Generic
 
 import torch
 from torch import Tensor, nn
 
 from autoprune.errors import LearnerError
 from autoprune.passes.learners.sharding import local_part
+from autoprune.passes.learners.training import AnyTraining, TrainingMethod, described
 
 KEY = "autoprune"
 """Where the learner's state is in the state of the optimizer."""
 
 
-class Wrapper(torch.optim.Optimizer):
+class SparseOptimizer(torch.optim.Optimizer, Generic[AnyTraining]):
     """Wraps an optimizer, and is used in its place.
 
     The base optimizer computes its update, so its options, learning-rate schedulers, gradient
     scalers and accumulation of gradients work as before; parameters and state are the base's own.
-    `state_dict` is the base's with one more entry. What happens around the base's step is for
-    subclasses to say.
+    `state_dict` is the base's with one more entry. Where a method trains other weights than the
+    network computes with, they are in the parameters only during the base optimizer's step.
 
     Attributes:
         base: the wrapped optimizer.
+        training: where the run stands.
     """
 
-    def __init__(self, base: torch.optim.Optimizer) -> None:
+    def __init__(self, training: AnyTraining) -> None:
         # The base has run the constructor of optimizers; everything it set up is used from there.
-        self.base = base
+        self.training = training
+        self.base = base = training.base
         # Hooks of this step see all of it; those of the base's step still belong to the base.
         self._optimizer_step_pre_hooks = OrderedDict()
         self._optimizer_step_post_hooks = OrderedDict()
@@ -43,13 +44,18 @@ class Wrapper(torch.optim.Optimizer):
         self._optimizer_load_state_dict_post_hooks = base._optimizer_load_state_dict_post_hooks
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._settings()['method']}, {self.base!r})"
+        return f"{type(self).__name__}({described(self.method)}, {self.base!r})"
 
     def __getstate__(self) -> dict[str, Any]:
         raise LearnerError(
             "an optimizer with a learner cannot be copied or pickled",
             hint="save optimizer.state_dict(), and load it into one made in the same way",
         )
+
+    @property
+    def method(self) -> TrainingMethod[Any]:
+        """What is done around each step."""
+        return self.training.method
 
     # The base replaces these when a state is loaded, so they are looked up there every time.
 
@@ -92,22 +98,36 @@ class Wrapper(torch.optim.Optimizer):
     @torch.no_grad()  # the base's step enables gradients before it calls this
     def _evaluate(self, closure: Callable[[], Any]) -> Any:
         """The loss that a closure computes, with gradients that are ready for the step."""
+        self.training.hide()
         with torch.enable_grad():
             loss = closure()
         self._gradients_ready(loss)
+        self.training.reveal()
         return loss
 
-    @abstractmethod
     def _gradients_ready(self, loss: Any) -> None:
-        """Check the gradients, and the loss if there is one, and change them as need be.
+        """Check the gradients, and the loss if there is one, and let the method change them."""
+        self._check_finite(loss)
+        self.method.gradients(self.training)
 
-        Raises:
-            LearnerError: if they are not finite.
-        """
-
-    @abstractmethod
     def _step(self, evaluate: Callable[[], Any] | None) -> Any:
         """Take a step with gradients that are ready, or with those that a function computes."""
+        training, method = self.training, self.method
+        training.reveal()
+        try:
+            method.before(training)
+            if method.pauses(training):
+                # A scheduler of the base asks whether it has been called at all.
+                self.base._opt_called = True  # type: ignore[attr-defined]
+                loss = None if evaluate is None else evaluate()
+            else:
+                loss = self.base.step(evaluate)
+        except Exception:
+            training.hide()
+            raise
+        method.after(training)
+        training.advance()
+        return loss
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients."""
@@ -136,26 +156,39 @@ class Wrapper(torch.optim.Optimizer):
         self.load_learner_state(state_dict[KEY])
         self.base.load_state_dict({k: v for k, v in state_dict.items() if k != KEY})
 
-    @abstractmethod
     def learner_state(self) -> dict[str, Any]:
-        """The learner's part of the state: plain numbers, names and tensors."""
+        """The learner's part of the state: plain numbers, names and tensors.
 
-    @abstractmethod
+        For checkpoints that treat the optimizer's own state separately, such as sharded ones; there
+        give `optimizer.base` to torch.distributed.checkpoint. It is the same in all processes that
+        train together, and those of a sharded model have to ask for it together.
+        """
+        return self.training.state()
+
     def load_learner_state(self, state: dict[str, Any]) -> None:
         """Go on where `learner_state` was called.
 
         Raises:
-            LearnerError: if it belongs to something else.
+            LearnerError: if it belongs to another method, target, schedule or network.
         """
+        self.training.load(state)
 
-    @abstractmethod
-    def _settings(self) -> dict[str, str]:
-        """What a run has to go on with, or it could miss its target; its method among it."""
-
-    def _gradients(self) -> list[Tensor]:
-        """Values of all gradients that this process holds."""
+    def _check_finite(self, loss: Any) -> None:
+        """Refuse a loss or gradients, in any process, that would destroy weights and scores."""
+        training = self.training
         parameters = (p for group in self.param_groups for p in group["params"])
-        return list(_dense(p.grad for p in parameters if p.grad is not None))
+        gradients = list(_dense(p.grad for p in parameters if p.grad is not None))
+        device = training.device
+        value = loss.detach().to(device) if isinstance(loss, Tensor) else torch.zeros(())
+        finite = [value.isfinite().all().to(device), _all_finite(gradients).to(device)]
+        of_loss, of_gradients = training.anywhere(~torch.stack(finite)).tolist()
+        if of_loss or of_gradients:
+            what = "the loss is" if of_loss else "gradients are"
+            raise LearnerError(
+                f"{what} not finite in step {training.step} (counted from 0)",
+                hint="nothing was changed in this step: lower the learning rate, clip gradients, "
+                "or use a GradScaler with float16; then go on, or from a checkpoint",
+            )
 
 
 def check_base(base: torch.optim.Optimizer, model: nn.Module) -> None:
@@ -169,7 +202,7 @@ def check_base(base: torch.optim.Optimizer, model: nn.Module) -> None:
             f"a torch.optim.Optimizer is needed, got {type(base).__name__}",
             hint="pass the optimizer that you would train with",
         )
-    if isinstance(base, Wrapper):
+    if isinstance(base, SparseOptimizer):
         raise LearnerError(
             "the optimizer has a learner already",
             hint="pass optimizer.base, once the other learner is finished",
@@ -186,57 +219,6 @@ def check_base(base: torch.optim.Optimizer, model: nn.Module) -> None:
         )
 
 
-def described(settings: object) -> str:
-    """Settings as text; functions among them are at another address in every process."""
-    return re.sub(" at 0x[0-9a-f]+", "", repr(settings))
-
-
-def same_settings(state: dict[str, Any], own: dict[str, str]) -> None:
-    """Refuse a state whose run began with other settings; its target could be missed.
-
-    Raises:
-        LearnerError: naming the first setting that differs.
-    """
-    for name, setting in own.items():
-        if state.get(name) != setting:
-            raise LearnerError(
-                f"the state is that of a learner with {name} {state.get(name)}, "
-                f"this one has {setting}",
-                hint="continue with the settings that the run began with",
-            )
-
-
-def check_finite(
-    loss: Any,
-    gradients: list[Tensor],
-    device: torch.device,
-    step: int,
-    anywhere: Callable[[Tensor], Tensor],
-) -> None:
-    """Refuse gradients that would destroy weights and scores.
-
-    Args:
-        loss: what a closure returned, if there was one.
-        gradients: of all parameters.
-        device: where flags are put together.
-        step: for the message.
-        anywhere: tells which flags are set in any process.
-
-    Raises:
-        LearnerError: if the loss or a gradient is not finite in any process.
-    """
-    value = loss.detach().to(device) if isinstance(loss, Tensor) else torch.zeros(())
-    finite = [value.isfinite().all().to(device), _all_finite(gradients).to(device)]
-    of_loss, of_gradients = anywhere(~torch.stack(finite)).tolist()
-    if of_loss or of_gradients:
-        what = "the loss is" if of_loss else "gradients are"
-        raise LearnerError(
-            f"{what} not finite in step {step} (counted from 0)",
-            hint="nothing was changed in this step: lower the learning rate, clip gradients, or "
-            "use a GradScaler with float16; then go on, or from a checkpoint",
-        )
-
-
 def _all_finite(tensors: list[Tensor]) -> Tensor:
     """Whether all numbers are finite."""
     if not tensors:
@@ -250,7 +232,7 @@ def _all_finite(tensors: list[Tensor]) -> Tensor:
     return finite
 
 
-def _dense(gradients: Iterable[Tensor]) -> Iterable[Tensor]:
+def _dense(gradients: Iterable[Tensor]) -> Iterator[Tensor]:
     """The values of gradients that this process holds; of sparse ones without their indices."""
     for gradient in gradients:
         local = local_part(gradient)

@@ -1,7 +1,9 @@
-"""Where a learner stands in its training run: what is chosen, what is zero, what comes next."""
+"""Training in which units are brought to zero: what is chosen, what is zero, what comes next."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -9,51 +11,65 @@ from torch import Tensor, nn
 from torch.distributed import ProcessGroup
 
 from autoprune.passes.learners.schedule import Schedule
-from autoprune.passes.learners.sharding import agreed, anywhere, held, whole_of
+from autoprune.passes.learners.sharding import held, whole_of
+from autoprune.passes.learners.training import Training, TrainingMethod
+from autoprune.passes.learners.units.history import Monitor, Record
 from autoprune.passes.learners.units.selection import Selection, lowest
 from autoprune.passes.learners.units.slices import Units, Zeros
 
 
-class Course:
-    """The state of a training run that a learner steers.
+class UnitTraining(Training):
+    """A run that brings units to zero.
 
     Attributes:
         units: the units of the groups that may shrink.
         selection: the target.
-        schedule: when what happens.
-        base: the optimizer that trains.
-        model: the network.
-        process_group: the processes that train the network together; None for all.
-        step: steps done.
+        monitor: what keeps the history.
         chosen: units that will be removed: those shrinking, and those that are zero.
         zero: units that are zero and stay so.
         memory: tensors that a method keeps from step to step, the same in all processes.
         weights: weights that a method keeps from step to step, of each parameter that units lie in.
-        scratch: tensors that a method keeps within one step.
     """
+
+    maker = "Pruner"
+    unfinished = "removing units takes"
 
     def __init__(
         self,
         units: Units,
         selection: Selection,
-        schedule: Schedule,
+        monitor: Monitor,
+        method: Method,
         base: torch.optim.Optimizer,
         model: nn.Module,
+        schedule: Schedule,
         process_group: ProcessGroup | None = None,
     ) -> None:
+        super().__init__(method, base, model, schedule, process_group)
         self.units = units
         self.selection = selection
-        self.schedule = schedule
-        self.base = base
-        self.model = model
-        self.process_group = process_group
-        self.step = 0
+        self.monitor = monitor
         self.chosen = units.none()
         self.zero = units.none()
         self.memory: dict[str, Tensor] = {}
         self.weights: list[Tensor] = []
-        self.scratch: list[Tensor] = []
         self._zeros = Zeros(units, self.zero)
+
+    @property
+    def device(self) -> torch.device:
+        """Where sums over units are made."""
+        return self.units.device
+
+    @property
+    def goal(self) -> str:
+        """The budget."""
+        cost, part = self.selection.request.budget
+        return f"{cost}={f'{part:g}' if isinstance(part, int | float) else part}"
+
+    @property
+    def parameters(self) -> Iterator[tuple[None, nn.Parameter]]:
+        """Those that units lie in."""
+        return ((None, part.parameter) for part in self.units.slices)
 
     @property
     def shrinking(self) -> Tensor:
@@ -68,14 +84,6 @@ class Course:
     def target(self, scores: Tensor) -> Tensor:
         """The units that have to go so that the target is met; those chosen before among them."""
         return self.selection.choose(self.agreed(scores), self.chosen)
-
-    def agreed(self, values: Tensor) -> Tensor:
-        """Values of the first process, so that all processes decide alike."""
-        return agreed(values, self.process_group)
-
-    def anywhere(self, flags: Tensor) -> Tensor:
-        """Which flags are set in some process, so that all processes fail alike."""
-        return anywhere(flags, self.process_group)
 
     def choose(self, target: Tensor, scores: Tensor) -> None:
         """At the beginning of a period: let its share of the target begin to shrink.
@@ -114,29 +122,58 @@ class Course:
         self._zeros = Zeros(self.units, self.zero)
         self._zeros.write()
 
-    def hold(self) -> None:
-        """Set to zero again what the base optimizer moved."""
+    def advance(self) -> None:
+        """Let chosen units shrink, and set to zero again what the base optimizer moved."""
+        if self.schedule.prunes(self.step):
+            self.shrink()
         self._zeros.write()
+        super().advance()
+        if self.monitor.wants(self.schedule, self.step):
+            self.monitor.add(self.record())
 
-    def state(self) -> dict[str, Any]:
-        """What has to be kept to go on later, the same in all processes.
+    def record(self, metrics: Mapping[str, float] = MappingProxyType({})) -> Record:
+        """The present state of the run, with measurements of the user's."""
+        count = max(1, self.units.count)
+        flops, params = self.selection.cost_shares(self.zero)
+        return Record(
+            step=self.step,
+            steps=self.schedule.steps,
+            zero=int(self.zero.sum()) / count,
+            chosen=int(self.chosen.sum()) / count,
+            flops=flops,
+            params=params,
+            metrics={name: float(value) for name, value in metrics.items()},
+        )
 
-        If the model is sharded, all of them have to ask for it together.
-        """
-        names = [group.name for group in self.units.groups]
-        tensors = {"chosen": self.chosen, "zero": self.zero}
-        memory = {f"memory.{name}": tensor for name, tensor in self.memory.items()}
+    def revived(self) -> Iterator[tuple[str, None]]:
+        """Removed units whose weights are not zero."""
+        left = int((self.zero & (self.units.norms() > 0)).sum())
+        if left:
+            yield f"{left} removed units have weights that are not zero any more", None
+
+    def kept(self) -> dict[str, Any]:
+        """What is chosen and zero, and what the method remembers."""
         parameters = (part.parameter for part in self.units.slices)
         weights = [
             whole_of(tensor, parameter)
             for tensor, parameter in zip(self.weights, parameters, strict=False)
         ]
-        return {"step": self.step, "groups": names, "weights": weights, **tensors, **memory}
+        return {
+            "groups": [group.name for group in self.units.groups],
+            "chosen": self.chosen,
+            "zero": self.zero,
+            "weights": weights,
+            **{f"memory.{name}": tensor for name, tensor in self.memory.items()},
+        }
+
+    def fits(self, state: dict[str, Any]) -> bool:
+        """Whether it is about the same units."""
+        names = [group.name for group in self.units.groups]
+        return state.get("groups") == names and len(state["chosen"]) == self.units.count
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on where `state` was taken."""
-        device = self.units.device
-        self.step = int(state["step"])
+        """Take over what `kept` was."""
+        device = self.device
         self.chosen = state["chosen"].to(device)
         self.zero = state["zero"].to(device)
         self.memory = {
@@ -149,3 +186,19 @@ class Course:
             for tensor, part in zip(state["weights"], self.units.slices, strict=False)
         ]
         self._zeros = Zeros(self.units, self.zero)
+
+    def settings(self) -> dict[str, str]:
+        """What a run has to go on with; the ramp of its schedule may differ."""
+        schedule = self.schedule
+        return {
+            **super().settings(),
+            "schedule": f"{schedule.start}-{schedule.stop} of {schedule.steps} steps "
+            f"in {schedule.periods} periods",
+        }
+
+
+class Method(TrainingMethod[UnitTraining]):
+    """A way to find the units that are not needed and to bring them to zero.
+
+    Chosen units shrink after each step.
+    """
