@@ -108,9 +108,9 @@ class Pruner(Session[UnitTraining]):
         TraceError: if the model cannot be read, does not run on the inputs, or cannot be exported.
     """
 
-    family = Method
-    made = "a learner"
-    example = "pruner.hesso(optimizer, flops=0.5, steps=...)"
+    _family = Method
+    _made = "a learner"
+    _example = "pruner.hesso(optimizer, flops=0.5, steps=...)"
 
     def __init__(
         self,

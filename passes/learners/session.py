@@ -16,6 +16,7 @@ from autoprune.passes.learners.optimizer import SparseOptimizer, check_base
 from autoprune.passes.learners.sharding import reshard
 from autoprune.passes.learners.training import AnyTraining, TrainingMethod
 from autoprune.passes.patterns import nearest
+from autoprune.passes.registry import Registry
 
 
 class Session(Generic[AnyTraining]):
@@ -29,13 +30,13 @@ class Session(Generic[AnyTraining]):
         optimizer: the one that was made, if any.
     """
 
-    family: ClassVar[type[TrainingMethod[Any]]]
+    _family: ClassVar[type[TrainingMethod[Any]]]
     """The methods that can be used."""
 
-    made: ClassVar[str]
+    _made: ClassVar[str]
     """What it makes, in a word."""
 
-    example: ClassVar[str]
+    _example: ClassVar[str]
     """How that is made."""
 
     model: nn.Module
@@ -45,7 +46,7 @@ class Session(Generic[AnyTraining]):
         """Refuse to begin twice, and with an optimizer that is not for this model."""
         if self.optimizer is not None:
             raise LearnerError(
-                f"this {type(self).__name__} has {self.made} already",
+                f"this {type(self).__name__} has {self._made} already",
                 hint=f"make a new {type(self).__name__} of the model",
             )
         reshard(self.model)
@@ -64,8 +65,8 @@ class Session(Generic[AnyTraining]):
         """
         if self.optimizer is None:
             raise LearnerError(
-                f"there is nothing to finish: no {self.made.split()[-1]} was made",
-                hint=f"train with {self.example} first",
+                f"there is nothing to finish: no {self._made.split()[-1]} was made",
+                hint=f"train with {self._example} first",
             )
         self.optimizer.training.check_finished()
         return self.optimizer.training
@@ -80,10 +81,10 @@ class Session(Generic[AnyTraining]):
         Raises:
             AttributeError: if there is no such method.
         """
-        known = known_methods(self.family)
+        known = known_methods(self._family)
         if name not in known:
             raise AttributeError(
-                f"{type(self).__name__} has no attribute {name!r}{nearest(name, known)}; "
+                f"{type(self).__name__} has no attribute {name!r}; {nearest(name, known)}"
                 f"methods of training are {', '.join(sorted(known))}"
             )
         kind = known[name]
@@ -99,10 +100,10 @@ class Session(Generic[AnyTraining]):
         return short
 
     def __dir__(self) -> Iterable[str]:
-        return [*super().__dir__(), *known_methods(self.family)]
+        return [*super().__dir__(), *known_methods(self._family)]
 
 
-def known_methods(family: type[TrainingMethod[Any]]) -> dict[str, type[TrainingMethod[Any]]]:
+def known_methods(family: type[TrainingMethod[Any]]) -> Registry[type[TrainingMethod[Any]]]:
     """The methods of a family by name, those in the files of its package among them."""
     _read(family.__module__.rpartition(".")[0])
     return family.named

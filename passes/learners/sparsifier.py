@@ -69,9 +69,9 @@ class Sparsifier(Session[MaskTraining]):
         AutopruneError: if a name matches nothing.
     """
 
-    family = MaskMethod
-    made = "an optimizer"
-    example = "sparsifier.gmp(optimizer, steps=...)"
+    _family = MaskMethod
+    _made = "an optimizer"
+    _example = "sparsifier.gmp(optimizer, steps=...)"
 
     def __init__(
         self,

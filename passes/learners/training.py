@@ -19,6 +19,7 @@ from torch.distributed import ProcessGroup
 from autoprune.errors import LearnerError
 from autoprune.passes.learners.schedule import Schedule, Timing
 from autoprune.passes.learners.sharding import agreed, anywhere, is_sharded
+from autoprune.passes.registry import Registry
 
 
 class Training(ABC):
@@ -185,22 +186,19 @@ class TrainingMethod(Generic[AnyTraining]):
     `pruner.hesso(optimizer, flops=0.5, steps=steps)`.
 
     Attributes:
+        named: the methods of this kind of training, by name.
         timing: when it acts, unless the user says otherwise.
     """
 
-    named: ClassVar[dict[str, type[TrainingMethod[Any]]]] = {}
+    named: ClassVar[Registry[type[TrainingMethod[Any]]]]
     timing: ClassVar[Timing] = Timing()
 
     def __init_subclass__(cls, name: str = "", **rest: Any) -> None:
         super().__init_subclass__(**rest)
         if TrainingMethod in cls.__bases__:
-            cls.named = {}  # the methods of one kind of training
-        if not name:
-            return
-        other = cls.named.setdefault(name, cls)
-        if (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
-            raise LearnerError(f"there is a method of the name {name!r} already: {other!r}")
-        cls.named[name] = cls
+            cls.named = Registry("method of training", LearnerError)  # those of one kind
+        if name:
+            cls.named.add(name, cls)
 
     def before(self, training: AnyTraining) -> None:
         """Before the step; gradients may be missing if the base optimizer computes them itself."""
