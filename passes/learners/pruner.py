@@ -215,9 +215,7 @@ class Pruner(Session[UnitTraining]):
             self._teacher.close()
         with progress(self.options.progress):
             result = cut_trained(
-                self._trace(
-                    gathered(self.model, self._whole, self._device, self.process_group)
-                ),
+                self._trace(gathered(self.model, self._whole, self._device, self.process_group)),
                 self.analysis.graph.digest,
                 training.selection.kept(training.zero),
                 self._reasons,
