@@ -54,7 +54,7 @@ LAYOUTS: tuple[tuple[str, Types, Axis, Leaf | None], ...] = (
         HEAD,
     ),
 )
-"""What there is, the types of weights, that of the inputs of `read.weight`, and the outer leaf."""
+"""What there is, the types of weights, that of the columns that `read` has, and the outer leaf."""
 
 
 def check_criterion(criterion: str | Score, *, seed: int = 0) -> int:
@@ -132,7 +132,7 @@ def _random(types: Types, reads: Axis, seed: int) -> Data:
     inputs = normal((SAMPLES, reads))
 
     def of_inputs(array: Array, *axes: Axis) -> Tensors:
-        return Tensors({"read.weight": array}, {"read.weight": axes})
+        return Tensors({"read": array[None]}, {"read": (prod(), *axes)})
 
     moments = np.stack([inputs.mean(axis=0), inputs.var(axis=0)])
     return {

@@ -10,6 +10,7 @@ from torch import nn
 import autoprune as ap
 from autoprune.ir.axes import Leaf
 from autoprune.ir.group import Group, Guarantee, Occurrence
+from autoprune.passes.pruning.analysed import analyse_network
 from autoprune.passes.pruning.criteria import (
     CRITERIA,
     NEEDS,
@@ -18,8 +19,10 @@ from autoprune.passes.pruning.criteria import (
     find_criterion,
     score_groups,
 )
+from autoprune.passes.pruning.given import given
 from autoprune.passes.registry import Registry
 from autoprune.testing import check_criterion
+from tests.tolerance import ROUNDING_SINGLE
 
 LEAF, OTHER = Leaf(0, 4), Leaf(1, 2)
 
@@ -45,6 +48,28 @@ def test_a_criterion_of_weights_and_gradients_given_by_hand(taylor):
     del gradients["v"]
     with pytest.raises(ap.AutopruneError, match="no gradients of v"):
         score_groups(taylor, [group], data, np.random.default_rng(0))
+
+
+def test_a_criterion_of_the_gradients_of_a_network(taylor):
+    """The second layer reads nothing of the last unit, so the loss does not depend on it."""
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+    with torch.no_grad():
+        model[2].weight[:, 3] = 0
+    x = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
+    network = given(model, x).trace()
+    analysis = analyse_network(network, ap.Options())
+    gradients = network.gradients(lambda y: y.square().mean(), x)
+    types = analysis.typed.types
+    data = {"weights": Tensors(network.weights(), types), "gradients": Tensors(gradients, types)}
+    (scores,) = score_groups(taylor, analysis.found.groups, data, np.random.default_rng(0))
+
+    model(x).square().mean().backward()
+    first, second = model[0], model[2]
+    expected = sum((p * p.grad).reshape(4, -1).sum(dim=1) for p in (first.weight, first.bias)) + (
+        second.weight * second.weight.grad
+    ).sum(dim=0)
+    np.testing.assert_allclose(scores, expected.abs().detach(), rtol=ROUNDING_SINGLE)
+    assert scores[3] == 0 < scores[:3].min()
 
 
 def test_what_cannot_be_met_is_said_before_anything_is_done(taylor):

@@ -26,13 +26,19 @@ Array = npt.NDArray[Any]
 Scores = npt.NDArray[np.float64]
 
 Need = Literal["weights", "gradients", "inputs", "gram", "statistics"]
-"""What a criterion may look at, all of it by the name of a weight:
+"""What a criterion may look at.
+
+By the name of a weight:
 
 - `weights`: trained parameters, and what layers read as their weights that is computed from them;
-- `gradients`: the derivatives of the loss by the weights, of their shapes;
-- `inputs`: what a weight is multiplied by on calibration data, shape [samples, inputs];
-- `gram`: the products of these with each other, summed over samples, shape [inputs, inputs];
-- `statistics`: their means and variances over samples, shape [2, inputs].
+- `gradients`: the derivatives of the loss by the weights, of their shapes.
+
+By the name of a call that multiplies by a weight, of what it multiplies on calibration data, as the
+columns of a `Product` (see `analysis.products`):
+
+- `inputs`: these themselves, shape [groups, samples, columns];
+- `gram`: their products with each other, summed over samples, shape [groups, columns, columns];
+- `statistics`: their means and variances over samples, shape [groups, 2, columns].
 """
 
 NEEDS: tuple[Need, ...] = get_args(Need)
