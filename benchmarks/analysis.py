@@ -130,7 +130,7 @@ def ours(model: Any, inputs: Any) -> dict[str, Any]:
     from autoprune.frameworks.torch.trace import trace
     from autoprune.passes.pruning.analysed import analyse
     from autoprune.passes.pruning.choose import allocate, score_units
-    from autoprune.passes.pruning.criteria import l2
+    from autoprune.passes.pruning.criteria.l2 import l2
     from autoprune.passes.pruning.request import DEFAULTS, WHOLE, Request
     from autoprune.passes.pruning.scope import movable_groups
 

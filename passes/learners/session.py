@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import cache
-from importlib import import_module
-from pkgutil import iter_modules
 from typing import Any, ClassVar, Generic
 
 import torch
@@ -16,7 +13,7 @@ from autoprune.passes.learners.optimizer import SparseOptimizer, check_base
 from autoprune.passes.learners.sharding import reshard
 from autoprune.passes.learners.training import AnyTraining, TrainingMethod
 from autoprune.passes.patterns import nearest
-from autoprune.passes.registry import Registry
+from autoprune.passes.registry import Registry, import_files
 
 
 class Session(Generic[AnyTraining]):
@@ -105,11 +102,5 @@ class Session(Generic[AnyTraining]):
 
 def known_methods(family: type[TrainingMethod[Any]]) -> Registry[type[TrainingMethod[Any]]]:
     """The methods of a family by name, those in the files of its package among them."""
-    _read(family.__module__.rpartition(".")[0])
+    import_files(family.__module__.rpartition(".")[0])
     return family.named
-
-
-@cache
-def _read(package: str) -> None:
-    for module in iter_modules(import_module(package).__path__, f"{package}."):
-        import_module(module.name)

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypedDict
 
 from autoprune.errors import AutopruneError, BudgetError
 from autoprune.passes.patterns import as_patterns, nearest
-from autoprune.passes.pruning.criteria import Criterion, l2
+from autoprune.passes.pruning.criteria import CRITERIA, Criterion
 from autoprune.passes.pruning.problem import TOLERANCE
 from autoprune.report.progress import Progress
 
@@ -165,7 +165,7 @@ class Request:
     """
 
     budget: tuple[str, Any]
-    criterion: Criterion = l2
+    criterion: Criterion = CRITERIA["l2"]
     scope: Scope = WHOLE
     multiple_of: int | None = None
     seed: int = 0

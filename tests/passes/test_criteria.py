@@ -15,12 +15,12 @@ from autoprune.passes.pruning.criteria import (
     Tensors,
     UnitView,
     find_criterion,
-    l1,
-    l2,
-    random,
     score,
     view,
 )
+from autoprune.passes.pruning.criteria.l1 import l1
+from autoprune.passes.pruning.criteria.l2 import l2
+from autoprune.passes.pruning.criteria.random import random
 
 LEAF = Leaf(0, 4)
 

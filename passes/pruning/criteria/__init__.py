@@ -1,7 +1,7 @@
 """How much units matter: the criteria by which those are chosen that go.
 
 A criterion is a function from a `UnitView`, the units of one group, to one number per unit; the
-units with the lowest go first. What it looks at besides weights, it declares.
+units with the lowest go first. What it looks at besides weights, it declares. Each is a file here.
 """
 
 from autoprune.passes.pruning.criteria.criterion import (
@@ -14,10 +14,8 @@ from autoprune.passes.pruning.criteria.criterion import (
     score,
     score_groups,
 )
-from autoprune.passes.pruning.criteria.l1 import l1
-from autoprune.passes.pruning.criteria.l2 import l2
-from autoprune.passes.pruning.criteria.random import random
 from autoprune.passes.pruning.criteria.view import NEEDS, Array, Need, Scores, Tensors, UnitView
+from autoprune.passes.registry import import_files
 
 __all__ = [
     "CRITERIA",
@@ -32,9 +30,8 @@ __all__ = [
     "criterion",
     "find_criterion",
     "forget_criterion",
-    "l1",
-    "l2",
-    "random",
     "score",
     "score_groups",
 ]
+
+import_files(__name__)
