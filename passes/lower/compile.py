@@ -84,7 +84,7 @@ def compile_onnx(
     feed, _ = run_once(model, example_inputs)
     dense = simplified(model)
     graph = wiring(dense)
-    products = find_products(dense, graph)
+    products = find_products(dense, graph, feed)
     units = find_units(
         products, graph, int8=choice.int8, calibrated=choice.int8 and calibration is not None
     )

@@ -10,6 +10,11 @@ from typing import Any
 import numpy as np
 import onnx
 
+from autoprune.analysis import products as analysis
+from autoprune.analysis.products import products_of
+from autoprune.analysis.typing import infer
+from autoprune.frameworks.onnx.sessions import Feed
+from autoprune.frameworks.onnx.trace import trace
 from autoprune.passes.kernels.geometry import Geometry
 from autoprune.passes.lower.onnx_graph import Array, Wiring, attributes, is_vector
 
@@ -58,20 +63,22 @@ class Product:
         return str(self.nodes[-1].output[0])
 
 
-def find_products(model: onnx.ModelProto, graph: Wiring) -> list[Product]:
-    """All products with constant float32 weights: linear layers and convolutions.
+def find_products(model: onnx.ModelProto, graph: Wiring, feed: Feed | None = None) -> list[Product]:
+    """All products with constant float32 weights that kernels may exist for.
 
     Batch normalization should have been folded before, which ONNX Runtime does.
 
     Args:
         model: the model.
         graph: its wiring.
+        feed: inputs that it runs on; None to make some up.
     """
+    traced = trace(model, feed)
     products, taken = [], set[int]()
-    for node in model.graph.node:
-        product = _product(node, graph)
+    for found in products_of(infer(traced.graph)):
+        product = _product(model.graph.node[traced.positions[found.node.name]], found, graph)
         if product is not None:
-            longer = _with_epilogue(product, graph, taken)
+            longer = _with_epilogue(_unflattened(product, graph), graph, taken)
             taken |= {id(part) for part in longer.nodes}
             products.append(longer)
     return products
@@ -82,85 +89,82 @@ def with_pool(product: Product, graph: Wiring) -> Product | None:
     node = graph.only_reader(product.output)
     if node is None or node.op_type != "MaxPool" or product.rowwise or len(node.output) > 1:
         return None
-    settings = attributes(node)
-    pool = _geometry(tuple(settings["kernel_shape"]), settings)
-    two = len(settings["kernel_shape"]) == 2
-    if pool is None or not two or pool.dilation != (1, 1) or settings.get("ceil_mode", 0):
+    pool = _pool(attributes(node))
+    if pool is None:
         return None
     return replace(product, nodes=(*product.nodes, node), pool=pool)
 
 
-def _product(node: onnx.NodeProto, graph: Wiring) -> Product | None:
-    """The product that a node alone computes, if it is one."""
-    if node.op_type not in ("Conv", "MatMul", "Gemm") or node.domain not in ("", "ai.onnx"):
+def _pool(settings: dict[str, Any]) -> Geometry | None:
+    """The windows of a max pooling, in two dimensions and with padding that is the same for all."""
+    kernel = settings["kernel_shape"]
+    pads = settings.get("pads") or [0] * 4
+    automatic = settings.get("auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID")
+    dilated = {*(settings.get("dilations") or ())} - {1}
+    if len(kernel) != 2 or automatic or dilated or settings.get("ceil_mode", 0) or min(pads) < 0:
         return None
-    weight = graph.constant(node.input[1])
-    if weight is None or weight.dtype != np.float32:
+    found = (kernel, settings.get("strides") or (1, 1), (1, 1), pads[:2], pads[2:])
+    return Geometry(*((int(h), int(w)) for h, w in found))
+
+
+def _product(node: onnx.NodeProto, found: analysis.Product, graph: Wiring) -> Product | None:
+    """The product that a node alone computes, if there are kernels of its kind.
+
+    There are none of other groups than depthwise ones, nor of scaled products.
+    """
+    contraction, layout = found.contraction, found.layout
+    weight = graph.constant(found.weight.name)
+    plain = found.exact and contraction.scale == contraction.added_scale == 1
+    if weight is None or weight.dtype != np.float32 or not plain or contraction.index:
         return None
-    if node.op_type == "MatMul":
-        if weight.ndim != 2 or len(graph.shapes.get(node.input[0], ())) < 2:
-            return None
-        bias = np.zeros(weight.shape[1], np.float32)
-        return Product((node,), True, node.input[0], weight.T, bias)
-    return (_convolution if node.op_type == "Conv" else _gemm)(node, weight, graph)
-
-
-def _bias(node: onnx.NodeProto, outputs: int, graph: Wiring) -> Array | None:
-    """The third input of a node as one number for each output; None if it is something else."""
-    if len(node.input) < 3 or not node.input[2]:
-        return np.zeros(outputs, np.float32)
-    found = graph.constant(node.input[2])
-    return found.reshape(-1) if found is not None and is_vector(found, outputs) else None
-
-
-def _convolution(node: onnx.NodeProto, weight: Array, graph: Wiring) -> Product | None:
-    settings = attributes(node)
-    groups, outputs = settings.get("group", 1), len(weight)
-    geometry = _geometry(weight.shape[2:], settings)
-    bias = _bias(node, outputs, graph)
-    # Of other groups, and of depthwise convolutions in other dimensions, there are no kernels.
-    depthwise = groups == outputs > 1 and weight.shape[1] == 1 and weight.ndim == 4
-    if geometry is None or bias is None or not (groups == 1 or depthwise):
+    groups, outputs, _ = found.shape
+    bias = _bias(found, groups * outputs, graph)
+    geometry = _geometry(found)
+    x, made = found.dims_of(found.x), contraction.output
+    rowwise = not found.windows
+    # A linear layer keeps the axes of its rows; a convolution has its channels second.
+    lasts = x[-1:] == (found.inputs,) and made == (*x[:-1], found.outputs) and len(x) > 1
+    if layout is None or bias is None or geometry is None or (rowwise and not lasts):
         return None
+    depthwise = groups > 1
+    if depthwise and (outputs, found.size(found.inputs), len(found.windows)) != (1, 1, 2):
+        return None
+    matrix = layout.gathered(weight, (found.groups + found.outputs, found.inputs + found.taps))
     return Product(
-        (node,), False, node.input[0], weight.reshape(outputs, -1), bias,
-        geometry=geometry, depthwise=depthwise,
-    )  # fmt: skip
+        (node,), rowwise, found.x.name, matrix, bias, geometry=geometry, depthwise=depthwise
+    )
 
 
-def _geometry(kernel: tuple[int, ...], settings: dict[str, Any]) -> Geometry | None:
+def _bias(found: analysis.Product, outputs: int, graph: Wiring) -> Array | None:
+    """What is added, as one number for each output; None if it is something else."""
+    if not found.contraction.added:
+        return np.zeros(outputs, np.float32)
+    values = None if found.bias is None else graph.constant(found.bias[0].name)
+    return values.reshape(-1) if values is not None and is_vector(values, outputs) else None
+
+
+def _geometry(found: analysis.Product) -> Geometry | None:
     """Where the taps are; None if that depends on the input, or there are other dimensions."""
-    if settings.get("auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID"):
+    windows = found.windows
+    if found.transposed or any(w.same and w.stride > 1 for w in windows):
         return None
-    ndim = len(kernel)
-    pads = settings.get("pads") or [0] * (2 * ndim)
-    found = {
-        "kernel": kernel,
-        "stride": settings.get("strides") or (1,) * ndim,
-        "dilation": settings.get("dilations") or (1,) * ndim,
-        "begin": pads[:ndim],
-        "end": pads[ndim:],
+    sides = {
+        "kernel": [found.sizes[w.tap] for w in windows],
+        "stride": [w.stride for w in windows],
+        "dilation": [w.dilation for w in windows],
+        "begin": [w.before for w in windows],
+        "end": [w.after for w in windows],
     }
-    if ndim == 2 and min(pads) >= 0:
-        return Geometry(**{name: (int(pair[0]), int(pair[1])) for name, pair in found.items()})
-    plain = {*found["kernel"], *found["stride"]} == {1} and not any(pads)
-    return Geometry() if plain else None
-
-
-def _gemm(node: onnx.NodeProto, weight: Array, graph: Wiring) -> Product | None:
-    settings = attributes(node)
-    scaled = settings.get("alpha", 1.0) != 1 or settings.get("beta", 1.0) != 1
-    if scaled or settings.get("transA", 0):
-        return None
-    weight = weight if settings.get("transB", 0) else weight.T
-    bias = _bias(node, len(weight), graph)
-    if bias is None:
-        return None
-    return _unflattened(Product((node,), True, node.input[0], weight, bias), graph)
+    if len(windows) == 2 and min(*sides["begin"], *sides["end"]) >= 0:
+        return Geometry(**{name: (pair[0], pair[1]) for name, pair in sides.items()})
+    plain = {*sides["kernel"], *sides["stride"]} <= {1} and not any(sides["begin"] + sides["end"])
+    return POINT if plain else None
 
 
 def _unflattened(product: Product, graph: Wiring) -> Product:
     """The product without the reshapes by which exporters make a matrix of more dimensions."""
+    if not product.rowwise:
+        return product
     before, after = graph.producers.get(product.x), graph.only_reader(product.output)
     if before is None or after is None or {before.op_type, after.op_type} != {"Reshape"}:
         return product
