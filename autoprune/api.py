@@ -36,10 +36,9 @@ if TYPE_CHECKING:
     from torch import nn
     from torch.fx import GraphModule
 
-    from autoprune.passes.learners.masks import SparseResult
     from autoprune.passes.lower.compiled import Compiled
     from autoprune.passes.sparsify.distribution import Distribution
-    from autoprune.passes.sparsify.onnx import SparseOnnx
+    from autoprune.passes.sparsify.result import SparseResult
     from autoprune.passes.sparsify.single import WeightCriterion
     from autoprune.passes.sparsify.specs import FormatSpec
 
@@ -254,7 +253,7 @@ def sparsify(
     criterion: str | WeightCriterion = "l2",
     rearrange: bool = False,
     dynamic_shapes: Any = None,
-) -> SparseResult: ...
+) -> SparseResult[nn.Module]: ...
 
 
 @overload
@@ -270,7 +269,7 @@ def sparsify(
     criterion: str | WeightCriterion = "l2",
     rearrange: bool = False,
     dynamic_shapes: Any = None,
-) -> SparseOnnx: ...
+) -> SparseResult[onnx.ModelProto]: ...
 
 
 @progress()
@@ -286,7 +285,7 @@ def sparsify(
     criterion: str | WeightCriterion = "l2",
     rearrange: bool = False,
     dynamic_shapes: Any = None,
-) -> SparseResult | SparseOnnx:
+) -> SparseResult[Any]:
     """A copy of a network in which weights are zero, in a pattern that sparse kernels use.
 
     With calibration data, the weights of each layer that stay make up for those that go
@@ -331,18 +330,13 @@ def sparsify(
         >>> print(result.report)
         >>> result.save("sparse.onnx")
     """
+    from autoprune.passes.sparsify.one_shot import sparsify as make_sparse
     from autoprune.passes.sparsify.single import Request as SparseRequest
 
     patterns = (ignore,) if isinstance(ignore, str) else tuple(ignore)
     request = SparseRequest(format, sparsity, patterns, distribution, criterion, rearrange)
     found = given(model, example_inputs, dynamic_shapes)
-    if found.is_onnx:
-        from autoprune.passes.sparsify.onnx import sparsify_onnx
-
-        return sparsify_onnx(found, calibration, request)
-    from autoprune.passes.sparsify.one_shot import sparsify_module
-
-    return sparsify_module(found, calibration, request)
+    return make_sparse(found, calibration, request)
 
 
 @progress()

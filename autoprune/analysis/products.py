@@ -114,6 +114,23 @@ class Product:
         """The letters of an operand."""
         return next(dims for operand, dims in self.contraction.operands if operand == value)
 
+    def is_matrix(self, *, transposed: bool = False) -> bool:
+        """Whether the parameter itself is the weight, stored as [outputs, inputs, *taps].
+
+        Args:
+            transposed: whether as [inputs, outputs, *taps].
+        """
+        layout, made = self.layout, self.groups + self.outputs
+        if layout is None or not self.path.moved:
+            return False
+        sides = (self.inputs, made) if transposed else (made, self.inputs)
+        order = [[i for a in side for i in layout.order[a]] for side in (*sides, self.taps)]
+        places = [i for side in order for i in side]
+        rank = bool(order[0]) + bool(order[1]) + len(self.taps)
+        shape = tuple(b - a for a, b in zip(layout.start, layout.stop, strict=True))
+        own = self.parameter.value.shape
+        return places == sorted(places) and shape == own and len(own) - own.count(1) <= rank
+
     def matrix(self, parameter: Array) -> Array:
         """The weight of shape [groups, outputs, taps * inputs], from a tensor like the parameter.
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from autoprune.errors import LearnerError
 from autoprune.frameworks.torch.carried import carried_plan
+from autoprune.frameworks.torch.files import TorchFiles
 from autoprune.frameworks.torch.trace import as_inputs, copy_of
 from autoprune.frameworks.torch.wrappers import network_of
 from autoprune.passes.learners.masks.mask_training import MaskMethod, MaskTraining, magnitudes
@@ -20,9 +21,9 @@ from autoprune.passes.learners.sharding import is_sharded
 from autoprune.passes.pruning.given import given
 from autoprune.passes.pruning.result import Result
 from autoprune.passes.sparsify.distribution import Distribution
-from autoprune.passes.sparsify.one_shot import check_weights, find_sparsity, report_on
 from autoprune.passes.sparsify.result import SparseResult
 from autoprune.passes.sparsify.specs import FormatSpec
+from autoprune.passes.sparsify.torch_model import check_weights, find_sparsity, report_on
 from autoprune.passes.sparsify.weights import find_weights
 
 
@@ -140,7 +141,7 @@ class Sparsifier(Session[MaskTraining]):
             training.set_levels(0.0, magnitudes(training))
         return self._begin(training)
 
-    def finish(self) -> SparseResult:
+    def finish(self) -> SparseResult[nn.Module]:
         """A copy of the trained network with its masks, as `sparsify` returns it.
 
         Raises:
@@ -150,7 +151,6 @@ class Sparsifier(Session[MaskTraining]):
         training = self._finished()
         names = (weight.name for weight in training.weights)
         masks = {n: m.clone() for n, m in zip(names, training.masks, strict=True)}
-        report = report_on(self.model, self._found, masks, {})
-        return SparseResult(
-            copy_of(self.model), masks, report, self._inputs, self._dynamic_shapes, self._plan
-        )
+        report = report_on(self.model, self._found, masks)
+        files = TorchFiles(self._inputs, self._dynamic_shapes)
+        return SparseResult(copy_of(self.model), masks, report, files, self._plan)

@@ -1,25 +1,24 @@
-"""Which weights of a network become sparse, as matrices, and in which format each."""
+"""Which weights of a module become sparse, as matrices, and in which format each.
+
+A module alone, as it is trained, says which parameters its layers multiply by; how they do is seen
+once it is traced (`gram`).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from autoprune.passes.patterns import check_patterns, first_match, matches
+from autoprune.passes.patterns import matches
 from autoprune.passes.sparsify.layout import Format
-from autoprune.passes.sparsify.specs import (
-    FormatSpec,
-    check_spec,
-    format_for,
-    none_found,
-    unusual_shape,
-)
+from autoprune.passes.sparsify.selection import Candidate, check_found, select
+from autoprune.passes.sparsify.specs import FormatSpec, unusual_shape
 
 # What torch.export writes, and what `autoprune.to_torch` does.
 _LINEAR = (torch.ops.aten.linear.default, functional.linear)
@@ -27,29 +26,6 @@ _CONV = (
     *(getattr(torch.ops.aten, f"conv{dims}d").default for dims in (1, 2, 3)),
     *(getattr(torch, f"conv{dims}d") for dims in (1, 2, 3)),
 )
-
-
-@dataclass(frozen=True)
-class Calls:
-    """How a layer multiplies by its weights.
-
-    Attributes:
-        kind: `linear` or `conv`.
-        stride: of a convolution, along each dimension.
-        padding: the same; a name as in torch, or numbers.
-        dilation: the same.
-        groups: of a convolution.
-        padding_mode: as in torch.
-        place: the modules that are called, or the names of the calls in a graph.
-    """
-
-    kind: str
-    stride: tuple[int, ...] = ()
-    padding: tuple[int, ...] | str = ()
-    dilation: tuple[int, ...] = ()
-    groups: int = 1
-    padding_mode: str = "zeros"
-    place: tuple[nn.Module, ...] | tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,13 +36,18 @@ class Weight:
         name: of the parameter.
         parameter: the parameter, of shape [outputs, inputs, *kernel].
         format: as a matrix [outputs, kernel * inputs].
-        calls: how it is used; None if that is not known.
     """
 
     name: str
     parameter: nn.Parameter
     format: Format
-    calls: Calls | None
+
+    transposed: ClassVar[bool] = False
+
+    @property
+    def dims(self) -> tuple[int, ...]:
+        """The shape of the parameter."""
+        return tuple(self.parameter.shape)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -118,43 +99,15 @@ def find_weights(
         FormatError: if a format is unknown, or fits no layer.
     """
     patterns = (ignore,) if isinstance(ignore, str) else tuple(ignore)
-    named = format if isinstance(format, Mapping) else {}
+    named = tuple(format) if isinstance(format, Mapping) else ()
     names = [name for name, _ in model.named_parameters(remove_duplicate=False)]
-    check_patterns(patterns, names, "ignore")
-    check_patterns(named, names, "format")
-    check_spec(format)
-    weights: list[Weight] = []
-    reasons: dict[str, str] = {}
-    aliases: dict[int, list[str]] = {}
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        aliases.setdefault(id(parameter), []).append(name)
-    for name, parameter, calls in _candidates(model, tuple(named)):
-        own = aliases[id(parameter)]
-        ignored, named_by = first_match(patterns, own), first_match(named, own)
-        wanted = None if named_by is None else named[named_by]
-        if isinstance(format, Mapping) and wanted is None:
-            continue
-        if ignored is not None:
-            reasons[name] = f"ignore={ignored!r}"
-            continue
-        obstacle = _obstacle(parameter, trained)
-        if not obstacle and wanted is None:
-            obstacle = _unusual(model, name, parameter, calls)
-        chosen = None
-        if not obstacle:
-            kind = "linear" if calls is None else calls.kind
-            spec = format if wanted is None else wanted
-            assert not isinstance(spec, Mapping)
-            chosen, obstacle = format_for(spec, parameter.shape, kind)
-        if chosen is None:
-            reasons[name] = obstacle
-        else:
-            weights.append(Weight(name, parameter, chosen, calls))
+    candidates = _candidates(model, named, trained)
+    chosen, reasons = select(candidates, format, patterns, names)
     if not named:
         reasons.update(_computed(model))
-    if not weights:
-        raise none_found(format, reasons)
-    return Found(tuple(weights), reasons)
+    weights = tuple(Weight(c.names[0], c.weight, own) for c, own in chosen)
+    check_found(weights, format, reasons)
+    return Found(weights, reasons)
 
 
 def _computed(model: nn.Module) -> Iterator[tuple[str, str]]:
@@ -169,92 +122,64 @@ def _computed(model: nn.Module) -> Iterator[tuple[str, str]]:
 
 
 def _candidates(
-    model: nn.Module, named: Sequence[str]
-) -> Iterator[tuple[str, nn.Parameter, Calls | None]]:
-    """Weights of layers, each once, and parameters that are named although nothing calls them."""
-    found: dict[int, tuple[str, nn.Parameter, Calls]] = {}
-    for name, parameter, calls in _of_modules(model):
-        first, _, before = found.setdefault(id(parameter), (name, parameter, calls))
-        if before is not calls:
-            # Layers that share it but are called otherwise do not see the same inputs.
-            alike = replace(before, place=calls.place) == calls
-            both = (*before.place, *calls.place) if alike and before.place else ()
-            found[id(parameter)] = (first, parameter, replace(before, place=both))
-    if isinstance(model, fx.GraphModule):
-        for name, parameter, calls in _of_graph(model):
-            found.setdefault(id(parameter), (name, parameter, calls))
-    yield from found.values()
+    model: nn.Module, named: Sequence[str], trained: bool
+) -> Iterator[Candidate[nn.Parameter]]:
+    """Weights of layers, each once, and parameters that are named although no layer has them."""
+    aliases: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        aliases.setdefault(id(parameter), []).append(name)
+    found = {id(parameter): (name, parameter, why) for name, parameter, why in _of_modules(model)}
+    for name, parameter, why in _of_graph(model) if isinstance(model, fx.GraphModule) else ():
+        found.setdefault(id(parameter), (name, parameter, why))
     for name, parameter in model.named_parameters():
         # A pattern for modules means their layers, not tables of embeddings and the like.
         last = name.rpartition(".")[2]
-        meant = any(p.rpartition(".")[2] == last and matches(name, p) for p in named)
-        if meant and id(parameter) not in found:
-            yield name, parameter, None
+        if any(p.rpartition(".")[2] == last and matches(name, p) for p in named):
+            found.setdefault(id(parameter), (name, parameter, "it is no weight of a layer"))
+    for name, parameter, why in found.values():
+        names = (name, *(n for n in aliases[id(parameter)] if n != name))
+        obstacle = _obstacle(parameter, trained)
+        dims = () if obstacle else tuple(parameter.shape)
+        yield Candidate(parameter, names, dims, obstacle, "" if obstacle else why)
 
 
-def _of_modules(model: nn.Module) -> Iterator[tuple[str, nn.Parameter, Calls]]:
+def _of_modules(model: nn.Module) -> Iterator[tuple[str, nn.Parameter, str]]:
+    """Weights of layers, each once, and why they only become sparse if they are named."""
+    others = {
+        id(parameter)
+        for module in model.modules()
+        if not isinstance(module, nn.Linear | _ConvNd)
+        for parameter in module._parameters.values()
+    }
+    seen = set[int]()
     for path, module in model.named_modules():
         weight = module._parameters.get("weight")
-        name = f"{path}.weight" if path else "weight"
-        if weight is None:
+        layer = isinstance(module, nn.Linear | _ConvNd)
+        if weight is None or not layer or isinstance(module, _ConvTransposeNd):
             continue
-        if isinstance(module, nn.Linear):
-            yield name, weight, Calls("linear", place=(module,))
-        elif isinstance(module, _ConvNd) and not isinstance(module, _ConvTransposeNd):
-            padding = module.padding if isinstance(module.padding, str) else tuple(module.padding)
-            yield (
-                name,
-                weight,
-                Calls(
-                    "conv",
-                    tuple(module.stride),
-                    padding,
-                    tuple(module.dilation),
-                    module.groups,
-                    module.padding_mode,
-                    (module,),
-                ),
-            )
+        if id(weight) not in seen:
+            seen.add(id(weight))
+            shared = "another layer uses it too" if id(weight) in others else ""
+            unusual = shared or _unusual(weight, getattr(module, "groups", 1))
+            yield f"{path}.weight" if path else "weight", weight, unusual
 
 
-def _of_graph(model: fx.GraphModule) -> Iterator[tuple[str, nn.Parameter, Calls]]:
+def _of_graph(model: fx.GraphModule) -> Iterator[tuple[str, nn.Parameter, str]]:
     """Parameters that only products of a graph use."""
     parameters = dict(model.named_parameters(remove_duplicate=False))
     for node in model.graph.find_nodes(op="get_attr"):
-        users = list(node.users)
-        called = [user for user in users if user.target in _LINEAR + _CONV]
+        called = [user for user in node.users if user.target in _LINEAR + _CONV]
         weight = parameters.get(node.target)
         if weight is None or not called or any(user.args[1] is not node for user in called):
             continue
-        if len(called) < len(users):
-            continue
-        names = tuple(user.name for user in called)
-        if called[0].target in _LINEAR:
-            yield node.target, weight, Calls("linear", place=names)
-        else:
-            settings = {_conv_settings(user, weight.ndim - 2) for user in called}
-            if len(settings) == 1:
-                yield node.target, weight, Calls("conv", *settings.pop(), place=names)
+        if len(called) == len(node.users):
+            groups = {int(user.args[6]) if len(user.args) > 6 else 1 for user in called}
+            yield node.target, weight, _unusual(weight, max(groups))
 
 
-def _conv_settings(
-    node: fx.Node, dims: int
-) -> tuple[tuple[int, ...], tuple[int, ...] | str, tuple[int, ...], int]:
-    """Stride, padding, dilation and groups."""
-    defaults: list[Any] = [(1,), (0,), (1,), 1]
-    given: list[Any] = list(node.args[3:])
-    stride, padding, dilation, groups = given + defaults[len(given) :]
-
-    def each(sizes: Any) -> tuple[int, ...]:
-        along: tuple[int, ...] = (sizes,) if isinstance(sizes, int) else tuple(sizes)
-        return along * (dims if len(along) == 1 else 1)
-
-    return (
-        each(stride),
-        padding if isinstance(padding, str) else each(padding),
-        each(dilation),
-        int(groups),
-    )
+def _unusual(weight: nn.Parameter, groups: int) -> str:
+    lazy = isinstance(weight, nn.parameter.UninitializedParameter)
+    return "" if lazy else unusual_shape(weight.shape, groups)
 
 
 def _obstacle(parameter: nn.Parameter, trained: bool) -> str:
@@ -268,19 +193,3 @@ def _obstacle(parameter: nn.Parameter, trained: bool) -> str:
     if trained and not parameter.requires_grad:
         return "it is frozen"
     return ""
-
-
-def _unusual(model: nn.Module, name: str, parameter: nn.Parameter, calls: Calls | None) -> str:
-    """Why a weight becomes sparse only if its name is given."""
-    if calls is None:
-        return "it is no weight of a layer"
-    owners = [
-        module
-        for module in model.modules()
-        if any(own is parameter for own in module._parameters.values())
-    ]
-    layers = (nn.Linear, _ConvNd)
-    of_graph = any(isinstance(place, str) for place in calls.place)
-    if not of_graph and not all(isinstance(module, layers) for module in owners):
-        return "another layer uses it too"
-    return unusual_shape(parameter.shape, calls.groups)

@@ -1,43 +1,45 @@
-"""The second moments are those of what layers multiply by their weights."""
+"""The Gram matrices are those of what layers multiply by their weights."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import autoprune as ap
-from autoprune.frameworks.torch.trace import as_inputs, trace
-from autoprune.passes.sparsify.blocks import CSR
-from autoprune.passes.sparsify.calibration import second_moments, unfolded
+from autoprune.frameworks.torch.trace import as_inputs
+from autoprune.passes.sparsify.gram import Calibration
+from autoprune.passes.sparsify.torch_model import calibrated
 from autoprune.passes.sparsify.weights import find_weights
 from tests.sparsity.networks import mlp
 from tests.tolerance import ROUNDING_DOUBLE
 
 CONVOLUTIONS = {
-    "pointwise": (nn.Conv2d(4, 6, 1), (2, 4, 5, 5)),
     "strided": (nn.Conv2d(4, 6, 3, stride=2, padding=1), (2, 4, 7, 8)),
-    "uneven": (nn.Conv2d(4, 6, (3, 1), stride=(1, 2), padding=(2, 0)), (2, 4, 6, 5)),
     "dilated": (nn.Conv2d(4, 6, 3, dilation=2, padding="same"), (2, 4, 9, 9)),
     "even": (nn.Conv1d(4, 6, 4, padding="same"), (2, 4, 9)),
-    "valid": (nn.Conv1d(4, 6, 3, padding="valid"), (2, 4, 9)),
     "reflected": (nn.Conv2d(4, 6, 3, padding=(1, 2), padding_mode="reflect"), (2, 4, 6, 6)),
     "volume": (nn.Conv3d(4, 6, (1, 2, 3), padding=(0, 1, 1)), (2, 4, 3, 4, 5)),
-    "without_batch": (nn.Conv2d(4, 6, 3), (4, 5, 5)),
 }
+
+
+def calibration(model: nn.Module, *batches) -> Calibration:
+    inputs = [as_inputs(batch) for batch in batches]
+    return calibrated(model.eval(), inputs)
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same'")
 @pytest.mark.parametrize(("layer", "shape"), CONVOLUTIONS.values(), ids=CONVOLUTIONS)
-def test_unfolded_inputs_times_weights_are_the_outputs(layer, shape):
+def test_quadratic_forms_are_sums_of_squared_outputs(layer, shape):
     torch.manual_seed(0)
-    layer = nn.Sequential(layer.double())
-    (weight,) = find_weights(layer, {"*": "csr"}, ()).weights
+    model = nn.Sequential(layer.double())
+    (weight,) = find_weights(model, {"*": "csr"}, ()).weights
     x = torch.randn(shape, dtype=torch.float64)
-    rows = unfolded(x, weight) @ weight.matrix(weight.parameter).T + layer[0].bias
-    outputs = layer(x)
-    outputs = outputs[None] if len(shape) == layer[0].weight.ndim - 1 else outputs
-    torch.testing.assert_close(
-        rows, outputs.movedim(1, -1).reshape(rows.shape), rtol=0, atol=ROUNDING_DOUBLE
-    )
+    gram = calibration(model, x).gram("0.weight")
+    matrix = weight.matrix(weight.parameter).detach().numpy()
+    with torch.no_grad():
+        layer.bias.zero_()
+        squares = model(x).square().movedim(1, 0).flatten(1).sum(1).numpy()
+    np.testing.assert_allclose(np.diag(matrix @ gram @ matrix.T), squares, rtol=ROUNDING_DOUBLE)
 
 
 class Twice(nn.Module):
@@ -49,30 +51,16 @@ class Twice(nn.Module):
         return self.layer(input=self.layer(x) * scale)
 
 
-def test_all_calls_of_all_batches_count():
+def test_all_calls_of_all_batches_count_whatever_their_arguments():
     torch.manual_seed(0)
     model = Twice().double()
     batches = [torch.randn(3, 6).double(), {"x": torch.randn(2, 4, 6).double(), "scale": 2.0}]
-    (weight,) = find_weights(model, "csr", ()).weights
-    gram = second_moments(model, weight, [as_inputs(batch) for batch in batches])
+    gram = calibration(model, *batches).gram("layer.weight")
     rows = []
     for x, scale in ((batches[0], 1.0), (batches[1]["x"], 2.0)):
         rows += [x.reshape(-1, 6), (model.layer(x) * scale).reshape(-1, 6)]
-    expected = torch.cat(rows).T @ torch.cat(rows)
-    torch.testing.assert_close(gram, expected, rtol=0, atol=ROUNDING_DOUBLE)
-
-
-def test_graphs_and_modules_see_the_same():
-    model, x = mlp()
-    graph = trace(model, x).module
-    for ours, theirs in zip(
-        find_weights(model, CSR(), ()).weights, find_weights(graph, CSR(), ()).weights, strict=True
-    ):
-        assert ours.name == theirs.name
-        inputs = [as_inputs(x)]
-        torch.testing.assert_close(
-            second_moments(model, ours, inputs), second_moments(graph, theirs, inputs)
-        )
+    expected = (torch.cat(rows).T @ torch.cat(rows)).detach().numpy()
+    np.testing.assert_allclose(gram, expected, rtol=0, atol=ROUNDING_DOUBLE)
 
 
 class Shared(nn.Module):
@@ -93,11 +81,27 @@ class Shared(nn.Module):
 def test_all_layers_that_share_a_weight_count():
     torch.manual_seed(0)
     model, x = Shared().double(), torch.randn(5, 6, dtype=torch.float64)
-    linear, convolution = find_weights(model, {"*": "csr"}, ()).weights
-    rows = torch.cat([x, model.first(x).relu()])
-    gram = second_moments(model, linear, [as_inputs(x)])
-    torch.testing.assert_close(gram, rows.T @ rows, rtol=0, atol=ROUNDING_DOUBLE)
-    assert second_moments(model, convolution, [as_inputs(x)]) is None
+    seen = calibration(model, x)
+    hidden = model.first(x).relu()
+    rows = torch.cat([x, hidden]).detach().numpy()
+    np.testing.assert_allclose(seen.gram("first.weight"), rows.T @ rows, atol=ROUNDING_DOUBLE)
+    # All of a row of three is one window, whose taps come before its channels.
+    images = torch.cat([model.second(hidden), x]).view(-1, 2, 3).transpose(1, 2).flatten(1)
+    rows = images.detach().numpy()
+    np.testing.assert_allclose(seen.gram("narrow.weight"), rows.T @ rows, atol=ROUNDING_DOUBLE)
+
+
+def test_layers_see_what_those_before_them_became():
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2)).double(), torch.randn(5, 4).double()
+    seen = calibration(model, x)
+    before = seen.gram("1.weight")
+    seen.gram("0.weight")
+    seen.change("0.weight", np.zeros((3, 4)))
+    rows = model[0].bias.detach().expand(5, 3).numpy()
+    after = seen.gram("1.weight")
+    np.testing.assert_allclose(after, rows.T @ rows, rtol=0, atol=ROUNDING_DOUBLE)
+    assert not np.allclose(before, after)
 
 
 class Spare(nn.Module):

@@ -11,8 +11,6 @@ from onnx import numpy_helper
 from torch import nn
 
 import autoprune as ap
-from autoprune.passes.sparsify.onnx.moments import second_moments, unfolded
-from autoprune.passes.sparsify.onnx.weights import find_weights
 from autoprune.passes.sparsify.registry import parse_format
 from tests.onnx.build import Builder
 from tests.sparsity.networks import Convolutional
@@ -87,33 +85,6 @@ def test_pruned_then_sparse_then_compiled(tmp_path):
     sizes = [(layer.inputs, layer.outputs, layer.rows) for layer in compiled.layers]
     assert sizes == [(64, 128, 32), (128, 64, 32)]
     assert compiled.contents.provenance["plan"] == small.plan.graph
-
-
-GEOMETRIES = [
-    {"pads": [1, 2, 0, 1]},
-    {"strides": [2, 3], "dilations": [2, 1]},
-    {"auto_pad": "SAME_UPPER", "strides": [2, 2]},
-    {"auto_pad": "SAME_LOWER", "strides": [1, 2]},
-    {"auto_pad": "VALID", "strides": [3, 1]},
-]
-
-
-@pytest.mark.parametrize("attributes", GEOMETRIES, ids=str)
-def test_inputs_of_convolutions(attributes):
-    """Their product with the weights is what the operator computes."""
-    b = Builder()
-    y = b.convolution("c", b.input("x", (2, 4, 11, 9)), 4, 8, 3, **attributes)
-    model = b.model(y)
-    (weight,), _ = find_weights(model, "block 4x1", ())
-    x = np.random.default_rng(1).standard_normal((2, 4, 11, 9)).astype(np.float32)
-    run = onnxruntime.InferenceSession(model.SerializeToString())
-    (expected,) = run.run(None, {"x": x})
-    rows = unfolded(x, weight.nodes[0], (3, 3))
-    bias = numpy_helper.to_array(model.graph.initializer[1])
-    got = (rows @ weight.matrix().T + bias).reshape(2, *expected.shape[2:], 8)
-    np.testing.assert_allclose(got.transpose(0, 3, 1, 2), expected, rtol=0, atol=ROUNDING_SINGLE)
-    gram = second_moments(model, weight, [{"x": x}, {"x": x}])
-    np.testing.assert_allclose(gram, 2 * rows.T.astype(float) @ rows, rtol=ROUNDING_SINGLE)
 
 
 @pytest.mark.parametrize("constants", [False, True])

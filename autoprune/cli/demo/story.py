@@ -82,7 +82,7 @@ class Story:
 
     original: nn.Module
     result: Result[nn.Module]
-    sparse: SparseResult
+    sparse: SparseResult[nn.Module]
     trained: list[float]
     tuned: list[float]
     sparsified: list[float]

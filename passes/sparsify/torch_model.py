@@ -1,0 +1,143 @@
+"""Make a trained module sparse at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from autoprune.errors import AutopruneError, TraceError
+from autoprune.frameworks.torch.arrays import array_of, single
+from autoprune.frameworks.torch.carried import carried_plan
+from autoprune.frameworks.torch.files import TorchFiles
+from autoprune.frameworks.torch.network import trace_network
+from autoprune.frameworks.torch.objects import Inputs, plain
+from autoprune.frameworks.torch.trace import as_inputs, copy_of
+from autoprune.passes.pruning.choose import check_finite
+from autoprune.passes.pruning.given import Given
+from autoprune.passes.sparsify.gram import Calibration, does_not_run
+from autoprune.passes.sparsify.layout import Array, Mask
+from autoprune.passes.sparsify.network_rearrangement import rearranged
+from autoprune.passes.sparsify.one_shot import make_sparse
+from autoprune.passes.sparsify.result import SparseResult
+from autoprune.passes.sparsify.single import WEIGHT_CRITERIA, Request, open_sparsity
+from autoprune.passes.sparsify.weights import Found, Weight, find_weights
+from autoprune.report.sparsity import SparseRow, SparsityReport
+
+
+def sparsify_module(
+    given: Given, calibration: Iterable[Any] | None, request: Request
+) -> SparseResult[nn.Module]:
+    """`autoprune.sparsify` of a module; arguments and errors as there."""
+    plan = carried_plan(given.model)
+    inputs = None if given.inputs is None else as_inputs(given.inputs)
+    batches = None if calibration is None else batches_of(calibration)
+    score = WEIGHT_CRITERIA.resolve(request.criterion)
+    sparse = copy_of(given.model)
+    found = find_weights(sparse, request.format, request.ignore)
+    check_weights(found)
+    amount = find_sparsity(found.weights, request.sparsity)
+    notes: tuple[str, ...] = ()
+    if request.rearrange:
+        if inputs is None:
+            raise TraceError("rearranging needs example inputs", hint="ap.sparsify(model, x, ...)")
+        notes = rearranged(sparse, inputs, found.weights, amount, score)
+    masks: dict[str, Tensor] = {}
+
+    @torch.no_grad()
+    def write(weight: Weight, values: Array, mask: Mask) -> Array:
+        parameter = weight.parameter
+        parameter.copy_(weight.tensor(torch.from_numpy(values)))
+        masks[weight.name] = weight.tensor(torch.from_numpy(mask)).to(parameter.device)
+        return array_of(parameter)
+
+    runs = None if batches is None else calibrated(sparse, batches)
+    rows = make_sparse(found.weights, values_of, write, request, amount, runs)
+    report = _report(sparse, rows, found, notes)
+    files = TorchFiles(inputs, given.dynamic_shapes)
+    return SparseResult(sparse, masks, report, files, plan)
+
+
+def batches_of(calibration: Iterable[Any]) -> tuple[Inputs, ...]:
+    """Calibration data as arguments of forward passes.
+
+    Args:
+        calibration: what to run the network on, each as `example_inputs` of `prune`.
+
+    Raises:
+        AutopruneError: if it is a tensor or empty, or can be read only once and is used up.
+    """
+    if isinstance(calibration, Tensor):
+        raise AutopruneError(
+            "calibration is an iterable of inputs, not a tensor",
+            hint="give [x] for one batch, or x.split(32) for several",
+        )
+    batches = tuple(as_inputs(batch) for batch in calibration)
+    if not batches:
+        raise AutopruneError("the calibration data is empty")
+    return batches
+
+
+def calibrated(model: nn.Module, batches: Sequence[Inputs]) -> Calibration:
+    """A module on calibration data, traced once for each kind of inputs.
+
+    Raises:
+        AutopruneError: if it cannot be traced on them.
+    """
+    kinds: dict[object, list[Inputs]] = {}
+    for batch in batches:
+        kinds.setdefault(_kind_of(batch), []).append(batch)
+    try:
+        return Calibration([(trace_network(model, same[0]), same) for same in kinds.values()])
+    except TraceError as error:
+        raise does_not_run(error) from error
+
+
+def _kind_of(inputs: Inputs) -> object:
+    """What a graph may be specialized to: shapes, types and numbers among the inputs."""
+    leaves, structure = pytree.tree_flatten(plain(inputs))
+    kinds = (
+        (tuple(leaf.shape), leaf.dtype) if isinstance(leaf, Tensor) else repr(leaf)
+        for leaf in leaves
+    )
+    return str(structure), *kinds
+
+
+def check_weights(found: Found) -> None:
+    """Refuse weights that cannot be compared.
+
+    Raises:
+        GraphError: naming the first parameter with a NaN or an infinity.
+    """
+    check_finite({weight.name: values_of(weight) for weight in found.weights})
+
+
+def values_of(weight: Weight) -> Array:
+    """The matrix of a weight; half precision becomes single."""
+    return single(weight.matrix(weight.parameter))
+
+
+def find_sparsity(weights: Sequence[Weight], sparsity: float | None) -> float:
+    """The sparsity of the weights whose format leaves it open; errors as of `open_sparsity`."""
+    return open_sparsity([(weight.format, weight.shape) for weight in weights], sparsity)
+
+
+def report_on(model: nn.Module, found: Found, masks: Mapping[str, Tensor]) -> SparsityReport:
+    """What became of the weights of a network that was trained to be sparse."""
+    rows = tuple(
+        SparseRow(
+            w.name, w.shape, str(w.format), 1 - int(masks[w.name].sum()) / w.parameter.numel()
+        )
+        for w in found.weights
+    )
+    return _report(model, rows, found, ())
+
+
+def _report(
+    model: nn.Module, rows: tuple[SparseRow, ...], found: Found, notes: tuple[str, ...]
+) -> SparsityReport:
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return SparsityReport(rows, parameters, found.reasons, notes)
