@@ -78,31 +78,21 @@ def _sparsify_parser(parser: argparse.ArgumentParser) -> None:
         help="of the weights to remove, 0.8 if it is left out",
     )  # fmt: skip
     _calibration_argument(parser, "weights that stay then make up for those that go")
-    parser.add_argument(
-        "--ignore", action="append", default=[], metavar="NAME",
-        help="layers to leave dense, by name or pattern; repeat it for several",
-    )  # fmt: skip
+    _several(parser, "--ignore", "layers to leave dense, by name or pattern", metavar="NAME")
     parser.add_argument(
         "--distribution", default="uniform", choices=("uniform", "erk", "global"),
         help="over the layers: the same share of each (the default), less of small ones, or the "
         "smallest weights wherever they are",
     )  # fmt: skip
-    parser.add_argument(
-        "-o", "--output", action="append", type=Path, required=True, dest="outputs",
-        metavar="FILE", help="sparse.onnx, or of a module also .pt2 or .safetensors; repeatable",
-    )  # fmt: skip
-    parser.set_defaults(command="sparsify")
+    _output_argument(parser, "sparse.onnx, or of a module also .pt2 or .safetensors")
 
 
 def _compile_parser(parser: argparse.ArgumentParser) -> None:
     parser.usage = "%(prog)s MODEL -o FILE [options]"
     parser.add_argument("model", type=Path, metavar="MODEL", help="file.onnx, with zeros in blocks")
     _input_argument(parser)
-    parser.add_argument(
-        "--target", action="append", metavar="NAME", dest="targets",
-        help="processors to compile for, such as x86-64 (the default), arm64 or x86-64-v3; repeat "
-        "it for several",
-    )  # fmt: skip
+    text = "processors to compile for, such as x86-64 (the default), arm64 or x86-64-v3"
+    _several(parser, "--target", text, metavar="NAME", dest="targets", default=None)
     parser.add_argument(
         "--int8", action="store_true",
         help="round linear layers and convolutions to 8 bits where zeros come in blocks of four "
@@ -122,7 +112,6 @@ def _compile_parser(parser: argparse.ArgumentParser) -> None:
         "--source", type=Path, metavar="FOLDER",
         help="also write the model with the portable C source of its operators here",
     )  # fmt: skip
-    parser.set_defaults(command="compile")
 
 
 def _examples(*commands: str) -> str:
@@ -144,14 +133,26 @@ def _command(commands: Any, name: str, text: str) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.set_defaults(command=name)
     return parser
 
 
-def _input_argument(parser: argparse.ArgumentParser) -> None:
+def _several(parser: argparse._ActionsContainer, name: str, text: str, **more: Any) -> None:
+    """An argument that makes a list."""
+    help_text = f"{text}; may be repeated"
+    parser.add_argument(name, action="append", help=help_text, **{"default": [], **more})
+
+
+def _output_argument(parser: argparse._ActionsContainer, text: str) -> None:
     parser.add_argument(
-        "--input", action="append", default=[], dest="inputs", metavar="INPUT",
-        help="shape of an input, such as 1x3x224x224; repeat it for several inputs",
+        "-o", "--output", action="append", type=Path, required=True, dest="outputs", metavar="FILE",
+        help=f"{text}; may be repeated",
     )  # fmt: skip
+
+
+def _input_argument(parser: argparse.ArgumentParser) -> None:
+    text = "shape of an input, such as 1x3x224x224"
+    _several(parser, "--input", text, dest="inputs", metavar="INPUT")
 
 
 def _calibration_argument(parser: argparse.ArgumentParser, purpose: str) -> None:
@@ -202,16 +203,16 @@ def _budget_arguments(budget: argparse._MutuallyExclusiveGroup) -> None:
         ("latency", "the time to keep: networks are timed in ONNX Runtime until one takes that"),
     ):
         budget.add_argument(f"--{name}", type=_fraction, metavar="F", help=f"fraction of {what}")
-    budget.add_argument(
-        "--channels", type=_part_of, action="append", metavar="[NAME=]F",
-        help="fraction of the units of every group to keep; with names or patterns of what makes "
-        "the units, of their groups: the first that matches counts, repeat it for several",
-    )  # fmt: skip
-    budget.add_argument(
-        "--sizes", type=_size_of, action="append", metavar="NAME=N",
-        help="units to keep of the groups of what has this name or matches this pattern; the rest "
-        "stays whole; repeat it for several",
-    )  # fmt: skip
+    text = (
+        "fraction of the units of every group to keep; with names or patterns of what makes the "
+        "units, of their groups: the first that matches counts"
+    )
+    _several(budget, "--channels", text, type=_part_of, metavar="[NAME=]F", default=None)
+    text = (
+        "units to keep of the groups of what has this name or matches this pattern; the rest stays "
+        "whole"
+    )
+    _several(budget, "--sizes", text, type=_size_of, metavar="NAME=N", default=None)
     budget.add_argument(
         "--dead", action="store_true",
         help="remove exactly the units that do not take part, as weights are zero or masked",
@@ -219,21 +220,14 @@ def _budget_arguments(budget: argparse._MutuallyExclusiveGroup) -> None:
 
 
 def _scope_arguments(parser: argparse._ArgumentGroup) -> None:
-    parser.add_argument(
-        "--only", action="append", default=[], metavar="NAME",
-        help="prune only units that this module, parameter or group makes; * stands for anything; "
-        "may be repeated",
-    )  # fmt: skip
-    parser.add_argument(
-        "--ignore", action="append", default=[], metavar="NAME",
-        help="a module, parameter or group to leave as it is; * stands for anything; may be "
-        "repeated",
-    )  # fmt: skip
-    parser.add_argument(
-        "--outputs", action="append", default=[], type=_position_or_name, dest="which_outputs",
-        metavar="OUTPUT",
-        help="an output that matters, by position or name; others may change shape; may be "
-        "repeated (default: all)",
+    text = "prune only units that this module, parameter or group makes; * stands for anything"
+    _several(parser, "--only", text, metavar="NAME")
+    text = "a module, parameter or group to leave as it is; * stands for anything"
+    _several(parser, "--ignore", text, metavar="NAME")
+    text = "an output that matters, by position or name; others may change shape (default: all)"
+    _several(
+        parser, "--outputs", text,
+        type=_position_or_name, dest="which_outputs", metavar="OUTPUT",
     )  # fmt: skip
 
 
@@ -246,52 +240,31 @@ def _choice_arguments(group: argparse._ArgumentGroup) -> None:
         help="what makes a unit worth keeping (default: l2)",
     )
     add(
-        "--multiple-of",
-        type=_count,
-        metavar="N",
+        "--multiple-of", type=_count, metavar="N",
         help="keep channel counts multiples of N (default: 8 where that is possible; 16 suits "
         "ONNX Runtime on x86 with AVX-512)",
-    )
+    )  # fmt: skip
     add(
-        "--min-units",
-        type=_count,
-        default=1,
-        metavar="N",
+        "--min-units", type=_count, default=1, metavar="N",
         help="units every group keeps at least (default: 1)",
-    )
+    )  # fmt: skip
     add(
-        "--global",
-        action="store_true",
-        dest="everywhere",
+        "--global", action="store_true", dest="everywhere",
         help="remove the least important units wherever they are, not the same share everywhere",
-    )
+    )  # fmt: skip
+    for name, what in (
+        ("exact-budget", "fail if the budget cannot be met within 1 %% instead of taking the "
+         "nearest"),
+        ("approximate", "also prune where the function changes; the report gives the error"),
+        ("uniform", "keep the same numbers of units in all repeated layers, as programs that serve "
+         "language models expect"),
+        ("keep-config", "prune only what the model's configuration object can describe"),
+    ):  # fmt: skip
+        add(f"--{name}", action="store_true", help=what)
     add(
-        "--exact-budget",
-        action="store_true",
-        help="fail if the budget cannot be met within 1 %% instead of taking the nearest",
-    )
-    add(
-        "--approximate",
-        action="store_true",
-        help="also prune where the function changes; the report gives the error",
-    )
-    add(
-        "--uniform",
-        action="store_true",
-        help="keep the same numbers of units in all repeated layers, as programs that serve "
-        "language models expect",
-    )
-    add(
-        "--no-per-outer",
-        action="store_false",
-        dest="per_outer",
+        "--no-per-outer", action="store_false", dest="per_outer",
         help="keep the same units in every head, not the best of each",
-    )
-    add(
-        "--keep-config",
-        action="store_true",
-        help="prune only what the model's configuration object can describe",
-    )
+    )  # fmt: skip
     add("--seed", type=int, default=0, help="for --criterion random (default: 0)")
 
 
@@ -299,7 +272,6 @@ def _inspect_parser(parser: argparse.ArgumentParser) -> None:
     parser.usage = "%(prog)s MODEL [--input INPUT] [options]"
     _model_arguments(parser)
     _scope_arguments(parser.add_argument_group("what counts"))
-    parser.set_defaults(command="inspect")
 
 
 def _prune_parser(parser: argparse.ArgumentParser) -> None:
@@ -309,27 +281,18 @@ def _prune_parser(parser: argparse.ArgumentParser) -> None:
     _budget_arguments(budgets.add_mutually_exclusive_group(required=True))
     _scope_arguments(parser.add_argument_group("what counts"))
     _choice_arguments(parser.add_argument_group("how to choose"))
-    add = parser.add_argument_group("files and measuring").add_argument
-    add(
-        "-o",
-        "--output",
-        action="append",
-        required=True,
-        type=Path,
-        dest="outputs",
-        metavar="FILE",
-        help=f"file to write ({', '.join(SUFFIXES)}); repeat it for several",
+    files = parser.add_argument_group("files and measuring")
+    _output_argument(files, f"file to write ({', '.join(SUFFIXES)})")
+    files.add_argument(
+        "--plan", type=Path, metavar="JSON", help="write which units are kept to this file"
     )
-    add("--plan", type=Path, metavar="JSON", help="write which units are kept to this file")
-    add("--no-latency", action="store_true", help="do not measure latency in ONNX Runtime")
-    add(
-        "--threads",
-        type=_count,
-        default=1,
-        metavar="N",
+    files.add_argument(
+        "--no-latency", action="store_true", help="do not measure latency in ONNX Runtime"
+    )
+    files.add_argument(
+        "--threads", type=_count, default=1, metavar="N",
         help="threads ONNX Runtime may use while measuring (default: 1)",
-    )
-    parser.set_defaults(command="prune")
+    )  # fmt: skip
 
 
 def _demo_parser(parser: argparse.ArgumentParser) -> None:
@@ -341,7 +304,6 @@ def _demo_parser(parser: argparse.ArgumentParser) -> None:
         "--epochs", type=_count, default=None, metavar="N",
         help="epochs of training (default: 8); fine-tuning takes half as many",
     )  # fmt: skip
-    parser.set_defaults(command="demo")
 
 
 def _fraction(text: str) -> float:

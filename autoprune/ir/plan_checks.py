@@ -42,85 +42,68 @@ def check_step(plan: Plan, sizes: Mapping[str, int], where: str = "") -> None:
         PlanError: if a choice is none of the group's units, a name refers to nothing in the plan,
             or a number is none that a cut could cause.
     """
+
+    def check(holds: bool, problem: str, place: str) -> None:
+        if not holds:
+            raise PlanError(problem, where=f"{place}{where}")
+
     for name, choice in plan.groups.items():
-        place = f"group {name}{where}"
-        if not 0 < choice.units <= LARGEST_SIZE:
-            raise PlanError(f"a group cannot have {choice.units:.6g} units", where=place)
-        problem = choice.problem()
-        if problem:
-            raise PlanError(problem, where=place)
-        if choice.outer and len(choice.kept) != sizes[choice.outer]:
-            raise PlanError(
-                f"{choice.outer} has {sizes[choice.outer]} units, and kept units are listed for "
-                f"{len(choice.kept)}",
-                where=place,
-            )
+        place = f"group {name}"
+        fits = 0 < choice.units <= LARGEST_SIZE
+        check(fits, f"a group cannot have {choice.units:.6g} units", place)
+        check(not choice.problem(), choice.problem(), place)
+        check(
+            not choice.outer or len(choice.kept) == sizes[choice.outer],
+            f"{choice.outer} has {sizes.get(choice.outer)} units, and kept units are listed for "
+            f"{len(choice.kept)}",
+            place,
+        )
+    counts = {name: choice.count for name, choice in plan.groups.items()}
     largest = 1.0
-    mentioned = set[str]()
+    named: dict[str, set[str]] = {}
     for name, axes in plan.parameters.items():
-        place = f"parameter {name}{where}"
-        mentioned |= _names(axes, sizes, place)
+        named[name] = _names(axes, sizes, f"parameter {name}{where}")
         for axis in axes:
-            if _size(axis, {}, sizes) > LARGEST_SIZE:
-                raise PlanError("no parameter has so long an axis", where=place)
-            after = _size(axis, {name: c.count for name, c in plan.groups.items()}, sizes)
-            largest = max(largest, _size(axis, {}, sizes) / max(after, 1))
+            before, after = _size(axis, {}, sizes), _size(axis, counts, sizes)
+            fits = before <= LARGEST_SIZE
+            check(fits, "no parameter has so long an axis", f"parameter {name}")
+            largest = max(largest, before / max(after, 1))
+    mentioned = set[str]().union(*named.values())
     for name, choice in plan.groups.items():
-        place = f"group {name}{where}"
-        if name not in mentioned:
-            raise PlanError("no parameter of the plan has this group", where=place)
-        if choice.outer and choice.outer not in mentioned:
-            raise PlanError(f"its outer axis {choice.outer:.80} is not in the plan", where=place)
+        place, outer = f"group {name}", choice.outer
+        check(name in mentioned, "no parameter of the plan has this group", place)
+        known = not outer or outer in mentioned
+        check(known, f"its outer axis {outer:.80} is not in the plan", place)
     for names in plan.alike:
-        counts = {name: plan.groups[name].count for name in names if name in plan.groups}
-        if len(set(counts.values())) > 1:
-            raise PlanError(
-                "the network's code states the size of these groups only once, so equally many "
-                f"units of each have to stay: {counts}",
-                where=f"group {names[0]:.80}{where}",
-            )
+        alike = {name: counts[name] for name in names if name in counts}
+        check(
+            len(set(alike.values())) <= 1,
+            "the network's code states the size of these groups only once, so equally many units "
+            f"of each have to stay: {alike}",
+            f"group {names[0]:.80}",
+        )
     for path, entries in plan.attributes.items():
         for name, axes in entries.items():
-            place = f"attribute {path}.{name}{where}"
-            if not _names(axes, sizes, place):
-                raise PlanError("the plan sets an attribute to no size that changes", where=place)
+            place = f"attribute {path}.{name}"
+            found = _names(axes, sizes, f"{place}{where}")
+            check(bool(found), "the plan sets an attribute to no size that changes", place)
     if not plan.rebuildable and (plan.attributes or plan.factors or plan.constants):
         raise PlanError(f"the plan changes attributes of a network that has to be traced{where}")
-    _check_numbers(plan, sizes, largest**STRONGEST * (1 + 1e-6), where)
-
-
-def _check_numbers(plan: Plan, sizes: Mapping[str, int], limit: float, where: str) -> None:
-    """Check that factors and constants are such as a cut can bring about."""
+    limit = largest**STRONGEST * (1 + 1e-6)
     for name, factor in plan.factors.items():
-        place = f"parameter {name}{where}"
-        if name not in plan.parameters:
-            raise PlanError("the plan has a factor for a parameter it does not list", where=place)
-        if factor.group and factor.group not in plan.groups:
-            raise PlanError(
-                f"a factor is for the group {factor.group:.80}, which is not in the plan",
-                where=place,
-            )
-        if factor.group and factor.group not in _names(plan.parameters[name], sizes, place):
-            raise PlanError(
-                f"a factor is for the group {factor.group:.80}, which the parameter does not have",
-                where=place,
-            )
-        if not _plausible(factor.scale, limit) or not (
-            abs(factor.offset) <= LARGEST_SHIFT * abs(factor.scale - 1)
-        ):
-            raise PlanError(
-                f"no cut of these units causes the factor {factor.scale:g} (and {factor.offset:g})",
-                where=place,
-            )
-    for path, entries in plan.constants.items():
-        for name, (old, new) in entries.items():
+        group, scale, offset = factor.group, factor.scale, factor.offset
+        place, of = f"parameter {name}", f"a factor is for the group {group:.80}, which"
+        check(name in named, "the plan has a factor for a parameter it does not list", place)
+        check(not group or group in plan.groups, f"{of} is not in the plan", place)
+        check(not group or group in named[name], f"{of} the parameter does not have", place)
+        fits = _plausible(scale, limit) and abs(offset) <= LARGEST_SHIFT * abs(scale - 1)
+        check(fits, f"no cut of these units causes the factor {scale:g} (and {offset:g})", place)
+    for path, values in plan.constants.items():
+        for name, (old, new) in values.items():
             # Without an old value the default changes: the epsilon of a norm.
             fits = _plausible(new / old, limit) if old else 0 <= new <= 1
-            if not fits:
-                raise PlanError(
-                    f"no cut of these units changes {old} to {new:g}",
-                    where=f"attribute {path}.{name}{where}",
-                )
+            problem = f"no cut of these units changes {old} to {new:g}"
+            check(fits, problem, f"attribute {path}.{name}")
 
 
 def _plausible(factor: float, limit: float) -> bool:

@@ -7,14 +7,16 @@ sense is another question (`plan_checks`).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from autoprune.errors import PlanError
 from autoprune.ir.plan_parts import Factor, KeptUnits
 
 if TYPE_CHECKING:
     from autoprune.ir.plan import Plan
+
+T = TypeVar("T")
 
 
 def parse(text: str) -> Any:
@@ -73,7 +75,7 @@ def read_step(data: Any, version: int) -> dict[str, Any]:
             for path, entries in data["constants"].items()
         },
         "folded": tuple(_text(name) for name in _list(data["folded"])),
-        "rebuildable": _boolean(data["rebuildable"]),
+        "rebuildable": _of(data["rebuildable"], bool, "true or false"),
     }
     if version > 1:
         fields |= {
@@ -92,9 +94,8 @@ def _write_choice(choice: KeptUnits) -> dict[str, Any]:
 
 def _read_choice(data: Mapping[str, Any]) -> KeptUnits:
     outer, kept = _text(data.get("outer", "")), _list(data["kept"])
-    if outer:
-        return KeptUnits(_whole(data["units"]), tuple(_wholes(_list(row)) for row in kept), outer)
-    return KeptUnits(_whole(data["units"]), _wholes(kept))
+    rows = [tuple(map(_whole, _list(row))) for row in (kept if outer else [data["kept"]])]
+    return KeptUnits(_whole(data["units"]), tuple(rows) if outer else rows[0], outer)
 
 
 def _factor(group: object, scale: object, offset: object) -> Factor:
@@ -105,35 +106,23 @@ def _constant(old: object, new: object) -> tuple[float | None, float]:
     return None if old is None else _real(old), _real(new)
 
 
+def _of(value: object, kind: type[T], what: str) -> T:
+    if type(value) is not kind:  # True is no number
+        raise TypeError(f"{value!r:.40} is not {what}")
+    return value
+
+
 def _list(values: object) -> tuple[Any, ...]:
-    if not isinstance(values, list):
-        raise TypeError(f"{values!r:.40} is not a list")
-    return tuple(values)
+    return tuple(_of(values, list, "a list"))
 
 
 def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{value!r:.40} is not a text")
-    return value
-
-
-def _boolean(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise TypeError(f"{value!r:.40} is neither true nor false")
-    return value
-
-
-def _real(number: object) -> float:
-    if isinstance(number, bool) or not isinstance(number, int | float):
-        raise TypeError(f"{number!r:.40} is not a number")
-    return float(number)
-
-
-def _wholes(numbers: Iterable[object]) -> tuple[int, ...]:
-    return tuple(_whole(n) for n in numbers)
+    return _of(value, str, "a text")
 
 
 def _whole(number: object) -> int:
-    if type(number) is not int:
-        raise TypeError(f"{number!r:.40} is not a whole number")
-    return number
+    return _of(number, int, "a whole number")
+
+
+def _real(number: object) -> float:
+    return float(number if type(number) is int else _of(number, float, "a number"))

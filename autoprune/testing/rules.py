@@ -12,10 +12,10 @@ from torch.utils import _pytree as pytree
 
 from autoprune.analysis.experiments.conformance import (
     Fault,
+    examined,
     faults,
     free_leaves,
     places,
-    typed_call,
 )
 from autoprune.analysis.experiments.experiment import Sample
 from autoprune.analysis.experiments.probing import probe
@@ -219,7 +219,7 @@ def _proposal(sample: Sample) -> tuple[str, Operator | None]:
 
 def _rows(sample: Sample, operator: Operator, found: list[Fault]) -> tuple[AxisRow, ...]:
     try:
-        typed = typed_call(sample, operator)
+        typed = examined(sample, operator).typed
     except AutopruneError:
         return ()
     wrong = {place: fault.text for fault in found for place in fault.places}
@@ -261,10 +261,10 @@ def _whereabouts(sample: Sample, typed: TypedGraph, name: str, dim: int) -> str:
 def _hints(sample: Sample, operator: Operator, suggested: Operator) -> list[str]:
     """Axes that the rule pins although they can be cut."""
     try:
-        stated = typed_call(sample, operator)
+        stated = examined(sample, operator).typed
     except AutopruneError:
         return []
-    missed = sorted(_free(typed_call(sample, suggested)) - _free(stated))
+    missed = sorted(_free(examined(sample, suggested).typed) - _free(stated))
     return [f"{sample.labels[name]} dim {dim} is pinned, and can be cut" for name, dim in missed]
 
 

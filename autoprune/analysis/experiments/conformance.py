@@ -74,15 +74,31 @@ class Observation:
     removed: tuple[State, ...]
 
 
-def typed_call(sample: Sample, operator: Operator) -> TypedGraph:
-    """The axis types of a call alone, when nothing around it pins anything.
+@dataclass(frozen=True)
+class Examined:
+    """A call and the rule that is examined on it.
+
+    Attributes:
+        sample: the call.
+        operator: the rule.
+        typed: the axis types that it gives to the call alone, when nothing around it pins anything.
+    """
+
+    sample: Sample
+    operator: Operator
+    typed: TypedGraph
+
+
+def examined(sample: Sample, operator: Operator) -> Examined:
+    """A call to examine a rule on.
 
     Raises:
         AutopruneError: if the rule raises one, or contradicts the traced shapes.
     """
     values = dict.fromkeys(sample.node.inputs)
     owned = tuple(Parameter(value, (value.name,), "parameter") for value in values)
-    return infer(Graph((), owned, (sample.node,), ()), rules={sample.node.name: operator})
+    graph = Graph((), owned, (sample.node,), ())
+    return Examined(sample, operator, infer(graph, rules={sample.node.name: operator}))
 
 
 def free_leaves(typed: TypedGraph) -> list[Leaf]:
@@ -104,26 +120,24 @@ def removals(units: int, seeds: Iterable[int] = SEEDS) -> list[Indices]:
 def faults(sample: Sample, operator: Operator) -> list[Fault]:
     """The claims of a rule that do not hold for a call; none if the rule is right."""
     try:
-        typed = typed_call(sample, operator)
+        call = examined(sample, operator)
     except AutopruneError as error:
         return [Fault((), f"the rule fails: {error.what}")]
     tried = trials(sample)
     found = list(product_faults(sample, operator, typed))
     exact: list[Leaf] = []
-    for leaf in free_leaves(typed):
+    for leaf in free_leaves(call.typed):
         try:
-            seen = list(observations(sample, operator, typed, leaf, tried))
+            seen = list(observations(call, leaf, tried))
         except RuleError as error:
-            found.append(Fault(places(typed, leaf), f"with positions removed, {error.what}"))
+            found.append(Fault(places(call.typed, leaf), f"with positions removed, {error.what}"))
             continue
-        wrong = [
-            fault for o in seen if (fault := judge(sample, operator, typed, leaf, o)) is not None
-        ]
+        wrong = [fault for o in seen if (fault := judge(call, leaf, o)) is not None]
         found.extend(wrong[:1])
-        if not wrong and _claim(sample, operator, typed, leaf, seen[0].states)[1].exact:
+        if not wrong and _claim(call, leaf, seen[0].states)[1].exact:
             exact.append(leaf)
     if not found and len(exact) > 1:
-        joint = together(sample, operator, typed, exact)
+        joint = together(call, exact)
         found.extend([] if joint is None else [joint])
     return found
 
@@ -190,25 +204,19 @@ def trials(sample: Sample) -> list[Trial]:
     return found
 
 
-def observations(
-    sample: Sample,
-    operator: Operator,
-    typed: TypedGraph,
-    leaf: Leaf,
-    tried: Sequence[Trial],
-) -> Iterator[Observation]:
+def observations(call: Examined, leaf: Leaf, tried: Sequence[Trial]) -> Iterator[Observation]:
     """Remove units of a leaf in many ways; the first one seen has zeros at all of them.
 
     Raises:
         RuleError: if the operator does not run without them.
     """
-    carriers = tuple(dict.fromkeys(name for name, _ in places(typed, leaf)))
+    carriers = tuple(dict.fromkeys(name for name, _ in places(call.typed, leaf)))
     for i, trial in enumerate(tried):
         for units in removals(leaf.size) if i < 2 else removals(leaf.size)[:1]:
             kept = {leaf.uid: np.setdiff1d(np.arange(leaf.size), units)}
-            cut = cut_outputs(sample, operator, typed, trial.base, kept)
-            for states in assignments(carriers):
-                yield _observe(sample, typed, leaf, trial, units, cut, states)
+            cut = _cut_outputs(call, trial.base, kept)
+            for states in _assignments(carriers):
+                yield _observe(call, leaf, trial, units, cut, states)
 
 
 def _usable(sample: Sample, operands: Operands) -> bool:
@@ -220,7 +228,7 @@ def _usable(sample: Sample, operands: Operands) -> bool:
     return all(np.isfinite(v).all() for v in outputs if v.dtype.kind in "fc")
 
 
-def assignments(carriers: Sequence[str]) -> list[States]:
+def _assignments(carriers: Sequence[str]) -> list[States]:
     """Zero or anything at the removed positions of each operand, all zero first."""
     choices = (State.ZERO, State.ANY)
     if len(carriers) <= 3:
@@ -229,41 +237,34 @@ def assignments(carriers: Sequence[str]) -> list[States]:
     return [*uniform, *({**u, name: s} for u in uniform for name in carriers for s in choices)]
 
 
-def cut_outputs(
-    sample: Sample,
-    operator: Operator,
-    typed: TypedGraph,
-    operands: Operands,
-    kept: Mapping[int, Indices],
-) -> list[Array]:
+def _cut_outputs(call: Examined, operands: Operands, kept: Mapping[int, Indices]) -> list[Array]:
     """Outputs of the call on cut operands, with the arguments its rule gives.
 
     Raises:
         RuleError: if it does not run.
     """
-    sizes = {uid: len(units) for uid, units in kept.items()}
-    resized: Resized = operator.resize(Sizing(sample.node, typed.types, sizes))
-    cut = {name: cut_array(array, typed.types[name], kept) for name, array in operands.items()}
-    return outputs_of(sample, cut, resized)
+    sizes, types = {uid: len(units) for uid, units in kept.items()}, call.typed.types
+    resized: Resized = call.operator.resize(Sizing(call.sample.node, types, sizes))
+    cut = {name: cut_array(array, types[name], kept) for name, array in operands.items()}
+    return outputs_of(call.sample, cut, resized)
 
 
 def _observe(
-    sample: Sample,
-    typed: TypedGraph,
+    call: Examined,
     leaf: Leaf,
     trial: Trial,
     units: Indices,
     cut: Sequence[Array],
     states: States,
 ) -> Observation:
+    sample, types = call.sample, call.typed.types
+
     def filled(values: Operands, others: Operands) -> list[Array]:
         """Outputs with the removed positions from `values`, and all else from `others`."""
         operands = dict(others)
         for name, state in states.items():
             source = np.zeros_like(values[name]) if state is State.ZERO else values[name]
-            operands[name] = with_positions(
-                others[name], typed.types[name], leaf.uid, units, source
-            )
+            operands[name] = with_positions(others[name], types[name], leaf.uid, units, source)
         return outputs_of(sample, operands)
 
     full = filled(trial.values, trial.base)
@@ -271,7 +272,7 @@ def _observe(
     kept = {leaf.uid: np.setdiff1d(np.arange(leaf.size), units)}
     worst, same, removed = 0.0, True, []
     for value, whole, again, part in zip(sample.node.outputs, full, other, cut, strict=True):
-        shape = typed.types[value.name]
+        shape = types[value.name]
         expected = cut_array(whole, shape, kept)
         if part.shape != expected.shape:
             label = sample.labels[value.name]
@@ -296,30 +297,27 @@ def _state(output: Array, again: Array, shape: Shape, leaf: Leaf, units: Indices
     return State.UNIFORM if alike else State.CONSTANT
 
 
-def _claim(
-    sample: Sample, operator: Operator, typed: TypedGraph, leaf: Leaf, states: States
-) -> tuple[State, Guarantee]:
+def _claim(call: Examined, leaf: Leaf, states: States) -> tuple[State, Guarantee]:
     """What the rule says of the outputs, and the weakest guarantee it reports."""
     reported = [Guarantee.ZERO_INVARIANT]
     view = Zeroing(
-        node=sample.node,
-        types=typed.types,
+        node=call.sample.node,
+        types=call.typed.types,
         uid=leaf.uid,
         states=states,
-        constants=sample.constants,
+        constants=call.sample.constants,
         report=lambda guarantee, reason: reported.append(guarantee),
     )
-    state = operator.zero(view)
-    if state is State.UNIFORM and not (operator.uniform or operator.aliases):
+    state = call.operator.zero(view)
+    if state is State.UNIFORM and not (call.operator.uniform or call.operator.aliases):
         state = State.CONSTANT
     return state, max(reported)
 
 
-def judge(
-    sample: Sample, operator: Operator, typed: TypedGraph, leaf: Leaf, seen: Observation
-) -> Fault | None:
+def judge(call: Examined, leaf: Leaf, seen: Observation) -> Fault | None:
     """The claim that an observation refutes, if any."""
-    state, guarantee = _claim(sample, operator, typed, leaf, seen.states)
+    sample, typed = call.sample, call.typed
+    state, guarantee = _claim(call, leaf, seen.states)
     if not guarantee.exact:
         return None
     put = ", ".join(
@@ -340,11 +338,9 @@ def judge(
     return None
 
 
-def strength(
-    sample: Sample, operator: Operator, typed: TypedGraph, leaf: Leaf, seen: Observation
-) -> int:
+def strength(call: Examined, leaf: Leaf, seen: Observation) -> int:
     """How much a rule claims of an observation, on a scale for comparing rules."""
-    state, guarantee = _claim(sample, operator, typed, leaf, seen.states)
+    state, guarantee = _claim(call, leaf, seen.states)
     return (2 * guarantee.exact) + (state is State.ZERO)
 
 
@@ -362,27 +358,24 @@ def _listed(units: Indices) -> str:
     return f"{shown}, ..." if len(units) > 4 else shown
 
 
-def together(
-    sample: Sample, operator: Operator, typed: TypedGraph, exact: Sequence[Leaf]
-) -> Fault | None:
+def together(call: Examined, exact: Sequence[Leaf]) -> Fault | None:
     """Remove units of all axes at once."""
+    sample, types = call.sample, call.typed.types
     for seed in SEEDS:
         kept, zeroed = {}, dict(sample.operands)
         for leaf in exact:
             units = removals(leaf.size)[seed]
             kept[leaf.uid] = np.setdiff1d(np.arange(leaf.size), units)
-            for name in dict.fromkeys(name for name, _ in places(typed, leaf)):
-                array = zeroed[name]
-                zeroed[name] = with_positions(
-                    array, typed.types[name], leaf.uid, units, np.zeros_like(array)
-                )
+            for name in dict.fromkeys(name for name, _ in places(call.typed, leaf)):
+                nothing = np.zeros_like(zeroed[name])
+                zeroed[name] = with_positions(zeroed[name], types[name], leaf.uid, units, nothing)
         try:
-            cut = cut_outputs(sample, operator, typed, sample.operands, kept)
+            cut = _cut_outputs(call, sample.operands, kept)
         except RuleError as error:
             return Fault((), f"with several axes cut at once, {error.what}")
         whole = outputs_of(sample, zeroed)
         for value, a, b in zip(sample.node.outputs, whole, cut, strict=True):
-            if not equal(cut_array(a, typed.types[value.name], kept), b):
+            if not equal(cut_array(a, types[value.name], kept), b):
                 label = sample.labels[value.name]
                 return Fault((), f"cutting several axes at once changes {label}")
     return None

@@ -20,6 +20,7 @@ from autoprune.analysis.experiments.conformance import (
     SEEDS,
     Observation,
     Trial,
+    examined,
     free_leaves,
     judge,
     observations,
@@ -28,7 +29,6 @@ from autoprune.analysis.experiments.conformance import (
     strength,
     together,
     trials,
-    typed_call,
 )
 from autoprune.analysis.experiments.experiment import (
     Array,
@@ -280,36 +280,32 @@ def _confirmed(
 
     If there is none, the letters at fault.
     """
-    typed = typed_call(sample, lettered(guess, State.ANY))
+    call = examined(sample, lettered(guess, State.ANY))
     seen: dict[Leaf, list[Observation]] = {}
     failing: set[Leaf] = set()
-    for leaf in free_leaves(typed):
+    for leaf in free_leaves(call.typed):
         try:
-            seen[leaf] = list(observations(sample, lettered(guess, State.ANY), typed, leaf, tried))
+            seen[leaf] = list(observations(call, leaf, tried))
         except RuleError:
             failing.add(leaf)
             continue
         if any(not o.equal for o in seen[leaf] if set(o.states.values()) == {State.ZERO}):
             failing.add(leaf)
     if failing:
-        return None, _letters_of(sample, guess, typed, failing)
+        return None, _letters_of(sample, guess, call.typed, failing)
     fewest = set(seen)
     for zero in (s for s in State if s is not State.UNIFORM):
         right: list[tuple[int, Letters]] = []
         for letters in _readings(guess):
-            operator = lettered(letters, zero)
-            refuted = {
-                leaf
-                for leaf, observed in seen.items()
-                if any(judge(sample, operator, typed, leaf, o) for o in observed)
-            }
-            if not refuted and together(sample, operator, typed, list(seen)) is None:
-                claims = [strength(sample, operator, typed, f, o) for f in seen for o in seen[f]]
+            read = replace(call, operator=lettered(letters, zero))
+            refuted = {leaf for leaf in seen if any(judge(read, leaf, o) for o in seen[leaf])}
+            if not refuted and together(read, list(seen)) is None:
+                claims = [strength(read, leaf, o) for leaf in seen for o in seen[leaf]]
                 right.append((sum(claims), letters))
             fewest = min(fewest, refuted or set(seen), key=len)
         if right:
             return Probed(max(right, key=itemgetter(0))[1], zero, sample.node.op), frozenset()
-    return None, _letters_of(sample, guess, typed, fewest)
+    return None, _letters_of(sample, guess, call.typed, fewest)
 
 
 def _letters_of(

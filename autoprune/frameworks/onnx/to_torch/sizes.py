@@ -5,6 +5,7 @@ The numbers may be symbolic sizes of torch.export, so arrays hold objects.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -49,57 +50,32 @@ def _size(call: OnnxCall) -> fx.Node:
     return call.emit(count, call.tensor(0))
 
 
-def add(a: Any, b: Any) -> Array:
-    """Sum."""
-    return array_of(array_of(a) + array_of(b))
-
-
-def subtract(a: Any, b: Any) -> Array:
-    """Difference."""
-    return array_of(array_of(a) - array_of(b))
-
-
-def multiply(a: Any, b: Any) -> Array:
-    """Product."""
-    return array_of(array_of(a) * array_of(b))
-
-
-def divide(a: Any, b: Any) -> Array:
-    """Quotient; that of integers is rounded towards zero."""
-    return array_of(_divide(array_of(a), array_of(b)))
-
-
 def _quotient(a: Any, b: Any) -> Any:
+    """That of integers is rounded towards zero."""
     if isinstance(a, float) or isinstance(b, float):
         return a / b
     return a // b if (a >= 0) == (b > 0) else -(-a // b)
 
 
-_divide = np.frompyfunc(_quotient, 2, 1)
-
-_PAIRS: dict[str, Callable[[Any, Any], Array]] = {
-    "Add": add, "Sub": subtract, "Mul": multiply, "Div": divide,
+_ARITHMETIC: dict[str, Callable[[Array, Array], Any]] = {
+    "Add": operator.add, "Sub": operator.sub, "Mul": operator.mul, "Pow": operator.pow,
+    "Div": np.frompyfunc(_quotient, 2, 1),
 }  # fmt: skip
 
 
-@writes(" ".join(_PAIRS), SIZES)
-def _pair(call: OnnxCall) -> fx.Node:
-    return call.emit(_PAIRS[call.op], call.number(0), call.number(1))
+def arithmetic(a: Any, kind: str, b: Any) -> Array:
+    """What an operator of ONNX makes of two numbers or arrays of them."""
+    return array_of(_ARITHMETIC[kind](array_of(a), array_of(b)))
 
 
-def power(a: Any, b: Any) -> Array:
-    """Power."""
-    return array_of(array_of(a) ** array_of(b))
+@writes(" ".join(_ARITHMETIC), SIZES)
+def _arithmetic(call: OnnxCall) -> fx.Node:
+    return call.emit(arithmetic, call.number(0), call.op, call.number(1))
 
 
 @writes("Sqrt", SIZES)
 def _sqrt(call: OnnxCall) -> fx.Node:
-    return call.emit(power, call.number(0), 0.5)
-
-
-@writes("Pow", SIZES)
-def _pow(call: OnnxCall) -> fx.Node:
-    return call.emit(power, call.number(0), call.number(1))
+    return call.emit(arithmetic, call.number(0), "Pow", 0.5)
 
 
 def to_float(a: Any) -> Array:
