@@ -132,7 +132,7 @@ def faults(sample: Sample, operator: Operator) -> list[Fault]:
         except RuleError as error:
             found.append(Fault(places(call.typed, leaf), f"with positions removed, {error.what}"))
             continue
-        wrong = [fault for o in seen if (fault := judge(call, leaf, o)) is not None]
+        wrong = [fault for o in seen if (fault := refutation(call, leaf, o)) is not None]
         found.extend(wrong[:1])
         if not wrong and _claim(call, leaf, seen[0].states)[1].exact:
             exact.append(leaf)
@@ -233,8 +233,8 @@ def _assignments(carriers: Sequence[str]) -> list[States]:
     choices = (State.ZERO, State.ANY)
     if len(carriers) <= 3:
         return [dict(zip(carriers, s, strict=True)) for s in product(choices, repeat=len(carriers))]
-    uniform = [dict.fromkeys(carriers, s) for s in choices]
-    return [*uniform, *({**u, name: s} for u in uniform for name in carriers for s in choices)]
+    alike = [dict.fromkeys(carriers, s) for s in choices]
+    return [*alike, *({**a, name: s} for a in alike for name in carriers for s in choices)]
 
 
 def _cut_outputs(call: Examined, operands: Operands, kept: Mapping[int, Indices]) -> list[Array]:
@@ -314,7 +314,7 @@ def _claim(call: Examined, leaf: Leaf, states: States) -> tuple[State, Guarantee
     return state, max(reported)
 
 
-def judge(call: Examined, leaf: Leaf, seen: Observation) -> Fault | None:
+def refutation(call: Examined, leaf: Leaf, seen: Observation) -> Fault | None:
     """The claim that an observation refutes, if any."""
     sample, typed = call.sample, call.typed
     state, guarantee = _claim(call, leaf, seen.states)

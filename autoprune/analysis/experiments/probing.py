@@ -22,9 +22,9 @@ from autoprune.analysis.experiments.conformance import (
     Trial,
     examined,
     free_leaves,
-    judge,
     observations,
     places,
+    refutation,
     removals,
     strength,
     together,
@@ -298,7 +298,7 @@ def _confirmed(
         right: list[tuple[int, Letters]] = []
         for letters in _readings(guess):
             read = replace(call, operator=lettered(letters, zero))
-            refuted = {leaf for leaf in seen if any(judge(read, leaf, o) for o in seen[leaf])}
+            refuted = {leaf for leaf in seen if any(refutation(read, leaf, o) for o in seen[leaf])}
             if not refuted and together(read, list(seen)) is None:
                 claims = [strength(read, leaf, o) for leaf in seen for o in seen[leaf]]
                 right.append((sum(claims), letters))

@@ -64,6 +64,18 @@ class Numbers:
     computed: Mapping[str, int]
     sized: frozenset[str]
 
+    def nodes_behind(self, names: Iterable[str]) -> list[onnx.NodeProto]:
+        """The nodes that compute some numbers from sizes of tensors, in their order."""
+        found: dict[int, onnx.NodeProto] = {}
+        waiting = [name for name in names if name in self.sized]
+        while waiting:
+            position = self.computed[waiting.pop()]
+            if position not in found:
+                found[position] = node = self.model.graph.node[position]
+                if not measures(node):
+                    waiting.extend(name for name in node.input if name in self.sized)
+        return [found[position] for position in sorted(found)]
+
     def at(self, names: Iterable[str], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
         """Compute some of the numbers again, where tensors have other sizes.
 
@@ -75,33 +87,18 @@ class Numbers:
         if not wanted:
             return {}
         nodes: list[onnx.NodeProto] = []
-        constants: dict[str, onnx.TensorProto] = {}
-        needed, visited = list(wanted), set[str]()
-        positions = set[int]()
-        while needed:
-            name = needed.pop()
-            if name in visited or not name:
-                continue
-            visited.add(name)
-            if name not in self.sized:
-                array = self.seen[name].array
-                assert array is not None
-                constants[name] = numpy_helper.from_array(array, name)
-                continue
-            positions.add(self.computed[name])
-            node = self.model.graph.node[self.computed[name]]
-            if not measures(node):
-                needed.extend(node.input)
-        for position in sorted(positions):
-            node = self.model.graph.node[position]
+        constants: dict[str, NDArray[Any] | None] = {}
+        for node in self.nodes_behind(wanted):
             if measures(node):
                 shape = shapes.get(node.input[0], self.seen[node.input[0]].shape)
-                array = _sizes(node, shape)
-                constants[node.output[0]] = numpy_helper.from_array(array, node.output[0])
+                constants[node.output[0]] = _sizes(node, shape)
             else:
                 nodes.append(node)
+                given = [name for name in node.input if name and name not in self.sized]
+                constants.update((name, self.seen[name].array) for name in given)
         outputs = [onnx.ValueInfoProto(name=name) for name in wanted]
-        graph = helper.make_graph(nodes, "numbers", [], outputs, list(constants.values()))
+        owned = [numpy_helper.from_array(a, n) for n, a in constants.items() if a is not None]
+        graph = helper.make_graph(nodes, "numbers", [], outputs, owned)
         model = helper.make_model(
             graph, opset_imports=self.model.opset_import, ir_version=self.model.ir_version
         )

@@ -109,20 +109,20 @@ def _run(
     types = {output.name: output.type for output in made}
     names = [output.name for output in made] if names is None else names
     distinct = dict.fromkeys(names)
-    narrow = [name for name in distinct if types[name] in _LACKING]
-    known = [name for name in distinct if name not in narrow]
+    lacking = [name for name in distinct if types[name] in _LACKING]
+    known = [name for name in distinct if name not in lacking]
     given = {name: _is_lacking(array) for name, array in feed.items()}
     found: dict[str, Any] = {}
     if not any(given.values()):
         if known:
             found.update(zip(known, session.run(known, dict(feed), options), strict=True))
         known = []
-    if narrow or known:
-        wanted = [*narrow, *known]
+    if lacking or known:
+        wanted = [*lacking, *known]
         given_values = {name: _value(array) for name, array in feed.items()}
         values = session.run_with_ort_values(wanted, given_values, options)
         for name, value in zip(wanted, values, strict=True):
-            found[name] = _array(value, _LACKING[types[name]]) if name in narrow else value.numpy()
+            found[name] = _array(value, _LACKING[types[name]]) if name in lacking else value.numpy()
     return [found[name] for name in names]
 
 

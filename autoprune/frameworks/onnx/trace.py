@@ -292,20 +292,11 @@ class _Reader:
 
     def _keep_sizes(self, number: str, reason: str) -> None:
         """Pin the tensors whose sizes a number is computed from."""
-        numbers, tensors = self.numbers, dict[str, Value]()
-        visited, todo = set[str](), [number]
-        while todo:
-            name = todo.pop()
-            if name in visited or name not in numbers.sized:
-                continue
-            visited.add(name)
-            node = self.file.model.graph.node[numbers.computed[name]]
-            if measures(node):
-                tensors[node.input[0]] = self._use(node.input[0])
-            else:
-                todo.extend(node.input)
-        if tensors:
-            arguments: Arguments = {"tensors": tuple(tensors.values()), "reason": reason}
+        nodes = self.numbers.nodes_behind([number])
+        measured = dict.fromkeys(node.input[0] for node in nodes if measures(node))
+        if measured:
+            tensors = tuple(self._use(name) for name in measured)
+            arguments: Arguments = {"tensors": tensors, "reason": reason}
             name = f"size {len(self.nodes)} of {number}"
             self.nodes.append(Node(name, f"{PINNED}.Shape", arguments, ()))
 

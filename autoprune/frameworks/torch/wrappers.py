@@ -14,6 +14,7 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.utils import _pytree as pytree
 
 from autoprune.errors import TraceError
+from autoprune.frameworks.torch.objects import tensors_in
 
 MOST = 0.9
 """Share of a model's parameters that a network inside has to have to be what is meant."""
@@ -113,8 +114,4 @@ def _runs(module: nn.Module, args: Any, kwargs: Any) -> bool:
             outputs = copy.deepcopy(module).eval()(*args, **kwargs)
     except Exception:  # whatever it is, the module is no answer
         return False
-    return any(
-        isinstance(value, torch.Tensor)
-        for leaf in pytree.tree_leaves(outputs)
-        for value in (leaf, *getattr(leaf, "__dict__", {}).values())
-    )
+    return any(map(tensors_in, pytree.tree_leaves(outputs)))

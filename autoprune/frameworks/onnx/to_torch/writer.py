@@ -424,9 +424,8 @@ _EMPTY = fx.GraphModule(nn.Module(), fx.Graph())
 
 
 def _present(root: nn.Module, path: str) -> bool:
-    module: Any = root
-    for part in path.split("."):
-        if not isinstance(module, nn.Module) or not hasattr(module, part):
-            return False
-        module = getattr(module, part)
-    return True
+    folder, _, name = path.rpartition(".")
+    try:
+        return hasattr(root.get_submodule(folder), name)
+    except AttributeError:
+        return False

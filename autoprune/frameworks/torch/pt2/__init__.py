@@ -19,8 +19,7 @@ from torch._export.serde.serialize import SerializedArtifact, deserialize
 from autoprune.errors import TraceError, first_line
 from autoprune.frameworks.torch.pt2.examples import read_example
 from autoprune.frameworks.torch.pt2.program import checked_program
-from autoprune.frameworks.torch.pt2.records import Records, open_records
-from autoprune.frameworks.torch.pt2.refused import Refused
+from autoprune.frameworks.torch.pt2.records import Records, Refused, open_records
 from autoprune.frameworks.torch.pt2.tensors import read_tensors
 from autoprune.frameworks.torch.quiet import quiet
 from autoprune.ir.files import open_file

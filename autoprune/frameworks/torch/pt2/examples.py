@@ -9,8 +9,7 @@ from typing import Any
 import torch
 
 from autoprune.errors import first_line
-from autoprune.frameworks.torch.pt2.records import open_records
-from autoprune.frameworks.torch.pt2.refused import Refused
+from autoprune.frameworks.torch.pt2.records import Refused, open_records
 from autoprune.frameworks.torch.pt2.tensors import SPREAD
 
 LEAVES = 100_000

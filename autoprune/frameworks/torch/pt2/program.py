@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from autoprune.frameworks.torch.pt2.operators import is_known
-from autoprune.frameworks.torch.pt2.refused import Refused
+from autoprune.frameworks.torch.pt2.records import Refused
 from autoprune.frameworks.torch.pt2.sizes import is_size, is_symbol
 
 _PATH = re.compile(r"[^\"'\\\x00-\x1f\x7f]*")

@@ -11,7 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from autoprune.frameworks.torch.pt2.refused import Refused
+
+class Refused(Exception):
+    """Something in a file that is never loaded; the message names it."""
 
 
 @dataclass(frozen=True)

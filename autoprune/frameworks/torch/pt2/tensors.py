@@ -12,8 +12,7 @@ from torch import nn
 from torch._export.serde.schema import Device
 from torch._export.serde.serialize import deserialize_device, deserialize_scalar_type
 
-from autoprune.frameworks.torch.pt2.records import Records
-from autoprune.frameworks.torch.pt2.refused import Refused
+from autoprune.frameworks.torch.pt2.records import Records, Refused
 
 SPREAD = 2**30
 """Bytes by which all tensors together may be larger than what is stored of them."""
