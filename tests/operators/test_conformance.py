@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from autoprune.analysis.experiments.conformance import faults, product_faults, typed_call
+from autoprune.analysis.experiments.conformance import examined, faults, product_faults
 from autoprune.analysis.experiments.experiment import Sample
 from autoprune.analysis.experiments.traits import trait_faults
 from autoprune.analysis.groups import Groups, find_groups
@@ -178,7 +178,7 @@ def test_products_are_what_is_computed(name):
     for sample in sample_calls(traced, rules).values():
         if isinstance(sample, Sample):
             rule = rules[sample.node.name]
-            assert not list(product_faults(sample, rule, typed_call(sample, rule)))
+            assert not list(product_faults(examined(sample, rule)))
 
 
 _STATISTICS = "the statistics it also returns are not zero; networks read the first output alone"

@@ -124,7 +124,7 @@ def faults(sample: Sample, operator: Operator) -> list[Fault]:
     except AutopruneError as error:
         return [Fault((), f"the rule fails: {error.what}")]
     tried = trials(sample)
-    found = list(product_faults(sample, operator, typed))
+    found = list(product_faults(call))
     exact: list[Leaf] = []
     for leaf in free_leaves(call.typed):
         try:
@@ -142,9 +142,9 @@ def faults(sample: Sample, operator: Operator) -> list[Fault]:
     return found
 
 
-def product_faults(sample: Sample, operator: Operator, typed: TypedGraph) -> Iterator[Fault]:
+def product_faults(call: Examined) -> Iterator[Fault]:
     """Whether the product that a rule states is what the call computes."""
-    describe = operator.product
+    sample, typed, describe = call.sample, call.typed, call.operator.product
     stated = None if describe is None else describe(Call(sample.node, typed.types))
     if stated is None or stated.also:
         return
