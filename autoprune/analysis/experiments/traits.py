@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from autoprune.analysis.experiments.conformance import SEEDS, free_leaves, typed_call
+from autoprune.analysis.experiments.conformance import SEEDS, examined, free_leaves
 from autoprune.analysis.experiments.experiment import (
     ROUNDING,
     ROUNDING_OTHERWISE,
@@ -38,7 +38,7 @@ FAR = 1e6
 
 def trait_faults(sample: Sample, operator: Operator) -> list[str]:
     """What is wrong with the traits that a rule states, in words."""
-    typed = typed_call(sample, operator)
+    typed = examined(sample, operator).typed
     call = Call(sample.node, typed.types)
     found = [*_wrong_factors(sample, operator.terms(call)), *_wrong_norms(sample, operator, typed)]
     if operator.selects(call) and not _selects(sample, call):
