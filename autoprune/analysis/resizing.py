@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from autoprune.analysis.needed import needed
 from autoprune.analysis.typing import TypedGraph
 from autoprune.ir import axes as ax
+from autoprune.ir.graph import Argument, Graph, Node, Value
 from autoprune.ir.positions import Kept
 from autoprune.ops.rule import Resized, Sizing
 
@@ -38,6 +40,42 @@ def resized_calls(typed: TypedGraph, kept: Kept) -> dict[str, Resized]:
         if call.changes:
             calls[node.name] = call
     return calls
+
+
+def cut_graph(typed: TypedGraph, kept: Kept) -> Graph:
+    """The graph of the cut network: new sizes, and the new arguments of calls that state some."""
+    graph, sizes, calls = typed.graph, sizes_of(kept), resized_calls(typed, kept)
+    before = [*graph.inputs, *(p.value for p in graph.parameters)]
+    before += [v for node in graph.nodes for v in node.outputs]
+    after = {
+        v.name: replace(v, shape=tuple(ax.size(axis, sizes) for axis in typed.types[v.name]))
+        for v in before
+    }
+
+    def cut(argument: Argument) -> Argument:
+        if isinstance(argument, tuple):
+            return tuple(map(cut, argument))
+        return after[argument.name] if isinstance(argument, Value) else argument
+
+    def cut_all(values: Iterable[Value]) -> tuple[Value, ...]:
+        return tuple(after[v.name] for v in values)
+
+    def cut_node(node: Node) -> Node:
+        call = calls.get(node.name, Resized())
+        old = dict(list(node.arguments.items())[: 1 if call.op else None])
+        return replace(
+            node,
+            op=call.op or node.op,
+            arguments={name: cut(a) for name, a in {**old, **call.arguments}.items()},
+            outputs=cut_all(node.outputs),
+        )
+
+    return Graph(
+        cut_all(graph.inputs),
+        tuple(replace(p, value=after[p.value.name]) for p in graph.parameters),
+        tuple(map(cut_node, graph.nodes)),
+        *map(cut_all, (graph.outputs, graph.mutated, graph.loose)),
+    )
 
 
 def shrunk_sizes(typed: TypedGraph, kept: Kept) -> dict[int, set[int]]:

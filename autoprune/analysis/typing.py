@@ -27,13 +27,18 @@ class TypedGraph:
         pins: by leaf, why its units cannot be removed.
         unknown: nodes whose operator has no rule.
         rules: by node name, rules that hold for single calls and go before the operator's.
+        made: by value name, the axes that the call which makes a value gave it, before all was
+            solved.
+        solver: what solved them.
     """
 
     graph: Graph
     types: Mapping[str, Shape]
     pins: Mapping[int, Reason]
     unknown: tuple[Node, ...]
-    rules: Mapping[str, Operator] = field(default_factory=dict)
+    rules: Mapping[str, Operator]
+    made: Mapping[str, Shape] = field(repr=False)
+    solver: Axes = field(repr=False, compare=False)
 
     @cached_property
     def uids(self) -> Mapping[str, frozenset[int]]:
@@ -166,4 +171,4 @@ def infer(
             # Longer inputs may read the rest of a table, such as one of positions.
             if axis.uids.isdisjoint(computed):
                 axes.pin(axis, "the example inputs do not reach it")
-    return TypedGraph(graph, resolved, axes.pins(), tuple(unknown), rules)
+    return TypedGraph(graph, resolved, axes.pins(), tuple(unknown), rules, types, axes)

@@ -49,7 +49,9 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="autoprune",
         description="Make a neural network smaller and faster, whatever its architecture.",
-        epilog="`autoprune COMMAND --help` lists what each takes.\n\n" + _examples(*EXAMPLES),
+        epilog="`autoprune COMMAND --help` lists what each takes. With AUTOPRUNE_TRACE=1 in the\n"
+        "environment, inspect and prune print what each step finds, on stderr.\n\n"
+        + _examples(*EXAMPLES),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     top.add_argument("--version", action="version", version=f"autoprune {__version__}")

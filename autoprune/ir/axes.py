@@ -44,7 +44,7 @@ class Leaf:
         return frozenset((self.uid,))
 
     def __str__(self) -> str:
-        return f"{self.size}{_letters(self.uid)}"
+        return f"{self.size}{letters_of(self.uid)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,8 @@ ONE = Prod(())
 """The axis of size one: it holds no unit that could be removed."""
 
 
-def _letters(uid: int) -> str:
+def letters_of(uid: int) -> str:
+    """What a leaf is printed as, behind its size."""
     text = ""
     uid += 1
     while uid:
@@ -254,6 +255,7 @@ class Axes:
 
     Attributes:
         node: the call that states what is stated now; reasons name it.
+        unions: leaves, what each turned out to be, and the call because of which.
     """
 
     def __init__(self) -> None:
@@ -261,7 +263,8 @@ class Axes:
         self._clock = count()
         self._bound: dict[int, Axis] = {}
         self.node: Node | None = None
-        self._pinned: dict[int, tuple[int, Reason]] = {}
+        self.unions: list[tuple[Leaf, Axis, Node | None]] = []
+        self._pinned: dict[int, tuple[int, str, Node | None]] = {}
         """By leaf, when it was pinned and why; of merged leaves the earlier reason stays."""
 
     def leaf(self, size: int) -> Axis:
@@ -274,7 +277,7 @@ class Axes:
         """A fresh index set whose units can never be removed."""
         axis = self.leaf(size)
         if isinstance(axis, Leaf):
-            self._pinned[axis.uid] = (next(self._clock), Reason(reason, self.node))
+            self._pinned[axis.uid] = (next(self._clock), reason, self.node)
         return axis
 
     def resolve(self, axis: Axis) -> Axis:
@@ -329,13 +332,14 @@ class Axes:
 
     def pin(self, axis: Axis, reason: str) -> None:
         """Forbid removing any position of `axis`; the first reason given is the one kept."""
-        pin = (next(self._clock), Reason(reason, self.node))
+        pin = (next(self._clock), reason, self.node)
         for uid in self.resolve(axis).uids:
             self._pinned.setdefault(uid, pin)
 
     def pins(self) -> dict[int, Reason]:
         """By unsolved leaf, why its units cannot be removed."""
-        return {uid: reason for uid, (_, reason) in self._pinned.items()}
+        reasons = {time: Reason(text, node) for time, text, node in self._pinned.values()}
+        return {uid: reasons[time] for uid, (time, _, _) in self._pinned.items()}
 
     def is_pinned(self, axis: Axis) -> bool:
         """Whether nothing of `axis` could be removed."""
@@ -344,7 +348,7 @@ class Axes:
     def pinned(self, leaf: Leaf) -> Reason | None:
         """Why units of this (resolved) leaf cannot be removed, or None if they can."""
         pin = self._pinned.get(leaf.uid)
-        return None if pin is None else pin[1]
+        return None if pin is None else Reason(*pin[1:])
 
     def unify(self, a: Axis, b: Axis) -> bool:
         """Make `a` and `b` the same axis, by refining both as little as possible.
@@ -385,6 +389,7 @@ class Axes:
 
     def _bind(self, leaf: Leaf, axis: Axis) -> None:
         self._bound[leaf.uid] = axis
+        self.unions.append((leaf, axis, self.node))
         pin = self._pinned.pop(leaf.uid, None)
         if pin is not None:
             for uid in self.resolve(axis).uids:
@@ -398,8 +403,8 @@ class Axes:
             raise AxisConflict(f"sizes {a.size} and {b.size} differ")
         if not a.uids or not b.uids:
             for leaf in leaves(a if a.uids else b):
-                self._bound.setdefault(leaf.uid, singles(leaf.size))
-                self._pinned.pop(leaf.uid, None)
+                if leaf.uid not in self._bound:
+                    self._bind(leaf, singles(leaf.size))
             return
         if isinstance(a, Leaf) and isinstance(b, Leaf):
             self._bind(*((b, a) if a.uid < b.uid else (a, b)))

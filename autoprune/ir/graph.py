@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any, Literal
 
 from autoprune.errors import GraphError
@@ -24,6 +25,7 @@ def quoted(name: str) -> str:
     return name if PLAIN_NAME.fullmatch(name) else json.dumps(name, ensure_ascii=False)
 
 
+NO_NOTES: Mapping[str, Sequence[str]] = MappingProxyType({})
 Dims = Mapping[str, Sequence[object]]
 """By value name, what is printed in place of the sizes of its dimensions."""
 
@@ -166,14 +168,17 @@ class Graph:
     def __str__(self) -> str:
         return self.text()
 
-    def text(self, dims: Dims | None = None) -> str:
-        """The text form."""
+    def text(self, dims: Dims | None = None, notes: Mapping[str, Sequence[str]] = NO_NOTES) -> str:
+        """The text form; by node name, `notes` are comments on a call, or on the graph by `""`."""
         lines = [f"graph({', '.join(v.definition(dims) for v in self.inputs)}) {{"]
         for parameter in self.parameters:
             tied = ", ".join(map(quoted, parameter.names[1:]))
             kind = f"{parameter.kind}({tied})" if tied else parameter.kind
             lines.append(f"  {parameter.value.definition(dims)} = {kind}")
-        lines += [f"  {node.definition(dims)}{node.origin}" for node in self.nodes]
+        for node in self.nodes:
+            lines.append(f"  {node.definition(dims)}{node.origin}")
+            lines += [f"    # {note}" for note in notes.get(node.name, ())]
+        lines += [f"  # {note}" for note in notes.get("", ())]
         for word in ("mutated", "loose"):
             if values := getattr(self, word):
                 lines.append(f"  {word} {', '.join(map(str, values))}")

@@ -8,6 +8,7 @@ from autoprune.analysis.cost import CostModel
 from autoprune.analysis.groups import Groups, leaf_names
 from autoprune.analysis.resizing import sizes_of
 from autoprune.analysis.typing import TypedGraph
+from autoprune.ir.axes import Axis, Leaf, letters_of
 from autoprune.ir.graph import Node
 from autoprune.ir.positions import Kept, PerOuter
 from autoprune.ir.reason import Reason
@@ -76,3 +77,32 @@ def unknown_operators(typed: TypedGraph) -> tuple[UnknownOperator, ...]:
     return tuple(
         UnknownOperator(op, len(nodes), nodes[0].source) for op, nodes in sorted(calls.items())
     )
+
+
+def union_notes(typed: TypedGraph) -> dict[str, list[str]]:
+    """By call, which axes are one and which keep their size because of it; by `""`, the rest.
+
+    An axis is named by the first value that it was made for: `conv1.weight:0`.
+    """
+    names: dict[int, str] = {}
+    for value, shape in typed.made.items():
+        for dim, axis in enumerate(shape):
+            if isinstance(axis, Leaf):
+                names.setdefault(axis.uid, f"{value}:{dim}")
+    notes: dict[str, list[str]] = {}
+
+    def spell(axis: Axis) -> str:
+        known = names.get(axis.uid) if isinstance(axis, Leaf) else None
+        return known or str(typed.solver.resolve(axis))
+
+    for leaf, axis, node in typed.solver.unions:
+        one, other = spell(leaf), spell(axis)
+        if one != other:  # parts without a name of their own
+            notes.setdefault(node.name if node else "", []).append(f"{one} is {other}")
+    pinned: dict[tuple[str, str], list[str]] = {}
+    for uid, reason in typed.pins.items():
+        key = (reason.node.name if reason.node else "", reason.text)
+        pinned.setdefault(key, []).append(names.get(uid, letters_of(uid)))
+    for (node_name, text), axes in pinned.items():
+        notes.setdefault(node_name, []).append(f"{', '.join(axes)} pinned: {text}")
+    return notes

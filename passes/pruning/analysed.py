@@ -21,6 +21,7 @@ from autoprune.ir.group import Group
 from autoprune.passes.patterns import check_patterns, first_match
 from autoprune.passes.pruning.request import Options
 from autoprune.report.progress import say
+from autoprune.report.step_trace import costs_text, show, types_text
 
 
 @dataclass(frozen=True)
@@ -119,8 +120,11 @@ def analyse(graph: Graph, options: Options, probing: Probing = NOT_PROBED) -> An
     start = time.thread_time()
     with _no_garbage_collection():
         typed = infer(graph, strict=options.strict, rules=probing.rules)
+        show(options.trace, "axis types", lambda: types_text(typed))
         found = find_groups(typed)
+        show(options.trace, "groups", lambda: found)
         costs = CostModel(typed, frozenset(g.leaf.uid for g in found.groups))
+        show(options.trace, "costs", lambda: costs_text(found, costs))
     return Analysis(typed, found, costs, time.thread_time() - start, probing)
 
 

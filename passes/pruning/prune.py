@@ -24,6 +24,7 @@ from autoprune.passes.pruning.result import Result
 from autoprune.passes.pruning.scope import Movable, left_by, movable_groups
 from autoprune.report import Report
 from autoprune.report.latency import Latency
+from autoprune.report.step_trace import cut_text, kept_text, scores_text, show
 
 
 def prune(network: Network, request: Request) -> Result[Any]:
@@ -56,6 +57,7 @@ def prune_analysed(
     movable = movable_groups(analysis, request.scope, request.options)
     movable = movable.without({g.leaf.uid: why for g in movable.groups if (why := keep_whole(g))})
     scored = score_units(analysis, weights, movable, request)
+    show(request.options.trace, "scores", lambda: scores_text(analysis.names, scored.scores))
 
     def attempt(movable: Movable) -> Attempt:
         kept, latency = allocate_measured(network, analysis, movable, scored, request)
@@ -88,6 +90,8 @@ def cut_choice(
     Raises:
         NotEqualError: if the cut network does not compute what the zeroed one does.
     """
+    show(options.trace, "kept units", lambda: kept_text(analysis.names, kept))
+    show(options.trace, "cut graph", lambda: cut_text(analysis.typed, kept))
     choice = Choice(analysis.typed, analysis.names, kept)
     proof, approximate = prove_choice(network, choice, analysis.groups)
     delivered = proof.network.deliver(

@@ -11,6 +11,7 @@ from autoprune.passes.patterns import as_patterns, nearest
 from autoprune.passes.pruning.criteria import CRITERIA, Criterion
 from autoprune.passes.pruning.problem import TOLERANCE
 from autoprune.report.progress import Progress
+from autoprune.report.step_trace import Trace
 
 
 class CostBudget(TypedDict, total=False):
@@ -80,6 +81,8 @@ class Options:
         progress: called with each step, such as `print`; None for silence; `"auto"` for a spinner
             on a terminal, or in a notebook, for what takes more than two seconds. Calls without
             options show the same; `with ap.progress(None):` silences them.
+        trace: where to print what each step found, with the graph: a function, an open file, True
+            for stderr, False for nowhere. None: stderr if `AUTOPRUNE_TRACE=1` is set.
     """
 
     approximate: bool = False
@@ -95,6 +98,7 @@ class Options:
     exact_budget: bool = False
     threads: int = 1
     progress: Progress = field(default="auto", repr=False)
+    trace: Trace = field(default=None, repr=False)
 
 
 DEFAULTS = Options()

@@ -529,7 +529,7 @@ def test_channel_shuffle():
     first, second = axes.leaf(58), axes.leaf(58)
     branch, channel = axes.factor(concat(first, second), (2, 58))
     halves = axes.pieces(prod(channel, branch), (58, 58))
-    assert text(axes, first, second, *halves) == ["29a+29b", "29a+29b", "29ax(1+1)", "29bx(1+1)"]
+    assert text(axes, first, second, *halves) == ["29a+29b", "29a+29b", "29ax(2*1)", "29bx(2*1)"]
 
 
 def test_splitting_between_heads():
