@@ -238,8 +238,10 @@ def _choice_arguments(group: argparse._ArgumentGroup) -> None:
     add(
         "--criterion",
         default="l2",
-        choices=sorted(CRITERIA),
-        help="what makes a unit worth keeping (default: l2)",
+        type=_criterion,
+        metavar="NAME",
+        help=f"what makes a unit worth keeping: {', '.join(CRITERIA)}, or module:function, as of "
+        "MODEL (default: l2)",
     )
     add(
         "--multiple-of", type=_count, metavar="N",
@@ -331,6 +333,13 @@ def _size_of(text: str) -> tuple[str, int]:
     if not pattern:
         raise argparse.ArgumentTypeError(f"{text} is not of the form NAME=N")
     return pattern, _count(size)
+
+
+def _criterion(text: str) -> str:
+    if text not in CRITERIA and ":" not in text:
+        known = ", ".join(CRITERIA)
+        raise argparse.ArgumentTypeError(f"{text} is none of {known}, and no module:function")
+    return text
 
 
 def _position_or_name(text: str) -> int | str:

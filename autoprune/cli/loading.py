@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,8 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from autoprune.cli.imported import failed, imported
 from autoprune.cli.inputs import InputSpec, make_arrays
-from autoprune.errors import AutopruneError, TraceError, first_line
+from autoprune.errors import AutopruneError, TraceError
 from autoprune.frameworks.torch.pt2 import load_pt2
 
 _PICKLES = {".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle"}
@@ -48,7 +46,7 @@ def load_model(text: str) -> tuple[nn.Module, Any]:
     if path.suffix == ".pt2":
         return load_pt2(path)
     if ":" in text and path.suffix not in _PICKLES:
-        return _call(text)
+        return _module(imported(text), text)
     if path.suffix in _PICKLES:
         raise TraceError(
             f"{path.suffix} files are not loaded: they are pickles, which run code when opened, "
@@ -65,43 +63,13 @@ def load_model(text: str) -> tuple[nn.Module, Any]:
     )
 
 
-def _call(text: str) -> tuple[nn.Module, Any]:
-    module_name, _, attribute = text.partition(":")
-    if module_name.endswith(".py") or "/" in module_name:
-        raise TraceError(
-            f"{module_name!r} is a path, not the name of a module",
-            where=text,
-            hint=f"write {Path(module_name).stem}:{attribute} and run from its folder",
-        )
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        target: Any = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        raise TraceError(
-            f"there is no module {error.name!r}",
-            where=text,
-            hint=f"run from the folder that holds it (now {here}), or install it",
-        ) from error
-    except Exception as error:
-        raise _failed(f"importing {module_name} failed", error) from error
-    for name in attribute.split("."):
-        if not hasattr(target, name):
-            raise TraceError(
-                f"{module_name!r} has no {attribute!r}", where=text, hint=_suggest(target)
-            )
-        target = getattr(target, name)
-    return _module(target, text)
-
-
 def _module(target: Any, text: str) -> tuple[nn.Module, Any]:
     made, example = target, None
     if callable(target) and not isinstance(target, nn.Module):
         try:
             made = target()
         except Exception as error:
-            raise _failed(f"calling {text} without arguments failed", error) from error
+            raise failed(f"calling {text} without arguments failed", error) from error
     if isinstance(made, tuple) and len(made) == 2:
         made, example = made
     if not isinstance(made, nn.Module):
@@ -110,17 +78,3 @@ def _module(target: Any, text: str) -> tuple[nn.Module, Any]:
             hint="return the module, or the module and its example inputs as a pair",
         )
     return made, example
-
-
-def _suggest(target: Any) -> str:
-    public = [n for n, v in vars(target).items() if callable(v) and not n.startswith("_")]
-    return "it has " + ", ".join(public[:8]) if public else "it has no callables"
-
-
-def _failed(what: str, error: Exception) -> TraceError:
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    line = first_line(error)
-    return TraceError(
-        f"{what}: {type(error).__name__}: {line}",
-        where=f"{frame.filename}:{frame.lineno}: {frame.line}",
-    )

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autoprune.cli.arguments import ONNX_SUFFIXES, SUFFIXES, parser
+from autoprune.cli.imported import imported
 from autoprune.errors import AutopruneError, Notice, first_line
 from autoprune.ir.files import write_atomically
 from autoprune.report.progress import progress, say
@@ -168,10 +169,12 @@ def _prune(options: argparse.Namespace) -> None:
 def _pruned(model: nn.Module | Path, example: Any, options: argparse.Namespace) -> Result[Any]:
     import autoprune
 
+    named = options.criterion
     return autoprune.prune(
         model, example,
         **_budget(options), **_scope(options),
-        criterion=options.criterion, multiple_of=options.multiple_of, seed=options.seed,
+        criterion=imported(named) if ":" in named else named,
+        multiple_of=options.multiple_of, seed=options.seed,
         options=autoprune.Options(
             approximate=options.approximate,
             min_units=options.min_units,

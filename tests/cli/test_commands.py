@@ -315,8 +315,12 @@ def test_examples_of_help_are_understood(command, line):
 
 
 def test_criteria_are_those_that_are_known(run, folder):
-    assert f"{{{','.join(sorted(CRITERIA))}}}" in run("prune --help").out.replace("\n", "")
-    assert run(f"{PRUNE} --criterion l1 -o a.onnx").code == 0
+    assert ", ".join(CRITERIA) in " ".join(run("prune --help").out.split())
+    for named in ("l1", "tinynet:latest"):
+        assert run(f"{PRUNE} --criterion {named} --plan {named[:2]}.json -o a.onnx").code == 0
+    kept = ap.Plan.load("ti.json").groups["0.weight:0"].kept
+    assert list(kept) == list(range(32 - len(kept), 32))
+    assert "has no 'earliest'" in run(f"{PRUNE} --criterion tinynet:earliest -o a.onnx").err
 
 
 def test_the_epochs_of_the_demo(run):
