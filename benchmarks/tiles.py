@@ -30,17 +30,13 @@ import onnx  # noqa: E402
 
 from autoprune.frameworks.onnx.sessions import open_session  # noqa: E402
 from autoprune.passes.kernels import tiles  # noqa: E402
-from autoprune.passes.kernels.build import (  # noqa: E402
-    Family,
-    Target,
-    build_library,
-    find_target,
-    int8_family,
-    rowwise_family,
-    spatial_family,
-)
-from autoprune.passes.kernels.rowwise_int8 import RowwiseInt8  # noqa: E402
-from autoprune.passes.kernels.templates import Rowwise, Spatial  # noqa: E402
+from autoprune.passes.kernels.build import build_library  # noqa: E402
+from autoprune.passes.kernels.cpu.rowwise import RowwiseTile  # noqa: E402
+from autoprune.passes.kernels.cpu.rowwise_int8 import RowwiseInt8Tile  # noqa: E402
+from autoprune.passes.kernels.cpu.spatial import SpatialTile  # noqa: E402
+from autoprune.passes.kernels.kernel import Lowered  # noqa: E402
+from autoprune.passes.kernels.registry import find_kernel  # noqa: E402
+from autoprune.passes.kernels.target import Target, find_target  # noqa: E402
 from autoprune.passes.lower.choice import Choice, runs_here  # noqa: E402
 from autoprune.passes.lower.compile import compile_onnx  # noqa: E402
 from benchmarks.kernels import Shape, feed_of, model_of  # noqa: E402
@@ -88,10 +84,10 @@ def kinds(target: Target) -> Iterator[tuple[str, int]]:
 
 def fastest(target: Target, kernel: str, rows: int) -> tiles.Tiles:
     """The tiles to be used; empty if what registers suggest is as good."""
-    lanes = target.dot.lanes if target.dot else target.lanes
+    sizes = (target.dot or target).lanes, target.registers, rows
     spatial = kernel == "spatial"
-    rule = (tiles.spatial_tiles if spatial else tiles.rowwise_tiles)(lanes, rows)
-    others = (spatial_candidates if spatial else rowwise_candidates)(lanes, rows)
+    rule = (tiles.suggested_spatial if spatial else tiles.suggested_rowwise)(*sizes)
+    others = (spatial_candidates if spatial else rowwise_candidates)(*sizes)
     found = dict.fromkeys((rule, *others))
     means = measured(target, kernel, rows, tuple(found))
     best = min(means, key=lambda candidate: means[candidate])
@@ -102,19 +98,19 @@ def fastest(target: Target, kernel: str, rows: int) -> tiles.Tiles:
     return best if gain >= GAIN else ()
 
 
-def spatial_candidates(lanes: int, rows: int) -> Iterator[tiles.Tiles]:
+def spatial_candidates(lanes: int, registers: int, rows: int) -> Iterator[tiles.Tiles]:
     """Tiles of half of what registers hold, and more."""
     for size in (lanes, lanes // 2):
-        most = min(tiles.registers(lanes) // rows, tiles.MOST // (rows * size), 15)
+        most = min(registers // rows, tiles.MOST // (rows * size), 15)
         yield from (tiles.falling_spatial(size, v) for v in range(max(1, most // 2), most + 1))
 
 
-def rowwise_candidates(lanes: int, rows: int) -> Iterator[tiles.Tiles]:
+def rowwise_candidates(lanes: int, registers: int, rows: int) -> Iterator[tiles.Tiles]:
     """The same for linear layers, with each number of parts."""
     for parts in tiles.divisions(lanes, rows):
-        most = tiles.largest_tile(lanes, rows, parts)
+        most = tiles.largest_tile(lanes, registers, rows, parts)
         for tile in range(max(1, most // 2), most + 1):
-            yield tiles.falling_rowwise(lanes, rows, tile, parts)
+            yield tiles.falling_rowwise(lanes, registers, rows, tile, parts)
 
 
 def measured(
@@ -125,7 +121,7 @@ def measured(
     shapes = CONV if kernel == "spatial" else LINEAR
     with tempfile.TemporaryDirectory() as folder:
         library = Path(folder, "operators.so")
-        build_library([family(target, kernel, rows, c) for c in candidates], target, library)
+        build_library([lowered(target, kernel, rows, c) for c in candidates], target, library)
         for shape in shapes:
             times = in_turns(products(target, kernel, rows, shape), library, shape, len(candidates))
             for candidate, seconds in zip(candidates, times, strict=True):
@@ -133,18 +129,15 @@ def measured(
     return {candidate: math.exp(mean) for candidate, mean in logarithms.items()}
 
 
-def family(target: Target, kernel: str, rows: int, candidate: tiles.Tiles) -> Family:
-    """The kernels with some tiles."""
-    if kernel == "spatial":
-        family = spatial_family(target, rows)
-        return replace(family, kernels=tuple(Spatial(rows, a, b) for a, b in candidate))
-    if kernel == "rowwise":
-        family = rowwise_family(target, rows)
-        made = tuple(Rowwise(rows, size, parts=parts) for size, parts in candidate)
-        return replace(family, kernels=made)
-    assert target.dot is not None
-    made8 = tuple(RowwiseInt8(rows, size, target.dot, parts=parts) for size, parts in candidate)
-    return replace(int8_family(target, rows), kernels=made8)
+def lowered(target: Target, kernel: str, rows: int, candidate: tiles.Tiles) -> Lowered:
+    """A kernel with some tiles."""
+    make = {
+        "spatial": lambda lanes, vectors: SpatialTile(rows, lanes, vectors),
+        "rowwise": lambda size, parts: RowwiseTile(rows, size, parts=parts),
+        "rowwise8": lambda size, parts: RowwiseInt8Tile(rows, size, target.dot, parts=parts),
+    }[kernel]
+    found = find_kernel(kernel)(rows).lower(target)
+    return replace(found, tiles=tuple(make(*tile) for tile in candidate))
 
 
 def products(target: Target, kernel: str, rows: int, shape: Shape) -> onnx.ModelProto:

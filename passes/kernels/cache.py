@@ -8,16 +8,20 @@ can replace the folder.
 from __future__ import annotations
 
 import hashlib
+import inspect
 import os
 import stat
 import subprocess
 import warnings
+from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
 from autoprune.errors import Notice
 from autoprune.ir.files import open_file, write_atomically
+from autoprune.passes.kernels.kernel import Lowered
+from autoprune.passes.kernels.target import Target
 
 KEPT = 200
 """Libraries in the folder at most; the ones used last stay."""
@@ -39,15 +43,19 @@ def cache_folder() -> Path:
     return Path(root if root.is_absolute() else Path.home() / ".cache", "autoprune", "kernels")
 
 
-def cache_key(described: object, compiler: str) -> str:
+def cache_key(target: Target, kernels: Sequence[Lowered]) -> str:
     """What tells a library from all others.
 
     Args:
-        described: what is built and for which processor; its `repr` says all of it.
-        compiler: the C compiler's command.
+        target: the processor.
+        kernels: what is built; what prints alike is alike, if it is made by the same files.
     """
-    text = repr((described, version("apache-tvm"), _version_of(compiler), _generator()))
-    return hashlib.sha256(text.encode()).hexdigest()
+    makers = {inspect.getfile(type(function)) for k in kernels for function in k.functions}
+    described = (
+        target, kernels, version("apache-tvm"), _version_of(target.platform.compiler),
+        _generator(), [hashlib.sha256(Path(path).read_bytes()).digest() for path in sorted(makers)],
+    )  # fmt: skip
+    return hashlib.sha256(repr(described).encode()).hexdigest()
 
 
 def find_cached(key: str) -> bytes | None:
@@ -133,7 +141,7 @@ def _notice(path: Path, why: str) -> None:
 @cache
 def _generator() -> str:
     """Digest of what makes C and TVM code."""
-    files = sorted(p for p in Path(__file__).parent.iterdir() if p.suffix in (".py", ".c", ".h"))
+    files = sorted(p for p in Path(__file__).parent.rglob("*") if p.suffix in (".py", ".c", ".h"))
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
 

@@ -43,6 +43,11 @@ class Geometry:
         return prod(self.kernel)
 
     @property
+    def unpadded(self) -> Geometry:
+        """The same taps without padding, which is up to whoever calls a kernel."""
+        return Geometry(self.kernel, self.stride, self.dilation)
+
+    @property
     def pointwise(self) -> bool:
         """Whether every output position needs the input at that position alone."""
         return self.kernel == self.stride == (1, 1) and self.begin == self.end == (0, 0)

@@ -10,13 +10,16 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-from autoprune.passes.kernels.templates import ACCUMULATORS
+from autoprune.passes.kernels.target import Target
 
 TABLE = Path(__file__).with_name("tiles.json")
 
 Tiles = tuple[tuple[int, int], ...]
 """Of falling size, the last of one position. Positions and parts of a block for `Rowwise`, elements
 and vectors for `Spatial`."""
+
+ACCUMULATORS = 1024
+"""Bytes; from here on TVM does not keep them in registers."""
 
 MOST = ACCUMULATORS // 4 - 1
 """Sums of a tile."""
@@ -40,17 +43,29 @@ def measured_tiles(cpu: str, kernel: str, rows: int) -> Tiles:
     return tuple((first, second) for first, second in found)
 
 
-def spatial_tiles(lanes: int, rows: int) -> Tiles:
+def spatial_tiles(target: Target, rows: int) -> Tiles:
+    """For `Spatial`: what was measured, or what registers suggest."""
+    found = measured_tiles(target.cpu, "spatial", rows)
+    return found or suggested_spatial(target.lanes, target.registers, rows)
+
+
+def rowwise_tiles(target: Target, kernel: str, lanes: int, rows: int) -> Tiles:
+    """The same for `Rowwise`, whose sums are vectors of `lanes`."""
+    found = measured_tiles(target.cpu, kernel, rows)
+    return found or suggested_rowwise(lanes, target.registers, rows)
+
+
+def suggested_spatial(lanes: int, registers: int, rows: int) -> Tiles:
     """For `Spatial`: half of the registers for accumulators.
 
     Args:
         lanes: float32 numbers of a vector.
+        registers: vectors that the processor holds.
         rows: outputs of a block.
     """
-    accumulators = registers(lanes) // 2
     while rows * lanes > MOST:
         lanes //= 2
-    vectors = max(1, min(accumulators // rows, MOST // (rows * lanes), 12))
+    vectors = max(1, min(registers // 2 // rows, MOST // (rows * lanes), 12))
     return falling_spatial(lanes, vectors)
 
 
@@ -60,11 +75,12 @@ def falling_spatial(lanes: int, vectors: int) -> Tiles:
     return tuple(dict.fromkeys((*((lanes, count) for count in counts), (1, 1))))
 
 
-def rowwise_tiles(lanes: int, rows: int) -> Tiles:
+def suggested_rowwise(lanes: int, registers: int, rows: int) -> Tiles:
     """For `Rowwise`: the most products for each number that is loaded, all sums in registers.
 
     Args:
         lanes: numbers of a vector.
+        registers: vectors that the processor holds.
         rows: outputs of a block.
     """
 
@@ -74,15 +90,15 @@ def rowwise_tiles(lanes: int, rows: int) -> Tiles:
         return tile * vectors / (tile + vectors)
 
     # Of more positions at once, most numbers of positions leave a rest that takes longer.
-    sizes = ((min(8, largest_tile(lanes, rows, p)), p) for p in divisions(lanes, rows))
+    sizes = ((min(8, largest_tile(lanes, registers, rows, p)), p) for p in divisions(lanes, rows))
     tile, parts = max(sizes, key=products)
-    return falling_rowwise(lanes, rows, tile, parts)
+    return falling_rowwise(lanes, registers, rows, tile, parts)
 
 
-def falling_rowwise(lanes: int, rows: int, tile: int, parts: int) -> Tiles:
+def falling_rowwise(lanes: int, registers: int, rows: int, tile: int, parts: int) -> Tiles:
     """A tile of some positions, of each block in some parts, and smaller ones for the rest."""
     sizes = [size for size in (8, 4, 2) if size < tile][:2]
-    smaller = [(size, _parts(lanes, rows, size)) for size in sizes]
+    smaller = [(size, _parts(lanes, registers, rows, size)) for size in sizes]
     # For one position the weights are read once, whatever is in registers.
     return tuple(dict.fromkeys(((tile, parts if tile > 1 else 1), *smaller, (1, 1))))
 
@@ -92,19 +108,23 @@ def divisions(lanes: int, rows: int) -> Sequence[int]:
     return [parts for parts in (1, 2, 4, 8) if parts == 1 or rows // parts >= lanes]
 
 
-def registers(lanes: int) -> int:
-    """Vectors that a processor holds: AVX2 has half as many as AVX-512 and NEON."""
-    return 16 if lanes == 8 else 32
-
-
-def largest_tile(lanes: int, rows: int, parts: int) -> int:
+def largest_tile(lanes: int, registers: int, rows: int, parts: int) -> int:
     """Positions whose sums leave registers for the weights of a part, and for an activation."""
     width = rows // parts
     vectors = max(1, width // lanes)
-    return max(1, min((registers(lanes) - 1 - vectors) // vectors, MOST // width, 16))
+    return max(1, min((registers - 1 - vectors) // vectors, MOST // width, 16))
 
 
-def _parts(lanes: int, rows: int, tile: int) -> int:
+def _parts(lanes: int, registers: int, rows: int, tile: int) -> int:
     """As few as such a tile can have."""
     found = divisions(lanes, rows)
-    return next((parts for parts in found if largest_tile(lanes, rows, parts) >= tile), found[-1])
+    return next(
+        (parts for parts in found if largest_tile(lanes, registers, rows, parts) >= tile), found[-1]
+    )
+
+
+def divisor(positions: int | None, rows: int) -> int:
+    """The largest tile that divides the positions; 1 if their number varies."""
+    if positions is None:
+        return 1
+    return next(n for n in range(min(MOST // rows, positions), 0, -1) if positions % n == 0)

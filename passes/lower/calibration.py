@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 
+import numpy as np
 import onnx
 
 from autoprune.errors import NotEqualError
 from autoprune.frameworks.onnx.run import reader
 from autoprune.frameworks.onnx.sessions import Feed
+from autoprune.passes.kernels.kernel import Product, Step, Steps
 
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """A byte stands for (byte - zero) * size.
-
-    Attributes:
-        size: of a step.
-        zero: the byte that stands for nothing.
-    """
-
-    size: float
-    zero: int
-
-
-Steps = Mapping[str, Step]
-"""By the names of values."""
+FARTHEST = 1 << 30
+"""Steps that an output can be away from zero, before it becomes a byte."""
 
 
 def step_between(lowest: float, highest: float) -> Step:
@@ -62,3 +50,23 @@ def find_steps(model: onnx.ModelProto, names: Sequence[str], feeds: Sequence[Fee
                 )
             ranges[name] = min(lowest, found[0]), max(highest, found[1])
     return {name: step_between(*found) for name, found in ranges.items()}
+
+
+def coarse_enough(parts: Sequence[Product], steps: Steps) -> Steps:
+    """Steps with which what convolutions make can be counted by 32 bits, whatever they read.
+
+    A range on calibration data can be as small as one likes, if outputs cancel out there.
+
+    Args:
+        parts: that read and make bytes, in order.
+        steps: of the values that they read and make.
+    """
+    coarse = dict(steps)
+    for part in parts:
+        most = np.abs(part.weight).sum(axis=1, dtype=np.float64) * coarse[part.x].size * 255
+        most = most + np.abs(part.bias)
+        if part.added is not None:
+            most = most + coarse[part.added].size * 255
+        made = coarse[part.output]
+        coarse[part.output] = replace(made, size=max(made.size, float(most.max()) / FARTHEST))
+    return coarse

@@ -5,15 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from autoprune.errors import TargetError
-from autoprune.passes.kernels.build import Target, find_target
+from autoprune.passes.kernels.target import Target, find_targets
 from autoprune.runtime.cpu import this_cpu
-
-GROUPS = {"x86-64": ("x86-64-v4", "x86-64-v3"), "arm64": ("arm64",)}
-"""Targets that stand for several, the best first."""
-
-INT8_GROUPS = {"x86-64": ("x86-64-v4-vnni",), "arm64": ("arm64-dotprod",)}
-"""The same for networks with products of 8-bit integers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +14,10 @@ class Choice:
     """How to compile.
 
     Attributes:
-        targets: names of processors, or of groups of them.
+        targets: names of processors, or of machines, which stand for some of theirs.
         int8: round linear layers and convolutions to 8 bits where their blocks have four inputs.
-        measure: run islands on this processor, if it is one of the targets, and keep those dense
-            that gain too little.
+        measure: run fusion regions on this processor, if it is one of the targets, and keep those
+            dense that gain too little.
     """
 
     targets: tuple[str, ...]
@@ -38,16 +31,7 @@ class Choice:
             TargetError: if one is unknown, or has no products of 8-bit integers though they are
                 asked for.
         """
-        groups = INT8_GROUPS if self.int8 else GROUPS
-        names = dict.fromkeys(n for name in self.targets for n in groups.get(name, (name,)))
-        found = [find_target(name) for name in names]
-        lacking = [target.name for target in found if self.int8 and target.dot is None]
-        if lacking:
-            raise TargetError(
-                f"{lacking[0]} has no dot products of 8-bit integers",
-                hint="use a target that has, such as x86-64-v4-vnni or arm64-dotprod",
-            )
-        return found
+        return find_targets(self.targets, int8=self.int8)
 
 
 def runs_here(processors: Sequence[Target]) -> Target | None:

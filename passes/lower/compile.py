@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
@@ -15,35 +16,28 @@ from autoprune.frameworks.onnx.feeds import declared_shape, graph_inputs
 from autoprune.frameworks.onnx.large import fits_one_message
 from autoprune.frameworks.onnx.run import reader, run_once
 from autoprune.frameworks.onnx.sessions import Feed, open_session
-from autoprune.passes.kernels.build import Target
+from autoprune.passes.kernels.kernel import Precision, Steps
+from autoprune.passes.kernels.target import Target
 from autoprune.passes.lower.artifact import Contents, NativeLibrary
-from autoprune.passes.lower.calibration import Steps, find_steps
+from autoprune.passes.lower.calibration import coarse_enough, find_steps
 from autoprune.passes.lower.choice import Choice, runs_here
 from autoprune.passes.lower.compiled import Compiled, Layer
 from autoprune.passes.lower.emit import with_sparse_operators
-from autoprune.passes.lower.kinds import Kind, Kinds, library_file, native_library
+from autoprune.passes.lower.fuse import Part, Region, find_fusions, find_regions
+from autoprune.passes.lower.library import kernels_of, library_file, native_library
 from autoprune.passes.lower.measure import Speedup, border, speedup
 from autoprune.passes.lower.onnx_graph import wiring
 from autoprune.passes.lower.products import Product, find_products
-from autoprune.passes.lower.quantized import coarse_enough
 from autoprune.passes.lower.simplify import simplified
-from autoprune.passes.lower.units import (
-    INT8_COLUMNS,
-    Unit,
-    find_islands,
-    find_units,
-    quadruples,
-    stored_share,
-)
 from autoprune.report.progress import each, say
 from autoprune.runtime.cpu import this_cpu
 from autoprune.runtime.manifest import TensorSpec, Tolerance
 
 SMALLEST = 4096
-"""Weights of an island from which on it is worth a kernel where nothing can be measured."""
+"""Weights of a fusion region from which on it is worth a kernel where nothing can be measured."""
 
 LEAST_SPEEDUP = 1.2
-"""Of an island, to run on sparse kernels."""
+"""Of a fusion region, to run on sparse kernels."""
 
 TOLERANCE = Tolerance(absolute=1e-5, relative=1e-4)
 """Sums in another order, through a whole network in float32."""
@@ -85,32 +79,31 @@ def compile_onnx(
     dense = simplified(model)
     graph = wiring(dense)
     products = find_products(dense, graph, feed)
-    units = find_units(
-        products, graph, int8=choice.int8, calibrated=choice.int8 and calibration is not None
-    )
-    islands = find_islands(units)
-    quantized = [part for unit in units if unit.quantized for part in unit.parts]
+    precisions: list[Precision] = ["int8", "float32"] if choice.int8 else ["float32"]
+    if choice.int8 and calibration is not None:
+        precisions.insert(0, "bytes")
+    fusions = find_fusions(products, graph, precisions)
+    regions = find_regions(fusions)
+    quantized = [p for fusion in fusions if fusion.bytes for p in fusion.products]
     values = [name for p in quantized for name in (p.x, p.added, p.output) if name is not None]
     steps = coarse_enough(quantized, find_steps(dense, values, calibration or ()))
     here = runs_here(processors) if choice.measure else None
-    measured = _measured(dense, islands, here, feed, steps)
-    pairs = zip(islands, measured, strict=True)
-    kept = [island for island, gain in pairs if _worthwhile(island, gain)]
+    measured = _measured(dense, regions, here, feed, steps)
+    pairs = zip(regions, measured, strict=True)
+    kept = [region for region, gain in pairs if _worthwhile(region, gain)]
+    needed = kernels_of(kept)
     say("running the dense network")
     expected = _run(dense.SerializeToString(), feed, None)
     sparse: bytes | None = None
     libraries: tuple[NativeLibrary, ...] = ()
-    needed: tuple[Kind, ...] = ()
     if kept:
-        kinds = Kinds([unit for island in kept for unit in island])
-        sparse = with_sparse_operators(dense, kept, kinds.place, steps).SerializeToString(
+        sparse = with_sparse_operators(dense, kept, needed.index, steps).SerializeToString(
             deterministic=True
         )
         libraries = tuple(
-            native_library(kinds, target) for target in each(processors, "building kernels")
+            native_library(needed, target) for target in each(processors, "building kernels")
         )
-        needed = tuple(kinds.kinds)
-    int8 = any(unit.int8 or unit.quantized for island in kept for unit in island)
+    int8 = any(kernel.precision != "float32" for kernel in needed)
     say("comparing the sparse network with the dense one")
     error = _check(sparse, libraries, feed, expected, int8=int8) if sparse else None
     contents = Contents(
@@ -127,88 +120,80 @@ def compile_onnx(
         },
     )
     return Compiled(
-        contents, _layers(products, islands, measured), error if int8 else None,
-        kinds=needed, targets=tuple(processors), int8=choice.int8,
+        contents, _layers(products, regions, measured), error if int8 else None,
+        kernels=needed, targets=tuple(processors), int8=choice.int8,
     )  # fmt: skip
 
 
-def _worthwhile(island: Sequence[Unit], gain: Speedup | None) -> bool:
+def _worthwhile(region: Region, gain: Speedup | None) -> bool:
     if gain is not None:
         return gain.times >= LEAST_SPEEDUP
-    return sum(part.weight.size for unit in island for part in unit.parts) >= SMALLEST
+    return sum(p.weight.size for fusion in region for p in fusion.products) >= SMALLEST
 
 
 def _measured(
     dense: onnx.ModelProto,
-    islands: Sequence[list[Unit]],
+    regions: Sequence[Region],
     target: Target | None,
     feed: Feed,
     steps: Steps,
 ) -> list[Speedup | None]:
-    """The speedup of each island; islands that are alike are measured once."""
-    if target is None or not islands:
-        return [None] * len(islands)
+    """The speedup of each fusion region; those that are alike are measured once."""
+    if target is None or not regions:
+        return [None] * len(regions)
     say("building kernels to measure")
-    kinds = Kinds([unit for island in islands for unit in island])
-    values = reader(dense, [n for island in islands for n in border(dense, island)[0]])(feed)
+    kernels = kernels_of(regions)
+    values = reader(dense, [n for region in regions for n in border(dense, region)[0]])(feed)
     known: dict[object, Speedup] = {}
-    with library_file(native_library(kinds, target).data) as library:
-        for island in each(islands, "measuring layers"):
-            alike = _signature(island, values)
+    with library_file(native_library(kernels, target).data) as library:
+        for region in each(regions, "measuring layers"):
+            alike = _signature(region, values)
             if alike not in known:
-                known[alike] = speedup(dense, island, kinds.place, library, values, steps)
-        return [known[_signature(island, values)] for island in islands]
+                known[alike] = speedup(dense, region, kernels.index, library, values, steps)
+        return [known[_signature(region, values)] for region in regions]
 
 
-def _signature(island: Sequence[Unit], values: Feed) -> object:
-    """What the time of an island depends on."""
+def _signature(region: Region, values: Feed) -> object:
+    """What the time of a fusion region depends on."""
     return tuple(
         (
-            unit.rows, unit.int8, unit.quantized,
-            tuple(values[n].shape for n in unit.inputs if n in values),
+            tuple(values[n].shape for n in fusion.inputs if n in values),
             tuple(
-                (p.weight.shape, p.geometry, p.activation, p.added is None, p.pool)
-                for p in unit.parts
+                (p.kernel, p.product.weight.shape, p.product.geometry, p.product.pool,
+                 round(p.stored, 1))
+                for p in fusion.parts
             ),
-            unit.product and round(_stored(unit), 1),
         )
-        for unit in island
+        for fusion in region
     )  # fmt: skip
 
 
-def _stored(unit: Unit) -> float:
-    if unit.product is None:
-        return 1.0
-    if unit.int8:
-        return stored_share(quadruples(unit.product), unit.rows, INT8_COLUMNS)
-    return stored_share(unit.product.weight, unit.rows)
-
-
 def _layers(
-    products: Sequence[Product], islands: Sequence[list[Unit]], measured: Sequence[Speedup | None]
+    products: Sequence[Product], regions: Sequence[Region], measured: Sequence[Speedup | None]
 ) -> tuple[Layer, ...]:
-    found = {
-        id(unit.product.nodes[0]): (unit, gain, _worthwhile(island, gain))
-        for island, gain in zip(islands, measured, strict=True)
-        for unit in island
-        if unit.product is not None
+    found: dict[int, tuple[Part, Speedup | None, bool]] = {
+        id(part.product.nodes[0]): (part, gain, _worthwhile(region, gain))
+        for region, gain in zip(regions, measured, strict=True)
+        for fusion in region
+        for part in fusion.parts
     }
     layers = []
     for product in products:
-        outputs, inputs = product.weight.shape
-        unit, gain, kept = found.get(id(product.nodes[0]), (None, None, False))
         if product.depthwise:
             continue
-        if unit is None or not kept:
-            rows, stored, int8 = 0, 1.0, False
-        else:
-            rows, stored, int8 = unit.rows, _stored(unit), unit.int8
-        layers.append(
-            Layer(
-                product.name, outputs, inputs, rows, stored, int8,
-                speedup=gain and gain.times, spread=gain and (gain.lower, gain.upper),
-            )
+        outputs, inputs = product.weight.shape
+        part, gain, kept = found.get(id(product.nodes[0]), (None, None, False))
+        layer = Layer(
+            product.name, outputs, inputs,
+            speedup=gain and gain.times, spread=gain and (gain.lower, gain.upper),
         )  # fmt: skip
+        if part is not None and kept:
+            kernel = part.kernel
+            layer = replace(
+                layer, rows=kernel.rows, stored=part.stored, int8=kernel.precision != "float32",
+                layout=kernel.layout,
+            )  # fmt: skip
+        layers.append(layer)
     return tuple(layers)
 
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import onnx
 
 from autoprune.ir.graph import spelled
-from autoprune.passes.kernels.build import TARGETS, Target
+from autoprune.passes.kernels.kernel import Kernel
+from autoprune.passes.kernels.target import TARGETS, Target
 from autoprune.passes.lower.artifact import Contents, write_artifact
 from autoprune.passes.lower.choice import runs_here
-from autoprune.passes.lower.kinds import Kind
-from autoprune.passes.lower.source import write_source
+from autoprune.passes.lower.source_folder import write_source
 
 if TYPE_CHECKING:
     from autoprune.passes.lower.relax import RelaxNetwork
@@ -31,18 +31,21 @@ class Layer:
         rows: outputs of a block; 0 if it stays dense.
         stored: share of the weights that is stored.
         int8: whether it is a product of 8-bit integers.
-        speedup: of the island it belongs to, on sparse kernels; None if that was not measured.
+        speedup: of the fusion region it belongs to, on sparse kernels; None if that was not
+            measured.
         spread: between which speedups half of the rounds are.
+        layout: how its weights are stored.
     """
 
     name: str
     outputs: int
     inputs: int
-    rows: int
-    stored: float
+    rows: int = 0
+    stored: float = 1.0
     int8: bool = False
     speedup: float | None = None
     spread: tuple[float, float] | None = None
+    layout: str = ""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -54,7 +57,7 @@ class Compiled:
         layers: what became of the products.
         error: largest difference from float32, relative to the largest output, if products are of
             8-bit integers and this processor runs them.
-        kinds: the kernels that sparse layers need, in their order in a library.
+        kernels: those that sparse layers need, in their order in a library.
         targets: the processors it was compiled for, the best first.
         int8: whether 8-bit integers were asked for.
     """
@@ -62,7 +65,7 @@ class Compiled:
     contents: Contents
     layers: tuple[Layer, ...]
     error: float | None = None
-    kinds: tuple[Kind, ...] = ()
+    kernels: tuple[Kernel, ...] = ()
     targets: tuple[Target, ...] = ()
     int8: bool = False
 
@@ -92,7 +95,7 @@ class Compiled:
             OSError: if there is something at `folder`, or it cannot be written to.
         """
         target = self.targets[0]
-        write_source(folder, self.contents, [kind.family(target) for kind in self.kinds], target)
+        write_source(folder, self.contents, self.kernels, target)
 
     def relax(self, target: Mapping[str, Any] | None = None) -> RelaxNetwork:
         """The same network compiled whole by TVM, to be run where ONNX Runtime is not.
@@ -134,9 +137,9 @@ class Compiled:
             if layer.spread is not None:
                 times += f" ({layer.spread[0]:.2f} to {layer.spread[1]:.2f})"
             if layer.rows:
-                kind = "8-bit blocks" if layer.int8 else "blocks"
-                kept = f"{kind} of {layer.rows} outputs" if layer.rows > 1 else "single weights"
-                what = f"{kept}, {share}" + f", {times}" * bool(times)
+                what = f"{'8-bit ' * layer.int8}{layer.layout}, {share}" + f", {times}" * bool(
+                    times
+                )
             elif layer.speedup is not None:
                 what = f"dense: sparse kernels would be {times} as fast"
             else:
@@ -147,11 +150,11 @@ class Compiled:
                 "times as fast as dense on this processor, one thread, shortest runs (half of the "
                 f"rounds in brackets), on {self._inputs()}"
             )
-        wide = sum(not layer.int8 for layer in sparse)
-        if self.int8 and wide:
+        in_floats = sum(not layer.int8 for layer in sparse)
+        if self.int8 and in_floats:
             lines.append(
-                f"{wide} of them in float32: 8 bits take zeros in blocks of 4 inputs, as of the "
-                "format 'block 16x4', and linear layers whose inputs are a multiple of 16"
+                f"{in_floats} of them in float32: 8 bits take zeros in blocks of 4 inputs, as of "
+                "the format 'block 16x4', and linear layers whose inputs are a multiple of 16"
             )
         if self.error is not None:
             lines.append(f"outputs differ from float32 by {self.error:.1%} of the largest")

@@ -4,56 +4,52 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from autoprune.passes.lower.calibration import Steps
+from autoprune.passes.kernels.kernel import UNKNOWN, Kernel, Steps
+from autoprune.passes.lower.fuse import Fusion, Region, gap_of, shared
 from autoprune.passes.lower.onnx_graph import Array
-from autoprune.passes.lower.products import Product
-from autoprune.passes.lower.quantized import by_block, encoded, quantized_weights, rounded, sums_of
-from autoprune.passes.lower.units import Unit, blocks_with_weights, gap_of, quadruples, shared
-from autoprune.passes.sparsify.blocks import Block
 
 DOMAIN = "autoprune"
 
 MOST_OUTPUTS = 8
 """Of one operator, as in linear.c."""
 
-FamilyOf = Callable[[Unit, Product], int]
-"""Where the kernels for a part of a unit are in the library."""
+PlaceOf = Callable[[Kernel], int]
+"""Where a kernel is in the library."""
 
 
 def with_sparse_operators(
     model: onnx.ModelProto,
-    islands: Sequence[Sequence[Unit]],
-    family_of: FamilyOf,
-    steps: Steps = MappingProxyType({}),
+    regions: Sequence[Region],
+    place_of: PlaceOf,
+    steps: Steps = UNKNOWN,
 ) -> onnx.ModelProto:
-    """A copy of a model in which every unit is an operator of the domain `autoprune`.
+    """A copy of a model in which every fusion is an operator of the domain `autoprune`.
 
     Args:
         model: the model; it is not changed.
-        islands: the units.
-        family_of: where their kernels are.
-        steps: what the bytes of the values stand for that quantized units read and make.
+        regions: the fusions.
+        place_of: where their kernels are.
+        steps: what the bytes of the values stand for that fusions read and make in bytes.
     """
-    units = {unit.output: (unit, gap_of(island)) for island in islands for unit in island}
-    gone = {node.output[0] for unit, _ in units.values() for node in unit.nodes}
+    fusions = {fusion.output: (fusion, gap_of(region)) for region in regions for fusion in region}
+    gone = {node.output[0] for fusion, _ in fusions.values() for node in fusion.nodes}
     rest = [node for node in model.graph.node if not node.output or node.output[0] not in gone]
     flat = {name for node in rest for name in node.input}
     flat |= {value.name for value in model.graph.output}
-    flat |= set(_read_flat(units.values()))
-    emitter = _Emitter(family_of, steps, flat)
-    siblings = _siblings([unit for unit, _ in units.values()])
+    flat |= set(_read_flat(fusions.values()))
+    emitter = _Emitter(place_of, steps, flat)
+    siblings = _siblings([fusion for fusion, _ in fusions.values()])
     for node in model.graph.node:
         name = node.output[0] if node.output else ""
         if name in siblings:
             emitter.join(siblings[name])
-        elif name in units:
-            emitter.replace(*units[name])
+        elif name in fusions:
+            emitter.replace(*fusions[name])
         elif name not in gone:
             emitter.nodes.append(node)
     result = onnx.ModelProto()
@@ -68,39 +64,34 @@ def with_sparse_operators(
     return result
 
 
-def _read_flat(units: Collection[tuple[Unit, int]]) -> Iterator[str]:
-    """Values that units read as they are, or turn into something else."""
-    quantized = {unit.output for unit, _ in units if unit.quantized}
-    for unit, gap in units:
-        for name in unit.inputs:
-            if unit.quantized or _wide(unit, gap):
+def _read_flat(fusions: Collection[tuple[Fusion, int]]) -> Iterator[str]:
+    """Values that fusions read as they are, or turn into something else."""
+    in_bytes = {fusion.output for fusion, _ in fusions if fusion.bytes}
+    for fusion, gap in fusions:
+        for name in fusion.inputs:
+            if fusion.bytes or (gap and fusion.padded):
                 # What is turned into bytes, or back.
-                if (name in quantized) != unit.quantized:
+                if (name in in_bytes) != fusion.bytes:
                     yield name
             else:
                 yield name
 
 
-def _siblings(units: Sequence[Unit]) -> dict[str, list[Unit]]:
+def _siblings(fusions: Sequence[Fusion]) -> dict[str, list[Fusion]]:
     """Linear layers of one input that run as one operator, by the output of each.
 
     Their input is read, and rounded, once.
     """
-    found: dict[object, list[Unit]] = {}
-    for unit in units:
-        if (common := shared(unit)) is not None:
-            found.setdefault(common, []).append(unit)
+    found: dict[object, list[Fusion]] = {}
+    for fusion in fusions:
+        if (common := shared(fusion)) is not None:
+            found.setdefault(common, []).append(fusion)
     together = (
         group[at : at + MOST_OUTPUTS]
         for group in found.values()
         for at in range(0, len(group), MOST_OUTPUTS)
     )
-    return {unit.output: group for group in together if len(group) > 1 for unit in group}
-
-
-def _wide(unit: Unit, gap: int) -> bool:
-    """Whether its activations have a gap between rows."""
-    return bool(gap) and unit.spatial
+    return {fusion.output: group for group in together if len(group) > 1 for fusion in group}
 
 
 @dataclass
@@ -108,80 +99,84 @@ class _Emitter:
     """Nodes in the order in which they run.
 
     Attributes:
-        family_of: places in the library.
+        place_of: places in the library.
         steps: what bytes stand for.
         flat: values that are read without a gap between rows.
         nodes: so far.
         tensors: constants of the operators, by name.
-        wide: values that are there with a gap, and its size.
+        padded: values that are there with a gap, and its size.
         rounded: values that are there in bytes.
         joined: outputs of operators that have several.
     """
 
-    family_of: FamilyOf
+    place_of: PlaceOf
     steps: Steps
     flat: set[str]
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     tensors: dict[str, Array] = field(default_factory=dict)
-    wide: set[tuple[str, int]] = field(default_factory=set)
+    padded: set[tuple[str, int]] = field(default_factory=set)
     rounded: set[str] = field(default_factory=set)
     joined: set[str] = field(default_factory=set)
 
-    def join(self, units: Sequence[Unit]) -> None:
+    def join(self, fusions: Sequence[Fusion]) -> None:
         """Append one operator for several linear layers of the same input, if it is not there."""
-        outputs = [unit.output for unit in units]
+        outputs = [fusion.output for fusion in fusions]
         if outputs[0] in self.joined:
             return
         self.joined.update(outputs)
-        first, parts = units[0], [unit.parts[0] for unit in units]
-        name = "+".join(part.name for part in parts)
-        tensors = below_each_other([_encoded(unit, unit.parts[0]) for unit in units])
+        first, products = fusions[0], [fusion.products[0] for fusion in fusions]
+        kernel, name = first.kernel, "+".join(product.name for product in products)
+        tensors = below_each_other([kernel.encode(p, self.steps) for p in products])
         named = {f"{name}.{key}": array for key, array in tensors.items()}
-        ends = np.cumsum([len(part.weight) // first.rows for part in parts])
+        ends = np.cumsum([len(product.weight) // kernel.rows for product in products])
         self.tensors |= named | {f"{name}.ends": ends.astype(np.int32)}
         inputs = [first.inputs[0], *named, "", f"{name}.ends"]
-        settings = {"kernel": self.family_of(first, parts[0])}
-        self._append(_kind(first), inputs, outputs[0], name, settings, outputs[1:])
+        settings = {kernel.slot: self.place_of(kernel)}
+        self._append(first.operator, inputs, outputs[0], name, settings, outputs[1:])
 
-    def replace(self, unit: Unit, gap: int) -> None:
-        """Append the operator of a unit, and what changes its activations before it or after."""
-        if unit.quantized:
-            self._replace_quantized(unit)
-            return
-        tensors, settings = _weights(unit, self.family_of)
+    def replace(self, fusion: Fusion, gap: int) -> None:
+        """Append the operator of a fusion, and what changes its activations before or after."""
+        last = fusion.parts[-1]
+        tensors = {
+            f"{part.product.name}.{name}": array
+            for part in fusion.parts
+            for name, array in part.kernel.encode(part.product, self.steps).items()
+        }
         self.tensors |= tensors
-        inputs, output = unit.inputs, unit.output
-        if unit.depthwise is not None:
+        settings = {part.kernel.slot: self.place_of(part.kernel) for part in fusion.parts}
+        settings |= last.kernel.attributes(last.product, self.steps)
+        if fusion.bytes:
+            self._replace_bytes(fusion, list(tensors), settings)
+            return
+        inputs, output = fusion.inputs, fusion.output
+        if last.product.depthwise:
             # A depthwise convolution alone copies its input anyway.
-            as_it_is = unit.product is None and (inputs[0], gap) not in self.wide
+            as_it_is = len(fusion.parts) == 1 and (inputs[0], gap) not in self.padded
             settings |= {"gap": gap, "x_gap": 0 if as_it_is else gap}
-        if _wide(unit, gap):
+        if gap and fusion.padded:
             if settings.get("x_gap") != 0:
-                inputs = tuple(self._widened(name, gap) for name in inputs)
+                inputs = tuple(self._with_gap(name, gap) for name in inputs)
             output = f"{output}.wide{gap}"
-            self.wide.add((unit.output, gap))
+            self.padded.add((fusion.output, gap))
         x, *added = inputs
-        self._append(_kind(unit), [x, *tensors, *added], output, unit.parts[-1].name, settings)
-        if output != unit.output and unit.output in self.flat:
-            self._append("Narrow", [output], unit.output, f"{output}.narrow", {"gap": gap})
+        self._append(fusion.operator, [x, *tensors, *added], output, last.product.name, settings)
+        if output != fusion.output and fusion.output in self.flat:
+            self._append("Narrow", [output], fusion.output, f"{output}.narrow", {"gap": gap})
 
-    def _replace_quantized(self, unit: Unit) -> None:
-        (part,), output = unit.parts, f"{unit.output}.bytes"
-        place = self.family_of(unit, part)
-        tensors, zero = quantized_weights(part, self.steps)
-        named = {f"{part.name}.{name}": array for name, array in tensors.items()}
-        self.tensors |= named
-        x, *added = (self._rounded(name, place) for name in unit.inputs)
-        settings = {"kernel": place, "zero": zero, **part.geometry.attributes()}
-        kind = "QuantizedDepthwise" if part.depthwise else "QuantizedConv"
-        made = output if part.pool is None else f"{part.name}.unpooled"
-        self._append(kind, [x, *named, *added], made, part.name, settings)
-        if part.pool is not None:
-            settings = {"kernel": place, "zero": zero, **part.pool.attributes()}
-            self._append("QuantizedMaxPool", [made], output, f"{part.name}.pool", settings)
-        self.rounded.add(unit.output)
-        if unit.output in self.flat:
-            self._cross("Dequantize", output, unit.output, unit.output, place)
+    def _replace_bytes(
+        self, fusion: Fusion, tensors: Sequence[str], settings: Mapping[str, int]
+    ) -> None:
+        (part,), output = fusion.parts, f"{fusion.output}.bytes"
+        product, place = part.product, self.place_of(part.kernel)
+        x, *added = (self._rounded(name, place) for name in fusion.inputs)
+        made = output if product.pool is None else f"{product.name}.unpooled"
+        self._append(fusion.operator, [x, *tensors, *added], made, product.name, settings)
+        if product.pool is not None:
+            settings = {**settings, **product.pool.attributes()}
+            self._append("QuantizedMaxPool", [made], output, f"{product.name}.pool", settings)
+        self.rounded.add(fusion.output)
+        if fusion.output in self.flat:
+            self._cross("Dequantize", output, fusion.output, fusion.output, place)
 
     def _rounded(self, name: str, place: int) -> str:
         """The name of a value in bytes."""
@@ -197,12 +192,13 @@ class _Emitter:
         self.tensors[numbers] = np.array([step.size, step.zero], np.float32)
         self._append(kind, [given, numbers], made, f"{value}.{kind.lower()}", {"kernel": place})
 
-    def _widened(self, name: str, gap: int) -> str:
-        wide = f"{name}.wide{gap}"
-        if (name, gap) not in self.wide:
-            self._append("Widen", [name], wide, wide, {"gap": gap})
-            self.wide.add((name, gap))
-        return wide
+    def _with_gap(self, name: str, gap: int) -> str:
+        """The name of a value with a gap between rows."""
+        padded = f"{name}.wide{gap}"
+        if (name, gap) not in self.padded:
+            self._append("Widen", [name], padded, padded, {"gap": gap})
+            self.padded.add((name, gap))
+        return padded
 
     def _append(
         self, kind: str, inputs: Sequence[str], output: str, name: str,
@@ -214,66 +210,12 @@ class _Emitter:
         self.nodes.append(node)
 
 
-def _weights(unit: Unit, family_of: FamilyOf) -> tuple[dict[str, Array], dict[str, int]]:
-    """Constants and attributes of the operator of a unit."""
-    tensors: dict[str, Array] = {}
-    settings: dict[str, int] = {}
-    product, depthwise = unit.product, unit.depthwise
-    if product is not None:
-        settings["kernel"] = family_of(unit, product)
-        tensors |= {f"{product.name}.{n}": a for n, a in _encoded(unit, product).items()}
-    if depthwise is not None:
-        settings["depthwise"] = family_of(unit, depthwise)
-        tensors[f"{depthwise.name}.taps"] = np.ascontiguousarray(depthwise.weight)
-        tensors[f"{depthwise.name}.shift"] = depthwise.bias.astype(np.float32)
-    last = unit.parts[-1]
-    if not last.rowwise:
-        settings |= last.geometry.attributes()
-    return tensors, settings
-
-
 def below_each_other(parts: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
     """The weights of several products as those of one, with more block rows."""
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     lengths = np.concatenate([np.diff(part["offsets"]) for part in parts])
     joined["offsets"] = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
     return joined
-
-
-def _kind(unit: Unit) -> str:
-    if unit.product is None:
-        return "DepthwiseConv"
-    if unit.scattered:
-        return "SparseLinearScattered"
-    kind = "SparseLinear" if unit.product.rowwise else "SparseConv"
-    return kind + "Depthwise" * (unit.depthwise is not None) + "Int8" * unit.int8
-
-
-def _encoded(unit: Unit, product: Product) -> dict[str, Array]:
-    """The weights of a product, in the order in which its operator takes them."""
-    return (_integers if unit.int8 else _floats)(product, unit.rows)
-
-
-def _floats(product: Product, rows: int) -> dict[str, Array]:
-    mask = blocks_with_weights(product.weight, rows)
-    arrays = Block(rows, 1).encode(product.weight, mask).arrays
-    return {
-        "values": arrays["values"].reshape(-1, rows),
-        "index": arrays["columns"],
-        "offsets": arrays["offsets"],
-        "bias": by_block(product.bias, rows),
-    }
-
-
-def _integers(product: Product, rows: int) -> dict[str, Array]:
-    """Every output's weights are rounded to multiples of a 127th of the largest of them."""
-    whole, scales = rounded(quadruples(product))
-    return {
-        **encoded(whole, rows),
-        "bias": by_block(product.bias, rows),
-        "scales": by_block(scales, rows),
-        "sums": sums_of(whole, rows),
-    }
 
 
 def drop_unread(graph: onnx.GraphProto) -> None:

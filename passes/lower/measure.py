@@ -1,4 +1,4 @@
-"""How much faster an island is on sparse kernels, on this processor."""
+"""How much faster a fusion region is on sparse kernels, on this processor."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import numpy as np
 import onnx
 
 from autoprune.frameworks.onnx.sessions import Feed, open_session
-from autoprune.passes.lower.calibration import Steps
-from autoprune.passes.lower.emit import FamilyOf, drop_unread, with_sparse_operators
-from autoprune.passes.lower.units import Unit
+from autoprune.passes.kernels.kernel import Steps
+from autoprune.passes.lower.emit import PlaceOf, drop_unread, with_sparse_operators
+from autoprune.passes.lower.fuse import Region
 
 ROUNDS = 15
 """Runs of each that are timed, in turns; the shortest counts."""
@@ -39,41 +39,43 @@ class Speedup(NamedTuple):
     upper: float
 
 
-def border(model: onnx.ModelProto, island: Sequence[Unit]) -> tuple[list[str], list[str]]:
-    """Values that an island reads, and those of its own that others read."""
-    inside = {unit.output for unit in island}
-    own = {node.output[0] for unit in island for node in unit.nodes}
+def border(model: onnx.ModelProto, region: Region) -> tuple[list[str], list[str]]:
+    """Values that a fusion region reads, and those of its own that others read."""
+    inside = {fusion.output for fusion in region}
+    own = {node.output[0] for fusion in region for node in fusion.nodes}
     others = [node for node in model.graph.node if node.output and node.output[0] not in own]
     outside = {name for node in others for name in node.input}
     outside |= {value.name for value in model.graph.output}
-    reads = dict.fromkeys(name for unit in island for name in unit.inputs)
-    return [n for n in reads if n not in inside], [u.output for u in island if u.output in outside]
+    reads = dict.fromkeys(name for fusion in region for name in fusion.inputs)
+    return [n for n in reads if n not in inside], [
+        fusion.output for fusion in region if fusion.output in outside
+    ]
 
 
 def speedup(
     model: onnx.ModelProto,
-    island: Sequence[Unit],
-    family_of: FamilyOf,
+    region: Region,
+    place_of: PlaceOf,
     library: Path,
     feed: Feed,
     steps: Steps,
 ) -> Speedup:
-    """Time of the dense nodes of an island by that of its sparse operators, in one thread.
+    """Time of the dense nodes of a fusion region by that of its sparse operators, in one thread.
 
     What a session takes for itself, whatever it computes, is taken off: it can be more than a
-    small island takes.
+    small one takes.
 
     Args:
         model: the dense model.
-        island: some of its units.
-        family_of: as for `with_sparse_operators`.
+        region: some of its fusions.
+        place_of: as for `with_sparse_operators`.
         library: their kernels, for this processor.
-        feed: the values that the island reads.
+        feed: the values that the region reads.
         steps: as for `with_sparse_operators`.
     """
-    reads, makes = border(model, island)
-    part = _extracted(model, island, reads, makes, feed)
-    sparse = with_sparse_operators(part, [island], family_of, steps)
+    reads, makes = border(model, region)
+    part = _extracted(model, region, reads, makes, feed)
+    sparse = with_sparse_operators(part, [region], place_of, steps)
     sessions = [
         open_session(part.SerializeToString(), 1),
         open_session(sparse.SerializeToString(), 1, library=library),
@@ -114,16 +116,18 @@ def _idle(part: onnx.ModelProto) -> onnx.ModelProto:
 
 def _extracted(
     model: onnx.ModelProto,
-    island: Sequence[Unit],
+    region: Region,
     reads: Sequence[str],
     makes: Sequence[str],
     feed: Feed,
 ) -> onnx.ModelProto:
-    """The nodes of an island as a model of its own."""
+    """The nodes of a fusion region as a model of its own."""
     part = onnx.ModelProto()
     part.CopyFrom(model)
-    own = {node.output[0] for unit in island for node in unit.nodes}
-    own |= {p.before.output[0] for unit in island for p in unit.parts if p.before is not None}
+    own = {node.output[0] for fusion in region for node in fusion.nodes}
+    own |= {
+        p.before.output[0] for fusion in region for p in fusion.products if p.before is not None
+    }
     nodes = [node for node in model.graph.node if node.output and node.output[0] in own]
     for field in (part.graph.node, part.graph.input, part.graph.output, part.graph.value_info):
         del field[:]

@@ -23,16 +23,35 @@ from tvm.relax.frontend.onnx import from_onnx
 
 from autoprune.errors import TargetError
 from autoprune.ir.files import read_file, write_atomically
-from autoprune.passes.kernels.templates import ACCUMULATORS, Rowwise, Spatial, primitive
-from autoprune.passes.lower.units import blocks_with_weights, sparse_rows
-from autoprune.passes.sparsify.blocks import Block
+from autoprune.passes.kernels.geometry import Geometry
+from autoprune.passes.kernels.kernel import Tile
+from autoprune.passes.kernels.registry import select
 from autoprune.passes.sparsify.layout import Array
 
 SMALLEST = 4096
 """Weights of a product from which on it is worth a kernel."""
 
-LANES = (16, 8, 4, 2, 1)
-"""Elements of a vector that are tried; LLVM splits those that a processor does not have."""
+
+@dataclass(frozen=True, eq=False)
+class Matrix:
+    """A product of TVM's, as kernels see it: nothing is added or applied.
+
+    Attributes:
+        weight: shape [outputs, inputs].
+        rowwise: whether it is that of a linear layer, rather than of a 1x1 convolution.
+    """
+
+    weight: Array
+    rowwise: bool
+    depthwise = False
+    geometry = Geometry()
+    activation = x = output = ""
+    added = None
+
+    @property
+    def bias(self) -> Array:
+        """Nothing."""
+        return np.zeros(len(self.weight), np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +146,7 @@ class _Rewriter(relax.PyExprMutator):  # type: ignore[misc]
     def __init__(self, module: Any) -> None:
         super().__init__(module)
         self.sparse = 0
-        self.functions: dict[Rowwise | Spatial, Any] = {}
+        self.functions: dict[Tile, Any] = {}
 
     def visit_call_(self, call: Any) -> Any:
         call = super().visit_call_(call)
@@ -145,15 +164,12 @@ class _Rewriter(relax.PyExprMutator):  # type: ignore[misc]
         shape = _shape(x)
         if weight is None or weight.ndim != 2 or shape is None or len(shape) < 2:
             return None
-        rows = _rows(weight.T, rowwise=True)
-        outputs, inputs = weight.T.shape
+        inputs, outputs = weight.shape
         positions = prod(shape[:-1])
-        if not rows or not _counted(positions, max(inputs, outputs)):
-            return None
-        tile = _divisor(positions, (ACCUMULATORS // 4 - 1) // rows)
         flat = x if len(shape) == 2 else relax.op.reshape(x, (positions, inputs))
-        arrays = _arrays(weight.T, rows, 1)
-        y = self._call(Rowwise(rows, tile), flat, arrays, (positions, outputs))
+        y = self._product(Matrix(weight.T, True), flat, positions)
+        if y is None:
+            return None
         return self.builder_.normalize(relax.op.reshape(y, (*shape[:-1], outputs)))
 
     def _convolution(self, call: Any) -> Any:
@@ -165,31 +181,40 @@ class _Rewriter(relax.PyExprMutator):  # type: ignore[misc]
         ones = [*weight.shape[2:], *(int(stride) for stride in settings.strides)]
         if not plain or set(ones) != {1} or any(int(size) for size in settings.padding):
             return None
-        matrix = weight.reshape(weight.shape[:2])
-        rows = _rows(matrix, rowwise=False)
         batch, inputs, *plane = shape
         positions = batch * prod(plane)
-        if not rows or not _counted(positions, max(inputs, len(matrix))):
-            return None
-        tile = _divisor(positions, (ACCUMULATORS // 4 - 1) // rows)
-        lanes = next(count for count in LANES if tile % count == 0)
-        kernel = Spatial(rows, lanes, tile // lanes)
         # Kernels take all positions of a channel together, those of the whole batch here.
         planes = relax.op.permute_dims(x, (1, 0, 2, 3))
         flat = relax.op.reshape(planes, (inputs * positions,))
-        arrays = _arrays(matrix, rows, positions)
-        y = self._call(kernel, flat, arrays, (len(matrix), positions))
-        y = relax.op.reshape(y, (len(matrix), batch, *plane))
+        y = self._product(Matrix(weight.reshape(weight.shape[:2]), False), flat, positions)
+        if y is None:
+            return None
+        y = relax.op.reshape(y, (len(weight), batch, *plane))
         return self.builder_.normalize(relax.op.permute_dims(y, (1, 0, 2, 3)))
 
-    def _call(
-        self, kernel: Rowwise | Spatial, x: Any, arrays: list[Array], shape: tuple[Any, ...]
-    ) -> Any:
-        if kernel not in self.functions:
-            self.functions[kernel] = self.builder_.add_func(_whole(kernel), kernel.name)
-        arguments = [self.builder_.emit(x), *(relax.const(array) for array in arrays)]
+    def _product(self, product: Matrix, x: Any, positions: Any) -> Any:
+        """A call of the kernel for a product; None if it stays dense."""
+        known = positions if isinstance(positions, int) else None
+        if product.weight.size < SMALLEST or (
+            # Kernels count elements in 32 bits.
+            known is not None and known * max(product.weight.shape) >= 2**31
+        ):
+            return None
+        found = select(product, ("float32",))
+        tile = None if found is None else found.kernel.exactly(known)
+        if found is None or tile is None:
+            return None
+        if tile not in self.functions:
+            function = _whole(tile, rowwise=product.rowwise)
+            self.functions[tile] = self.builder_.add_func(function, tile.name)
+        arrays = found.kernel.encode(product)
+        if not product.rowwise:
+            arrays["index"] = arrays["index"] * np.int32(positions)
+        arguments = [self.builder_.emit(x), *map(relax.const, arrays.values())]
+        outputs = len(product.weight)
+        shape = (positions, outputs) if product.rowwise else (outputs, positions)
         made = relax.TensorType(shape, "float32")
-        return self.builder_.emit(relax.call_tir(self.functions[kernel], arguments, made))
+        return self.builder_.emit(relax.call_tir(self.functions[tile], arguments, made))
 
 
 def _last_line(error: Exception) -> str:
@@ -197,45 +222,19 @@ def _last_line(error: Exception) -> str:
     return next(iter(reversed(str(error).strip().splitlines())), type(error).__name__)
 
 
-def _rows(weight: Array, *, rowwise: bool) -> int:
-    """Outputs of the blocks it is stored in; 0 if the product stays dense."""
-    rows = sparse_rows(weight, rowwise=rowwise) if weight.size >= SMALLEST else 0
-    return 0 if rowwise and rows == 1 else rows
+def _whole(tile: Tile, *, rowwise: bool) -> Any:
+    """A tile's function for all positions and block rows, with tensors alone for arguments.
 
-
-def _arrays(weight: Array, rows: int, step: int) -> list[Array]:
-    """Values, index, offsets and bias of a kernel; an input is `step` elements after the last."""
-    encoded = Block(rows, 1).encode(weight, blocks_with_weights(weight, rows)).arrays
-    index = encoded["columns"] * np.int32(step)
-    bias = np.zeros((len(weight) // rows, rows), np.float32)
-    return [encoded["values"].reshape(-1, rows), index, encoded["offsets"], bias]
-
-
-def _whole(kernel: Rowwise | Spatial) -> Any:
-    """A kernel for all positions and block rows, with tensors alone for arguments.
-
-    There is no tensor to add, and the number of positions is a multiple of the kernel's tile.
+    There is no tensor to add, and the number of positions is a multiple of the tile.
     """
-    product = primitive(kernel)
+    product = tile.primitive()
     *_, bias, _added, y, start, tiles, first, last = product.params
-    positions = y.shape[0 if isinstance(kernel, Rowwise) else 1]
+    positions = y.shape[0 if rowwise else 1]
     whole = product.specialize(
-        {start: 0, tiles: positions // kernel.tile, first: 0, last: bias.shape[0]}
+        {start: 0, tiles: positions // tile.tile, first: 0, last: bias.shape[0]}
     )
     *tensors, _added, y = whole.params
     return tirx.PrimFunc([*tensors, y], whole.body, None, whole.attrs)
-
-
-def _counted(positions: Any, channels: int) -> bool:
-    """Whether kernels, which count elements in 32 bits, can count these."""
-    return not isinstance(positions, int) or positions * channels < 2**31
-
-
-def _divisor(positions: Any, most: int) -> int:
-    """The largest tile that divides the positions; 1 if their number varies."""
-    if not isinstance(positions, int):
-        return 1
-    return next(tile for tile in range(min(most, positions), 0, -1) if positions % tile == 0)
 
 
 def _constant(expression: Any) -> Array | None:

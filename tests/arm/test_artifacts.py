@@ -19,7 +19,7 @@ import torch
 
 import autoprune as ap
 import autoprune.runtime
-from autoprune.passes.kernels.build import TARGETS, find_target
+from autoprune.passes.kernels.target import TARGETS, find_target
 from autoprune.runtime import Session
 from autoprune.runtime.cpu import this_cpu
 from tests.arm.emulator import CPUS, emulate, need_userland

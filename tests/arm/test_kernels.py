@@ -9,19 +9,15 @@ import pytest
 
 pytest.importorskip("tvm", reason="needs apache-tvm")
 
-from autoprune.passes.kernels.build import (
-    TARGETS,
-    Family,
-    Target,
-    build_library,
-    depthwise_family,
-    int8_family,
-    rowwise_family,
-    scattered_family,
-    spatial_family,
-)
+from autoprune.passes.kernels.build import build_library
+from autoprune.passes.kernels.cpu.depthwise import Depthwise
+from autoprune.passes.kernels.cpu.rowwise import Rowwise
+from autoprune.passes.kernels.cpu.rowwise_int8 import RowwiseInt8
+from autoprune.passes.kernels.cpu.scattered import Scattered
+from autoprune.passes.kernels.cpu.spatial import Spatial, SpatialTile
 from autoprune.passes.kernels.geometry import Geometry
-from autoprune.passes.kernels.templates import Spatial
+from autoprune.passes.kernels.kernel import Lowered
+from autoprune.passes.kernels.target import TARGETS, Target
 from tests.arm.cases import Case, Refused, build_driver, run_cases
 from tests.arm.emulator import CPUS, least_cpu, need_tools
 from tests.kernels.blocks import ACTIVATIONS, draw, draw_integers, reference
@@ -41,7 +37,7 @@ class Built:
     """A library for a target, its families, and the driver that runs it."""
 
     target: Target
-    families: list[Family]
+    families: list[Lowered]
     library: object
     driver: object
 
@@ -65,15 +61,15 @@ def build(tmp_path_factory):
 
 def tails(family):
     """Numbers of positions around the sizes of tiles, and enough for several jobs."""
-    tiles = {kernel.tile for kernel in family.kernels}
+    tiles = {kernel.tile for kernel in family.tiles}
     around = {size + more for size in tiles for more in (-1, 0, 1)}
     return sorted({1, 2, 3, 5, 7, 17, 2 * max(tiles) + 3, 196, *around} - {0})
 
 
 def product(number, family, weights, batch, positions, rng, *, scattered=False):
     """A case of an operator with random activations, and what it should return, in float64."""
-    kernel, int8 = family.kernels[0], family.quantize is not None
-    rowwise = scattered or not isinstance(kernel, Spatial)
+    kernel, int8 = family.tiles[0], family.quantize is not None
+    rowwise = scattered or not isinstance(kernel, SpatialTile)
     outputs, inputs = weights.dense.shape
     shape = (batch, positions, inputs) if rowwise else (batch, inputs, positions)
     after = (batch, positions, outputs) if rowwise else (batch, outputs, positions)
@@ -110,9 +106,9 @@ def compare(results, cases, expected):
 def test_products_of_floats(name, build, tmp_path):
     """In memory that ends with the tensors, on every tail, with batches, and with many jobs."""
     made = [
-        family(ARM[name], rows, activation, residual=residual)
+        kernel(rows, activation, residual).lower(ARM[name])
         for residual in (False, True)
-        for family, kinds in ((spatial_family, SPATIAL), (rowwise_family, ROWWISE))
+        for kernel, kinds in ((Spatial, SPATIAL), (Rowwise, ROWWISE))
         for rows, activation in kinds
     ]
     built, rng, found = build(ARM[name], made), np.random.default_rng(0), []
@@ -128,7 +124,7 @@ def test_products_of_floats(name, build, tmp_path):
 
 @pytest.mark.parametrize("name", ARM)
 def test_linear_layers_of_single_weights(name, build, tmp_path):
-    made = [scattered_family(ARM[name], "gelu", residual=residual) for residual in (False, True)]
+    made = [Scattered("gelu", residual=residual).lower(ARM[name]) for residual in (False, True)]
     rng, found = np.random.default_rng(0), []
     for number, family in enumerate(made):
         small, large = draw(rng, 1, 37, 13, 0.4), draw(rng, 1, 50, 300, 0.2)
@@ -141,7 +137,7 @@ def test_linear_layers_of_single_weights(name, build, tmp_path):
 
 @pytest.mark.parametrize("name", ARM)
 def test_sparse_convolutions(name, build, tmp_path):
-    family = spatial_family(ARM[name], 4, "silu", residual=True)
+    family = Spatial(4, "silu", residual=True).lower(ARM[name])
     rng, found = np.random.default_rng(0), []
     for geometry in GEOMETRIES:
         for size in (size for size in SIZES if fits(geometry, size)):
@@ -160,8 +156,8 @@ def test_sparse_convolutions(name, build, tmp_path):
 def test_depthwise_convolutions(name, build, tmp_path):
     """Alone, and fused with the sparse product before it, whatever is between rows."""
     geometries = [geometry for geometry in GEOMETRIES if geometry.gap is not None]
-    made = [depthwise_family(ARM[name], geometry, "relu6") for geometry in geometries]
-    made.append(spatial_family(ARM[name], 4, "relu6"))
+    made = [Depthwise(geometry, "relu6").lower(ARM[name]) for geometry in geometries]
+    made.append(Spatial(4, "relu6").lower(ARM[name]))
     rng, found, gaps = np.random.default_rng(0), [], []
     for number, geometry in enumerate(geometries):
         for size in (size for size in SIZES if fits(geometry, size)):
@@ -211,7 +207,7 @@ def sparse_tensors(weights):
 @pytest.mark.parametrize("name", WITH_DOT)
 def test_products_of_integers(name, build, tmp_path):
     made = [
-        int8_family(ARM[name], rows, activation, residual=residual)
+        RowwiseInt8(rows, activation, residual=residual).lower(ARM[name])
         for residual in (False, True)
         for rows in (8, 16, 32, 64)
         for activation in ("", "gelu")
@@ -241,7 +237,7 @@ def test_convolutions_of_bytes(name, build, tmp_path):
 
 
 def test_what_does_not_fit_is_refused(build, tmp_path):
-    built, rng = build(ARM["arm64"], [spatial_family(ARM["arm64"], 8)]), np.random.default_rng(0)
+    built, rng = build(ARM["arm64"], [Spatial(8).lower(ARM["arm64"])]), np.random.default_rng(0)
     right, wrong = (draw(rng, rows, 3, 11, 0.5) for rows in (8, 4))
     cases = [
         product(number, built.families[0], weights, 2, 9, rng)[0]
@@ -256,7 +252,7 @@ def test_what_does_not_fit_is_refused(build, tmp_path):
 def test_an_emulated_processor_has_no_more_than_it_should(build, tmp_path):
     """Otherwise the tests above would not show that a library keeps to its features."""
     target = ARM["arm64-dotprod"]
-    built, rng = build(target, [int8_family(target, 16)]), np.random.default_rng(0)
+    built, rng = build(target, [RowwiseInt8(16).lower(target)]), np.random.default_rng(0)
     weights = draw_integers(rng, 16, 5, 64, 0.4)
     case, _ = product(0, built.families[0], weights, 1, 33, rng)
     old = next(cpu for cpu, features in CPUS.items() if "asimddp" not in features)

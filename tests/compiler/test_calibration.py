@@ -9,10 +9,11 @@ pytest.importorskip("tvm", reason="needs apache-tvm")
 
 import onnx
 
+from autoprune.passes.kernels.encoding import between_bytes
 from autoprune.passes.kernels.geometry import Geometry
-from autoprune.passes.lower.calibration import Step, step_between
+from autoprune.passes.kernels.kernel import Step
+from autoprune.passes.lower.calibration import FARTHEST, coarse_enough, step_between
 from autoprune.passes.lower.products import Product
-from autoprune.passes.lower.quantized import FARTHEST, coarse_enough, quantized_weights
 
 
 @pytest.mark.parametrize(
@@ -49,8 +50,7 @@ STEPS = {"x": Step(0.02, 30), "r": Step(0.05, 200), "y": Step(0.1, 100)}
 def test_scales_and_bias_of_bytes(activation, depthwise):
     """As the kernel uses them, they make the byte of what the product of rounded numbers is."""
     part = product(activation, None if depthwise else "r", depthwise)
-    tensors, zero = quantized_weights(part, STEPS)
-    assert zero == STEPS["x"].zero
+    tensors = between_bytes(part, STEPS)
     rng = np.random.default_rng(1)
     x, r = rng.integers(0, 256, part.weight.shape[1]), int(rng.integers(0, 256))
     scale = np.abs(part.weight.astype(np.float64)).max(1) / 127

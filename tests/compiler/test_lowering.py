@@ -14,11 +14,13 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from autoprune.passes.kernels.build import build_library
+from autoprune.passes.kernels.encoding import stored_share
+from autoprune.passes.kernels.registry import select
 from autoprune.passes.lower.emit import with_sparse_operators
-from autoprune.passes.lower.kinds import Kinds
+from autoprune.passes.lower.fuse import find_fusions, find_regions
+from autoprune.passes.lower.library import kernels_of
 from autoprune.passes.lower.onnx_graph import wiring
-from autoprune.passes.lower.products import find_products, with_pool
-from autoprune.passes.lower.units import find_islands, find_units, sparse_rows, stored_share
+from autoprune.passes.lower.products import Product, find_products, with_pool
 from tests.kernels.test_operators import host
 from tests.tolerance import ROUNDING_SINGLE
 
@@ -140,13 +142,14 @@ def exported(name, folder, *, dynamic):
     return onnx.load(folder / "basic.onnx"), x.numpy()
 
 
-def lowered(model, folder, *, int8=False):
+def lowered(model, folder):
     """The model with all its products as sparse operators, and their library."""
     target, graph = host(), wiring(model)
-    islands = find_islands(find_units(find_products(model, graph), graph, int8=int8))
-    kinds = Kinds([unit for island in islands for unit in island])
-    build_library([kind.family(target) for kind in kinds.kinds], target, folder / "operators.so")
-    return with_sparse_operators(model, islands, kinds.place), folder / "operators.so"
+    regions = find_regions(find_fusions(find_products(model, graph), graph, ["float32"]))
+    kernels, library = kernels_of(regions), folder / "operators.so"
+    if kernels:
+        build_library([kernel.lower(target) for kernel in kernels], target, library)
+    return with_sparse_operators(model, regions, kernels.index), library
 
 
 @pytest.mark.parametrize("dynamic", [False, True])
@@ -171,8 +174,8 @@ def test_a_lowered_network_computes_the_same(name, dynamic, tmp_path):
 def test_what_becomes_one_operator_is_decided_on_as_one(tmp_path):
     model, _ = exported("attention", tmp_path, dynamic=False)
     graph = wiring(model)
-    islands = find_islands(find_units(find_products(model, graph), graph, int8=False))
-    assert sorted(len(island) for island in islands) == [1, 1, 3]
+    regions = find_regions(find_fusions(find_products(model, graph), graph, ["float32"]))
+    assert sorted(len(region) for region in regions) == [1, 1, 3]
 
 
 def test_zeros_that_are_scattered_in_linear_layers(tmp_path):
@@ -317,14 +320,20 @@ def test_which_blocks_are_chosen():
         kept = rng.random((64 // rows, 64 // columns)) < density
         return np.kron(kept, np.ones((rows, columns)))
 
-    assert sparse_rows(drawn(64, 1, 0.3), rowwise=True) == 64
-    assert sparse_rows(drawn(16, 1, 0.3), rowwise=True) == 16
-    assert sparse_rows(drawn(4, 1, 0.3), rowwise=True) == 0
-    assert sparse_rows(drawn(4, 1, 0.3), rowwise=False) == 4
-    assert sparse_rows(drawn(4, 1, 0.3) * drawn(1, 1, 0.9), rowwise=False) == 4
-    assert sparse_rows(drawn(1, 1, 0.2), rowwise=False) == 1
-    assert sparse_rows(drawn(1, 1, 0.4), rowwise=False) == 0
-    assert sparse_rows(drawn(1, 1, 0.2), rowwise=True) == 1
-    assert sparse_rows(drawn(1, 1, 0.3), rowwise=True) == 0
-    assert sparse_rows(drawn(8, 4, 0.3), rowwise=False, columns=4) == 4
-    assert sparse_rows(drawn(8, 1, 0.3), rowwise=False, columns=4) == 0
+    def chosen(weight, *, rowwise, precision="float32"):
+        node = helper.make_node("MatMul", ["x", "w"], ["y"])
+        product = Product((node,), rowwise, "x", weight, np.zeros(len(weight)))
+        found = select(product, [precision])
+        return 0 if found is None else found.kernel.rows
+
+    assert chosen(drawn(64, 1, 0.3), rowwise=True) == 64
+    assert chosen(drawn(16, 1, 0.3), rowwise=True) == 16
+    assert chosen(drawn(4, 1, 0.3), rowwise=True) == 0
+    assert chosen(drawn(4, 1, 0.3), rowwise=False) == 4
+    assert chosen(drawn(4, 1, 0.3) * drawn(1, 1, 0.9), rowwise=False) == 4
+    assert chosen(drawn(1, 1, 0.2), rowwise=False) == 1
+    assert chosen(drawn(1, 1, 0.4), rowwise=False) == 0
+    assert chosen(drawn(1, 1, 0.2), rowwise=True) == 1
+    assert chosen(drawn(1, 1, 0.3), rowwise=True) == 0
+    assert chosen(drawn(8, 4, 0.3), rowwise=False, precision="int8") == 4
+    assert chosen(drawn(8, 1, 0.3), rowwise=False, precision="int8") == 0

@@ -1,4 +1,4 @@
-"""How the speedup of an island is measured, with a clock that runs as told."""
+"""How the speedup of a fusion region is measured, with a clock that runs as told."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import pytest
 pytest.importorskip("tvm", reason="needs apache-tvm")
 
 from autoprune.passes.lower import measure
+from autoprune.passes.lower.fuse import find_fusions
 from autoprune.passes.lower.onnx_graph import wiring
 from autoprune.passes.lower.products import find_products
-from autoprune.passes.lower.units import find_units
 from tests.compiler.test_lowering import graph
 
 OWN = 8.0
@@ -42,6 +42,6 @@ def test_what_sessions_take_for_themselves_does_not_count(clock):
     weight[:, 2:] = 0
     model = graph([("MatMul", ["x", "w"], ["y"])], {"w": weight.T}, {"x": [4, 16]})
     wired = wiring(model)
-    (unit,) = find_units(find_products(model, wired), wired, int8=False)
+    region = find_fusions(find_products(model, wired), wired, ["float32"])
     feed = {"x": np.zeros((4, 16), np.float32)}
-    assert measure.speedup(model, [unit], lambda *_: 0, None, feed, {}) == (3.0, 3.0, 3.0)
+    assert measure.speedup(model, region, lambda *_: 0, None, feed, {}) == (3.0, 3.0, 3.0)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from autoprune.passes.kernels.build import quantized_depthwise_family, quantized_family
+from autoprune.passes.kernels.cpu.depthwise_bytes import DepthwiseBytes
+from autoprune.passes.kernels.cpu.spatial_int8 import SpatialBytes
 from tests.arm.cases import Case
 from tests.kernels.blocks import ACTIVATIONS
 from tests.kernels.test_convolutions import convolved
@@ -155,8 +156,8 @@ def cases_of(rng, offset, geometries, sizes):
 
 def families_of(target, geometries):
     """The kernels that the cases are for."""
-    depthwise = [quantized_depthwise_family(target, geometry) for geometry in geometries]
-    return [*depthwise, *(quantized_family(target, residual=r) for r in (False, True))]
+    depthwise = [DepthwiseBytes(geometry).lower(target) for geometry in geometries]
+    return [*depthwise, *(SpatialBytes(residual=r).lower(target) for r in (False, True))]
 
 
 def compare_bytes(results, found, offset):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
-from types import SimpleNamespace
 
 import pytest
 
@@ -11,8 +11,10 @@ pytest.importorskip("tvm", reason="needs apache-tvm")
 
 from autoprune.errors import Notice
 from autoprune.passes.kernels import cache
-from autoprune.passes.kernels.build import find_target, rowwise_family, spatial_family
-from autoprune.passes.lower.kinds import native_library
+from autoprune.passes.kernels.cpu.rowwise import Rowwise
+from autoprune.passes.kernels.cpu.spatial import Spatial
+from autoprune.passes.kernels.target import find_target
+from autoprune.passes.lower.library import native_library
 
 
 @pytest.fixture
@@ -52,18 +54,20 @@ def test_what_was_used_last_stays(folder, monkeypatch):
 def test_everything_that_matters_is_in_the_key(monkeypatch):
     targets = [find_target(name) for name in ("x86-64-v4", "x86-64-v4-vnni", "x86-64-v3")]
     described = [
-        (target, [make(target, rows, activation, residual=residual)])
+        (target, [make(rows, activation, residual).lower(target)])
         for target in targets
-        for make in (spatial_family, rowwise_family)
+        for make in (Spatial, Rowwise)
         for rows in (8, 16)
         for activation in ("", "gelu")
         for residual in (False, True)
     ]
-    keys = {cache.cache_key(each, "gcc") for each in described}
+    keys = {cache.cache_key(*each) for each in described}
     assert len(keys) == len(described)
-    assert cache.cache_key(described[0], "no such compiler") not in keys
+    target, made = described[0]
+    platform = dataclasses.replace(target.platform, compiler="no such compiler")
+    assert cache.cache_key(dataclasses.replace(target, platform=platform), made) not in keys
     monkeypatch.setattr(cache, "_generator", lambda: "another")
-    assert not keys & {cache.cache_key(each, "gcc") for each in described}
+    assert not keys & {cache.cache_key(*each) for each in described}
 
 
 @pytest.mark.parametrize("home", ["file", None])
@@ -152,13 +156,12 @@ def test_nothing_is_kept_where_others_can_write(folder):
 def test_a_planted_library_does_not_get_into_an_artifact(folder, monkeypatch):
     """It has the right name and digest, but lies where anybody could have put it."""
     target = find_target("x86-64-v3")
-    kinds = SimpleNamespace(kinds=[])
-    key = cache.cache_key((target, []), target.compiler)
+    key = cache.cache_key(target, [])
     monkeypatch.setattr(
-        "autoprune.passes.lower.kinds.build_library", lambda *a: a[2].write_bytes(b"x")
+        "autoprune.passes.lower.library.build_library", lambda *a: a[2].write_bytes(b"x")
     )
     cache.keep(key, b"planted")
-    assert native_library(kinds, target).data == b"planted"
+    assert native_library([], target).data == b"planted"
     opened(folder)
     with pytest.warns(Notice, match="built anew"):
-        assert native_library(kinds, target).data == b"x"
+        assert native_library([], target).data == b"x"

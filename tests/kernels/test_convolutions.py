@@ -11,12 +11,10 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch.nn import functional as F
 
-from autoprune.passes.kernels.build import (
-    build_library,
-    depthwise_family,
-    spatial_family,
-    spatial_int8_family,
-)
+from autoprune.passes.kernels.build import build_library
+from autoprune.passes.kernels.cpu.depthwise import Depthwise
+from autoprune.passes.kernels.cpu.spatial import Spatial
+from autoprune.passes.kernels.cpu.spatial_int8 import SpatialInt8
 from autoprune.passes.kernels.geometry import Geometry
 from tests.kernels.blocks import ACTIVATIONS, draw, draw_integers
 from tests.kernels.test_operators import host, open_session, with_dot_products
@@ -44,12 +42,12 @@ def library(tmp_path_factory):
     target = host()
     path = tmp_path_factory.mktemp("convolutions") / "operators.so"
     made = {
-        (rows, activation, residual): spatial_family(target, rows, activation, residual=residual)
+        (rows, activation, residual): Spatial(rows, activation, residual=residual).lower(target)
         for rows in (1, 4, 8)
         for activation, residual in (("", False), ("relu6", False), ("silu", True))
     }
     made |= {
-        geometry: depthwise_family(target, geometry, "relu6")
+        geometry: Depthwise(geometry, "relu6").lower(target)
         for geometry in GEOMETRIES
         if geometry.gap is not None
     }
@@ -172,13 +170,11 @@ def int8_library(tmp_path_factory):
     target = with_dot_products()
     path = tmp_path_factory.mktemp("int8") / "operators.so"
     made = {
-        (rows, activation, residual): spatial_int8_family(
-            target, rows, activation, residual=residual
-        )
+        (rows, activation, residual): SpatialInt8(rows, activation, residual=residual).lower(target)
         for rows in (4, 8)
         for activation, residual in (("relu6", False), ("", True))
     }
-    made |= {g: depthwise_family(target, g, "relu6") for g in GEOMETRIES if g.gap is not None}
+    made |= {g: Depthwise(g, "relu6").lower(target) for g in GEOMETRIES if g.gap is not None}
     build_library(list(made.values()), target, path)
     return {kind: place for place, kind in enumerate(made)}, path
 

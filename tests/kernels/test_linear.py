@@ -11,12 +11,10 @@ pytest.importorskip("tvm", reason="needs apache-tvm")
 
 from onnx import TensorProto, helper, numpy_helper
 
-from autoprune.passes.kernels.build import (
-    build_library,
-    int8_family,
-    rowwise_family,
-    scattered_family,
-)
+from autoprune.passes.kernels.build import build_library
+from autoprune.passes.kernels.cpu.rowwise import Rowwise
+from autoprune.passes.kernels.cpu.rowwise_int8 import RowwiseInt8
+from autoprune.passes.kernels.cpu.scattered import Scattered
 from autoprune.passes.lower.emit import below_each_other
 from tests.kernels.blocks import draw, draw_integers, reference
 from tests.kernels.test_operators import host, open_session, with_dot_products
@@ -51,8 +49,8 @@ def close(got, expected):
 def scattered(tmp_path_factory):
     """A library of kernels for single weights."""
     path = tmp_path_factory.mktemp("scattered") / "operators.so"
-    made = [scattered_family(host(), name, residual=residual) for name, residual in LAYERS]
-    build_library([*made, rowwise_family(host(), 16)], host(), path)
+    made = [Scattered(name, residual=residual).lower(host()) for name, residual in LAYERS]
+    build_library([*made, Rowwise(16).lower(host())], host(), path)
     return path
 
 
@@ -100,7 +98,7 @@ def joined(request, tmp_path_factory):
     int8 = request.param.endswith("Int8")
     target = with_dot_products() if int8 else host()
     path = tmp_path_factory.mktemp("joined") / "operators.so"
-    build_library([(int8_family if int8 else rowwise_family)(target, 16)], target, path)
+    build_library([(RowwiseInt8 if int8 else Rowwise)(16).lower(target)], target, path)
     rng = np.random.default_rng(0)
     make = draw_integers if int8 else draw
     layers = [arrays_of(make(rng, 16, rows, 64, 0.4)) for rows in (3, 1, 9)]

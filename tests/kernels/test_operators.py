@@ -16,18 +16,13 @@ from onnx import TensorProto, helper, numpy_helper
 
 from autoprune import TargetError
 from autoprune.passes.kernels.activations import ACTIVATIONS
-from autoprune.passes.kernels.build import (
-    TARGETS,
-    Family,
-    build_library,
-    find_target,
-    int8_family,
-    rowwise_family,
-    spatial_family,
-)
+from autoprune.passes.kernels.build import build_library
+from autoprune.passes.kernels.cpu.rowwise import Rowwise, RowwiseTile
+from autoprune.passes.kernels.cpu.rowwise_int8 import RowwiseInt8, RowwiseInt8Tile
+from autoprune.passes.kernels.cpu.spatial import Spatial, SpatialTile
 from autoprune.passes.kernels.geometry import Geometry
-from autoprune.passes.kernels.rowwise_int8 import RowwiseInt8
-from autoprune.passes.kernels.templates import Rowwise, Spatial
+from autoprune.passes.kernels.kernel import Lowered
+from autoprune.passes.kernels.target import TARGETS, find_target
 from autoprune.runtime.cpu import this_cpu
 from tests.kernels.blocks import draw, draw_integers, reference, rounded_rows
 from tests.tolerance import ROUNDING_SINGLE
@@ -60,9 +55,9 @@ DIVIDED = ((6, 4), (4, 2), (2, 1), (1, 1))
 def families(target):
     made = []
     for residual in (False, True):
-        made += [spatial_family(target, r, a, residual=residual) for r, a in SPATIAL]
-        made += [rowwise_family(target, r, a, residual=residual) for r, a in ROWWISE]
-        made.append(Family(tuple(Rowwise(64, t, "relu", residual, p) for t, p in DIVIDED)))
+        made += [Spatial(r, a, residual=residual).lower(target) for r, a in SPATIAL]
+        made += [Rowwise(r, a, residual=residual).lower(target) for r, a in ROWWISE]
+        made.append(Lowered(64, tuple(RowwiseTile(64, t, "relu", residual, p) for t, p in DIVIDED)))
     return made
 
 
@@ -92,9 +87,9 @@ def int8_library(tmp_path_factory):
     """All families for 8-bit integers in one library, and its path."""
     target = with_dot_products()
     path = tmp_path_factory.mktemp("int8") / "operators.so"
-    made = [int8_family(target, r, a, residual=res) for res in (False, True) for r, a in INT8]
-    divided = tuple(RowwiseInt8(64, t, target.dot, "relu", True, p) for t, p in DIVIDED)
-    made.append(dataclasses.replace(made[0], kernels=divided))
+    made = [RowwiseInt8(r, a, residual=res).lower(target) for res in (False, True) for r, a in INT8]
+    divided = tuple(RowwiseInt8Tile(64, t, target.dot, "relu", True, p) for t, p in DIVIDED)
+    made.append(dataclasses.replace(made[0], rows=64, tiles=divided))
     build_library(made, target, path)
     return made, path
 
@@ -135,15 +130,15 @@ def session(path, number, weights, ndim, *, rowwise, residual, threads=1):
 
 
 def check(run, rng, weights, family, batch, positions):
-    rowwise = isinstance(family.kernels[0], Rowwise)
+    rowwise = isinstance(family.tiles[0], RowwiseTile)
     inputs, outputs = weights.dense.shape[1], len(weights.dense)
     shape = (batch, positions, inputs) if rowwise else (batch, inputs, positions, 1)
     after = (batch, positions, outputs) if rowwise else (batch, outputs, positions, 1)
     feed = {"x": rng.standard_normal(shape).astype(np.float32)}
     added = None
-    if family.kernels[0].residual:
+    if family.tiles[0].residual:
         feed["added"] = added = rng.standard_normal(after).astype(np.float32)
-    expected = reference(weights, feed["x"], family.kernels[0].activation, added, rowwise=rowwise)
+    expected = reference(weights, feed["x"], family.tiles[0].activation, added, rowwise=rowwise)
     (got,) = run.run(None, feed)
     scale = max(1.0, float(np.abs(expected).max()))
     np.testing.assert_allclose(got, expected, rtol=0, atol=ROUNDING_SINGLE * scale / 10)
@@ -153,13 +148,13 @@ def check(run, rng, weights, family, batch, positions):
 def test_every_kernel_on_every_tail(number, library):
     made, path = library
     family, rng = made[number], np.random.default_rng(number)
-    rowwise = isinstance(family.kernels[0], Rowwise)
+    rowwise = isinstance(family.tiles[0], RowwiseTile)
     weights = draw(rng, family.rows, 5, 13, 0.4)
     run = session(
         path, number, weights, 3 if rowwise else 4,
-        rowwise=rowwise, residual=family.kernels[0].residual,
+        rowwise=rowwise, residual=family.tiles[0].residual,
     )  # fmt: skip
-    largest = family.kernels[0].tile
+    largest = family.tiles[0].tile
     for positions in {*range(1, 18), largest - 1, largest, largest + 1, 2 * largest + 3, 196}:
         check(run, rng, weights, family, 1, max(1, positions))
     check(run, rng, weights, family, 3, 7)
@@ -171,8 +166,8 @@ def test_every_kernel_on_every_tail(number, library):
 def test_every_number_of_positions(threads, rowwise, library):
     """A decomposition into tiles can be wrong for one size and one number of threads only."""
     made, path = library
-    kind = Rowwise if rowwise else Spatial
-    number = next(i for i, f in enumerate(made) if isinstance(f.kernels[0], kind))
+    kind = RowwiseTile if rowwise else SpatialTile
+    number = next(i for i, f in enumerate(made) if isinstance(f.tiles[0], kind))
     family, rng = made[number], np.random.default_rng(threads)
     # Enough work for several threads from a few positions on.
     weights = draw(rng, family.rows, 6, 300, 0.5)
@@ -192,9 +187,9 @@ def test_products_of_integers(threads, number, int8_library):
     made, path = int8_library
     family, rng = made[number], np.random.default_rng(number)
     weights = draw_integers(rng, family.rows, 5, 64, 0.4)
-    residual = family.kernels[0].residual
+    residual = family.tiles[0].residual
     run = session(path, number, weights, 2, rowwise=True, residual=residual, threads=threads)
-    largest = family.kernels[0].tile
+    largest = family.tiles[0].tile
     for positions in (1, 2, largest - 1, largest, largest + 1, 33, 420):
         x = rng.standard_normal((max(1, positions), 64)).astype(np.float32)
         feed, added = {"x": x}, None
@@ -203,7 +198,7 @@ def test_products_of_integers(threads, number, int8_library):
             feed["added"] = added
         (got,) = run.run(None, feed)
         activations, scale = rounded_rows(x.astype(np.float64))
-        activation = family.kernels[0].activation
+        activation = family.tiles[0].activation
         expected = reference(weights, activations, activation, added, rowwise=True)
         # A tie may be rounded the other way, by one step of one activation.
         step = float(scale.max() * np.abs(weights.dense).max())
@@ -221,7 +216,7 @@ def test_inputs_that_do_not_come_in_sixteens_are_refused(int8_library):
 
 def test_a_target_without_dot_products_is_refused():
     with pytest.raises(TargetError, match="no dot products"):
-        int8_family(find_target("x86-64-v3"), 32)
+        RowwiseInt8(32).lower(find_target("x86-64-v3"))
 
 
 @pytest.mark.parametrize("density", [0.0, 1.0])
@@ -279,14 +274,16 @@ def test_unknown_targets_activations_and_sizes():
     with pytest.raises(TargetError, match=r"there is no target 'sparc'(.|\n)*x86-64-v4"):
         find_target("sparc")
     with pytest.raises(ValueError, match="no activation 'swish'"):
-        Spatial(4, 16, 1, "swish")
+        SpatialTile(4, 16, 1, "swish")
     with pytest.raises(ValueError, match="bytes of accumulators"):
-        Rowwise(64, 4)
+        RowwiseTile(64, 4)
     assert set(ACTIVATIONS) == {"", "relu", "relu6", "silu", "hardswish", "gelu"}
 
 
 def test_a_missing_compiler_is_named(tmp_path):
-    target = dataclasses.replace(host(), compiler="no-such-cc")
+    target = host()
+    platform = dataclasses.replace(target.platform, compiler="no-such-cc")
+    target = dataclasses.replace(target, platform=platform)
     with pytest.raises(TargetError, match="no-such-cc is not installed"):
-        build_library([spatial_family(target, 4)], target, tmp_path / "a.so")
+        build_library([Spatial(4).lower(target)], target, tmp_path / "a.so")
     assert not list(tmp_path.iterdir())

@@ -9,12 +9,9 @@ pytest.importorskip("tvm", reason="needs apache-tvm")
 
 from onnx import TensorProto, helper, numpy_helper
 
-from autoprune.passes.kernels.build import (
-    build_library,
-    quantized_depthwise_family,
-    quantized_family,
-    spatial_int8_family,
-)
+from autoprune.passes.kernels.build import build_library
+from autoprune.passes.kernels.cpu.depthwise_bytes import DepthwiseBytes
+from autoprune.passes.kernels.cpu.spatial_int8 import SpatialBytes, SpatialInt8
 from autoprune.passes.kernels.geometry import Geometry
 from tests.kernels.quantized import (
     Depthwise,
@@ -39,9 +36,9 @@ def library(tmp_path_factory):
     """With and without a residual, and with an activation."""
     target = with_dot_products()
     path = tmp_path_factory.mktemp("quantized") / "operators.so"
-    made = [quantized_family(target, a, residual=r) for a, r in KINDS]
-    made.append(spatial_int8_family(target, 4, "relu6"))
-    made += [quantized_depthwise_family(target, g, a) for g in GEOMETRIES for a in ("", "silu")]
+    made = [SpatialBytes(a, residual=r).lower(target) for a, r in KINDS]
+    made.append(SpatialInt8(4, "relu6").lower(target))
+    made += [DepthwiseBytes(g, a).lower(target) for g in GEOMETRIES for a in ("", "silu")]
     build_library(made, target, path)
     return path, target.dot.offset
 

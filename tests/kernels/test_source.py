@@ -14,19 +14,16 @@ import pytest
 
 pytest.importorskip("tvm", reason="needs apache-tvm")
 
-from autoprune.passes.kernels.build import (
-    depthwise_family,
-    find_target,
-    int8_family,
-    quantized_depthwise_family,
-    quantized_family,
-    rowwise_family,
-    scattered_family,
-    spatial_family,
-    spatial_int8_family,
-)
+from autoprune.passes.kernels.c_source import FLAGS, operator_sources
+from autoprune.passes.kernels.cpu.depthwise import Depthwise
+from autoprune.passes.kernels.cpu.depthwise_bytes import DepthwiseBytes
+from autoprune.passes.kernels.cpu.rowwise import Rowwise
+from autoprune.passes.kernels.cpu.rowwise_int8 import RowwiseInt8
+from autoprune.passes.kernels.cpu.scattered import Scattered
+from autoprune.passes.kernels.cpu.spatial import Spatial
+from autoprune.passes.kernels.cpu.spatial_int8 import SpatialBytes, SpatialInt8
 from autoprune.passes.kernels.geometry import Geometry
-from autoprune.passes.kernels.source import FLAGS, operator_sources
+from autoprune.passes.kernels.target import find_target
 from tests.arm import test_kernels as arm
 from tests.arm.cases import Case, pack_cases, unpack_results
 from tests.kernels.blocks import ACTIVATIONS, draw, draw_integers
@@ -79,12 +76,12 @@ def run(tmp_path):
 def test_products_of_floats(name, run):
     target, rng, found = find_target(name), np.random.default_rng(0), []
     made = [
-        spatial_family(target, 4, "relu6"),
-        spatial_family(target, 8, "silu", residual=True),
-        spatial_family(target, 16, "hardswish"),
-        rowwise_family(target, 16, "relu", residual=True),
-        rowwise_family(target, 32, "gelu"),
-        scattered_family(target, "relu", residual=True),
+        Spatial(4, "relu6").lower(target),
+        Spatial(8, "silu", residual=True).lower(target),
+        Spatial(16, "hardswish").lower(target),
+        Rowwise(16, "relu", residual=True).lower(target),
+        Rowwise(32, "gelu").lower(target),
+        Scattered("relu", residual=True).lower(target),
     ]
     for number, family in enumerate(made):
         scattered = family.rows == 1
@@ -100,7 +97,7 @@ def test_products_of_floats(name, run):
 @pytest.mark.parametrize("name", ["x86-64-v4-vnni", "arm64-dotprod"])
 def test_products_of_integers(name, run):
     target, rng, found = find_target(name), np.random.default_rng(0), []
-    made = [int8_family(target, 16), int8_family(target, 32, "gelu", residual=True)]
+    made = [RowwiseInt8(16).lower(target), RowwiseInt8(32, "gelu", residual=True).lower(target)]
     for number, family in enumerate(made):
         weights = draw_integers(rng, family.rows, 5, 64, 0.4)
         for positions in (1, 2, 7, 17, 33):
@@ -112,8 +109,8 @@ def test_products_of_integers(name, run):
 def test_convolutions(run):
     target, rng, found, gaps = find_target("x86-64-v3"), np.random.default_rng(0), [], []
     apart = [geometry for geometry in GEOMETRIES if geometry.gap is not None]
-    made = [depthwise_family(target, geometry, "relu6") for geometry in apart]
-    made += [spatial_family(target, 4, "relu6"), spatial_family(target, 4, "silu")]
+    made = [Depthwise(geometry, "relu6").lower(target) for geometry in apart]
+    made += [Spatial(4, "relu6").lower(target), Spatial(4, "silu").lower(target)]
     fused, alone = len(apart), len(apart) + 1
     for number, geometry in enumerate(apart):
         for size in (size for size in SIZES if fits(geometry, size)):
@@ -154,13 +151,13 @@ def test_it_compiles_for_arm64(tmp_path):
         pytest.skip("aarch64-linux-gnu-gcc is not installed")
     target = find_target("arm64-dotprod")
     made = [
-        spatial_family(target, 8, "silu", residual=True),
-        rowwise_family(target, 32, "gelu"),
-        int8_family(target, 32),
-        spatial_int8_family(target, 4, "relu6"),
-        quantized_family(target, "silu", residual=True),
-        depthwise_family(target, Geometry((3, 3), (2, 2)), "relu"),
-        quantized_depthwise_family(target, Geometry((5, 5)), "hardswish"),
+        Spatial(8, "silu", residual=True).lower(target),
+        Rowwise(32, "gelu").lower(target),
+        RowwiseInt8(32).lower(target),
+        SpatialInt8(4, "relu6").lower(target),
+        SpatialBytes("silu", residual=True).lower(target),
+        Depthwise(Geometry((3, 3), (2, 2)), "relu").lower(target),
+        DepthwiseBytes(Geometry((5, 5)), "hardswish").lower(target),
     ]
     command = ["aarch64-linux-gnu-gcc", *FLAGS, *WARNINGS, "-march=armv8.2-a"]
     command += [*write(made, tmp_path), "-lm", "-o", tmp_path / "operators.so"]
@@ -168,7 +165,7 @@ def test_it_compiles_for_arm64(tmp_path):
 
 
 def test_equal_families_give_equal_sources():
-    families = [rowwise_family(find_target("x86-64-v3"), 32, "gelu")]
+    families = [Rowwise(32, "gelu").lower(find_target("x86-64-v3"))]
     first, second = (operator_sources(families) for _ in range(2))
     assert first == second
     # Seven digits, as TVM writes them, would be another float32.

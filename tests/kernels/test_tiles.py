@@ -9,40 +9,51 @@ import pytest
 pytest.importorskip("tvm", reason="needs apache-tvm")
 
 from autoprune.passes.kernels import tiles
-from autoprune.passes.kernels.build import (
-    TARGETS,
-    VARIANTS,
-    Family,
-    int8_family,
-    rowwise_family,
-    spatial_family,
-)
+from autoprune.passes.kernels.build import VARIANTS
+from autoprune.passes.kernels.geometry import Geometry
+from autoprune.passes.kernels.registry import find_kernel
+from autoprune.passes.kernels.target import TARGETS, X86, Target
 
-ROWS = {spatial_family: (1, 4, 8, 16), rowwise_family: (8, 16, 32, 64), int8_family: (16, 32, 64)}
+ROWS = {"spatial": (1, 4, 8, 16), "rowwise": (8, 16, 32, 64), "rowwise8": (16, 32, 64)}
 CASES = [
-    (name, make, rows)
+    (name, kernel, rows)
     for name, target in TARGETS.items()
-    for make, found in ROWS.items()
+    for kernel, found in ROWS.items()
     for rows in found
-    if target.dot or make is not int8_family
+    if target.dot or kernel != "rowwise8"
 ]
 
 
-@pytest.mark.parametrize(("name", "make", "rows"), CASES)
-def test_tiles_fall_to_one_position(name, make, rows):
-    family: Family = make(TARGETS[name], rows)
-    sizes = [kernel.tile for kernel in family.kernels]
+@pytest.mark.parametrize(("name", "kernel", "rows"), CASES)
+def test_tiles_fall_to_one_position(name, kernel, rows):
+    sizes = [tile.tile for tile in find_kernel(kernel)(rows).lower(TARGETS[name]).tiles]
     assert sizes == sorted(set(sizes), reverse=True)
     assert sizes[-1] == 1
     assert len(sizes) <= VARIANTS
 
 
+@pytest.mark.parametrize("registers", [16, 32])
 @pytest.mark.parametrize("lanes", [4, 8, 16])
-@pytest.mark.parametrize("rows", [16, 32, 64])
-def test_sums_weights_and_an_activation_fit_into_registers(lanes, rows):
-    for tile, parts in tiles.rowwise_tiles(lanes, rows):
-        vectors = rows // parts // lanes
-        assert tile == 1 or tile * vectors + vectors + 1 <= tiles.registers(lanes)
+@pytest.mark.parametrize("rows", [8, 16, 32, 64])
+def test_sums_weights_and_an_activation_fit_into_registers(lanes, registers, rows):
+    """Whatever the width of vectors, so many there are."""
+    target = Target("another", X86, "another", lanes, registers, ())
+    for tile in find_kernel("rowwise")(rows).lower(target).tiles:
+        vectors = max(1, rows // tile.parts // lanes)
+        assert tile.tile == 1 or tile.tile * vectors + vectors + 1 <= registers
+    for tile in find_kernel("spatial")(16).lower(target).tiles:
+        assert tile.vectors == 1 or 16 * tile.vectors <= registers // 2
+    height = find_kernel("depthwise")(Geometry((3, 3))).lower(target).tiles[0].height
+    assert height == registers // 8
+
+
+def test_fewer_registers_make_smaller_tiles():
+    """What a target says counts, not the width of its vectors."""
+    few, many = (Target("another", X86, "another", 4, n, ()) for n in (16, 32))
+    kernel = find_kernel("rowwise")(32)
+    first, second = (kernel.lower(target).tiles[0] for target in (few, many))
+    assert first.tile * first.width < second.tile * second.width
+    assert kernel.lower(many).tiles == kernel.lower(TARGETS["arm64"]).tiles
 
 
 def test_what_was_measured_is_used(tmp_path, monkeypatch):
@@ -50,7 +61,7 @@ def test_what_was_measured_is_used(tmp_path, monkeypatch):
     tiles.TABLE.write_text(json.dumps({"x86-64-v3": {"rowwise 32": [[5, 4], [1, 1]]}}))
     tiles._table.cache_clear()
     try:
-        (first, last) = rowwise_family(TARGETS["x86-64-v3"], 32).kernels
+        (first, last) = find_kernel("rowwise")(32).lower(TARGETS["x86-64-v3"]).tiles
         assert (first.tile, first.parts, last.tile) == (5, 4, 1)
         assert tiles.measured_tiles("x86-64-v3", "rowwise", 64) == ()
         assert tiles.measured_tiles("generic", "rowwise", 32) == ()
@@ -61,7 +72,5 @@ def test_what_was_measured_is_used(tmp_path, monkeypatch):
 def test_the_table_is_of_known_kernels():
     table = json.loads(tiles.TABLE.read_text())
     assert set(table) <= {target.cpu for target in TARGETS.values()}
-    kernels = {f"{kernel} {rows}" for kernel, found in (
-        ("spatial", (1, 4, 8, 16)), ("rowwise", (8, 16, 32, 64)), ("rowwise8", (16, 32, 64)),
-    ) for rows in found}  # fmt: skip
+    kernels = {f"{kernel} {rows}" for kernel, found in ROWS.items() for rows in found}
     assert all(set(found) <= kernels for found in table.values())

@@ -9,8 +9,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from autoprune.errors import TargetError
-from autoprune.passes.kernels.build import Family, Target
-from autoprune.passes.kernels.source import FLAGS, operator_sources
+from autoprune.passes.kernels.c_source import FLAGS, operator_sources
+from autoprune.passes.kernels.kernel import Kernel
+from autoprune.passes.kernels.target import Target
 from autoprune.passes.lower.artifact import Contents
 from autoprune.runtime.folders import making_folder
 
@@ -39,14 +40,14 @@ outputs, and the size and SHA-256 of every file.
 
 
 def write_source(
-    folder: str | Path, contents: Contents, families: Sequence[Family], target: Target
+    folder: str | Path, contents: Contents, kernels: Sequence[Kernel], target: Target
 ) -> None:
     """Write a folder with the model, the C source of its operators, a README and a manifest.
 
     Args:
         folder: a path at which there is nothing, or an empty folder.
         contents: the compiled network.
-        families: the kernels that its operators name, by their place.
+        kernels: those that its operators name, by their place.
         target: the processor that the kernels' tiles are for.
 
     Raises:
@@ -61,10 +62,10 @@ def write_source(
     readme = _README.format(
         onnxruntime=contents.onnxruntime,
         flags=" ".join(FLAGS),
-        processor="-mcpu" if target.machine == "arm64" else "-march",
+        processor=target.platform.tuning,
         target=target.name,
     )
-    texts = {**operator_sources(families), "README.md": readme}
+    texts = {**operator_sources([kernel.lower(target) for kernel in kernels]), "README.md": readme}
     files = {name: text.encode() for name, text in texts.items()} | {"model.onnx": contents.model}
     with making_folder(folder) as temporary:
         for name, data in {**files, "manifest.json": _manifest(files, contents, target)}.items():

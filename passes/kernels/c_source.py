@@ -14,7 +14,6 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,12 +22,8 @@ import tvm_ffi
 from tvm import tirx
 
 from autoprune.errors import TargetError
-from autoprune.passes.kernels.build import SOURCES, Family, kernel_table, tvm_module
-from autoprune.passes.kernels.depthwise_int8 import DepthwiseInt8
-from autoprune.passes.kernels.rowwise_int8 import RowwiseInt8
-from autoprune.passes.kernels.spatial_int8 import SpatialInt8
-
-HEADERS = ("operators.h", "ort.h", "spatial.h", "tvm.h")
+from autoprune.passes.kernels.build import C_FOLDER, generated, tvm_module
+from autoprune.passes.kernels.kernel import Lowered, Tile
 
 FLAGS = (
     "-std=c11", "-O2", "-mtune=generic",
@@ -114,7 +109,7 @@ _FOREIGN = re.compile(r"\b(?:TVM|DL)\w+|\w+_handle\b")
 _NUMBER = re.compile(r"\b\d\.\d+e[+-]\d+f?")
 
 
-def operator_sources(families: Sequence[Family]) -> dict[str, str]:
+def operator_sources(kernels: Sequence[Lowered]) -> dict[str, str]:
     """The C files of a library of operators, by name.
 
     All files that end in `.c` make the library, compiled with `FLAGS` and linked with `-lm`.
@@ -122,29 +117,24 @@ def operator_sources(families: Sequence[Family]) -> dict[str, str]:
     the processor's own instruction.
 
     Args:
-        families: as for `build_library`.
+        kernels: as for `build_library`.
     """
-    here = Path(__file__).parent
-    families = [_written_out(family) for family in families]
-    files = {name: (here / name).read_text() for name in (*SOURCES, *HEADERS)}
-    return files | {"kernels.h": kernel_table(families), "kernels.c": _kernels(families)}
+    kernels = [replace(kernel, tiles=tuple(map(_written_out, kernel.tiles))) for kernel in kernels]
+    files = {path.name: path.read_text() for path in sorted(C_FOLDER.glob("*.[ch]"))}
+    return files | generated(kernels) | {"kernels.c": _kernels(kernels)}
 
 
-def _written_out(family: Family) -> Family:
-    """The family without instructions of a processor."""
-    kernels = tuple(
-        replace(k, dot=replace(k.dot, intrinsic="", packs=""))
-        if isinstance(k, RowwiseInt8 | SpatialInt8 | DepthwiseInt8)
-        else k
-        for k in family.kernels
-    )
-    return replace(family, kernels=kernels)
+def _written_out(tile: Any) -> Tile:
+    """The function of a tile without instructions of a processor."""
+    dot = getattr(tile, "dot", None)
+    made: Tile = replace(tile, dot=replace(dot, intrinsic="", packs="")) if dot else tile
+    return made
 
 
-def _kernels(families: Sequence[Family]) -> str:
+def _kernels(kernels: Sequence[Lowered]) -> str:
     target = tvm.target.Target("c")
     target = target.with_host(target)
-    module = tirx.transform.VectorizeLoop(enable_vectorize=False)(tvm_module(families))
+    module = tirx.transform.VectorizeLoop(enable_vectorize=False)(tvm_module(kernels))
     module = tvm.IRModule({name: _with_functions(f) for name, f in module.functions.items()})
     module = tirx.transform.BindTarget(target)(module)
     lower, finish, _ = tirx.get_default_tir_pipeline(target)

@@ -1,28 +1,12 @@
-"""Instructions for dot products of 8-bit integers."""
+"""Dot products of 8-bit integers, by an instruction and written out."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from tvm.script import tirx as T
 
-
-@dataclass(frozen=True)
-class Dot:
-    """An instruction for dot products of four 8-bit integers at a time.
-
-    Attributes:
-        intrinsic: LLVM's name; empty for multiplications and additions, on any processor.
-        lanes: 32-bit sums of a vector.
-        offset: what is added to activations, whose bytes the instruction reads without a sign.
-        packs: instruction set of x86 in which LLVM has `packssdw` and `packuswb` for such vectors.
-    """
-
-    intrinsic: str
-    lanes: int
-    offset: int
-    packs: str = ""
+from autoprune.passes.kernels.target import Dot
 
 
 def dot_vectors(dot: Dot, sums: Any, x: Any, values: Any) -> Any:

@@ -14,7 +14,7 @@ from tvm import tirx
 from tvm.script import tirx as T
 
 from autoprune.passes.kernels.activations import ACTIVATIONS
-from autoprune.passes.kernels.dot import Dot
+from autoprune.passes.kernels.target import Dot
 
 FLIPPED = -0x7F7F7F80
 """The highest bits of four bytes, as an int32."""
@@ -35,6 +35,10 @@ class Largest:
         """Of the function."""
         return f"largest_{self.lanes}"
 
+    def primitive(self) -> Any:
+        """The function in TVM's language."""
+        return _largest(self)
+
 
 @dataclass(frozen=True)
 class Pack:
@@ -52,6 +56,10 @@ class Pack:
     def name(self) -> str:
         """Of the function."""
         return f"pack_{self.lanes}_{self.offset}"
+
+    def primitive(self) -> Any:
+        """The function in TVM's language."""
+        return _pack(self)
 
 
 @dataclass(frozen=True)
@@ -71,8 +79,12 @@ class Unpack:
         """Of the function."""
         return f"unpack_{self.lanes}_{self.offset}"
 
+    def primitive(self) -> Any:
+        """The function in TVM's language."""
+        return _unpack(self)
 
-def largest(kernel: Largest) -> Any:
+
+def _largest(kernel: Largest) -> Any:
     """The function; its arguments are numbers [n] and the result [1]."""
     lanes = kernel.lanes
 
@@ -209,7 +221,7 @@ def packed_bytes(numbers: list[Any], dot: Dot) -> Any:
     return T.call_llvm_pure_intrin(f"int8x{4 * dot.lanes}", name, *pairs)
 
 
-def pack(kernel: Pack) -> Any:
+def _pack(kernel: Pack) -> Any:
     """The function; its arguments are activations [channels, n], what they become, and numbers.
 
     What they become is [channels / 4 rounded up, n], where the last channel fills the bytes that no
@@ -252,8 +264,8 @@ def pack(kernel: Pack) -> Any:
     return function
 
 
-def unpack(kernel: Unpack) -> Any:
-    """The function; its arguments are those of `pack`."""
+def _unpack(kernel: Unpack) -> Any:
+    """The function; its arguments are those of `Pack`."""
     lanes, offset = kernel.lanes, kernel.offset
 
     @T.prim_func

@@ -1,24 +1,137 @@
-"""`Spatial` products of 8-bit integers as TVM functions.
+"""Convolutions of 8-bit integers, which make floats, or bytes.
 
 Activations are [inputs / 4, positions], with the bytes of four inputs in an int32.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 from tvm.script import tirx as T
 
 from autoprune.passes.kernels.activations import ACTIVATIONS
-from autoprune.passes.kernels.dot import Dot, dot_vectors, dot_written_out
-from autoprune.passes.kernels.rounding import store_bytes
-from autoprune.passes.kernels.templates import check_size, suffix, weights_of
+from autoprune.passes.kernels.cpu.dot import dot_vectors, dot_written_out
+from autoprune.passes.kernels.cpu.products import check_size, suffix, weights_of
+from autoprune.passes.kernels.cpu.rounding import Largest, Pack, Unpack, store_bytes
+from autoprune.passes.kernels.encoding import (
+    CLIPPING,
+    LONGEST,
+    between_bytes,
+    inputs_of,
+    integers,
+    quadruples,
+    stored_share,
+)
+from autoprune.passes.kernels.geometry import TOGETHER
+from autoprune.passes.kernels.kernel import (
+    DENSE,
+    UNKNOWN,
+    Candidate,
+    Kernel,
+    Lowered,
+    Product,
+    Steps,
+)
+from autoprune.passes.kernels.registry import define
+from autoprune.passes.kernels.target import Dot, Target
+from autoprune.passes.kernels.tiles import MOST
+from autoprune.passes.sparsify.layout import Array
+
+
+def _is_convolution(product: Product) -> bool:
+    """Whether it is one without groups whose products add up in 32 bits, of outputs in fours."""
+    outputs, inputs = product.weight.shape
+    return not (product.rowwise or product.depthwise or outputs % TOGETHER or inputs > LONGEST)
+
+
+@define
+@dataclass(frozen=True)
+class SpatialInt8(Kernel):
+    """`Spatial` in blocks of four inputs; every image is rounded by a scale of its own."""
+
+    name = "spatial8"
+    operator = "SparseConvInt8"
+    precision = "int8"
+    padded = True
+    with_depthwise = "SparseConvDepthwiseInt8"
+
+    rows: int
+    activation: str = ""
+    residual: bool = False
+
+    @classmethod
+    def matches(cls, product: Product, positions: int | None = None) -> Iterator[Candidate]:
+        """Convolutions whose inputs and outputs come in fours."""
+        if _is_convolution(product) and inputs_of(product) % TOGETHER == 0:
+            stored = stored_share(quadruples(product), TOGETHER, TOGETHER)
+            kernel = cls(TOGETHER, product.activation, product.added is not None)
+            yield Candidate(kernel, stored, stored)
+
+    def encode(self, product: Product, steps: Steps = UNKNOWN) -> dict[str, Array]:
+        """Values, index, offsets, bias, scales and sums."""
+        return integers(product, self.rows)
+
+    def lower(self, target: Target) -> Lowered:
+        """Half of the registers for accumulators."""
+        dot, rows = target.need_dot(), self.rows
+        vectors = max(1, min(target.registers // 2 // rows, MOST // (rows * dot.lanes), 12))
+        tiles = (
+            SpatialInt8Tile(rows, count, dot, self.activation, self.residual)
+            for count in dict.fromkeys((vectors, 1, 0))
+        )
+        rounding, scale = Pack(target.lanes, dot.offset), Largest(target.lanes)
+        return Lowered(rows, tuple(tiles), rounding, scale, offset=dot.offset)
+
+
+@define
+@dataclass(frozen=True)
+class SpatialBytes(Kernel):
+    """Convolutions that read bytes and make bytes, in blocks of 4 outputs.
+
+    Dense ones, too, where what is beside them is of bytes.
+    """
+
+    name = "quantized"
+    operator = "QuantizedConv"
+    precision = "bytes"
+    rows = TOGETHER
+
+    activation: str = ""
+    residual: bool = False
+
+    @classmethod
+    def matches(cls, product: Product, positions: int | None = None) -> Iterator[Candidate]:
+        """Convolutions whose outputs come in fours; sparse ones have such inputs as well."""
+        if _is_convolution(product):
+            activation = "" if product.activation in CLIPPING else product.activation
+            stored = stored_share(quadruples(product), TOGETHER, TOGETHER)
+            cost = DENSE if inputs_of(product) % TOGETHER else stored
+            yield Candidate(cls(activation, product.added is not None), stored, cost)
+
+    def encode(self, product: Product, steps: Steps = UNKNOWN) -> dict[str, Array]:
+        """Values, index, offsets, bias, scales, sums and numbers."""
+        return between_bytes(product, steps)
+
+    def attributes(self, product: Product, steps: Steps = UNKNOWN) -> dict[str, int]:
+        """Also the byte of x that stands for nothing."""
+        return {"zero": steps[product.x].zero, **product.geometry.attributes()}
+
+    def lower(self, target: Target) -> Lowered:
+        """Tiles of three vectors, of one, and of a position."""
+        dot = target.need_dot()
+        tiles = (
+            SpatialInt8Tile(TOGETHER, count, dot, self.activation, self.residual, True)
+            for count in (3, 1, 0)
+        )
+        pack, unpack = (make(target.lanes, dot.offset) for make in (Pack, Unpack))
+        return Lowered(TOGETHER, tuple(tiles), pack, unpack=unpack, offset=dot.offset)
 
 
 @dataclass(frozen=True)
-class SpatialInt8:
-    """`Spatial` for 8-bit weights and activations; a block has four inputs.
+class SpatialInt8Tile:
+    """`SpatialTile` for 8-bit weights and activations; a block has four inputs.
 
     With `quantized`, the output and what is added are bytes, too, and what exceeds a byte becomes
     the nearest one: ReLU needs no other activation where zero is the least byte.
@@ -55,11 +168,15 @@ class SpatialInt8:
         kind = "quantized" if self.quantized else "spatial8"
         return f"{kind}_{self.rows}x{self.tile}{suffix(self)}"
 
+    def primitive(self) -> Any:
+        """The function in TVM's language."""
+        return _spatial_int8(self)
 
-def spatial_int8(kernel: SpatialInt8) -> Any:
+
+def _spatial_int8(kernel: SpatialInt8Tile) -> Any:
     """The kernel as a TVM function.
 
-    Its arguments are those of `Spatial`, with bytes in activations and values, and before the
+    Its arguments are those of `SpatialTile`, with bytes in activations and values, and before the
     first position come numbers on activations, and scales and sums of each output's weights
     [block rows, rows]. Of floats, the first number is the scale of activations.
 

@@ -1,4 +1,4 @@
-"""Depthwise convolutions of bytes as TVM functions.
+"""Depthwise convolutions that read bytes and make bytes.
 
 A tile is some rows of four channels by one vector. The instruction adds up four neighbouring bytes,
 which are those of four channels; so the bytes of four taps of a row are brought together first:
@@ -12,6 +12,7 @@ What is left of a row as a single tap is multiplied as it is, by a weight in one
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,17 +20,73 @@ from tvm import tirx
 from tvm.script import tirx as T
 
 from autoprune.passes.kernels.activations import check_activation
-from autoprune.passes.kernels.dot import Dot, dot_vectors
+from autoprune.passes.kernels.cpu.dot import dot_vectors
+from autoprune.passes.kernels.cpu.rounding import (
+    FLIPPED,
+    Pack,
+    Unpack,
+    activated,
+    packed_bytes,
+    store_bytes,
+)
+from autoprune.passes.kernels.encoding import CLIPPING, between_bytes
 from autoprune.passes.kernels.geometry import TOGETHER, Geometry, groups_of
-from autoprune.passes.kernels.rounding import FLIPPED, activated, packed_bytes, store_bytes
+from autoprune.passes.kernels.kernel import (
+    DENSE,
+    UNKNOWN,
+    Candidate,
+    Kernel,
+    Lowered,
+    Product,
+    Steps,
+)
+from autoprune.passes.kernels.registry import define
+from autoprune.passes.kernels.target import Dot, Target
+from autoprune.passes.sparsify.layout import Array
 
 LANE = 16
 """Bytes within which x86 moves bytes at once."""
 
 
+@define
 @dataclass(frozen=True)
-class DepthwiseInt8:
-    """`Depthwise` of bytes, which makes bytes.
+class DepthwiseBytes(Kernel):
+    """Every channel by itself, where what is beside it is of bytes."""
+
+    name = "depthwise8"
+    operator = "QuantizedDepthwise"
+    precision = "bytes"
+    rows = TOGETHER
+
+    geometry: Geometry
+    activation: str = ""
+
+    @classmethod
+    def matches(cls, product: Product, positions: int | None = None) -> Iterator[Candidate]:
+        """Those whose channels come in fours."""
+        if product.depthwise and len(product.weight) % TOGETHER == 0:
+            activation = "" if product.activation in CLIPPING else product.activation
+            yield Candidate(cls(product.geometry.unpadded, activation), 1.0, DENSE)
+
+    def encode(self, product: Product, steps: Steps = UNKNOWN) -> dict[str, Array]:
+        """Taps, bias, scales, sums and numbers."""
+        return between_bytes(product, steps)
+
+    def attributes(self, product: Product, steps: Steps = UNKNOWN) -> dict[str, int]:
+        """Also the byte of x that stands for nothing."""
+        return {"zero": steps[product.x].zero, **product.geometry.attributes()}
+
+    def lower(self, target: Target) -> Lowered:
+        """Tiles of three rows, and of one."""
+        dot, geometry = target.need_dot(), self.geometry.unpadded
+        tiles = (DepthwiseBytesTile(geometry, n, dot, self.activation) for n in (3, 1))
+        pack, unpack = (make(target.lanes, dot.offset) for make in (Pack, Unpack))
+        return Lowered(TOGETHER, tuple(tiles), pack, unpack=unpack, offset=dot.offset)
+
+
+@dataclass(frozen=True)
+class DepthwiseBytesTile:
+    """`DepthwiseTile` of bytes, which makes bytes.
 
     Attributes:
         geometry: taps, strides and dilations; padding is up to the caller.
@@ -58,13 +115,17 @@ class DepthwiseInt8:
         sizes = "_".join(f"{h}x{w}" for h, w in (g.kernel, g.stride, g.dilation))
         return f"depthwise8_{sizes}_{self.height}x{self.tile}_{self.activation}"
 
+    def primitive(self) -> Any:
+        """The function in TVM's language."""
+        return _depthwise_bytes(self)
 
-def depthwise_int8(kernel: DepthwiseInt8) -> Any:
+
+def _depthwise_bytes(kernel: DepthwiseBytesTile) -> Any:
     """The kernel as a TVM function.
 
     Its arguments are activations (flat), taps [planes, rows of taps, groups, 4 channels] with four
     bytes each, bias [planes, 4], the output (flat), numbers, scales and sums as those of
-    `SpatialInt8`, elements from one plane to the next, from one phase (every stride-th row and
+    `SpatialInt8Tile`, elements from one plane to the next, from one phase (every stride-th row and
     column) to the next, and from one row to the next, and the rows of the output, of which there
     are as many as the tile has. Rows that are narrower than a vector are written with what follows
     them, and read with it: there have to be as many elements after the last one.

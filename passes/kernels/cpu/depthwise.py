@@ -1,4 +1,4 @@
-"""Depthwise convolutions as TVM functions.
+"""Depthwise convolutions beside sparse ones.
 
 A tile is some rows of the output by one vector. Rows share what they load: of three rows of taps,
 two are those of the row before. Sizes are symbolic; taps, strides and dilations are not.
@@ -6,17 +6,67 @@ two are those of the row before. Sizes are symbolic; taps, strides and dilations
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from tvm.script import tirx as T
 
 from autoprune.passes.kernels.activations import ACTIVATIONS, check_activation
 from autoprune.passes.kernels.geometry import Geometry
+from autoprune.passes.kernels.kernel import (
+    DENSE,
+    UNKNOWN,
+    Candidate,
+    Kernel,
+    Lowered,
+    Product,
+    Steps,
+)
+from autoprune.passes.kernels.registry import define
+from autoprune.passes.kernels.target import Target
+from autoprune.passes.sparsify.layout import Array
+
+
+@define
+@dataclass(frozen=True)
+class Depthwise(Kernel):
+    """Every channel by itself, of floats; also after a convolution, in the same operator."""
+
+    name = "depthwise"
+    operator = "DepthwiseConv"
+    slot = "depthwise"
+    padded = True
+    rows = 1
+
+    geometry: Geometry
+    activation: str = ""
+
+    @classmethod
+    def matches(cls, product: Product, positions: int | None = None) -> Iterator[Candidate]:
+        """Those whose padding can be between rows."""
+        if product.depthwise and product.geometry.gap is not None:
+            kernel = cls(product.geometry.unpadded, product.activation)
+            yield Candidate(kernel, 1.0, DENSE)
+
+    def encode(self, product: Product, steps: Steps = UNKNOWN) -> dict[str, Array]:
+        """Taps and bias."""
+        taps = np.ascontiguousarray(product.weight)
+        return {"taps": taps, "shift": product.bias.astype(np.float32)}
+
+    def lower(self, target: Target) -> Lowered:
+        """Tiles of several rows by one vector, of shorter vectors, and of one position."""
+        height = target.registers // 8
+        lanes = (count for count in (16, 8, 4) if count <= target.lanes)
+        shapes = [*((count, height) for count in lanes), (1, 1)]
+        geometry = self.geometry.unpadded
+        tiles = (DepthwiseTile(geometry, n, rows, self.activation) for n, rows in shapes)
+        return Lowered(1, tuple(tiles))
 
 
 @dataclass(frozen=True)
-class Depthwise:
+class DepthwiseTile:
     """Y[c, h, w] = sum over taps of W[c, tap] X[c, where the tap begins + h * pitch + w].
 
     Attributes:
@@ -46,8 +96,12 @@ class Depthwise:
         sizes = "_".join(f"{h}x{w}" for h, w in (g.kernel, g.stride, g.dilation))
         return f"depthwise_{sizes}_{self.height}x{self.lanes}_{self.activation}"
 
+    def primitive(self) -> Any:
+        """The function in TVM's language."""
+        return _depthwise(self)
 
-def depthwise(kernel: Depthwise) -> Any:
+
+def _depthwise(kernel: DepthwiseTile) -> Any:
     """The kernel as a TVM function.
 
     Its arguments are activations (flat), taps [channels, taps], bias [channels], the output

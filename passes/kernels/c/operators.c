@@ -129,7 +129,7 @@ static OrtStatus *compute(void *self, OrtKernelContext *context) {
     status = read_input(state->op, &inputs, i);
   if (status) return status;
   const Kernel *kernel = state->kernel;
-  if (inputs.data[VALUES] && ((inputs.size[OFFSETS] - 1) * kernel->rows != inputs.size[BIAS] ||
+  if (inputs.data[OFFSETS] && ((inputs.size[OFFSETS] - 1) * kernel->rows != inputs.size[BIAS] ||
                  inputs.size[INDEX] * kernel->rows != inputs.size[VALUES]))
     return refuse(state->api, "autoprune: weights and kernel do not match");
   return state->op->run(&inputs);
@@ -248,6 +248,9 @@ static const Operator operators[] = {
      {X, SPARSE, ADDED}},
     {INTERFACE, "SparseLinearInt8", run_linear_int8, 1, 0, 0, 0, 1, FLOATS, 9,
      {X, SPARSE, SCALES, SUMS, ADDED, ENDS}},
+#ifdef MORE_OPERATORS /* of kernels that bring their own, by kernels.h */
+    MORE_OPERATORS
+#endif
 };
 
 __attribute__((visibility("default"))) OrtStatus *RegisterCustomOps(OrtSessionOptions *options,

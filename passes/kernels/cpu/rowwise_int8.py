@@ -1,23 +1,78 @@
-"""`Rowwise` products of 8-bit integers as TVM functions, and the rounding of rows before them.
+"""Linear layers of 8-bit integers, and the rounding of rows before them.
 
 Four inputs are multiplied at a time, by the processor's dot product instruction.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from tvm.script import tirx as T
 
 from autoprune.passes.kernels.activations import ACTIVATIONS
-from autoprune.passes.kernels.dot import Dot, dot_vectors, dot_written_out
-from autoprune.passes.kernels.templates import check_size, divided, suffix, weights_of
+from autoprune.passes.kernels.cpu.dot import dot_vectors, dot_written_out
+from autoprune.passes.kernels.cpu.products import check_size, divided, suffix, weights_of
+from autoprune.passes.kernels.encoding import LONGEST, integers, quadruples, stored_share
+from autoprune.passes.kernels.geometry import TOGETHER
+from autoprune.passes.kernels.kernel import UNKNOWN, Candidate, Kernel, Lowered, Product, Steps
+from autoprune.passes.kernels.registry import define
+from autoprune.passes.kernels.target import Dot, Target
+from autoprune.passes.kernels.tiles import rowwise_tiles
+from autoprune.passes.sparsify.layout import Array
+
+ROWS = (64, 32, 16)
+"""Outputs of a block that are tried."""
+
+QUANTUM = 16
+"""What the inputs are a multiple of."""
+
+
+@define
+@dataclass(frozen=True)
+class RowwiseInt8(Kernel):
+    """`Rowwise` in blocks of four inputs; every position is rounded by a scale of its own."""
+
+    name = "rowwise8"
+    operator = "SparseLinearInt8"
+    precision = "int8"
+    rowwise = True
+    several = True
+
+    rows: int
+    activation: str = ""
+    residual: bool = False
+
+    @classmethod
+    def matches(cls, product: Product, positions: int | None = None) -> Iterator[Candidate]:
+        """Linear layers whose inputs come in sixteens."""
+        inputs = product.weight.shape[1]
+        if not product.rowwise or inputs % QUANTUM or inputs > LONGEST:
+            return
+        for rows in ROWS:
+            kernel = cls(rows, product.activation, product.added is not None)
+            stored = stored_share(quadruples(product), rows, TOGETHER)
+            yield Candidate(kernel, stored, stored)
+
+    def encode(self, product: Product, steps: Steps = UNKNOWN) -> dict[str, Array]:
+        """Values, index, offsets, bias, scales and sums."""
+        return integers(product, self.rows)
+
+    def lower(self, target: Target) -> Lowered:
+        """As `Rowwise`, with vectors of sums."""
+        dot = target.need_dot()
+        tiles = tuple(
+            RowwiseInt8Tile(self.rows, size, dot, self.activation, self.residual, parts)
+            for size, parts in rowwise_tiles(target, self.name, dot.lanes, self.rows)
+        )
+        rounding = Quantize(target.lanes, dot.offset)
+        return Lowered(self.rows, tiles, rounding, offset=dot.offset)
 
 
 @dataclass(frozen=True)
-class RowwiseInt8:
-    """`Rowwise` for 8-bit weights and activations; a block has four inputs.
+class RowwiseInt8Tile:
+    """`RowwiseTile` for 8-bit weights and activations; a block has four inputs.
 
     Attributes:
         rows: outputs of a block, a multiple of the instruction's lanes.
@@ -48,6 +103,10 @@ class RowwiseInt8:
         """Of the function."""
         return f"rowwise8_{self.rows}x{self.tile}{divided(self.parts)}{suffix(self)}"
 
+    def primitive(self) -> Any:
+        """The function in TVM's language."""
+        return _rowwise_int8(self)
+
 
 @dataclass(frozen=True)
 class Quantize:
@@ -66,12 +125,16 @@ class Quantize:
         """Of the function."""
         return f"quantize_{self.lanes}_{self.offset}"
 
+    def primitive(self) -> Any:
+        """The function in TVM's language."""
+        return _quantize_rows(self)
 
-def rowwise_int8(kernel: RowwiseInt8) -> Any:
+
+def _rowwise_int8(kernel: RowwiseInt8Tile) -> Any:
     """The kernel as a TVM function.
 
-    Its arguments are those of `Rowwise`, with activations [positions, inputs / 4] and values that
-    hold four bytes in an int32, and before the first position the scales of activations
+    Its arguments are those of `RowwiseTile`, with activations [positions, inputs / 4] and values
+    that hold four bytes in an int32, and before the first position the scales of activations
     [positions] and of weights [block rows, rows], and the sums of each output's weights
     [block rows, rows], to which the offset of activations adds.
     """
@@ -148,7 +211,7 @@ def rowwise_int8(kernel: RowwiseInt8) -> Any:
     return product
 
 
-def quantize_rows(kernel: Quantize) -> Any:
+def _quantize_rows(kernel: Quantize) -> Any:
     """The rounding as a TVM function.
 
     It takes activations [positions, inputs], and the bytes and the scales to be made.

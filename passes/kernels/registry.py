@@ -1,0 +1,102 @@
+"""Kernels by name. The modules in `cpu` define theirs; `define` makes another one known."""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Sequence
+from functools import cache
+from importlib import import_module
+from typing import TypeVar
+
+from autoprune.errors import TargetError
+from autoprune.passes.kernels.kernel import DENSE, Candidate, Kernel, Precision, Product
+
+DENSEST = 0.5
+"""Cost of a product on a sparse kernel at most: beyond, dense products are as fast."""
+
+_KERNELS: dict[str, type[Kernel]] = {}
+
+K = TypeVar("K", bound=type[Kernel])
+
+
+def define(kernel: K) -> K:
+    """Make a kernel known, by its name. A decorator of its class.
+
+    Raises:
+        TargetError: if the name is taken.
+    """
+    if kernel.name in _KERNELS:
+        raise TargetError(
+            f"there is a kernel called {kernel.name!r} already",
+            hint=f"taken names: {', '.join(_KERNELS)}",
+        )
+    _KERNELS[kernel.name] = kernel
+    return kernel
+
+
+def forget(name: str) -> None:
+    """Undo `define`.
+
+    Raises:
+        TargetError: if there is no such kernel.
+    """
+    del _KERNELS[find_kernel(name).name]
+
+
+def find_kernel(name: str) -> type[Kernel]:
+    """The kernel of a name.
+
+    Raises:
+        TargetError: if there is none.
+    """
+    _load()
+    if name not in _KERNELS:
+        known = f"known kernels: {', '.join(_KERNELS)}"
+        raise TargetError(f"there is no kernel called {name!r}", hint=known)
+    return _KERNELS[name]
+
+
+def kernels() -> list[type[Kernel]]:
+    """All that are known."""
+    _load()
+    return list(_KERNELS.values())
+
+
+@cache
+def _load() -> None:
+    package = import_module("autoprune.passes.kernels.cpu")
+    for module in pkgutil.iter_modules(package.__path__):
+        import_module(f"{package.__name__}.{module.name}")
+
+
+def candidates(
+    product: Product, precision: Precision, positions: int | None = None
+) -> list[Candidate]:
+    """What can compute a product, the largest blocks first."""
+    found = [
+        candidate
+        for kernel in kernels()
+        if kernel.precision == precision
+        for candidate in kernel.matches(product, positions)
+    ]
+    return sorted(found, key=lambda candidate: -candidate.kernel.rows)
+
+
+def select(
+    product: Product, precisions: Sequence[Precision], positions: int | None = None
+) -> Candidate | None:
+    """The kernel for a product with zeros, or None if dense products are as fast.
+
+    It is that of the largest blocks that cost hardly more than the least.
+
+    Args:
+        product: the product.
+        precisions: that may be used, the best first.
+        positions: that it is computed at, if that is known.
+    """
+    for precision in precisions:
+        found = candidates(product, precision, positions)
+        least = min((candidate.cost for candidate in found), default=DENSE)
+        if least <= DENSEST:
+            return next(candidate for candidate in found if candidate.cost <= 1.1 * least)
+    return None
