@@ -27,10 +27,13 @@ def build_library(kernels: Sequence[Lowered], target: Target, path: Path) -> Non
     Raises:
         TargetError: if the compiler is missing or fails.
     """
-    compiled = tvm.compile(tvm_module(kernels), target=tvm.target.Target(target.llvm))
+    module = tvm_module(kernels)
     with tempfile.TemporaryDirectory() as folder:
-        code, made = Path(folder, "kernels.o"), Path(folder, "operators.so")
-        compiled.mod.write_to_file(str(code), "o")
+        made, objects = Path(folder, "operators.so"), []
+        if module.functions:
+            objects = [str(Path(folder, "kernels.o"))]
+            compiled = tvm.compile(module, target=tvm.target.Target(target.llvm))
+            compiled.mod.write_to_file(*objects, "o")
         for name, text in generated(kernels).items():
             Path(folder, name).write_text(text)
         _run(
@@ -38,7 +41,7 @@ def build_library(kernels: Sequence[Lowered], target: Target, path: Path) -> Non
             "-fvisibility=hidden", "-fno-tree-loop-distribute-patterns",
             f"-I{folder}", f"-I{C_FOLDER}",
             *map(str, sorted(C_FOLDER.glob("*.c"))), *map(str, sorted(Path(folder).glob("*.c"))),
-            str(code), "-Wl,--exclude-libs,ALL", "-lm", "-s", "-o", str(made),
+            *objects, "-Wl,--exclude-libs,ALL", "-lm", "-s", "-o", str(made),
         )  # fmt: skip
         write_atomically(path, read_file(made))
 

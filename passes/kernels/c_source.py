@@ -121,7 +121,8 @@ def operator_sources(kernels: Sequence[Lowered]) -> dict[str, str]:
     """
     kernels = [replace(kernel, tiles=tuple(map(_written_out, kernel.tiles))) for kernel in kernels]
     files = {path.name: path.read_text() for path in sorted(C_FOLDER.glob("*.[ch]"))}
-    return files | generated(kernels) | {"kernels.c": _kernels(kernels)}
+    code = _kernels(kernels) if any(kernel.tiles for kernel in kernels) else _PREAMBLE
+    return files | generated(kernels) | {"kernels.c": code}
 
 
 def _written_out(tile: Any) -> Tile:

@@ -215,13 +215,14 @@ class Kernel(ABC):
             steps: what bytes stand for, where activations come in bytes.
         """
 
-    @abstractmethod
     def lower(self, target: Target) -> Lowered:
-        """The kernel for a processor.
+        """The kernel for a processor; without functions of TVM's, unless a class says otherwise.
 
         Raises:
             TargetError: if the processor lacks an instruction.
         """
+        operator = None if self.code is None else (self.operator, self.code)
+        return Lowered(self.rows, (), operator=operator)
 
     def attributes(self, product: Product, steps: Steps = UNKNOWN) -> dict[str, int]:
         """Attributes of the operator, beside its place in a library."""

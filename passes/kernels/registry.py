@@ -79,7 +79,7 @@ def candidates(
         if kernel.precision == precision
         for candidate in kernel.matches(product, positions)
     ]
-    return sorted(found, key=lambda candidate: -candidate.kernel.rows)
+    return sorted(found, key=lambda made: (-made.kernel.rows, made.kernel.name))
 
 
 def select(
