@@ -10,7 +10,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any, ClassVar, Literal, Protocol
 
 from autoprune.passes.kernels.geometry import Geometry
@@ -20,9 +19,6 @@ from autoprune.passes.sparsify.layout import Array
 Precision = Literal["float32", "int8", "bytes"]
 """What is multiplied: floats, floats that the operator rounds to 8 bits, or activations that come
 in bytes and leave in bytes, whose ranges are known."""
-
-DENSE = 1.0
-"""Cost of a product of which nothing is left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,47 +37,40 @@ class Step:
 Steps = Mapping[str, Step]
 """By the names of values."""
 
-UNKNOWN: Steps = MappingProxyType({})
-
 
 class Product(Protocol):
-    """activation(W x + bias + added), as kernels see it."""
+    """activation(W x + bias + added), as kernels see it.
+
+    Attributes:
+        rowwise: whether the inputs run along the last axis of x, rather than the second.
+        depthwise: whether it is a convolution of every channel by itself.
+        weight: shape [outputs, inputs * taps], or [channels, taps] if depthwise.
+        bias: shape [outputs].
+        geometry: of a convolution; a single tap of a linear layer.
+        activation: name of what is applied last, or empty.
+        x: name of the activations.
+        added: name of a value of the output's shape that is added, if any.
+        output: name of the result.
+    """
 
     @property
-    def rowwise(self) -> bool:
-        """Whether the inputs run along the last axis of x, rather than the second."""
-
+    def rowwise(self) -> bool: ...
     @property
-    def depthwise(self) -> bool:
-        """Whether it is a convolution of every channel by itself."""
-
+    def depthwise(self) -> bool: ...
     @property
-    def weight(self) -> Array:
-        """Shape [outputs, inputs * taps], or [channels, taps] if depthwise."""
-
+    def weight(self) -> Array: ...
     @property
-    def bias(self) -> Array:
-        """Shape [outputs]."""
-
+    def bias(self) -> Array: ...
     @property
-    def geometry(self) -> Geometry:
-        """Of a convolution; a single tap of a linear layer."""
-
+    def geometry(self) -> Geometry: ...
     @property
-    def activation(self) -> str:
-        """Name of what is applied last, or empty."""
-
+    def activation(self) -> str: ...
     @property
-    def x(self) -> str:
-        """Name of the activations."""
-
+    def x(self) -> str: ...
     @property
-    def added(self) -> str | None:
-        """Name of a value of the output's shape that is added, if any."""
-
+    def added(self) -> str | None: ...
     @property
-    def output(self) -> str:
-        """Name of the result."""
+    def output(self) -> str: ...
 
 
 class Function(Protocol):
@@ -154,13 +143,13 @@ class Candidate:
     Attributes:
         kernel: which one.
         stored: share of the weights that it stores.
-        cost: its time by that of the dense product, roughly; `DENSE` where only what is beside the
+        cost: its time by that of the dense product, roughly; 1 where only what is beside the
             product makes it worthwhile.
     """
 
     kernel: Kernel
-    stored: float
-    cost: float
+    stored: float = 1.0
+    cost: float = 1.0
 
 
 class Kernel(ABC):
@@ -207,7 +196,7 @@ class Kernel(ABC):
         """
 
     @abstractmethod
-    def encode(self, product: Product, steps: Steps = UNKNOWN) -> dict[str, Array]:
+    def encode(self, product: Product, steps: Steps) -> dict[str, Array]:
         """The constants of the operator, in the order in which it takes them after x.
 
         Args:
@@ -224,7 +213,7 @@ class Kernel(ABC):
         operator = None if self.code is None else (self.operator, self.code)
         return Lowered(self.rows, (), operator=operator)
 
-    def attributes(self, product: Product, steps: Steps = UNKNOWN) -> dict[str, int]:
+    def attributes(self, product: Product, steps: Steps) -> dict[str, int]:
         """Attributes of the operator, beside its place in a library."""
         return {} if self.rowwise else product.geometry.attributes()
 

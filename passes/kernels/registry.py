@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TypeVar
 
 from autoprune.errors import TargetError
-from autoprune.passes.kernels.kernel import DENSE, Candidate, Kernel, Precision, Product
+from autoprune.passes.kernels.kernel import Candidate, Kernel, Precision, Product
 
 DENSEST = 0.5
 """Cost of a product on a sparse kernel at most: beyond, dense products are as fast."""
@@ -96,7 +96,7 @@ def select(
     """
     for precision in precisions:
         found = candidates(product, precision, positions)
-        least = min((candidate.cost for candidate in found), default=DENSE)
+        least = min((candidate.cost for candidate in found), default=1.0)
         if least <= DENSEST:
             return next(candidate for candidate in found if candidate.cost <= 1.1 * least)
     return None

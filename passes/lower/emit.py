@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from autoprune.passes.kernels.kernel import UNKNOWN, Kernel, Steps
+from autoprune.passes.kernels.kernel import Kernel, Steps
 from autoprune.passes.lower.fuse import Fusion, Region, gap_of, shared
 from autoprune.passes.lower.onnx_graph import Array
 
@@ -26,7 +27,7 @@ def with_sparse_operators(
     model: onnx.ModelProto,
     regions: Sequence[Region],
     place_of: PlaceOf,
-    steps: Steps = UNKNOWN,
+    steps: Steps = MappingProxyType({}),
 ) -> onnx.ModelProto:
     """A copy of a model in which every fusion is an operator of the domain `autoprune`.
 

@@ -207,7 +207,7 @@ class _Rewriter(relax.PyExprMutator):  # type: ignore[misc]
         if tile not in self.functions:
             function = _whole(tile, rowwise=product.rowwise)
             self.functions[tile] = self.builder_.add_func(function, tile.name)
-        arrays = found.kernel.encode(product)
+        arrays = found.kernel.encode(product, {})
         if not product.rowwise:
             arrays["index"] = arrays["index"] * np.int32(positions)
         arguments = [self.builder_.emit(x), *map(relax.const, arrays.values())]

@@ -80,7 +80,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from autoprune.passes.kernels.kernel import UNKNOWN, Candidate, Code, Kernel
+from autoprune.passes.kernels.kernel import Candidate, Code, Kernel
 from autoprune.passes.kernels.registry import define
 from autoprune.passes.sparsify.registry import parse_format
 
@@ -124,7 +124,7 @@ class Outputs(Kernel):
             # Denser products than in blocks.
             yield Candidate(cls(), stored, stored / 2)
 
-    def encode(self, product, steps=UNKNOWN):
+    def encode(self, product, steps):
         mask = np.repeat((product.weight != 0).any(1)[:, None], product.weight.shape[1], 1)
         arrays = parse_format("outputs").encode(product.weight, mask).arrays
         return {**arrays, "bias": product.bias.astype(np.float32)}

@@ -14,6 +14,7 @@ import pytest
 
 pytest.importorskip("tvm", reason="needs apache-tvm")
 
+from autoprune.passes.kernels.build import C_FOLDER
 from autoprune.passes.kernels.c_source import FLAGS, operator_sources
 from autoprune.passes.kernels.cpu.depthwise import Depthwise
 from autoprune.passes.kernels.cpu.depthwise_bytes import DepthwiseBytes
@@ -35,33 +36,47 @@ WARNINGS = ("-Wall", "-Wextra", "-Werror")
 DRIVER = Path(arm.__file__).with_name("operators.c")
 
 
-def write(families, folder):
+def write(made, folder):
     """The sources in a folder."""
-    for name, text in operator_sources(families).items():
+    for name, text in operator_sources(made).items():
         (folder / name).write_text(text)
     return sorted(folder.glob("*.c"))
 
 
-@pytest.fixture
-def run(tmp_path):
-    """Run cases by the library of some families, all of it under sanitizers."""
+def gcc(*words):
+    built = subprocess.run(["gcc", *words], capture_output=True, text=True, check=False)
+    if "cannot find" in built.stderr and "asan" in built.stderr:
+        pytest.skip("gcc's sanitizers are not installed")
+    assert built.returncode == 0, built.stderr
+
+
+@pytest.fixture(scope="module")
+def common(tmp_path_factory):
+    """The driver, and the objects of all C files that do not depend on the kernels."""
     if shutil.which("gcc") is None:
         pytest.skip("gcc is not installed")
-    library, driver = tmp_path / "operators.so", tmp_path / "driver"
+    folder = tmp_path_factory.mktemp("common")
+    files = [path for path in C_FOLDER.glob("*.c") if "kernels.h" not in path.read_text()]
+    objects = []
+    for path in files:
+        objects.append(folder / f"{path.stem}.o")
+        gcc(*FLAGS, *SANITIZE, *WARNINGS, "-c", path, "-o", objects[-1])
+    gcc("-std=c11", *SANITIZE, f"-I{C_FOLDER}", DRIVER, "-ldl", "-o", folder / "driver")
+    return folder / "driver", objects
 
-    def ran(families, cases):
+
+@pytest.fixture
+def run(common, tmp_path):
+    """Run cases by the library of some kernels, all of it under sanitizers."""
+    driver, objects = common
+    library = tmp_path / "operators.so"
+
+    def ran(made, cases):
         source = tmp_path / "source"
         source.mkdir()
-        flags = [*FLAGS, *SANITIZE, *WARNINGS]
-        built = subprocess.run(
-            ["gcc", *flags, *write(families, source), "-lm", "-o", library],
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        if "cannot find" in built.stderr and "asan" in built.stderr:
-            pytest.skip("gcc's sanitizers are not installed")
-        assert built.returncode == 0, built.stderr
-        command = ["gcc", "-std=c11", *SANITIZE, f"-I{source}", DRIVER, "-ldl", "-o", driver]
-        subprocess.run(command, check=True)
+        known = {path.stem for path in objects}
+        rest = [path for path in write(made, source) if path.stem not in known]
+        gcc(*FLAGS, *SANITIZE, *WARNINGS, *rest, *objects, "-lm", "-o", library)
         (tmp_path / "cases").write_bytes(pack_cases(cases))
         words = [driver, library, tmp_path / "cases", tmp_path / "results"]
         done = subprocess.run(words, capture_output=True, text=True, check=False)
@@ -71,24 +86,21 @@ def run(tmp_path):
     return ran
 
 
-# Tiles for other processors are C like any other.
-@pytest.mark.parametrize("name", ["x86-64-v4", "x86-64-v3", "arm64"])
-def test_products_of_floats(name, run):
-    target, rng, found = find_target(name), np.random.default_rng(0), []
-    made = [
-        Spatial(4, "relu6").lower(target),
-        Spatial(8, "silu", residual=True).lower(target),
-        Spatial(16, "hardswish").lower(target),
-        Rowwise(16, "relu", residual=True).lower(target),
-        Rowwise(32, "gelu").lower(target),
-        Scattered("relu", residual=True).lower(target),
-    ]
-    for number, family in enumerate(made):
-        scattered = family.rows == 1
-        weights = draw(rng, family.rows, 5, 13, 0.4)
-        for positions in arm.tails(family):
+def test_products_of_floats(run):
+    """Tiles for other processors are C like any other."""
+    rng, found = np.random.default_rng(0), []
+    kinds = (
+        Spatial(4, "relu6"), Spatial(8, "silu", True), Spatial(16, "hardswish"),
+        Rowwise(16, "relu", True), Rowwise(32, "gelu"), Scattered("relu", True),
+    )  # fmt: skip
+    targets = [find_target(name) for name in ("x86-64-v4", "x86-64-v3", "arm64")]
+    made = [kind.lower(target) for target in targets for kind in kinds]
+    for number, lowered in enumerate(made):
+        scattered = lowered.rows == 1
+        weights = draw(rng, lowered.rows, 5, 13, 0.4)
+        for positions in arm.tails(lowered):
             found.append(
-                arm.product(number, family, weights, 2, positions, rng, scattered=scattered)
+                arm.product(number, lowered, weights, 2, positions, rng, scattered=scattered)
             )
     cases, expected = zip(*found, strict=True)
     arm.compare(run(made, cases), cases, expected)

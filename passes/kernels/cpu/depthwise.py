@@ -15,15 +15,7 @@ from tvm.script import tirx as T
 
 from autoprune.passes.kernels.activations import ACTIVATIONS, check_activation
 from autoprune.passes.kernels.geometry import Geometry
-from autoprune.passes.kernels.kernel import (
-    DENSE,
-    UNKNOWN,
-    Candidate,
-    Kernel,
-    Lowered,
-    Product,
-    Steps,
-)
+from autoprune.passes.kernels.kernel import Candidate, Kernel, Lowered, Product, Steps
 from autoprune.passes.kernels.registry import define
 from autoprune.passes.kernels.target import Target
 from autoprune.passes.sparsify.layout import Array
@@ -48,10 +40,9 @@ class Depthwise(Kernel):
         """Those whose padding can be between rows."""
         if product.depthwise and product.geometry.gap is not None:
             kernel = cls(product.geometry.unpadded, product.activation)
-            yield Candidate(kernel, 1.0, DENSE)
+            yield Candidate(kernel)
 
-    def encode(self, product: Product, steps: Steps = UNKNOWN) -> dict[str, Array]:
-        """Taps and bias."""
+    def encode(self, product: Product, steps: Steps) -> dict[str, Array]:
         taps = np.ascontiguousarray(product.weight)
         return {"taps": taps, "shift": product.bias.astype(np.float32)}
 
@@ -97,7 +88,6 @@ class DepthwiseTile:
         return f"depthwise_{sizes}_{self.height}x{self.lanes}_{self.activation}"
 
     def primitive(self) -> Any:
-        """The function in TVM's language."""
         return _depthwise(self)
 
 

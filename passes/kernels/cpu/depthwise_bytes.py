@@ -31,15 +31,7 @@ from autoprune.passes.kernels.cpu.rounding import (
 )
 from autoprune.passes.kernels.encoding import CLIPPING, between_bytes
 from autoprune.passes.kernels.geometry import TOGETHER, Geometry, groups_of
-from autoprune.passes.kernels.kernel import (
-    DENSE,
-    UNKNOWN,
-    Candidate,
-    Kernel,
-    Lowered,
-    Product,
-    Steps,
-)
+from autoprune.passes.kernels.kernel import Candidate, Kernel, Lowered, Product, Steps
 from autoprune.passes.kernels.registry import define
 from autoprune.passes.kernels.target import Dot, Target
 from autoprune.passes.sparsify.layout import Array
@@ -66,13 +58,12 @@ class DepthwiseBytes(Kernel):
         """Those whose channels come in fours."""
         if product.depthwise and len(product.weight) % TOGETHER == 0:
             activation = "" if product.activation in CLIPPING else product.activation
-            yield Candidate(cls(product.geometry.unpadded, activation), 1.0, DENSE)
+            yield Candidate(cls(product.geometry.unpadded, activation))
 
-    def encode(self, product: Product, steps: Steps = UNKNOWN) -> dict[str, Array]:
-        """Taps, bias, scales, sums and numbers."""
+    def encode(self, product: Product, steps: Steps) -> dict[str, Array]:
         return between_bytes(product, steps)
 
-    def attributes(self, product: Product, steps: Steps = UNKNOWN) -> dict[str, int]:
+    def attributes(self, product: Product, steps: Steps) -> dict[str, int]:
         """Also the byte of x that stands for nothing."""
         return {"zero": steps[product.x].zero, **product.geometry.attributes()}
 
@@ -116,7 +107,6 @@ class DepthwiseBytesTile:
         return f"depthwise8_{sizes}_{self.height}x{self.tile}_{self.activation}"
 
     def primitive(self) -> Any:
-        """The function in TVM's language."""
         return _depthwise_bytes(self)
 
 

@@ -36,7 +36,6 @@ class Largest:
         return f"largest_{self.lanes}"
 
     def primitive(self) -> Any:
-        """The function in TVM's language."""
         return _largest(self)
 
 
@@ -58,7 +57,6 @@ class Pack:
         return f"pack_{self.lanes}_{self.offset}"
 
     def primitive(self) -> Any:
-        """The function in TVM's language."""
         return _pack(self)
 
 
@@ -80,7 +78,6 @@ class Unpack:
         return f"unpack_{self.lanes}_{self.offset}"
 
     def primitive(self) -> Any:
-        """The function in TVM's language."""
         return _unpack(self)
 
 

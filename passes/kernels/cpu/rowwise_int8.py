@@ -16,7 +16,7 @@ from autoprune.passes.kernels.cpu.dot import dot_vectors, dot_written_out
 from autoprune.passes.kernels.cpu.products import check_size, divided, suffix, weights_of
 from autoprune.passes.kernels.encoding import LONGEST, integers, quadruples, stored_share
 from autoprune.passes.kernels.geometry import TOGETHER
-from autoprune.passes.kernels.kernel import UNKNOWN, Candidate, Kernel, Lowered, Product, Steps
+from autoprune.passes.kernels.kernel import Candidate, Kernel, Lowered, Product, Steps
 from autoprune.passes.kernels.registry import define
 from autoprune.passes.kernels.target import Dot, Target
 from autoprune.passes.kernels.tiles import rowwise_tiles
@@ -55,8 +55,7 @@ class RowwiseInt8(Kernel):
             stored = stored_share(quadruples(product), rows, TOGETHER)
             yield Candidate(kernel, stored, stored)
 
-    def encode(self, product: Product, steps: Steps = UNKNOWN) -> dict[str, Array]:
-        """Values, index, offsets, bias, scales and sums."""
+    def encode(self, product: Product, steps: Steps) -> dict[str, Array]:
         return integers(product, self.rows)
 
     def lower(self, target: Target) -> Lowered:
@@ -104,7 +103,6 @@ class RowwiseInt8Tile:
         return f"rowwise8_{self.rows}x{self.tile}{divided(self.parts)}{suffix(self)}"
 
     def primitive(self) -> Any:
-        """The function in TVM's language."""
         return _rowwise_int8(self)
 
 
@@ -126,7 +124,6 @@ class Quantize:
         return f"quantize_{self.lanes}_{self.offset}"
 
     def primitive(self) -> Any:
-        """The function in TVM's language."""
         return _quantize_rows(self)
 
 

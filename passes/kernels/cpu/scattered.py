@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from autoprune.passes.kernels.cpu.spatial import SpatialTile
 from autoprune.passes.kernels.encoding import floats, stored_share
-from autoprune.passes.kernels.kernel import UNKNOWN, Candidate, Kernel, Lowered, Product, Steps
+from autoprune.passes.kernels.kernel import Candidate, Kernel, Lowered, Product, Steps
 from autoprune.passes.kernels.registry import define
 from autoprune.passes.kernels.target import Target
 from autoprune.passes.sparsify.layout import Array
@@ -40,8 +40,7 @@ class Scattered(Kernel):
             kernel = cls(product.activation, product.added is not None)
             yield Candidate(kernel, stored, SINGLE * stored)
 
-    def encode(self, product: Product, steps: Steps = UNKNOWN) -> dict[str, Array]:
-        """Values, index, offsets and bias."""
+    def encode(self, product: Product, steps: Steps) -> dict[str, Array]:
         return floats(product, 1)
 
     def lower(self, target: Target) -> Lowered:

@@ -11,7 +11,7 @@ from tvm.script import tirx as T
 from autoprune.passes.kernels.activations import ACTIVATIONS
 from autoprune.passes.kernels.cpu.products import check_size, suffix, weights_of
 from autoprune.passes.kernels.encoding import floats, stored_share
-from autoprune.passes.kernels.kernel import UNKNOWN, Candidate, Kernel, Lowered, Product, Steps
+from autoprune.passes.kernels.kernel import Candidate, Kernel, Lowered, Product, Steps
 from autoprune.passes.kernels.registry import define
 from autoprune.passes.kernels.target import Target
 from autoprune.passes.kernels.tiles import divisor, spatial_tiles
@@ -50,8 +50,7 @@ class Spatial(Kernel):
             stored = stored_share(product.weight, rows)
             yield Candidate(kernel, stored, stored * (SINGLE if rows == 1 else 1))
 
-    def encode(self, product: Product, steps: Steps = UNKNOWN) -> dict[str, Array]:
-        """Values, index, offsets and bias."""
+    def encode(self, product: Product, steps: Steps) -> dict[str, Array]:
         return floats(product, self.rows)
 
     def lower(self, target: Target) -> Lowered:
@@ -101,7 +100,6 @@ class SpatialTile:
         return f"spatial_{self.rows}x{self.vectors}x{self.lanes}{suffix(self)}"
 
     def primitive(self) -> Any:
-        """The function in TVM's language."""
         return _spatial(self)
 
 

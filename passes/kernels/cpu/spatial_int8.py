@@ -25,15 +25,7 @@ from autoprune.passes.kernels.encoding import (
     stored_share,
 )
 from autoprune.passes.kernels.geometry import TOGETHER
-from autoprune.passes.kernels.kernel import (
-    DENSE,
-    UNKNOWN,
-    Candidate,
-    Kernel,
-    Lowered,
-    Product,
-    Steps,
-)
+from autoprune.passes.kernels.kernel import Candidate, Kernel, Lowered, Product, Steps
 from autoprune.passes.kernels.registry import define
 from autoprune.passes.kernels.target import Dot, Target
 from autoprune.passes.kernels.tiles import MOST
@@ -69,8 +61,7 @@ class SpatialInt8(Kernel):
             kernel = cls(TOGETHER, product.activation, product.added is not None)
             yield Candidate(kernel, stored, stored)
 
-    def encode(self, product: Product, steps: Steps = UNKNOWN) -> dict[str, Array]:
-        """Values, index, offsets, bias, scales and sums."""
+    def encode(self, product: Product, steps: Steps) -> dict[str, Array]:
         return integers(product, self.rows)
 
     def lower(self, target: Target) -> Lowered:
@@ -107,14 +98,13 @@ class SpatialBytes(Kernel):
         if _is_convolution(product):
             activation = "" if product.activation in CLIPPING else product.activation
             stored = stored_share(quadruples(product), TOGETHER, TOGETHER)
-            cost = DENSE if inputs_of(product) % TOGETHER else stored
+            cost = 1.0 if inputs_of(product) % TOGETHER else stored
             yield Candidate(cls(activation, product.added is not None), stored, cost)
 
-    def encode(self, product: Product, steps: Steps = UNKNOWN) -> dict[str, Array]:
-        """Values, index, offsets, bias, scales, sums and numbers."""
+    def encode(self, product: Product, steps: Steps) -> dict[str, Array]:
         return between_bytes(product, steps)
 
-    def attributes(self, product: Product, steps: Steps = UNKNOWN) -> dict[str, int]:
+    def attributes(self, product: Product, steps: Steps) -> dict[str, int]:
         """Also the byte of x that stands for nothing."""
         return {"zero": steps[product.x].zero, **product.geometry.attributes()}
 
@@ -169,7 +159,6 @@ class SpatialInt8Tile:
         return f"{kind}_{self.rows}x{self.tile}{suffix(self)}"
 
     def primitive(self) -> Any:
-        """The function in TVM's language."""
         return _spatial_int8(self)
 
 

@@ -93,7 +93,9 @@ def test_every_number_of_positions(settings, library):
     rows = settings[0]
     for kernel in make(*settings):
         tile = kernel.tile
-        for positions in sorted({1, 2, 3, tile - 1, tile, tile + 1, 2 * tile + 5} - {0}):
+        # What is fused does not depend on where tiles end.
+        found = {1, tile - 1, tile, tile + 1, 2 * tile + 5} if settings in PLAIN else {tile + 1}
+        for positions in sorted(found - {0}):
             check(library, kernel, rng, 2 * rows + 1, 70, positions)
 
 
