@@ -35,7 +35,7 @@ from autoprune.passes.kernels.cpu.rowwise import RowwiseTile  # noqa: E402
 from autoprune.passes.kernels.cpu.rowwise_int8 import RowwiseInt8Tile  # noqa: E402
 from autoprune.passes.kernels.cpu.spatial import SpatialTile  # noqa: E402
 from autoprune.passes.kernels.kernel import Lowered  # noqa: E402
-from autoprune.passes.kernels.registry import find_kernel  # noqa: E402
+from autoprune.passes.kernels.registry import kernels  # noqa: E402
 from autoprune.passes.kernels.target import Target, find_target  # noqa: E402
 from autoprune.passes.lower.choice import Choice, runs_here  # noqa: E402
 from autoprune.passes.lower.compile import compile_onnx  # noqa: E402
@@ -136,7 +136,7 @@ def lowered(target: Target, kernel: str, rows: int, candidate: tiles.Tiles) -> L
         "rowwise": lambda size, parts: RowwiseTile(rows, size, parts=parts),
         "rowwise8": lambda size, parts: RowwiseInt8Tile(rows, size, target.dot, parts=parts),
     }[kernel]
-    found = find_kernel(kernel)(rows).lower(target)
+    found = kernels().find(kernel)(rows).lower(target)
     return replace(found, tiles=tuple(make(*tile) for tile in candidate))
 
 

@@ -1,7 +1,7 @@
 """The kernels that sparse networks run on.
 
-A sparse format with a kernel is two files. The format, in `passes/sparsify`, says which weights may
-stay together: an object with the members of `layout.Format`, given a name by `registry.define`. The
+A sparse format with a kernel is two files. The format, in `passes/sparsify`, says which weights
+may stay together: an object with the members of `layout.Format`, named in `registry.FAMILIES`. The
 kernel, in `cpu`, is a frozen dataclass derived from `kernel.Kernel`, made known by
 `registry.define`:
 

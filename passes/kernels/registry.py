@@ -10,13 +10,14 @@ from typing import TypeVar
 
 from autoprune.errors import TargetError
 from autoprune.passes.kernels.kernel import Candidate, Kernel, Precision, Product
+from autoprune.passes.registry import Registry
 
 DENSEST = 0.5
 """Cost of a product on a sparse kernel at most: beyond, dense products are as fast."""
 
-_KERNELS: dict[str, type[Kernel]] = {}
-
 K = TypeVar("K", bound=type[Kernel])
+
+_KERNELS: Registry[type[Kernel]] = Registry("kernel", TargetError)
 
 
 def define(kernel: K) -> K:
@@ -25,48 +26,17 @@ def define(kernel: K) -> K:
     Raises:
         TargetError: if the name is taken.
     """
-    if kernel.name in _KERNELS:
-        raise TargetError(
-            f"there is a kernel called {kernel.name!r} already",
-            hint=f"taken names: {', '.join(_KERNELS)}",
-        )
-    _KERNELS[kernel.name] = kernel
+    _KERNELS.add(kernel.name, kernel)
     return kernel
 
 
-def forget(name: str) -> None:
-    """Undo `define`.
-
-    Raises:
-        TargetError: if there is no such kernel.
-    """
-    del _KERNELS[find_kernel(name).name]
-
-
-def find_kernel(name: str) -> type[Kernel]:
-    """The kernel of a name.
-
-    Raises:
-        TargetError: if there is none.
-    """
-    _load()
-    if name not in _KERNELS:
-        known = f"known kernels: {', '.join(_KERNELS)}"
-        raise TargetError(f"there is no kernel called {name!r}", hint=known)
-    return _KERNELS[name]
-
-
-def kernels() -> list[type[Kernel]]:
-    """All that are known."""
-    _load()
-    return list(_KERNELS.values())
-
-
 @cache
-def _load() -> None:
+def kernels() -> Registry[type[Kernel]]:
+    """All that are known."""
     package = import_module("autoprune.passes.kernels.cpu")
     for module in pkgutil.iter_modules(package.__path__):
         import_module(f"{package.__name__}.{module.name}")
+    return _KERNELS
 
 
 def candidates(
@@ -75,7 +45,7 @@ def candidates(
     """What can compute a product, the largest blocks first."""
     found = [
         candidate
-        for kernel in kernels()
+        for kernel in kernels().values()
         if kernel.precision == precision
         for candidate in kernel.matches(product, positions)
     ]

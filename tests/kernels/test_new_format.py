@@ -20,9 +20,9 @@ import torch
 from torch import nn
 
 import autoprune as ap
-from autoprune.passes.kernels import registry as kernels
+from autoprune.passes.kernels.registry import define, kernels
 from autoprune.passes.lower.relax import compile_relax
-from autoprune.passes.sparsify import registry as formats
+from autoprune.passes.sparsify.registry import FAMILIES, parse_format
 from autoprune.runtime import Session
 from autoprune.testing import check_format
 from tests.kernels.test_operators import host
@@ -34,7 +34,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from autoprune.passes.sparsify.layout import Encoded, as_index, require_fit
-from autoprune.passes.sparsify.registry import Family, define
+from autoprune.passes.sparsify.registry import FAMILIES, Family
 from autoprune.passes.sparsify.tiles import highest
 
 
@@ -72,7 +72,7 @@ class Outputs:
         return np.repeat(highest(scores.sum(1), keep)[:, None], scores.shape[1], 1)
 
 
-define("outputs", Family("outputs", "outputs", Outputs))
+FAMILIES.add("outputs", Family("outputs", "outputs", Outputs))
 '''
 
 KERNEL = '''
@@ -141,8 +141,8 @@ def package(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     made = [import_module(f"scratch_format.{name}") for name in ("pattern", "kernel")]
     yield made
-    formats.forget("outputs")
-    kernels.forget("outputs")
+    FAMILIES.forget("outputs")
+    kernels().forget("outputs")
     for name in ("scratch_format", "scratch_format.pattern", "scratch_format.kernel"):
         del sys.modules[name]
 
@@ -154,7 +154,7 @@ def network():
 
 def test_from_pruning_to_running(package, tmp_path):
     host()
-    check_format(formats.parse_format("outputs"))
+    check_format(parse_format("outputs"))
     x = torch.randn(5, 64)
     sparse = ap.sparsify(network(), x, format="outputs", sparsity=0.75)
     compiled = ap.compile(sparse.model, x, measure=False)
@@ -179,10 +179,10 @@ def test_from_pruning_to_running(package, tmp_path):
 
 def test_names_are_taken_once_and_forgotten(package):
     _, kernel = package
-    assert kernels.find_kernel("outputs") is kernel.Outputs
-    with pytest.raises(ap.TargetError, match=r"called 'outputs' already(.|\n)*rowwise"):
-        kernels.define(kernel.Outputs)
-    kernels.forget("outputs")
-    with pytest.raises(ap.TargetError, match=r"no kernel called 'outputs'(.|\n)*known.*rowwise"):
-        kernels.forget("outputs")
-    kernels.define(kernel.Outputs)
+    assert kernels().find("outputs") is kernel.Outputs
+    with pytest.raises(ap.TargetError, match=r"a kernel 'outputs' already(.|\n)*rowwise"):
+        define(kernel.Outputs)
+    kernels().forget("outputs")
+    with pytest.raises(ap.TargetError, match=r"no kernel 'outputs'(.|\n)*rowwise"):
+        kernels().find("outputs")
+    define(kernel.Outputs)

@@ -11,7 +11,7 @@ pytest.importorskip("tvm", reason="needs apache-tvm")
 from autoprune.passes.kernels import tiles
 from autoprune.passes.kernels.build import VARIANTS
 from autoprune.passes.kernels.geometry import Geometry
-from autoprune.passes.kernels.registry import find_kernel
+from autoprune.passes.kernels.registry import kernels
 from autoprune.passes.kernels.target import TARGETS, X86, Target
 
 ROWS = {"spatial": (1, 4, 8, 16), "rowwise": (8, 16, 32, 64), "rowwise8": (16, 32, 64)}
@@ -26,7 +26,7 @@ CASES = [
 
 @pytest.mark.parametrize(("name", "kernel", "rows"), CASES)
 def test_tiles_fall_to_one_position(name, kernel, rows):
-    sizes = [tile.tile for tile in find_kernel(kernel)(rows).lower(TARGETS[name]).tiles]
+    sizes = [tile.tile for tile in kernels().find(kernel)(rows).lower(TARGETS[name]).tiles]
     assert sizes == sorted(set(sizes), reverse=True)
     assert sizes[-1] == 1
     assert len(sizes) <= VARIANTS
@@ -38,19 +38,19 @@ def test_tiles_fall_to_one_position(name, kernel, rows):
 def test_sums_weights_and_an_activation_fit_into_registers(lanes, registers, rows):
     """Whatever the width of vectors, so many there are."""
     target = Target("another", X86, "another", lanes, registers, ())
-    for tile in find_kernel("rowwise")(rows).lower(target).tiles:
+    for tile in kernels().find("rowwise")(rows).lower(target).tiles:
         vectors = max(1, rows // tile.parts // lanes)
         assert tile.tile == 1 or tile.tile * vectors + vectors + 1 <= registers
-    for tile in find_kernel("spatial")(16).lower(target).tiles:
+    for tile in kernels().find("spatial")(16).lower(target).tiles:
         assert tile.vectors == 1 or 16 * tile.vectors <= registers // 2
-    height = find_kernel("depthwise")(Geometry((3, 3))).lower(target).tiles[0].height
+    height = kernels().find("depthwise")(Geometry((3, 3))).lower(target).tiles[0].height
     assert height == registers // 8
 
 
 def test_fewer_registers_make_smaller_tiles():
     """What a target says counts, not the width of its vectors."""
     few, many = (Target("another", X86, "another", 4, n, ()) for n in (16, 32))
-    kernel = find_kernel("rowwise")(32)
+    kernel = kernels().find("rowwise")(32)
     first, second = (kernel.lower(target).tiles[0] for target in (few, many))
     assert first.tile * first.width < second.tile * second.width
     assert kernel.lower(many).tiles == kernel.lower(TARGETS["arm64"]).tiles
@@ -61,7 +61,7 @@ def test_what_was_measured_is_used(tmp_path, monkeypatch):
     tiles.TABLE.write_text(json.dumps({"x86-64-v3": {"rowwise 32": [[5, 4], [1, 1]]}}))
     tiles._table.cache_clear()
     try:
-        (first, last) = find_kernel("rowwise")(32).lower(TARGETS["x86-64-v3"]).tiles
+        (first, last) = kernels().find("rowwise")(32).lower(TARGETS["x86-64-v3"]).tiles
         assert (first.tile, first.parts, last.tile) == (5, 4, 1)
         assert tiles.measured_tiles("x86-64-v3", "rowwise", 64) == ()
         assert tiles.measured_tiles("generic", "rowwise", 32) == ()
