@@ -17,8 +17,8 @@ from typing import Literal
 from autoprune.ir import axes as ax
 from autoprune.ir.contraction import Contraction, Dim, Window
 from autoprune.ir.graph import Argument
-from autoprune.ops.contraction import axes_rule, zero_rule
-from autoprune.ops.rule import Call, Cost, Operator, Resized, Sizing, register
+from autoprune.ops.letters import contracting
+from autoprune.ops.rule import Call, Resized, Sizing, register
 
 
 def _is_transposed(call: Call) -> bool:
@@ -113,12 +113,6 @@ def _grouped(groups: int, letter: str, size: int) -> Dim:
     return ("g", letter) if groups > 1 and size > 1 else ("g",) if groups > 1 else (letter,)
 
 
-def _cost(call: Call) -> Cost:
-    """Per output element (per input element if transposed) one product per kernel weight."""
-    scanned = call.axes_of("input" if _is_transposed(call) else call.output)
-    return ((2, (*scanned, *call.axes_of("weight")[1:])),)
-
-
 def resize_groups(call: Sizing) -> Resized:
     """As many groups as are left of the outer factor of the output channels."""
     groups = call.integer("groups", 1)
@@ -134,11 +128,5 @@ def resize_groups(call: Sizing) -> Resized:
 register(
     "aten.conv1d aten.conv2d aten.conv3d aten.convolution aten.conv_transpose1d "
     "aten.conv_transpose2d aten.conv_transpose3d",
-    Operator(
-        axes=axes_rule(describe),
-        zero=zero_rule(describe),
-        cost=_cost,
-        resize=resize_groups,
-        product=describe,
-    ),
+    contracting(describe, resize=resize_groups),
 )

@@ -23,7 +23,6 @@ from autoprune.ir.contraction import Operand, Term
 from autoprune.ir.graph import Argument
 from autoprune.ir.group import Guarantee
 from autoprune.ops import rule as registry
-from autoprune.ops.letters import lettered, parse, stated_terms
 from autoprune.ops.rule import (
     Call,
     Cost,
@@ -38,6 +37,7 @@ from autoprune.ops.rule import (
     no_terms,
     of_each,
 )
+from autoprune.ops.statement import lettered, parse, stated_terms
 
 Equations = Callable[[Typing], Shape | list[Shape]]
 Zero = State | Callable[[Zeroing], State]
@@ -119,7 +119,7 @@ def rule(
         op: the operator or its name, such as `"mylib.scaled_add"` for all of its overloads or
             `"onnx.Conv"`.
         letters: the axes of operands and outputs: `"... i, o i + o -> ... o"` (see
-            `autoprune.ops.letters`).
+            `autoprune.ops.statement`).
         zero: what the operator makes of positions at which its operands are zero; or a function
             that answers for each call. What is not said is not assumed: by default a cut that
             changes a sum over the axis counts as approximate, and no output as zero.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from autoprune.ir.contraction import Contraction, Window
-from autoprune.ops.contraction import axes_rule, cost_over, letters, zero_rule
 from autoprune.ops.convolution import resize_groups
+from autoprune.ops.letters import contracting, letters
 from autoprune.ops.pinning import pin_dims, pinning
-from autoprune.ops.rule import Call, Cost, Operator, Shape, Typing, first_state, of_first, register
+from autoprune.ops.rule import Call, Operator, Shape, Typing, first_state, of_first, register
 
 
 def _region_axes(call: Typing) -> list[Shape]:
@@ -62,20 +64,8 @@ def _deformed_axes(call: Typing) -> list[Shape]:
             pin_dims(call, call.axes_of(value), range(len(value.shape)), "where to look")
     if call.integer("offset_groups", 1) > 1:
         call.pin(call.axes_of("input")[1], "groups of channels look elsewhere")
-    return axes_rule(_deformed)(call)
+    return list(_DEFORMED.axes(call))
 
 
-def _deformed_cost(call: Call) -> Cost:
-    return cost_over(call, call.axes_of("weight")[1:])
-
-
-register(
-    "torchvision.deform_conv2d",
-    Operator(
-        axes=_deformed_axes,
-        zero=zero_rule(_deformed),
-        cost=_deformed_cost,
-        resize=resize_groups,
-        product=_deformed,
-    ),
-)
+_DEFORMED = contracting(_deformed, resize=resize_groups)
+register("torchvision.deform_conv2d", replace(_DEFORMED, axes=_deformed_axes))

@@ -1,116 +1,92 @@
-"""Rules stated in letters, one for each axis, as in einsum and einops.
+"""Sums of products described by letters, one for each axis, as in einsum.
 
-    linear            ... i, o i + o -> ... o
-    layer scale       n c h w, c -> n c h w
-    merge heads       n l h d -> n l (h d)
+Every dimension of every operand is one letter, or a row-major product of letters:
 
-Operands stand in the order of the operator's tensors; those of a product are separated by commas,
-those of a sum by `+`. Equal letters are the same axis. `(h d)` is a row-major product, `1` an axis
-of size one, `...` any number of leading axes that are broadcast, and a letter that only outputs
-have is an axis the operator makes.
+    linear          n i, o i            -> n o
+    grouped conv    n (g i) h w, (g o) i k l -> n (g o) h' w'
+
+From the letters follow the axis equations, the behaviour at removed positions and the FLOPs: of
+the rules of the package, of those that users state (`autoprune.ops.statement`), and of those that
+experiments find.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from math import prod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from autoprune.errors import RuleError
 from autoprune.ir import axes as ax
 from autoprune.ir.axes import ONE, Axis
-from autoprune.ir.contraction import Dim
+from autoprune.ir.contraction import Contraction, Dim
 from autoprune.ir.graph import Value
 from autoprune.ir.group import Guarantee
-from autoprune.ops.contraction import letters
-from autoprune.ops.rule import Call, Cost, Operator, Shape, State, Terms, Typing, Zeroing, product
+from autoprune.ops.rule import Call, Cost, Operator, Shape, State, Typing, Zeroing, product
 
 Dims = tuple[Dim, ...]
+Factors = tuple[tuple[Value, Dims], ...]
+"""The operands of a product, each with the letters of its dimensions."""
 
-DOTS = ("...",)
-_TOKENS = re.compile(r"(\s|[A-Za-z_]\w*|1|\.\.\.|\((\s|[A-Za-z_]\w*)*\))*")
+
+def letters(text: str) -> tuple[Dim, ...]:
+    """Parse `"n (g i) h"` into `(("n",), ("g", "i"), ("h",))`.
+
+    >>> letters("n (g i)")
+    (('n',), ('g', 'i'))
+    """
+    dims: list[Dim] = []
+    inside: list[str] | None = None
+    for token in text.replace("(", " ( ").replace(")", " ) ").split():
+        if token == "(":
+            inside = []
+        elif token == ")":
+            dims.append(tuple(inside or ()))
+            inside = None
+        elif inside is not None:
+            inside.append(token)
+        else:
+            dims.append((token,))
+    return tuple(dims)
+
+
+def scaled(contraction: Contraction, call: Call, product: str, added: str = "") -> Contraction:
+    """A contraction with the factors that the arguments of these names state."""
+    scale, added_scale = (call.get(name, 1.0) for name in (product, added))
+    if not isinstance(scale, int | float) or not isinstance(added_scale, int | float):
+        return replace(contraction, also="it is scaled by a number that is computed")
+    return replace(contraction, scale=float(scale), added_scale=float(added_scale))
 
 
 @dataclass(frozen=True)
-class Letters:
-    """A parsed statement.
+class Products:
+    """A sum of products at one call.
 
     Attributes:
-        terms: the terms of a sum, each the operands of a product, each the letters of its
-            dimensions.
+        terms: the products.
         outputs: letters of the dimensions of each output.
-        pinned: letters no position of which may be removed.
+        sizes: sizes of letters that occur only inside row-major products.
+        pinned: by letter, why no position of it may be removed.
+        made: why letters that only outputs have are pinned.
+        derived: letters whose positions follow from those of others, as those under a window do.
+        folds: the bias that can take up what a constant operand adds to every output alike.
     """
 
-    terms: tuple[tuple[Dims, ...], ...]
-    outputs: tuple[Dims, ...]
-    pinned: frozenset[str] = frozenset()
-
-    @property
-    def operands(self) -> tuple[Dims, ...]:
-        """The letters of each operand, in order."""
-        return tuple(dims for term in self.terms for dims in term)
-
-    def __str__(self) -> str:
-        terms = " + ".join(", ".join(map(_text, term)) for term in self.terms)
-        return f"{terms.rstrip()} -> {', '.join(map(_text, self.outputs))}".rstrip()
-
-
-def _text(dims: Dims) -> str:
-    words = ("1" if not dim else dim[0] if len(dim) == 1 else f"({' '.join(dim)})" for dim in dims)
-    return " ".join(words)
-
-
-def parse(text: str, pin: str = "") -> Letters:
-    """Read a statement such as `"n i, o i + o -> n o"`.
-
-    Args:
-        text: the statement.
-        pin: space-separated letters whose axes keep their size.
-
-    Raises:
-        RuleError: if it is malformed.
-    """
-    left, arrow, right = text.partition("->")
-    if not arrow:
-        raise _malformed(text, "it has no `->`")
-    terms = tuple(tuple(_dims(part, text) for part in term.split(",")) for term in left.split("+"))
-    outputs = tuple(_dims(part, text) for part in right.split(","))
-    stated = Letters(terms, outputs, frozenset(pin.split()))
-    used = {letter for dims in (*stated.operands, *outputs) for dim in dims for letter in dim}
-    absent = sorted(stated.pinned - used)
-    if absent:
-        raise _malformed(text, f"`{absent[0]}`, which is to be pinned, does not occur")
-    if any(DOTS in dims for dims in outputs) and not any(DOTS in d for d in stated.operands):
-        raise _malformed(text, "only an output has `...`")
-    return stated
-
-
-def _dims(part: str, text: str) -> Dims:
-    if not _TOKENS.fullmatch(part):
-        raise _malformed(text, f"`{part.strip()}` is not a list of letters")
-    dims = tuple(() if dim == ("1",) else dim for dim in letters(part))
-    if dims.count(DOTS) > 1:
-        raise _malformed(text, "`...` occurs twice in one operand")
-    return dims
-
-
-def _malformed(text: str, why: str) -> RuleError:
-    return RuleError(f"{text!r} states no axes: {why}", hint='write it like "n i, o i + o -> n o"')
-
-
-@dataclass(frozen=True)
-class _Bound:
-    """A statement at one call: every dimension has its letters, every letter a size."""
-
-    terms: tuple[tuple[tuple[Value, Dims], ...], ...]
+    terms: tuple[Factors, ...]
     outputs: tuple[Dims, ...]
     sizes: Mapping[str, int]
+    pinned: Mapping[str, str] = field(default_factory=dict)
+    made: str = "an axis the operator makes"
+    derived: frozenset[str] = frozenset()
+    folds: Value | None = None
 
     @property
-    def operands(self) -> tuple[tuple[Value, Dims], ...]:
+    def operands(self) -> Factors:
+        """The operands of all products."""
         return tuple(operand for term in self.terms for operand in term)
+
+    def kept(self, letter: str) -> list[bool]:
+        """Which outputs have a letter."""
+        return [any(letter in dim for dim in dims) for dims in self.outputs]
 
     def parts(self, axis: Axis, dim: Dim) -> list[tuple[str, Axis]]:
         """Each letter of a dimension with its axis.
@@ -125,176 +101,94 @@ class _Bound:
         return [*found, (dim[0], axis)] if dim else found
 
 
-def _bind(stated: Letters, call: Call) -> _Bound:
-    tensors = call.tensors
-    if len(tensors) > len(stated.operands):
-        raise RuleError(
-            f"{str(stated)!r} has {len(stated.operands)} operands, the call {len(tensors)} tensors",
-            where=str(call.node),
-            hint="name the axes of every tensor; a scalar tensor has none: `n c, -> n c`",
-        )
-    if len(stated.outputs) != len(call.node.outputs):
-        raise RuleError(
-            f"{str(stated)!r} has {len(stated.outputs)} outputs, the call {len(call.node.outputs)}",
-            where=str(call.node),
-            hint="separate the letters of the outputs by commas",
-        )
-    # Optional tensors come last, and are absent together with their letters.
-    remaining = list(reversed(tensors))
-    terms = []
-    stretched = 0
-    for term in stated.terms:
-        bound = []
-        for dims in term[: len(remaining)]:
-            value = remaining.pop()
-            expanded = _expand(stated, dims, len(value.shape), call)
-            stretched = max(stretched, len(expanded) - len(dims) + 1 if DOTS in dims else 0)
-            bound.append((value, expanded))
-        if bound:
-            terms.append(tuple(bound))
-    outputs = tuple(
-        _expand(stated, dims, len(dims) - 1 + stretched if DOTS in dims else len(dims), call)
-        for dims in stated.outputs
+def products_of(contraction: Contraction) -> Products:
+    """A contraction as the sum of products that it is."""
+    windows = contraction.windows
+    slid = dict.fromkeys(
+        (letter for w in windows for letter in (w.fine, w.coarse, w.tap)), "a window slides over it"
     )
-    for value, dims in zip(call.node.outputs, outputs, strict=True):
-        if len(value.shape) != len(dims):
-            raise RuleError(
-                f"{str(stated)!r} gives {value} {len(dims)} dimensions, traced were "
-                f"{len(value.shape)}",
-                where=str(call.node),
-            )
-    shapes = [(v.shape, dims) for term in terms for v, dims in term]
-    shapes += [(v.shape, dims) for v, dims in zip(call.node.outputs, outputs, strict=True)]
-    return _Bound(tuple(terms), outputs, _sizes(stated, shapes, call))
+    return Products(
+        (contraction.operands, *((added,) for added in contraction.added)),
+        (contraction.output,),
+        contraction.sizes,
+        slid,
+        "positions of a sliding window",
+        frozenset(w.fine for w in windows),
+        contraction.folds,
+    )
 
 
-def _expand(stated: Letters, dims: Dims, rank: int, call: Call) -> Dims:
-    """Name the dimensions that `...` stands for, counted from the last so that they align."""
-    if DOTS not in dims:
-        expanded = dims
-    else:
-        at = dims.index(DOTS)
-        batch = tuple((f"...{i}",) for i in range(rank - len(dims) + 1, 0, -1))
-        expanded = (*dims[:at], *batch, *dims[at + 1 :])
-    if len(expanded) != rank:
-        raise RuleError(
-            f"`{_text(dims)}` in {str(stated)!r} does not fit a tensor of {rank} dimensions",
-            where=str(call.node),
-        )
-    return expanded
+def solve(call: Typing, products: Products) -> list[Shape]:
+    """State that axes of one letter are the same; returns those of the outputs."""
+    known: dict[str, Axis] = {}
+    for value, dims in products.operands:
+        for axis, dim in zip(call.axes_of(value), dims, strict=True):
+            parts: Sequence[Axis] = (axis,)
+            if len(dim) != 1:
+                sizes = [products.sizes[letter] for letter in dim]
+                parts = [ONE] * len(dim) if axis.size == 1 else call.axes.factor(axis, sizes)
+            for letter, part in zip(dim, parts, strict=True):
+                # An axis of size one is broadcast against the letter's other occurrences.
+                met = known.get(letter, ONE)
+                if met.size == 1:
+                    known[letter] = part
+                elif part.size != 1 and part is not met:
+                    call.same(met, part)
+    for letter, reason in products.pinned.items():
+        if letter in known:
+            call.pin(known[letter], reason)
+    shapes = []
+    for value, dims in zip(call.node.outputs, products.outputs, strict=True):
+        for dim, n in zip(dims, value.shape, strict=True):
+            for letter in dim:
+                if letter not in known:
+                    size = n if len(dim) == 1 else products.sizes[letter]
+                    known[letter] = call.fixed(size, products.made)
+        shapes.append(tuple(_joined(known, dim) for dim in dims))
+    return shapes
 
 
-def _sizes(
-    stated: Letters, shapes: Sequence[tuple[tuple[int, ...], Dims]], call: Call
-) -> dict[str, int]:
-    """Sizes of letters; in a product one may be left for the others to tell."""
-    sizes: dict[str, int] = {}
-    dims = [(n, dim) for shape, found in shapes for n, dim in zip(shape, found, strict=True)]
-    for n, dim in dims:
-        if not dim and n != 1:
-            raise RuleError(
-                f"`1` in {str(stated)!r} meets an axis of size {n}", where=str(call.node)
-            )
-        if len(dim) == 1:
-            sizes[dim[0]] = n if sizes.get(dim[0], 1) == 1 else sizes[dim[0]]
-    products = [(n, dim) for n, dim in dims if len(dim) > 1]
-    for n, dim in products * len(products):
-        missing = [letter for letter in dim if letter not in sizes]
-        if len(missing) == 1:
-            sizes[missing[0]] = n // max(1, prod(sizes[a] for a in dim if a in sizes))
-    for n, dim in products:
-        if not all(a in sizes for a in dim) or prod(sizes[a] for a in dim) != n:
-            raise RuleError(
-                f"({' '.join(dim)}) in {str(stated)!r} cannot be told apart in an axis of size {n}",
-                where=str(call.node),
-                hint="all but one of its letters must occur alone somewhere",
-            )
-    return sizes
+def _joined(known: Mapping[str, Axis], dim: Dim) -> Axis:
+    return known[dim[0]] if len(dim) == 1 else ax.prod(*(known[letter] for letter in dim))
 
 
-def lettered(stated: Letters, zero: State) -> Operator:
-    """The operator that a statement describes.
+def state_of(call: Zeroing, products: Products, zero: State = State.ZERO) -> State:
+    """State of the outputs at the removed positions.
+
+    A letter of an output is zero where a factor of every product is; a letter that is summed needs
+    a factor that is zero.
 
     Args:
-        stated: its axes.
-        zero: what it makes of a position at which a factor of every term is zero. Summed over
-            are the products of the operands, so a position that is zero in any of them
-            contributes nothing; what becomes of a letter that a single operand has and the
-            output lacks is known only where `zero` is `State.ZERO`.
+        call: the call.
+        products: what it computes.
+        zero: what it makes of zeros; see `autoprune.ops.statement.lettered`.
     """
-
-    def axes(call: Typing) -> list[Shape]:
-        bound = _bind(stated, call)
-        known: dict[str, Axis] = {}
-        for value, dims in bound.operands:
-            for axis, dim in zip(call.axes_of(value), dims, strict=True):
-                parts: tuple[Axis, ...] = (axis,)
-                if len(dim) != 1:
-                    parts = call.axes.factor(axis, [bound.sizes[a] for a in dim])
-                for letter, part in zip(dim, parts, strict=True):
-                    # An axis of size one is broadcast against the letter's other occurrences.
-                    if known.get(letter, ONE).size == 1:
-                        known[letter] = part
-                    elif part.size != 1:
-                        known[letter] = call.same(known[letter], part)
-        for dims in bound.outputs:
-            for letter in (a for dim in dims for a in dim if a not in known):
-                known[letter] = call.fixed(bound.sizes[letter], "an axis the operator makes")
-        for letter in stated.pinned & known.keys():
-            call.pin(known[letter], f"the operator's rule pins `{letter}`")
-        return [tuple(ax.prod(*(known[a] for a in dim)) for dim in dims) for dims in bound.outputs]
-
-    def zeros(call: Zeroing) -> State:
-        bound = _bind(stated, call)
-        carriers: dict[str, list[Value]] = {}
-        for value, dims in bound.operands:
-            for axis, dim in zip(call.axes_of(value), dims, strict=True):
-                if not call.within(axis):
-                    continue
-                try:
-                    parts = bound.parts(axis, dim)
-                except ValueError:  # a pinned mixture, in which this leaf is not prunable
-                    return State.ANY
-                for letter, part in parts:
-                    if call.within(part) and value not in carriers.setdefault(letter, []):
-                        carriers[letter].append(value)
-        state = State.ZERO
-        for letter, values in carriers.items():
-            kept = [any(letter in dim for dim in dims) for dims in bound.outputs]
-            if not all(kept):
-                _summed(call, bound, values, zero)
-            if any(kept):
-                state = max(state, _kept(call, bound, values, zero))
-        return state
-
-    def cost(call: Call) -> Cost:
-        bound = _bind(stated, call)
-        made = {letter for dims in bound.outputs for dim in dims for letter in dim}
-        axes: dict[str, list[Axis]] = {}
-        for value, dims in bound.operands:
-            for axis, dim in zip(call.axes_of(value), dims, strict=True):
-                if len(dim) == 1 and dim[0] not in made:
-                    axes.setdefault(dim[0], []).append(axis)
-        contracted = [found[0] for found in axes.values() if len(found) > 1]
-        return ((2, (*call.axes_of(call.output), *contracted)),) if contracted else ()
-
-    return Operator(axes=axes, zero=zeros, cost=cost)
+    carriers: dict[str, list[Value]] = {}
+    for value, dims in products.operands:
+        for axis, dim in zip(call.axes_of(value), dims, strict=True):
+            if not call.within(axis):
+                continue
+            try:
+                parts = products.parts(axis, dim)
+            except ValueError:  # a pinned mixture, in which this leaf is not prunable
+                return State.ANY
+            for letter, part in parts:
+                if call.within(part) and value not in carriers.setdefault(letter, []):
+                    carriers[letter].append(value)
+    state = State.ZERO
+    for letter, values in carriers.items():
+        kept = products.kept(letter)
+        if not all(kept):
+            _summed(call, products, values, zero)
+        if any(kept):
+            state = max(state, _kept(call, products, values, zero))
+    return state
 
 
-def stated_terms(stated: Letters) -> Callable[[Call], Terms]:
-    """What becomes of factors in the products that a statement describes."""
-
-    def terms(call: Call) -> Terms:
-        products = ([v for v, _ in term] for term in _bind(stated, call).terms)
-        return [{v: float(values.count(v)) for v in values} for values in products]
-
-    return terms
-
-
-def _kept(call: Zeroing, bound: _Bound, carriers: Sequence[Value], zero: State) -> State:
+def _kept(call: Zeroing, products: Products, carriers: Sequence[Value], zero: State) -> State:
     """State of the outputs at a removed position of a letter that they have."""
     total = State.ZERO
-    for term in bound.terms:
+    for term in products.terms:
         everything = max(call.state(value) for value, _ in term)
         carried = [call.state(value) for value, _ in term if value in carriers]
         vanishes = bool(carried) and product(carried) is State.ZERO
@@ -302,11 +196,62 @@ def _kept(call: Zeroing, bound: _Bound, carriers: Sequence[Value], zero: State) 
     return max(zero, total)
 
 
-def _summed(call: Zeroing, bound: _Bound, carriers: Sequence[Value], zero: State) -> None:
+def _summed(call: Zeroing, products: Products, carriers: Sequence[Value], zero: State) -> None:
     """Report what becomes of the removed positions of a letter that an output lacks."""
-    for term in bound.terms:
+    for term in products.terms:
         found = [value for value, _ in term if value in carriers]
         if len(found) > 1 or (found and zero is State.ZERO):
-            call.summed(found)
+            call.summed(found, products.folds)
         elif found:
             call.report(Guarantee.APPROXIMATE, "how it is reduced is not stated")
+
+
+def cost_of(call: Call, term: Factors, products: Products) -> Cost:
+    """FLOPs of a product: two (a multiplication, an addition) for every position of all letters."""
+    made = [*zip(products.outputs[0], call.axes_of(call.output), strict=True)]
+    read = [*(pair for v, dims in term for pair in zip(dims, call.axes_of(v), strict=True))]
+    widest: dict[Dim, Axis] = {}
+    for dim, axis in (*made, *read):
+        if axis.size >= widest.get(dim, axis).size and products.derived.isdisjoint(dim):
+            widest[dim] = axis
+    wanted = {letter for dim in widest for letter in dim}
+    for order in ((*made, *read), (*read, *made)):
+        axes = dict(_apart((dim for dim, _ in order if dim in widest), widest))
+        if {letter for dim in axes for letter in dim} == wanted:
+            return ((2, tuple(axes.values())),)
+    return ()
+
+
+def _apart(dims: Iterator[Dim], axes: Mapping[Dim, Axis]) -> Iterator[tuple[Dim, Axis]]:
+    """Those dimensions that have no letter of one before them."""
+    seen: set[str] = set()
+    for dim in dims:
+        if seen.isdisjoint(dim):
+            seen.update(dim)
+            yield dim, axes[dim]
+
+
+Describe = Callable[[Call], Contraction]
+
+
+def contracting(describe: Describe, **answers: Any) -> Operator:
+    """The operator that a contraction says everything of, but for other answers that are given."""
+
+    def products(call: Call) -> Products:
+        memo = call.node.memo  # it depends on the arguments alone
+        if describe not in memo:
+            memo[describe] = products_of(describe(call))
+        found: Products = memo[describe]
+        return found
+
+    def cost(call: Call) -> Cost:
+        found = products(call)
+        return cost_of(call, found.terms[0], found) if len(found.terms[0]) > 1 else ()
+
+    operator = Operator(
+        axes=lambda call: solve(call, products(call)),
+        zero=lambda call: state_of(call, products(call)),
+        cost=cost,
+        product=describe,
+    )
+    return replace(operator, **answers)

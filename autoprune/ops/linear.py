@@ -2,19 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from autoprune.ir.contraction import Contraction, Dim
 from autoprune.ir.graph import Value
-from autoprune.ops.contraction import (
-    Describe,
-    axes_rule,
-    cost_over,
-    letters,
-    scaled,
-    zero_rule,
-)
-from autoprune.ops.rule import Call, Cost, Operator, register
+from autoprune.ops.letters import contracting, letters, scaled
+from autoprune.ops.rule import Call, register
 
 
 def _batch(count: int) -> tuple[Dim, ...]:
@@ -32,10 +23,6 @@ def _linear(call: Call) -> Contraction:
         added=((bias, out),) if bias is not None else (),
         folds=bias,
     )
-
-
-def _linear_cost(call: Call) -> Cost:
-    return cost_over(call, call.axes_of("input")[-1:])
 
 
 def matrix_product(a: Value, b: Value, added: Value | None = None) -> Contraction:
@@ -70,13 +57,6 @@ def _addmm(call: Call) -> Contraction:
     return scaled(found, call, "alpha", "beta")
 
 
-def _product_cost(call: Call) -> Cost:
-    for name in ("batch1", "mat1", "mat", "input"):
-        if call.value(name) is not None:
-            return cost_over(call, call.axes_of(name)[-1:])
-    return ()
-
-
 def _einsum(call: Call) -> Contraction:
     equation = str(call.get("equation")).replace(" ", "")
     left, arrow, right = equation.partition("->")
@@ -101,31 +81,7 @@ def _einsum(call: Call) -> Contraction:
     return Contraction(operands=operands, output=dims(right, max(ranks)))
 
 
-def _einsum_cost(call: Call) -> Cost:
-    contraction = _einsum(call)
-    summed = {}
-    for value, dims in contraction.operands:
-        for axis, dim in zip(call.axes_of(value), dims, strict=True):
-            if dim not in contraction.output:
-                summed[dim] = axis
-    return cost_over(call, tuple(summed.values())) if len(contraction.operands) > 1 else ()
-
-
-def _register(names: str, describe: Describe, cost: Callable[[Call], Cost]) -> None:
-    register(
-        names,
-        Operator(
-            axes=axes_rule(describe),
-            zero=zero_rule(describe),
-            cost=cost,
-            product=describe,
-        ),
-    )
-
-
-_register("aten.linear", _linear, _linear_cost)
-_register(
-    "aten.matmul aten.mm aten.bmm aten.mv aten.dot aten.linalg_matmul", _matmul, _product_cost
-)
-_register("aten.addmm aten.baddbmm aten.addmv", _addmm, _product_cost)
-_register("aten.einsum", _einsum, _einsum_cost)
+register("aten.linear", contracting(_linear))
+register("aten.matmul aten.mm aten.bmm aten.mv aten.dot aten.linalg_matmul", contracting(_matmul))
+register("aten.addmm aten.baddbmm aten.addmv", contracting(_addmm))
+register("aten.einsum", contracting(_einsum))

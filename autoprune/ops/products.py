@@ -9,15 +9,8 @@ from autoprune.ir import axes as ax
 from autoprune.ir.axes import ONE
 from autoprune.ir.contraction import Contraction, Dim, Window
 from autoprune.ir.graph import Value
-from autoprune.ops.contraction import (
-    Describe,
-    axes_rule,
-    cost_over,
-    letters,
-    scaled,
-    zero_rule,
-)
 from autoprune.ops.elementwise import broadcast
+from autoprune.ops.letters import contracting, letters, scaled
 from autoprune.ops.pinning import pin_dims
 from autoprune.ops.rule import (
     Call,
@@ -33,30 +26,6 @@ from autoprune.ops.rule import (
     product,
     register,
 )
-
-
-def _register(names: str, describe: Describe) -> None:
-    """An operator of which the letters say everything; summed letters cost FLOPs."""
-
-    def cost(call: Call) -> Cost:
-        contraction = describe(call)
-        summed = {
-            dim: axis
-            for value, dims in contraction.operands
-            for axis, dim in zip(call.axes_of(value), dims, strict=True)
-            if dim not in contraction.output
-        }
-        return cost_over(call, tuple(summed.values()))
-
-    register(
-        names,
-        Operator(
-            axes=axes_rule(describe),
-            zero=zero_rule(describe),
-            cost=cost,
-            product=describe,
-        ),
-    )
 
 
 def _numbered(count: int, letter: str) -> tuple[Dim, ...]:
@@ -170,16 +139,16 @@ def _convolution_of_sequences(call: Call) -> Contraction:
     )
 
 
-_register("aten.outer aten.ger", _outer)
-_register("aten.addr", _addr)
-_register("aten.inner", _inner)
-_register("aten.vdot", _vdot)
-_register("aten.linalg_vecdot", _vecdot)
-_register("aten.tensordot", _tensordot)
-_register("aten.bilinear", _bilinear)
-_register("aten.addbmm", _addbmm)
-_register("aten.chain_matmul aten.linalg_multi_dot", _chain)
-_register("aten.conv_tbc", _convolution_of_sequences)
+register("aten.outer aten.ger", contracting(_outer))
+register("aten.addr", contracting(_addr))
+register("aten.inner", contracting(_inner))
+register("aten.vdot", contracting(_vdot))
+register("aten.linalg_vecdot", contracting(_vecdot))
+register("aten.tensordot", contracting(_tensordot))
+register("aten.bilinear", contracting(_bilinear))
+register("aten.addbmm", contracting(_addbmm))
+register("aten.chain_matmul aten.linalg_multi_dot", contracting(_chain))
+register("aten.conv_tbc", contracting(_convolution_of_sequences))
 
 
 def _grouped(call: Call) -> Contraction:
@@ -211,7 +180,7 @@ def _grouped_axes(call: Typing) -> list[Shape]:
     offsets, bias = call.value("offs"), call.value("bias")
     if offsets is not None:
         pin_dims(call, call.axes_of(offsets), (0,), "rows are dealt out to groups")
-    (shape,) = axes_rule(_grouped)(call)
+    (shape,) = _GROUPED.axes(call)
     if bias is not None:
         broadcast(call, [shape[-1:], call.axes_of(bias)[-1:]])
     return [shape]
@@ -224,22 +193,19 @@ def _block(value: Value) -> int:
 
 
 def _grouped_zero(call: Zeroing) -> State:
-    state, bias = zero_rule(_grouped)(call), call.value("bias")
+    state, bias = _GROUPED.zero(call), call.value("bias")
     return state if bias is None else max(state, call.state(bias))
 
 
 def _grouped_cost(call: Call) -> Cost:
-    return cost_over(call, call.axes_of("input")[-1:])
+    """Every row is in one group."""
+    return ((2, (*call.axes_of(call.output), call.axes_of("input")[-1])),)
 
 
+_GROUPED = contracting(_grouped, cost=_grouped_cost)
 register(
     "aten._grouped_mm transformers.grouped_mm_fallback",
-    Operator(
-        axes=_grouped_axes,
-        zero=_grouped_zero,
-        cost=_grouped_cost,
-        product=_grouped,
-    ),
+    replace(_GROUPED, axes=_grouped_axes, zero=_grouped_zero),
 )
 
 

@@ -42,8 +42,9 @@ from autoprune.analysis.typing import TypedGraph
 from autoprune.errors import RuleError
 from autoprune.ir.axes import Leaf
 from autoprune.ir.graph import Graph
-from autoprune.ops.letters import Dims, Letters, lettered
+from autoprune.ops.letters import Dims
 from autoprune.ops.rule import Operator, State
+from autoprune.ops.statement import Letters, lettered
 
 POSITIONS = 8
 """Positions of an axis that are changed one by one."""

@@ -13,9 +13,9 @@ from dataclasses import replace
 from autoprune.ir.axes import Axis
 from autoprune.ir.contraction import Contraction
 from autoprune.ir.group import Guarantee
-from autoprune.ops.contraction import Describe, axes_rule, zero_rule
 from autoprune.ops.convolution import describe as convolution
 from autoprune.ops.convolution import resize_groups
+from autoprune.ops.letters import Describe, contracting
 from autoprune.ops.linear import matrix_product
 from autoprune.ops.onnx.linear import describe_gemm
 from autoprune.ops.rule import (
@@ -28,9 +28,7 @@ from autoprune.ops.rule import (
     State,
     Typing,
     Zeroing,
-    known,
     no_resize,
-    over_nothing,
     register,
 )
 
@@ -62,12 +60,12 @@ def _filters(call: Call) -> Axis:
 
 
 def _scaled_axes(
-    describe: Describe, made: Callable[[Call], Axis]
+    product: Operator, made: Callable[[Call], Axis]
 ) -> Callable[[Typing], list[Shape]]:
     """The axes of a product; a scale and a zero point for each output go with the outputs."""
 
     def axes(call: Typing) -> list[Shape]:
-        shapes = axes_rule(describe)(call)
+        shapes = product.axes(call)
         for name in (*_OF_WEIGHT, *_OF_INPUT):
             value = call.value(name)
             if value is None:
@@ -83,19 +81,6 @@ def _scaled_axes(
         return [call.axes.resolve_all(shape) for shape in shapes]
 
     return axes
-
-
-def _cost_of(name: str) -> Callable[[Call], Cost]:
-    return known(name).cost
-
-
-def _product_cost(call: Call) -> Cost:
-    return ((2, (*call.axes_of(call.output), call.axes_of("input")[-1])),)
-
-
-def _gemm_cost(call: Call) -> Cost:
-    inputs = call.axes_of("input")[0 if call.get("transA") is True else -1]
-    return ((2, (*call.axes_of(call.output), inputs)),)
 
 
 def _ranged(zero: Callable[[Zeroing], State]) -> Callable[[Zeroing], State]:
@@ -119,32 +104,23 @@ def _register(
     names: str,
     describe: Describe,
     made: Callable[[Call], Axis],
-    cost: Callable[[Call], Cost],
     *,
     resize: Callable[[Sizing], Resized] = no_resize,
     ranged: bool = False,
 ) -> None:
-    zero = zero_rule(describe)
-    register(
-        names,
-        Operator(
-            axes=_scaled_axes(describe, made),
-            zero=_ranged(zero) if ranged else zero,
-            cost=cost,
-            resize=resize,
-            product=describe,
-            normalizes=_everything if ranged else over_nothing,
-        ),
-    )
+    product = contracting(describe, resize=resize)
+    if ranged:
+        product = replace(product, zero=_ranged(product.zero), normalizes=_everything)
+    register(names, replace(product, axes=_scaled_axes(product, made)))
 
 
 _gemm = _of_integers(lambda call: describe_gemm(call, "input", "weight", "bias"))
 _register("onnx.QLinearConv onnx.ConvInteger microsoft.QLinearConv", _of_integers(convolution),
-          _filters, _cost_of("aten.convolution"), resize=resize_groups)  # fmt: skip
+          _filters, resize=resize_groups)  # fmt: skip
 _register("onnx.QLinearMatMul onnx.MatMulInteger microsoft.MatMulIntegerToFloat "
-          "microsoft.MatMulInteger16", _matmul, _columns, _product_cost)  # fmt: skip
-_register("microsoft.QGemm", _gemm, _columns, _gemm_cost)
-_register("microsoft.DynamicQuantizeMatMul", _matmul, _columns, _product_cost, ranged=True)
+          "microsoft.MatMulInteger16", _matmul, _columns)  # fmt: skip
+_register("microsoft.QGemm", _gemm, _columns)
+_register("microsoft.DynamicQuantizeMatMul", _matmul, _columns, ranged=True)
 
 
 def _dynamic_axes(call: Typing) -> list[Shape]:
@@ -187,6 +163,10 @@ def _blocks_axes(call: Typing) -> list[Shape]:
     return [(*call.axes_of("input")[:-1], call.axes.resolve(outputs))]
 
 
+def _blocks_cost(call: Call) -> Cost:
+    return ((2, (*call.axes_of(call.output), call.axes_of("input")[-1])),)
+
+
 def _blocks_zero(call: Zeroing) -> State:
     bias = call.value("bias")
     of = "scale" if call.carries(call.tensor("scale")) else "input"
@@ -205,5 +185,5 @@ def _blocks_resize(call: Sizing) -> Resized:
 
 register(
     "microsoft.MatMulNBits",
-    Operator(axes=_blocks_axes, zero=_blocks_zero, cost=_product_cost, resize=_blocks_resize),
+    Operator(axes=_blocks_axes, zero=_blocks_zero, cost=_blocks_cost, resize=_blocks_resize),
 )

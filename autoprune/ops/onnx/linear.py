@@ -7,21 +7,15 @@ FusedGemm, FusedConv   with an activation at the end, the latter with a further 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from autoprune.ir.contraction import Contraction, Dim
-from autoprune.ops.contraction import (
-    Describe,
-    axes_rule,
-    cost_over,
-    scaled,
-    zero_rule,
-)
 from autoprune.ops.convolution import describe as describe_convolution
 from autoprune.ops.convolution import resize_groups
+from autoprune.ops.letters import Describe, contracting, scaled
 from autoprune.ops.linear import matrix_product
-from autoprune.ops.rule import Call, Cost, Operator, State, Zeroing, known, register
+from autoprune.ops.rule import Call, Operator, State, Zeroing, register
 
 
 def describe_gemm(call: Call, first: str, second: str, third: str) -> Contraction:
@@ -46,11 +40,6 @@ def _gemm(call: Call) -> Contraction:
     return describe_gemm(call, "a", "b", "c")
 
 
-def _gemm_cost(call: Call) -> Cost:
-    rows_first = call.get("transA") is not True
-    return cost_over(call, call.axes_of("a")[1:] if rows_first else call.axes_of("a")[:1])
-
-
 def _fused_matmul(call: Call) -> Contraction:
     """With the batch moved, an operand is `m ... i` or `i ... o` instead of `... m i`."""
     a, b = call.tensor("input"), call.tensor("other")
@@ -67,14 +56,8 @@ def _fused_matmul(call: Call) -> Contraction:
     return scaled(replace(plain, operands=tuple(operands)), call, "product_scale")
 
 
-def _fused_matmul_cost(call: Call) -> Cost:
-    (value, dims), _ = _fused_matmul(call).operands
-    summed = [axis for axis, dim in zip(call.axes_of(value), dims, strict=True) if dim == ("i",)]
-    return cost_over(call, summed)
-
-
 def _fused_convolution(call: Call) -> Contraction:
-    found = replace(_with_activation(describe_convolution)(call), folds=None)
+    found = replace(describe_convolution(call), folds=None)
     summand = call.value("summand")
     if summand is None:
         return found
@@ -93,39 +76,18 @@ _KEEP_ZERO = {"", "Relu", "LeakyRelu", "Tanh", "HardSwish", "Elu", "Selu", "Gelu
 """Activations that make zero of zero."""
 
 
-def _activated(describe: Describe) -> Callable[[Zeroing], State]:
-    """The state of a product after an activation."""
-    zero = zero_rule(describe)
+def _activated(describe: Describe, **answers: Any) -> Operator:
+    """A product with an activation behind it."""
+    operator = contracting(describe, product=_with_activation(describe), **answers)
 
     def activated(call: Zeroing) -> State:
-        state = zero(call)
+        state = operator.zero(call)
         return state if call.get("activation", "") in _KEEP_ZERO else max(state, State.CONSTANT)
 
-    return activated
+    return replace(operator, zero=activated)
 
 
-_GEMM = Operator(axes=axes_rule(_gemm), zero=zero_rule(_gemm), cost=_gemm_cost, product=_gemm)
-register("onnx.Gemm", _GEMM)
-register(
-    "microsoft.FusedGemm",
-    replace(_GEMM, zero=_activated(_gemm), product=_with_activation(_gemm)),
-)
-register(
-    "microsoft.FusedMatMul microsoft.TransposeMatMul",
-    Operator(
-        axes=axes_rule(_fused_matmul),
-        zero=zero_rule(_fused_matmul),
-        cost=_fused_matmul_cost,
-        product=_fused_matmul,
-    ),
-)
-register(
-    "microsoft.FusedConv",
-    Operator(
-        axes=axes_rule(_fused_convolution),
-        zero=_activated(_fused_convolution),
-        cost=known("aten.convolution").cost,
-        resize=resize_groups,
-        product=_with_activation(_fused_convolution),
-    ),
-)
+register("onnx.Gemm", contracting(_gemm))
+register("microsoft.FusedGemm", _activated(_gemm))
+register("microsoft.FusedMatMul microsoft.TransposeMatMul", contracting(_fused_matmul))
+register("microsoft.FusedConv", _activated(_fused_convolution, resize=resize_groups))
