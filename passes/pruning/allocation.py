@@ -120,7 +120,8 @@ def meet(problem: Problem, cost_at: Cost) -> Kept:
     if not full:
         others = " or ".join(f"{other}=" for other in ("params", "channels") if other != name)
         raise OutOfReach(
-            f"{name}={share:g} means nothing: {COUNTED[name]}", hint=f"give {others} instead"
+            f"{name}={share:g} means nothing: {COUNTED.get(name, 'there is none to begin with')}",
+            hint=f"give {others} instead",
         )
     target, slack = share * full, problem.tolerance * full
 

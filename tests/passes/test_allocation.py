@@ -232,3 +232,10 @@ def test_comparable_scores_are_not_divided_and_costs_count_where_declared():
 
     assert kept() == {A: 1, B: 3}
     assert kept(per_cost=True) == {B: 3}
+
+
+def test_a_cost_that_the_analysis_does_not_know():
+    problem = Problem(bundles_of(TWO), "energy", 0.5)
+    assert units(allocation.meet(problem, total)) == {A: [1, 3], B: [0, 1]}
+    with pytest.raises(BudgetError, match=r"energy=0\.5 means nothing: there is none"):
+        allocation.meet(problem, lambda sizes: 0)
