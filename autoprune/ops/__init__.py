@@ -4,6 +4,7 @@ Importing this package registers every family.
 """
 
 from autoprune.ops import (
+    arithmetic,
     attention,
     complex,
     control,
@@ -39,6 +40,7 @@ from autoprune.ops import (
 )
 
 __all__ = [
+    "arithmetic",
     "attention",
     "complex",
     "control",

@@ -8,8 +8,8 @@ from math import inf
 from typing import Any
 
 from autoprune.ir.axes import ONE, Axis
-from autoprune.ir.contraction import Operand, Term
-from autoprune.ir.graph import Argument, Value
+from autoprune.ir.contraction import Term
+from autoprune.ir.graph import Value
 from autoprune.ir.group import Guarantee
 from autoprune.ops.rule import (
     Call,
@@ -46,12 +46,13 @@ def elementwise_axes(call: Typing) -> list[Shape]:
     return [shape for _ in call.node.outputs]
 
 
-def _elementwise(
+def elementwise(
     names: str,
     zero: Callable[[Zeroing], State],
     homogeneous: Callable[[Call], Terms] | None = None,
     **traits: Any,
 ) -> None:
+    """Register operators that work on each element alone."""
     operator = Operator(axes=elementwise_axes, zero=zero, uniform=True, homogeneous=homogeneous)
     register(names, replace(operator, **traits))
 
@@ -100,22 +101,22 @@ def undefined_at_zero(call: Zeroing) -> State:
     return State.UNDEFINED if _first(call) is State.ZERO else _first(call)
 
 
-_elementwise(
+elementwise(
     "aten.relu aten.leaky_relu aten.rrelu aten.abs aten.absolute aten.neg aten.negative "
     "aten.deg2rad aten.rad2deg",
     keeps_zero,
     of_first,
 )
-_elementwise("aten.sqrt", keeps_zero, _power(0.5))
-_elementwise("aten.square", keeps_zero, _power(2.0))
-_elementwise("aten.sign aten.sgn", keeps_zero, _power(0.0), saturates=True)
-_elementwise(
+elementwise("aten.sqrt", keeps_zero, _power(0.5))
+elementwise("aten.square", keeps_zero, _power(2.0))
+elementwise("aten.sign aten.sgn", keeps_zero, _power(0.0), saturates=True)
+elementwise(
     "aten.relu6 aten.tanh aten.erf aten.special_erf aten.atan aten.arctan aten.softsign "
     "aten.floor aten.ceil aten.round aten.special_round aten.trunc aten.fix",
     keeps_zero,
     saturates=True,
 )
-_elementwise(
+elementwise(
     "aten.gelu aten.silu aten.mish aten.hardswish aten.elu aten.selu aten.celu aten.sin aten.tan "
     "aten.asin aten.sinh aten.asinh aten.atanh aten.expm1 aten.log1p aten.erfinv aten.frac "
     "aten.hardshrink aten.softshrink aten.tanhshrink aten.nan_to_num aten.arcsin aten.arcsinh "
@@ -124,8 +125,8 @@ _elementwise(
     "aten.special_modified_bessel_i1",
     keeps_zero,
 )
-_elementwise("aten.clone aten.lift_fresh_copy", keeps_zero, moves=True)
-_elementwise("aten._to_copy", keeps_zero, moves=same_numbers)
+elementwise("aten.clone aten.lift_fresh_copy", keeps_zero, moves=True)
+elementwise("aten._to_copy", keeps_zero, moves=same_numbers)
 # These return their input itself where there is nothing to do.
 register(
     "aten.alias aten.detach aten.data aten.positive aten.contiguous aten.lift_fresh aten.cpu "
@@ -183,20 +184,20 @@ register(
     "aten.dropout aten.feature_dropout aten.alpha_dropout aten.feature_alpha_dropout",
     Operator(axes=elementwise_axes, zero=_dropout, aliases=True, moves=_keeps, draws=_drops),
 )
-_elementwise("aten.native_dropout", _dropout, moves=_keeps, draws=_drops)
-_elementwise("aten.bernoulli", _bernoulli, draws=True)
-_elementwise(
+elementwise("aten.native_dropout", _dropout, moves=_keeps, draws=_drops)
+elementwise("aten.bernoulli", _bernoulli, draws=True)
+elementwise(
     "aten.native_dropout_backward",
     lambda call: product(call.state(call.tensor(name)) for name in ("grad_output", "mask")),
 )
-_elementwise(
+elementwise(
     "aten.sigmoid aten.hardsigmoid aten.special_expit aten.erfc aten.special_erfc "
     "aten.special_ndtr aten.logical_not aten.isnan aten.isinf aten.isfinite aten.isposinf "
     "aten.isneginf aten.isreal",
     makes_constant,
     saturates=True,
 )
-_elementwise(
+elementwise(
     "aten.exp aten.exp2 aten.cos aten.cosh aten.acos aten.softplus aten.log_sigmoid "
     "aten.bitwise_not aten.arccos aten.sinc aten.i0 aten.special_exp2 aten.special_erfcx "
     "aten.special_sinc aten.special_i0 aten.special_i0e aten.special_log_ndtr "
@@ -205,10 +206,10 @@ _elementwise(
     makes_constant,
 )
 # Zero has a sign, that of what it was made of.
-_elementwise("aten.signbit", lambda call: State.ANY)
-_elementwise("aten.rsqrt", undefined_at_zero, _power(-0.5))
-_elementwise("aten.reciprocal", undefined_at_zero, _power(-1.0))
-_elementwise(
+elementwise("aten.signbit", lambda call: State.ANY)
+elementwise("aten.rsqrt", undefined_at_zero, _power(-0.5))
+elementwise("aten.reciprocal", undefined_at_zero, _power(-1.0))
+elementwise(
     "aten.log aten.log2 aten.log10 aten.digamma aten.lgamma "
     "aten.acosh aten.arccosh aten.polygamma aten.mvlgamma aten.special_digamma aten.special_psi "
     "aten.special_gammaln aten.special_ndtri aten.special_polygamma aten.special_multigammaln "
@@ -268,14 +269,14 @@ def _raised(call: Call) -> Terms:
     return ()
 
 
-_elementwise(
+elementwise(
     "aten.clamp aten.clip aten.clamp_min aten.clamp_max aten.hardtanh",
     _clamp,
     _clamped,
     saturates=True,
 )
-_elementwise("aten.threshold", _threshold, _past_zero)
-_elementwise("aten.pow aten.float_power", _pow, _raised)
+elementwise("aten.threshold", _threshold, _past_zero)
+elementwise("aten.pow aten.float_power", _pow, _raised)
 
 
 def _logit(call: Zeroing) -> State:
@@ -283,235 +284,7 @@ def _logit(call: Zeroing) -> State:
     return undefined_at_zero(call) if call.get("eps") is None else makes_constant(call)
 
 
-_elementwise("aten.logit aten.special_logit", _logit)
-
-
-def _pair(call: Call) -> tuple[Argument, Argument]:
-    return call.get("input", call.get("self")), call.get("other", call.get("exponent"))
-
-
-def _sum(call: Zeroing) -> State:
-    return max(call.state(a) for a in _pair(call))
-
-
-def _quotient(call: Zeroing) -> State:
-    dividend, divisor = _pair(call)
-    return _ratio(call.state(dividend), call.state(divisor))
-
-
-def _ratio(dividend: State, divisor: State) -> State:
-    return State.UNDEFINED if divisor is State.ZERO else product((dividend, divisor))
-
-
-def _scaled(call: Zeroing) -> State:
-    """Zero where the first operand is, whatever the second one."""
-    first, second = _pair(call)
-    state = call.state(first)
-    return state if state is State.ZERO else max(state, call.state(second))
-
-
-def _constant_pair(call: Zeroing) -> State:
-    return max(State.CONSTANT, *(call.state(a) for a in _pair(call)))
-
-
-def _product(call: Zeroing) -> State:
-    return product(call.state(a) for a in _pair(call))
-
-
-def factors(*powers: tuple[Argument, str, float]) -> Term:
-    """The product of arguments, each given with its name and its power."""
-    term: dict[Operand, float] = {}
-    for argument, name, power in powers:
-        factor = argument if isinstance(argument, Value) else name
-        term[factor] = term.get(factor, 0.0) + power
-    return term
-
-
-def _multiplied(call: Call) -> Terms:
-    first, second = _pair(call)
-    return (factors((first, "input", 1.0), (second, "other", 1.0)),)
-
-
-def _added(call: Call) -> Terms:
-    return tuple(factors((a, "other", 1.0)) for a in _pair(call))
-
-
-def _compared(call: Call) -> Terms:
-    """Zero stays zero."""
-    return tuple(factors((a, "other", 1.0)) for a in _pair(call) if isinstance(a, Value) or a != 0)
-
-
-def _divided(call: Call) -> Terms:
-    if call.get("rounding_mode") is not None:
-        return ()
-    first, second = _pair(call)
-    return (factors((first, "input", 1.0), (second, "other", -1.0)),)
-
-
-_elementwise("aten.mul aten.multiply", _product, _multiplied)
-_elementwise("aten.logical_and aten.bitwise_and aten.__and__ aten.lcm", _product)
-
-
-def _shift(sign: int) -> Callable[[Call], float | None]:
-    def shift(call: Call) -> float | None:
-        first, second = _pair(call)
-        times = call.get("alpha", 1)
-        if not isinstance(second, int | float) or not isinstance(times, int | float):
-            return None
-        return sign * second * times if isinstance(first, Value) else None
-
-    return shift
-
-
-_elementwise("aten.add", _sum, _added, shift=_shift(1))
-_elementwise("aten.sub aten.subtract", _sum, _added, shift=_shift(-1))
-_elementwise(
-    "aten.rsub aten.maximum aten.minimum aten.fmax aten.fmin aten.max.other aten.min.other "
-    "aten.hypot",
-    _sum,
-    _added,
-)
-_elementwise(
-    "aten.logical_or aten.logical_xor aten.bitwise_or aten.bitwise_xor aten.__or__ aten.__xor__ "
-    "aten.gcd",
-    _sum,
-)
-_elementwise("aten.div aten.divide aten.true_divide", _quotient, _divided)
-_elementwise("aten.floor_divide", _quotient)
-_elementwise("aten.remainder aten.fmod", _quotient, _added)
-_elementwise(
-    "aten.eq aten.ne aten.lt aten.le aten.gt aten.ge aten.not_equal aten.less aten.less_equal "
-    "aten.greater aten.greater_equal",
-    _constant_pair,
-    _compared,
-    saturates=True,
-)
-_elementwise("aten.isclose", _constant_pair, saturates=True)
-_elementwise("aten.logaddexp aten.logaddexp2 aten.nextafter", _constant_pair)
-
-
-def _polynomial(call: Zeroing) -> State:
-    """A polynomial of some degree, both of which may be tensors."""
-    return max(State.UNIFORM, *(call.state(v) for v in call.tensors))
-
-
-_POLYNOMIALS = (
-    "chebyshev_polynomial_t chebyshev_polynomial_u chebyshev_polynomial_v chebyshev_polynomial_w "
-    "shifted_chebyshev_polynomial_t shifted_chebyshev_polynomial_u shifted_chebyshev_polynomial_v "
-    "shifted_chebyshev_polynomial_w hermite_polynomial_h hermite_polynomial_he "
-    "laguerre_polynomial_l legendre_polynomial_p"
-)
-_elementwise(" ".join(f"aten.special_{name}" for name in _POLYNOMIALS.split()), _polynomial)
-
-
-def _zeta(call: Zeroing) -> State:
-    states = [call.state(v) for v in call.tensors]
-    return State.UNDEFINED if State.ZERO in states else max(states)
-
-
-_elementwise("aten.special_zeta", _zeta)
-
-
-def _gamma_share(call: Zeroing) -> State:
-    """Incomplete gamma functions, of which only that of two zeros is not defined."""
-    states = [call.state(v) for v in call.tensors]
-    return State.UNDEFINED if set(states) == {State.ZERO} else max(State.CONSTANT, *states)
-
-
-_elementwise("aten.igamma aten.igammac aten.special_gammainc aten.special_gammaincc", _gamma_share)
-
-
-def _signed(call: Zeroing) -> State:
-    """What the sign of an operand decides, which zero has, too: that of what it was made of."""
-    first, second = _pair(call)
-    deciding = second if "copysign" in call.node.op else first
-    if "copysign" in call.node.op and call.state(first) is State.ZERO:
-        return State.ZERO
-    return State.ANY if call.state(deciding) is State.ZERO else _constant_pair(call)
-
-
-_elementwise("aten.copysign aten.atan2 aten.arctan2", _signed)
-_elementwise(
-    "aten.ldexp aten.bitwise_left_shift aten.bitwise_right_shift aten.__lshift__ "
-    "aten.__rshift__ aten.special_xlog1py",
-    _scaled,
-)
-
-
-def _xlogy(call: Zeroing) -> State:
-    """`x * log(y)`, which is zero where x is, whatever y."""
-    factor, argument = (call.state(a) for a in _pair(call))
-    if factor is State.ZERO:
-        return State.ZERO
-    return State.UNDEFINED if argument is State.ZERO else max(factor, argument)
-
-
-def _heaviside(call: Zeroing) -> State:
-    """`values` where the input is zero."""
-    return max(call.state(call.get("input")), call.state(call.get("values")))
-
-
-_elementwise("aten.xlogy aten.special_xlogy", _xlogy, of_first)
-_elementwise("aten.heaviside", _heaviside)
-
-
-def _of_pair(call: Call, power: float) -> Term:
-    """The first of two tensors times a power of the second."""
-    return factors((call.get("tensor1"), "", 1.0), (call.get("tensor2"), "", power))
-
-
-_elementwise(
-    "aten.addcmul",
-    lambda call: max(
-        call.state(call.get("input")),
-        product(call.state(call.get(name)) for name in ("tensor1", "tensor2")),
-    ),
-    lambda call: (*of_first(call), _of_pair(call, 1.0)),
-)
-_elementwise(
-    "aten.lerp",
-    lambda call: max(call.state(call.get("input")), call.state(call.get("end"))),
-    lambda call: (*of_first(call), {call.tensor("end"): 1.0}),
-)
-_elementwise(
-    "aten.addcdiv",
-    lambda call: max(
-        call.state(call.get("input")),
-        _ratio(call.state(call.get("tensor1")), call.state(call.get("tensor2"))),
-    ),
-    lambda call: (*of_first(call), _of_pair(call, -1.0)),
-)
-_elementwise(
-    "aten.copy",
-    lambda call: call.state(call.get("src")),
-    lambda call: ({call.tensor("src"): 1.0},) if is_number(call.tensor("src")) else (),
-)
-_elementwise("aten.fill", lambda call: call.state(call.get("value")))
-_elementwise("aten.zero", lambda call: State.ZERO)
-
-
-def _where(call: Zeroing) -> State:
-    chosen = max(call.state(call.get("input")), call.state(call.get("other")))
-    return chosen if chosen is State.ZERO else max(chosen, call.state(call.get("condition")))
-
-
-def _masked_fill(call: Zeroing) -> State:
-    filled = max(call.state(call.get("input")), call.state(call.get("value")))
-    return filled if filled is State.ZERO else max(filled, call.state(call.get("mask")))
-
-
-def _chosen(call: Call) -> Terms:
-    return tuple(factors((call.get(name), name, 1.0)) for name in ("input", "other"))
-
-
-def _filled(call: Call) -> Terms:
-    """Zero and infinity stay what they are."""
-    value = call.get("value")
-    return (*of_first(call), *(() if value in (0, inf, -inf) else [factors((value, "value", 1.0))]))
-
-
-_elementwise("aten.where", _where, _chosen)
-_elementwise("aten.masked_fill", _masked_fill, _filled)
+elementwise("aten.logit aten.special_logit", _logit)
 
 
 def _prelu_axes(call: Typing) -> list[Shape]:
@@ -524,7 +297,7 @@ def _prelu_axes(call: Typing) -> list[Shape]:
 
 
 register("aten.prelu", Operator(axes=_prelu_axes, zero=keeps_zero, homogeneous=of_first))
-_elementwise("aten._prelu_kernel", keeps_zero, of_first)
+elementwise("aten._prelu_kernel", keeps_zero, of_first)
 
 
 def _glu_axes(call: Typing) -> list[Shape]:

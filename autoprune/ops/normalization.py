@@ -30,7 +30,7 @@ from autoprune.ops.rule import (
 _PER_CHANNEL = ("weight", "bias", "running_mean", "running_var")
 
 
-def _affine_state(call: Zeroing, normalized: State) -> State:
+def affine_state(call: Zeroing, normalized: State) -> State:
     """State of `normalized * weight + bias`."""
     weight, bias = call.value("weight"), call.value("bias")
     state = normalized
@@ -83,7 +83,7 @@ def _batch_norm_zero(call: Zeroing) -> State:
         call.report(Guarantee.APPROXIMATE, "mean and variance are taken over it")
         return State.ANY
     state = call.state(x)
-    return _affine_state(call, max(State.CONSTANT, _divided(call, state)))
+    return affine_state(call, max(State.CONSTANT, _divided(call, state)))
 
 
 def _per_channel_resize(call: Sizing) -> Resized:
@@ -97,8 +97,8 @@ def _instance_norm_zero(call: Zeroing) -> State:
     """By its own statistics a channel of zeros stays zero; by running ones it is a constant."""
     state = call.state(call.tensor("input"))
     if call.get("use_input_stats") is True:
-        return _affine_state(call, _divided(call, state))
-    return _affine_state(call, max(state, State.CONSTANT))
+        return affine_state(call, _divided(call, state))
+    return affine_state(call, max(state, State.CONSTANT))
 
 
 def _instance_norm_axes(call: Typing) -> list[Shape]:
@@ -143,13 +143,13 @@ def _layer_norm_axes(call: Typing) -> list[Shape]:
 
 def _layer_norm_zero(call: Zeroing) -> State:
     if any(call.within(axis) for axis in _normalized(call)):
-        return _affine_state(call, _centred(call))
-    return _affine_state(call, _divided(call, call.state(call.tensor("input"))))
+        return affine_state(call, centred(call, call.state(call.tensor("input"))))
+    return affine_state(call, _divided(call, call.state(call.tensor("input"))))
 
 
-def _centred(call: Zeroing) -> State:
+def centred(call: Zeroing, state: State) -> State:
     """Mean and variance over zeros that are left out can be had from the rest."""
-    if call.state(call.tensor("input")) is State.ZERO:
+    if state is State.ZERO:
         call.report(Guarantee.COMPENSATED, "mean and variance are rescaled")
     else:
         call.report(Guarantee.APPROXIMATE, "mean and variance are taken over it")
@@ -159,10 +159,11 @@ def _centred(call: Zeroing) -> State:
 def _layer_norm_resize(call: Sizing) -> Resized:
     axes = _normalized(call)
     sizes = tuple(call.size(a) for a in axes)
-    return Resized({"normalized_shape": sizes}, share=_share(call, axes))
+    return Resized({"normalized_shape": sizes}, share=share_of(call, axes))
 
 
-def _share(call: Sizing, axes: Sequence[Axis]) -> float:
+def share_of(call: Sizing, axes: Sequence[Axis]) -> float:
+    """How much of the positions of some axes together stays."""
     return prod(call.size(a) for a in axes) / prod(a.size for a in axes)
 
 
@@ -185,8 +186,8 @@ def _rms_norm_zero(call: Zeroing) -> State:
             call.report(Guarantee.COMPENSATED, "mean square is rescaled")
         else:
             call.report(Guarantee.APPROXIMATE, "mean square is taken over it")
-        return _affine_state(call, state)
-    return _affine_state(call, _divided(call, state))
+        return affine_state(call, state)
+    return affine_state(call, _divided(call, state))
 
 
 def _rms_norm_resize(call: Sizing) -> Resized:
@@ -196,7 +197,7 @@ def _rms_norm_resize(call: Sizing) -> Resized:
     `rsqrt(mean + eps) = s^-1/2 rsqrt(mean' + eps / s)`.
     """
     axes = _normalized(call)
-    kept = _share(call, axes)
+    kept = share_of(call, axes)
     if kept == 1:
         return Resized()
     eps = call.get("eps", _machine_epsilon(call).get("eps", 0.0))
@@ -256,10 +257,12 @@ def _group_norm_zero(call: Zeroing) -> State:
     x = call.tensor("input")
     state = _divided(call, call.state(x))
     if not call.carries(x, 1):
-        return _affine_state(call, state)
+        return affine_state(call, state)
     channels = call.axes_of(x)[1]
     _, width = ax.outer_and_inner(channels, channels.size // _groups(call))
-    return _affine_state(call, _centred(call) if call.within(width) else state)
+    return affine_state(
+        call, centred(call, call.state(call.tensor("input"))) if call.within(width) else state
+    )
 
 
 def _within_groups(call: Call) -> Sequence[Axis]:
@@ -275,7 +278,7 @@ def _group_norm_resize(call: Sizing) -> Resized:
     if call.size(channels) == channels.size:
         return Resized()
     outer, width = ax.outer_and_inner(channels, channels.size // _groups(call))
-    share = _share(call, (width,))
+    share = share_of(call, (width,))
     if "num_groups" in call.node.arguments:
         return Resized({"num_groups": call.size(outer)}, share=share)
     return Resized({"group": call.size(outer), "C": call.size(channels)}, share=share)

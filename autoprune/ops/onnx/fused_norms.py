@@ -5,12 +5,13 @@ s = input + skip + added;  norm(s) * weight + bias,  and s itself as a further o
 
 from __future__ import annotations
 
-from math import prod, sqrt
+from math import sqrt
 
 from autoprune.ir.axes import Axis
 from autoprune.ir.graph import Value
 from autoprune.ir.group import Guarantee
 from autoprune.ops.elementwise import broadcast
+from autoprune.ops.normalization import share_of
 from autoprune.ops.pinning import fixed_shape, pin_dims
 from autoprune.ops.rule import (
     Call,
@@ -73,18 +74,13 @@ def _skip_zero(call: Zeroing) -> State:
     return max(state, total) if _SUM in call.integers("outputs") else state
 
 
-def _share(call: Sizing) -> float:
-    axes = _normalized(call)
-    return prod(call.size(a) for a in axes) / prod(a.size for a in axes)
-
-
 def _skip_resize(call: Sizing) -> Resized:
-    return Resized(share=_share(call))
+    return Resized(share=share_of(call, _normalized(call)))
 
 
 def _skip_rms_resize(call: Sizing) -> Resized:
     """With a share s kept, `rsqrt(mean + eps) = s^-1/2 rsqrt(mean' + eps / s)`."""
-    share, eps = _share(call), call.get("eps")
+    share, eps = share_of(call, _normalized(call)), call.get("eps")
     if share == 1 or not isinstance(eps, int | float):
         return Resized()
     return Resized({"eps": eps / share}, scale=1 / sqrt(share))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from autoprune.ops import (
+    arithmetic,
     attention,
     convolution,
     creation,
@@ -25,8 +26,8 @@ from autoprune.ops.rule import Operator, State, Zeroing, joined, known, of_each,
 
 # The names below are registered by these modules.
 FAMILIES = (
-    attention, convolution, creation, detection, elementwise, indexing, joining, linear, native,
-    normalization, order, pooling, reduction, repetition, shape,
+    arithmetic, attention, convolution, creation, detection, elementwise, indexing, joining,
+    linear, native, normalization, order, pooling, reduction, repetition, shape,
 )  # fmt: skip
 
 SAME = {

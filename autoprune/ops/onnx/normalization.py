@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from math import prod
-
-from autoprune.ir.group import Guarantee
+from autoprune.ops.normalization import affine_state, centred, share_of
 from autoprune.ops.rule import (
     Call,
     Operator,
@@ -15,7 +13,6 @@ from autoprune.ops.rule import (
     Typing,
     Zeroing,
     first_state,
-    product,
     register,
 )
 
@@ -54,19 +51,12 @@ def _instance_norm_zero(call: Zeroing) -> State:
     """
     state = first_state(call)
     if any(call.within(axis) for axis in _space(call)):
-        if state is State.ZERO:
-            call.report(Guarantee.COMPENSATED, "mean and variance are rescaled")
-        else:
-            call.report(Guarantee.APPROXIMATE, "mean and variance are taken over it")
-        return State.ANY
-    if state is not State.ZERO:
-        state = product((state, call.state(call.tensor("weight"))))
-    return max(state, call.state(call.tensor("bias")))
+        return centred(call, state)
+    return affine_state(call, state)
 
 
 def _instance_norm_resize(call: Sizing) -> Resized:
-    space = _space(call)
-    return Resized(share=prod(call.size(a) for a in space) / prod(a.size for a in space))
+    return Resized(share=share_of(call, _space(call)))
 
 
 register(

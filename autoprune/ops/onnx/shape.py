@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
-from autoprune.ir.axes import ONE, Axis
-from autoprune.ops.padding import padded
+from autoprune.ir.axes import Axis
+from autoprune.ops import creation, padding, repetition, shape, slicing
 from autoprune.ops.rule import (
     Call,
     Operator,
@@ -15,9 +16,13 @@ from autoprune.ops.rule import (
     State,
     Typing,
     Zeroing,
+    known,
     passes_on,
     register,
 )
+
+# The names below are registered by these modules.
+FAMILIES = (creation, padding, repetition, shape, slicing)
 
 
 def _bounds(call: Call) -> Iterator[tuple[int, int, int, int]]:
@@ -61,16 +66,9 @@ def _slice_resize(call: Sizing) -> Resized:
 
 
 register(
-    "onnx.Slice", Operator(axes=_slice_axes, zero=passes_on, resize=_slice_resize, aliases=True)
+    "onnx.Slice",
+    Operator(axes=_slice_axes, zero=passes_on, resize=_slice_resize, aliases=True, moves=True),
 )
-
-
-def _split_axes(call: Typing) -> list[Shape]:
-    source = call.axes_of("input")
-    dim = call.integer("dim") % len(source)
-    sizes = [v.shape[dim] for v in call.node.outputs]
-    pieces = call.axes.pieces(source[dim], sizes)
-    return [(*source[:dim], piece, *source[dim + 1 :]) for piece in pieces]
 
 
 def _split_resize(call: Sizing) -> Resized:
@@ -81,23 +79,7 @@ def _split_resize(call: Sizing) -> Resized:
     return Resized({"split": tuple(call.size(axis) for axis in axes)})
 
 
-register(
-    "onnx.Split", Operator(axes=_split_axes, zero=passes_on, resize=_split_resize, aliases=True)
-)
-
-
-def _squeeze_axes(call: Typing) -> list[Shape]:
-    return (
-        [tuple(axis for axis in call.axes_of("input") if axis.size != 1)]
-        if not call.get("dim")
-        else [_without(call)]
-    )
-
-
-def _without(call: Typing) -> Shape:
-    shape = call.axes_of("input")
-    named = {d % len(shape) for d in call.integers("dim")}
-    return tuple(axis for i, axis in enumerate(shape) if i not in named)
+register("onnx.Split", replace(known("aten.split"), resize=_split_resize))
 
 
 def _squeeze_resize(call: Sizing) -> Resized:
@@ -108,18 +90,7 @@ def _squeeze_resize(call: Sizing) -> Resized:
     return Resized({"dim": tuple(i for i, axis in enumerate(axes) if axis.size == 1)})
 
 
-register(
-    "onnx.Squeeze",
-    Operator(axes=_squeeze_axes, zero=passes_on, resize=_squeeze_resize, aliases=True),
-)
-
-
-def _expand_axes(call: Typing) -> list[Shape]:
-    """Stretched axes are new ones: nothing yet says that their positions belong together."""
-    source, shape = call.axes_of("input"), call.output.shape
-    padded = (ONE,) * (len(shape) - len(source)) + source
-    axes = [a if a.size == n else call.axes.leaf(n) for a, n in zip(padded, shape, strict=True)]
-    return [tuple(axes)]
+register("onnx.Squeeze", replace(known("aten.squeeze"), resize=_squeeze_resize))
 
 
 def _expand_resize(call: Sizing) -> Resized:
@@ -133,15 +104,7 @@ def _expand_resize(call: Sizing) -> Resized:
     )
 
 
-register(
-    "onnx.Expand",
-    Operator(
-        axes=_expand_axes,
-        zero=lambda call: call.state(call.tensor("input")),
-        resize=_expand_resize,
-        aliases=True,
-    ),
-)
+register("onnx.Expand", replace(known("aten.expand"), resize=_expand_resize))
 
 
 def _widths(call: Call) -> Iterator[tuple[int, int, int]]:
@@ -153,7 +116,7 @@ def _widths(call: Call) -> Iterator[tuple[int, int, int]]:
 
 
 def _pad_axes(call: Typing) -> list[Shape]:
-    return [padded(call, call.axes_of("input"), _widths(call))]
+    return [padding.padded(call, call.axes_of("input"), _widths(call))]
 
 
 def _pad_resize(call: Sizing) -> Resized:
@@ -168,27 +131,11 @@ def _pad_resize(call: Sizing) -> Resized:
     return Resized({"pads": tuple(pads)})
 
 
-def _pad_zero(call: Zeroing) -> State:
-    state = passes_on(call) if call.carries(call.tensor("input")) else State.ZERO
-    return max(state, call.state(call.get("value", 0)))
-
-
-register("onnx.Pad", Operator(axes=_pad_axes, zero=_pad_zero, resize=_pad_resize))
-
-
-def _filled_axes(call: Typing) -> list[Shape]:
-    """Every axis is new and may be cut: the tensor is made smaller."""
-    return [tuple(call.axes.leaf(n) for n in call.output.shape)]
-
-
-def _filled_resize(call: Sizing) -> Resized:
-    return Resized({"size": call.resized("size", call.axes_of(call.output))})
+register("onnx.Pad", replace(known("aten.pad"), axes=_pad_axes, resize=_pad_resize))
 
 
 def _filled_zero(call: Zeroing) -> State:
     return State.ZERO if call.get("fill_value", 0) == 0 else State.CONSTANT
 
 
-register(
-    "onnx.ConstantOfShape", Operator(axes=_filled_axes, zero=_filled_zero, resize=_filled_resize)
-)
+register("onnx.ConstantOfShape", replace(known("aten.full"), zero=_filled_zero))
