@@ -76,8 +76,7 @@ def parse_graph(text: str) -> Graph:
         GraphError: naming the line at fault.
     """
     reader = _Reader(text)
-    graph = reader.graph()
-    reader.end()
+    graph = reader.whole(reader.graph)
     verify(graph)
     return graph
 
@@ -89,7 +88,7 @@ def parse_types(text: str) -> dict[str, Shape]:
         GraphError: naming the line at fault, or the value that has sizes.
     """
     reader = _Reader(text)
-    reader.graph()
+    reader.whole(reader.graph)
     for name, shape in reader.types.items():
         if _UNNAMED in uids_of(shape):
             raise GraphError("the text has sizes, no axis types", where=f"value {name}")
@@ -108,8 +107,7 @@ def parse_axis(text: str) -> Axis:
         GraphError: if it is none.
     """
     reader = _Reader(text)
-    axis = reader.axis()
-    reader.end()
+    axis = reader.whole(reader.axis)
     if _UNNAMED in axis.uids:
         raise reader.error("expected letters behind sizes")
     return axis
@@ -126,12 +124,11 @@ def parse_groups(text: str, graph: Graph) -> tuple[tuple[Group, ...], tuple[Pinn
         GraphError: naming the line at fault.
     """
     reader = _Reader(text, {node.name: node for node in graph.nodes})
-    groups: list[Group] = []
-    pinned: list[Pinned] = []
-    while not reader.at_end():
-        found = reader.group()
-        groups.append(found) if isinstance(found, Group) else pinned.append(found)
-    return tuple(groups), tuple(pinned)
+    found: list[Group | Pinned] = []
+    while not reader.match(_END):
+        found.append(reader.group())
+    groups = tuple(g for g in found if isinstance(g, Group))
+    return groups, tuple(p for p in found if isinstance(p, Pinned))
 
 
 class _Reader:
@@ -166,18 +163,19 @@ class _Reader:
 
     def skip(self, sign: str) -> bool:
         """Go on behind a sign or word, if it comes next."""
-        return self.match(re.compile(re.escape(sign) + (r"\b" * sign.isalpha()))) is not None
+        end = r"(?![\w.$/-])" if sign.isalpha() else ""
+        return self.match(re.compile(re.escape(sign) + end)) is not None
 
     def expect(self, sign: str) -> None:
         if not self.skip(sign):
             raise self.error(f"expected `{sign}`")
 
-    def at_end(self) -> bool:
-        return self.match(_END) is not None
-
-    def end(self) -> None:
-        if not self.at_end():
+    def whole(self, read: Callable[[], T]) -> T:
+        """What `read` reads, behind which there is nothing more."""
+        found = read()
+        if not self.match(_END):
             raise self.error("expected nothing more")
+        return found
 
     def error(self, what: str) -> GraphError:
         line = self.text.count("\n", 0, self.here()) + 1

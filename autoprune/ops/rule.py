@@ -243,6 +243,9 @@ class Scaled:
     numerator: int
     denominator: int
 
+    def __str__(self) -> str:
+        return f"{self.size} * {self.numerator} // {self.denominator}"
+
 
 @dataclass(frozen=True, slots=True)
 class Resized:

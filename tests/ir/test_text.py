@@ -61,7 +61,7 @@ def graphs(draw) -> Graph:
         outputs = tuple(value() for _ in range(draw(st.integers(0, 2))))
         own = outputs[0].name if outputs and outputs[0].name not in calls else name
         module = draw(st.lists(paths, max_size=3).map(tuple) | paths.map(ancestry))
-        op = draw(st.sampled_from(["aten.relu.default", "my::odd op"]))
+        op = draw(st.sampled_from(["aten.relu.default", "constant.x", "my::odd op"]))
         nodes.append(Node(own, op, arguments, outputs, module, draw(st.text(max_size=9))))
     owned = [p.value for p in parameters]
     mutated = tuple(draw(st.lists(st.sampled_from(owned), max_size=2))) if owned else ()

@@ -2,21 +2,22 @@
 
 import pytest
 
-from autoprune.ir.graph import Graph, Node, Value
-from tests.report.networks import linear, perceptron, report
+from autoprune.ir.graph import Graph
+from autoprune.ir.text import parse_graph
+from tests.report.networks import perceptron, report
 
 SOURCE = "net.py:7: self.attend(x)"
 
 
 def softmax_over_hidden() -> Graph:
-    x = Value("x", (2, 8), "float32")
-    first, a = linear("a", x, 16, "a", "net.py:5: a(x)")
-    soft = Node(
-        "soft", "aten.softmax.int", {"self": a.outputs[0], "dim": -1},
-        (Value("soft", (2, 16), "float32"),), (), SOURCE,
-    )  # fmt: skip
-    second, b = linear("b", soft.outputs[0], 4, "b")
-    return Graph((x,), (first, second), (a, soft, b), b.outputs)
+    return parse_graph(f"""graph(%x: float32[2,8]) {{
+      %a.weight: float32[16,8] = parameter
+      %b.weight: float32[4,16] = parameter
+      %a: float32[2,16] = aten.linear.default(input=%x, weight=%a.weight) at "net.py:5: a(x)"
+      %soft: float32[2,16] = aten.softmax.int(self=%a, dim=-1) at "{SOURCE}"
+      %b: float32[2,4] = aten.linear.default(input=%soft, weight=%b.weight)
+      return %b
+    }}""")
 
 
 def test_a_pin_names_the_call_and_the_line_of_code():
@@ -45,13 +46,12 @@ def test_the_least_network_keeps_one_unit_of_every_group():
 
 
 def test_unknown_operators_are_counted():
-    x = Value("x", (2, 8), "float32")
-    weight, a = linear("a", x, 16)
-    calls = [
-        Node(f"odd_{i}", "mine.odd.default", {"x": v}, (Value(f"odd_{i}", (2, 16), "float32"),), (),
-             f"net.py:{i}: odd(x)")
-        for i, v in enumerate(a.outputs * 2)
-    ]  # fmt: skip
-    graph = Graph((x,), (weight,), (a, *calls), tuple(c.outputs[0] for c in calls))
+    graph = parse_graph("""graph(%x: float32[2,8]) {
+      %w: float32[16,8] = parameter
+      %a: float32[2,16] = aten.linear.default(input=%x, weight=%w)
+      %b: float32[2,16] = mine.odd.default(x=%a) at "net.py:0: odd(x)"
+      %c: float32[2,16] = mine.odd.default(x=%a) at "net.py:1: odd(x)"
+      return %b, %c
+    }""")
     [row] = report(graph).unknown_operators
     assert (row.name, row.calls, row.source) == ("mine.odd.default", 2, "net.py:0: odd(x)")

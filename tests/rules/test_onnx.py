@@ -6,7 +6,7 @@ from onnx import helper
 
 import autoprune as ap
 from autoprune.analysis.typing import infer
-from autoprune.ir.graph import Graph, Node, Value
+from autoprune.ir.text import parse_graph
 from autoprune.passes.pruning.law import _witnesses
 from tests.onnx.build import Builder
 
@@ -89,12 +89,11 @@ def test_a_function_with_a_rule_is_not_inlined(model):
 
 def test_what_a_saturating_operator_reads_is_compared_too():
     """Its output may hide that the cut network differs."""
-    x, hidden, y = (Value(name, (3,), "float32") for name in "xhy")
-    calls = (
-        Node("h", "onnx.Relu", {"input": x}, (hidden,)),
-        Node("y", "lib.squash", {"tensors": (hidden,)}, (y,)),
-    )
-    graph = Graph((x,), (), calls, (y,))
+    graph = parse_graph("""graph(%x: float32[3]) {
+      %h: float32[3] = onnx.Relu(input=%x)
+      %y: float32[3] = lib.squash(tensors=[%h])
+      return %y
+    }""")
     assert _witnesses(infer(graph)) == []
     ap.rule("lib.squash", "n -> n", saturates=True)
     assert _witnesses(infer(graph)) == ["h"]
