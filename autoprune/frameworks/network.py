@@ -287,6 +287,10 @@ class Network(Executable, Protocol):
         """The same network with other values of some parameters."""
         ...
 
+    def without_outputs(self) -> Network:
+        """The same network, whose outputs may all change shape."""
+        ...
+
     def zeroed(self, typed: TypedGraph, kept: Kept, spared: Spared) -> Executable:
         """The network with all positions set to zero that do not stay.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -15,6 +14,7 @@ from torch.distributed import ProcessGroup
 
 from autoprune.errors import BudgetWarning, LearnerError
 from autoprune.frameworks.torch.computed import dead_weights
+from autoprune.frameworks.torch.memory import collect_like
 from autoprune.frameworks.torch.network import TorchNetwork, trace_network
 from autoprune.frameworks.torch.trace import copy_of
 from autoprune.frameworks.torch.wrappers import network_of
@@ -44,9 +44,6 @@ from autoprune.passes.pruning.request import (
 )
 from autoprune.passes.pruning.result import Result
 from autoprune.report.progress import progress
-
-WORTH_COLLECTING = 1 << 26
-"""Bytes of weights from which a pass of the garbage collector over all of torch pays."""
 
 
 class Target(CostBudget, total=False):
@@ -307,15 +304,11 @@ class Pruner(Session[UnitTraining]):
     def _forget_weights(self) -> None:
         """Keep the structure of the model alone; its weights are those that are trained."""
         del self._network
-        size = 0
         for module in self._whole.modules():
             for name, parameter in module.named_parameters(recurse=False):
-                size += parameter.nbytes
                 empty = torch.empty_like(parameter, device="meta")
                 module.register_parameter(name, nn.Parameter(empty, parameter.requires_grad))
-        # What torch.export made refers to itself: its copies of the weights would stay for long.
-        if size > WORTH_COLLECTING:
-            gc.collect()
+        collect_like(self.model)
 
     def _trace(self, model: nn.Module) -> TorchNetwork:
         return trace_network(

@@ -66,7 +66,7 @@ def _apply(given: Given, plan: Plan, *, weights: bool) -> Any:
         if small is not None:
             return small
     network = _traced_as_planned(given, plan)
-    typed, groups, kept = _chosen(network, plan)
+    network, typed, groups, kept = _chosen(network, plan)
     inputs = next(network.probes())
     zeroed = zeroed_network(network, typed, groups, kept)
     biases = folded_biases(network, zeroed, typed, groups, kept, inputs)
@@ -74,23 +74,23 @@ def _apply(given: Given, plan: Plan, *, weights: bool) -> Any:
     return network.planned(network.cut(typed, kept), plan)
 
 
-def _chosen(network: Network, plan: Plan) -> tuple[TypedGraph, dict[int, Group], Kept]:
-    """The axis types, the groups by leaf, and the units that a plan keeps of them."""
-    graph = network.graph
-    typed = infer(graph)
+def _chosen(network: Network, plan: Plan) -> tuple[Network, TypedGraph, dict[int, Group], Kept]:
+    """The network, its axis types, its groups by leaf, and the units that a plan keeps of them."""
+    typed = infer(network.graph)
     by_name = {g.name: g for g in find_groups(typed)}
     if not plan.groups.keys() <= by_name.keys():
         # It may have been made without some outputs, which pin what it cuts.
-        typed = infer(replace(graph, loose=graph.outputs))
+        network = network.without_outputs()
+        typed = infer(network.graph)
         by_name = {g.name: g for g in find_groups(typed)}
     if not plan.groups.keys() <= by_name.keys():
         # Operators without a rule pin what probed rules had freed.
-        typed = infer(graph, rules=probed(network).rules)
+        typed = infer(network.graph, rules=probed(network).rules)
         by_name = {g.name: g for g in find_groups(typed)}
     groups = {g.leaf.uid: g for g in by_name.values()}
     kept = plan.kept(by_name, outer_leaves(typed, list(groups)))
     check_complete(plan, typed, kept)
-    return typed, groups, kept
+    return network, typed, groups, kept
 
 
 def _traced_as_planned(given: Given, plan: Plan) -> Network:

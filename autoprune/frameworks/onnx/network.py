@@ -230,6 +230,11 @@ class OnnxNetwork:
         """See `Executable.noise`."""
         return self._itself.noise(inputs, values)
 
+    def without_outputs(self) -> OnnxNetwork:
+        """See `Network.without_outputs`."""
+        graph = dataclasses.replace(self.graph, loose=self.graph.outputs)
+        return OnnxNetwork(dataclasses.replace(self.traced, graph=graph))
+
     def zeroed(self, typed: TypedGraph, kept: Kept, spared: Spared) -> OnnxExecutable:
         """See `Network.zeroed`."""
         return self.executable(zeroed_model(self.traced, typed, kept, spared))

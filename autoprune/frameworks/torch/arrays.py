@@ -1,10 +1,11 @@
-"""Tensors as arrays and back; dtypes that numpy lacks are those of ml_dtypes."""
+"""Tensors of modules by path, and as arrays; dtypes that numpy lacks are those of ml_dtypes."""
 
 from __future__ import annotations
 
 import ml_dtypes
 import numpy as np
 import torch
+from torch import nn
 
 from autoprune.frameworks.network import Array
 
@@ -44,3 +45,16 @@ def single(tensor: torch.Tensor) -> Array:
     """A tensor as an array to calculate with: half precision becomes single."""
     half = tensor.dtype in (torch.bfloat16, torch.float16)
     return array_of(tensor.detach().float() if half else tensor)
+
+
+def get_tensor(module: nn.Module, path: str) -> torch.Tensor:
+    """The parameter, buffer or tensor attribute at a dotted path."""
+    owner, _, name = path.rpartition(".")
+    tensor: torch.Tensor = getattr(module.get_submodule(owner), name)
+    return tensor
+
+
+def set_tensor(module: nn.Module, path: str, tensor: torch.Tensor) -> None:
+    """Replace the parameter, buffer or tensor attribute at a dotted path."""
+    owner, _, name = path.rpartition(".")
+    setattr(module.get_submodule(owner), name, tensor)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from autoprune.frameworks.torch.cut import get_tensor
+from autoprune.frameworks.torch.arrays import get_tensor
 
 
 def computed_values(module: fx.GraphModule, names: Iterable[str]) -> dict[str, torch.Tensor]:

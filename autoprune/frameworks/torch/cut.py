@@ -23,6 +23,7 @@ from torch.utils import _pytree as pytree
 from autoprune.analysis.resizing import resized_calls
 from autoprune.analysis.typing import TypedGraph
 from autoprune.errors import TraceError
+from autoprune.frameworks.torch.arrays import get_tensor, set_tensor
 from autoprune.frameworks.torch.autocast import left_as_found
 from autoprune.frameworks.torch.norms import rescaled_norm
 from autoprune.frameworks.torch.objects import Inputs, Outputs, plain
@@ -226,19 +227,6 @@ def _quiet_copies() -> Iterator[None]:
         yield
 
 
-def get_tensor(module: nn.Module, path: str) -> torch.Tensor:
-    """The parameter, buffer or tensor attribute at a dotted path."""
-    owner, _, name = path.rpartition(".")
-    tensor: torch.Tensor = getattr(module.get_submodule(owner), name)
-    return tensor
-
-
-def set_tensor(module: nn.Module, path: str, tensor: torch.Tensor) -> None:
-    """Replace the parameter, buffer or tensor attribute at a dotted path."""
-    owner, _, name = path.rpartition(".")
-    setattr(module.get_submodule(owner), name, tensor)
-
-
 def with_tensors(module: Module, tensors: Mapping[str, torch.Tensor]) -> Module:
     """A module in which some parameters have other values, under all their names.
 
@@ -270,22 +258,39 @@ def names_of_tensors(module: nn.Module) -> list[str]:
     ]
 
 
-def cut_graph(traced: Traced, typed: TypedGraph, kept: Kept) -> GraphNetwork:
-    """The traced network without the units that are not kept, in evaluation mode."""
+def cut_graph(
+    traced: Traced, typed: TypedGraph, kept: Kept, *, shared: bool = False
+) -> GraphNetwork:
+    """The traced network without the units that are not kept, in evaluation mode.
+
+    With `shared`, what does not change is not copied; for what is not handed out.
+    """
     with _quiet_copies():
         graph = copy.deepcopy(traced.module.graph)
     _Rewriter(traced.module, graph, traced.graph.nodes).rewrite(resized_calls(typed, kept))
     module = GraphNetwork(traced.module, graph)
-    _replace_attributes(module, cut_parameters(traced, typed, kept))
+    _replace_attributes(module, cut_parameters(traced, typed, kept), shared=shared)
     module.follow(_expected_inputs(traced.module), traced.outputs)
     module.eval()
     return module
 
 
-def _replace_attributes(module: fx.GraphModule, new: Mapping[str, torch.Tensor]) -> None:
+def independent(network: GraphNetwork, traced: Traced) -> GraphNetwork:
+    """A cut network that was made `shared`, with copies of what it shares."""
+    theirs = {id(p): p for p in traced.module.parameters()}
+    memo: dict[int, Any] = {}
+    for path, parameter in list(network.named_parameters(remove_duplicate=False)):
+        if id(parameter) in theirs:
+            set_tensor(network, path, copy.deepcopy(parameter, memo))
+    return network
+
+
+def _replace_attributes(
+    module: fx.GraphModule, new: Mapping[str, torch.Tensor], *, shared: bool
+) -> None:
     """Give a module its own copy of everything that its graph names, or what is new there."""
     named = dict.fromkeys(str(n.target) for n in module.graph.nodes if n.op == "get_attr")
-    memo: dict[int, Any] = {}
+    memo: dict[int, Any] = {id(p): p for p in module.parameters()} if shared else {}
     with _quiet_copies():
         regions = named.keys() & dict(module.named_modules(remove_duplicate=False)).keys()
         for path in sorted(regions):  # first, as other names may lie inside

@@ -262,13 +262,18 @@ class TorchNetwork:
         """See `Executable.noise`."""
         return 0.0
 
+    def without_outputs(self) -> TorchNetwork:
+        """See `Network.without_outputs`."""
+        graph = replace(self.graph, loose=self.graph.outputs)
+        return TorchNetwork(replace(self.traced, graph=graph))
+
     def zeroed(self, typed: TypedGraph, kept: Kept, spared: Spared) -> TorchExecutable:
         """See `Network.zeroed`."""
         return replace(self._itself, changes=zeroing(self.traced, typed, kept, spared))
 
     def cut(self, typed: TypedGraph, kept: Kept) -> TorchExecutable:
         """See `Network.cut`."""
-        return self.executable(cut_graph(self.traced, typed, kept))
+        return self.executable(cut_graph(self.traced, typed, kept, shared=True))
 
     def executable(self, model: nn.Module) -> TorchExecutable:
         """See `Network.executable`."""

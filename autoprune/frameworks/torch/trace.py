@@ -16,6 +16,7 @@ from torch.nn.utils.rnn import PackedSequence
 from torch.utils import _pytree as pytree
 
 from autoprune.errors import TraceError
+from autoprune.frameworks.torch.arrays import get_tensor, set_tensor
 from autoprune.frameworks.torch.causes import cannot_be_exported, does_not_run
 from autoprune.frameworks.torch.exported import read, simplify
 from autoprune.frameworks.torch.objects import (
@@ -137,7 +138,19 @@ def trace(
     graph = read(module, input_leaves(inputs), buffers, wanted.positions)
     verify(graph)
     check_graph(graph)
+    _own_what_is_written_to(module, graph)
     return Traced(model, graph, module, inputs, dynamic_shapes, returned, wanted)
+
+
+def _own_what_is_written_to(module: fx.GraphModule, graph: Graph) -> None:
+    """Give an exported module parameters of its own where its calls write to them."""
+    for value in graph.mutated:
+        paths = graph.parameter_of[value.name].names
+        old = get_tensor(module, paths[0])
+        if isinstance(old, nn.Parameter):
+            new = nn.Parameter(old.detach().clone(), old.requires_grad)
+            for path in paths:
+                set_tensor(module, path, new)
 
 
 def _check_unpacked(inputs: Any) -> None:

@@ -14,8 +14,9 @@ from autoprune.analysis.typing import TypedGraph
 from autoprune.errors import AutopruneError, TraceError
 from autoprune.frameworks.network import Choice, Delivered, Describable
 from autoprune.frameworks.torch.carried import carried_plan, carry, was_changed
-from autoprune.frameworks.torch.cut import GraphNetwork
+from autoprune.frameworks.torch.cut import GraphNetwork, independent
 from autoprune.frameworks.torch.equality import difference, run, tolerance
+from autoprune.frameworks.torch.memory import collect_like
 from autoprune.frameworks.torch.own_class.attributes import Inexpressible, shared_sizes
 from autoprune.frameworks.torch.own_class.configuration import (
     follow_configuration,
@@ -96,6 +97,7 @@ def delivered(
     """See `Network.deliver`; `network` is the cut graph."""
     assert isinstance(network, GraphNetwork)
     model, cut = traced.model, Cut(choice.typed, choice.names, choice.kept, traced)
+    collect_like(model)
     result, plan, reason = _formed(model, cut, network, keep_class=keep_class)
     plan = replace(
         plan,
@@ -141,7 +143,7 @@ def _formed(
             reason = str(inexpressible)
     _check_export(model, cut.traced)
     plan = make_plan(cut.typed, cut.names, cut.kept, None)
-    return network.train(model.training), plan, reason
+    return independent(network, cut.traced).train(model.training), plan, reason
 
 
 def _check_export(model: nn.Module, traced: Traced) -> None:

@@ -16,7 +16,8 @@ from torch import nn
 
 from autoprune.analysis.resizing import sizes_of
 from autoprune.errors import PlanError
-from autoprune.frameworks.torch.cut import copy_without, cut_tensor, get_tensor, set_tensor
+from autoprune.frameworks.torch.arrays import get_tensor, set_tensor
+from autoprune.frameworks.torch.cut import copy_without, cut_tensor
 from autoprune.frameworks.torch.own_class.attributes import described_by_weight, entries_of
 from autoprune.ir import axes as ax
 from autoprune.ir.axes import Axis, Leaf
@@ -25,8 +26,10 @@ from autoprune.ir.plan_parts import Factor
 from autoprune.ir.positions import unit_positions
 
 
-def rebuild(model: nn.Module, plan: Plan) -> nn.Module:
+def rebuild(model: nn.Module, plan: Plan, *, shared: bool = False) -> nn.Module:
     """A copy of `model`, of its own class, with parameters sliced and attributes set.
+
+    With `shared`, parameters that keep their size are not copied; for what is not handed out.
 
     Raises:
         PlanError: if the model lacks a parameter or attribute of the plan, or has a parameter in
@@ -36,7 +39,7 @@ def rebuild(model: nn.Module, plan: Plan) -> nn.Module:
     for name in plan.folded:
         if name not in {n for tied in names.values() for n in tied}:
             raise PlanError("the plan folds constants into no parameter", where=name)
-    result = _cut_copy(model, plan, names)
+    result = _cut_copy(model, plan, names, shared=shared)
     sizes = sizes_of(plan.choices())
     for path, entries in plan.attributes.items():
         for name, stated in entries.items():
@@ -167,7 +170,9 @@ def _tensor_of_plan(model: nn.Module, name: str, axes: Sequence[Axis]) -> torch.
     return tensor
 
 
-def _cut_copy(model: nn.Module, plan: Plan, names: Mapping[int, list[str]]) -> nn.Module:
+def _cut_copy(
+    model: nn.Module, plan: Plan, names: Mapping[int, list[str]], *, shared: bool
+) -> nn.Module:
     """A copy in which each tensor the plan names is sliced, under all the names it is tied to."""
     kept = plan.choices()
     changed: dict[str, torch.Tensor] = {}
@@ -183,7 +188,8 @@ def _cut_copy(model: nn.Module, plan: Plan, names: Mapping[int, list[str]]) -> n
                 str(error), where=name, hint="list the units of the group once, without `outer`"
             ) from error
         changed.update(dict.fromkeys(names.get(id(old), [name]), new))
-    result: nn.Module = copy_without(model, changed)
+    unchanged = [n for n, _ in model.named_parameters()] if shared else []
+    result: nn.Module = copy_without(model, [*changed, *unchanged])
     for path, tensor in changed.items():
         set_tensor(result, path, tensor)
     return result

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from autoprune.errors import PlanError, first_line
+from autoprune.frameworks.torch.cut import GraphNetwork, independent
 from autoprune.frameworks.torch.equality import difference, run, tolerance
 from autoprune.frameworks.torch.own_class.modules import (
     check_architecture,
@@ -49,7 +50,8 @@ def checked(traced: Traced, network: nn.Module, plan: Plan) -> nn.Module:
         PlanError: if the two compute something else.
     """
     if not plan.rebuildable:
-        return network.train(traced.model.training)
+        assert isinstance(network, GraphNetwork)
+        return independent(network, traced).train(traced.model.training)
     small = _rebuilt(traced.model, plan)
     expected = run(network, traced.inputs)
     try:

@@ -19,6 +19,7 @@ from autoprune.errors import PlanError, TraceError, first_line
 from autoprune.frameworks.network import Choice
 from autoprune.frameworks.torch.cut import cut_graph
 from autoprune.frameworks.torch.equality import difference, precision, run, tolerance
+from autoprune.frameworks.torch.memory import collect_like
 from autoprune.frameworks.torch.own_class.attributes import (
     LAYER_SIZES,
     Attributes,
@@ -80,7 +81,9 @@ def in_own_class(model: nn.Module, cut: Cut, network: nn.Module) -> tuple[nn.Mod
             except Inexpressible:
                 continue
             attributes = fewer
-        return _with_unread(model, cut, attributes, judge, candidate, plan)
+        plan = _with_unread(model, cut, attributes, judge, candidate, plan)
+        del candidate
+        return rebuild(model, plan), plan
     raise Inexpressible(first)
 
 
@@ -91,11 +94,11 @@ def _with_unread(
     judge: Judge,
     candidate: nn.Module,
     plan: Plan,
-) -> tuple[nn.Module, Plan]:
-    """The candidate with those widths that only code around it reads, if it computes the same."""
+) -> Plan:
+    """The plan with those widths that only code around it reads, if what it makes is the same."""
     unread = unread_sizes(model, cut.typed, cut.kept, attributes)
     if not unread:
-        return candidate, plan
+        return plan
     stated = make_plan(cut.typed, cut.names, cut.kept, unread).attributes
     fuller = replace(
         plan,
@@ -105,11 +108,11 @@ def _with_unread(
         },
     )
     try:
-        other = rebuild(model, fuller)
+        other = judge.build(model, fuller)
         same = judge.gap(other) == judge.gap(candidate)
     except (Inexpressible, PlanError):
-        return candidate, plan
-    return (other, fuller) if same else (candidate, plan)
+        return plan
+    return fuller if same else plan
 
 
 def inexpressible(
@@ -141,15 +144,17 @@ def _objection(model: nn.Module, cut: Cut, *, configured: bool) -> str:
 
     Only the numbers are compared, unless they differ: then a factor may be missing.
     """
-    network = cut_graph(cut.traced, cut.typed, cut.kept)
+    collect_like(model)
+    network = cut_graph(cut.traced, cut.typed, cut.kept, shared=True)
     judge = Judge(cut, run(network, cut.traced.inputs))
+    del network
     first = ""
     try:
         judge.check_norms()
         for attributes in islice(attribute_readings(model, cut.typed, cut.kept), ATTEMPTS):
             try:
                 plan = make_plan(cut.typed, cut.names, cut.kept, attributes)
-                candidate = rebuild(model, plan)
+                candidate = judge.build(model, plan)
                 if judge.gap(candidate) > judge.tolerance:
                     candidate, plan = _candidate(model, cut, attributes, judge)
             except (Inexpressible, PlanError) as objection:
@@ -176,7 +181,7 @@ def _candidate(
     """
     plan = make_plan(cut.typed, cut.names, cut.kept, attributes)
     try:
-        candidate = rebuild(model, plan)
+        candidate = judge.build(model, plan)
     except PlanError as error:
         raise Inexpressible(f"{error.what} ({error.where})") from error
     gap = judge.gap(candidate)
@@ -194,7 +199,7 @@ def _candidate(
         explained = edits.explained
         constants = constant_readings(model, cut.typed, edits.constants)
         plan = make_plan(cut.typed, cut.names, cut.kept, attributes, edits.factors, constants)
-        candidate = rebuild(model, plan)
+        candidate = judge.build(model, plan)
         gap = judge.gap(candidate)
         found = judge.compare(candidate)
     left = [d for d in found.discrepancies if d.node.name not in explained]
@@ -224,6 +229,11 @@ class Judge:
         self.precision = precision(cut.typed.graph, self.expected)
         self.calls = resized_calls(cut.typed, cut.kept)
         self._patience = PATIENCE
+        self._shared = not cut.typed.graph.mutated
+
+    def build(self, model: nn.Module, plan: Plan) -> nn.Module:
+        """What a plan makes of a model, to be looked at; errors as of `rebuild`."""
+        return rebuild(model, plan, shared=self._shared)
 
     def check_norms(self) -> None:
         """Notice early what no attribute changes.
@@ -257,7 +267,8 @@ class Judge:
         """
         # A copy runs: a forward may write to buffers and attributes, and the candidate is returned.
         try:
-            outputs = run(copy_of(candidate).eval(), self.cut.traced.inputs)
+            runs = copy_of(candidate, shared=self._shared).eval()
+            outputs = run(runs, self.cut.traced.inputs)
         except Exception as problem:
             raise Inexpressible(f"its forward does not follow: {first_line(problem)}") from problem
         return difference(self.expected, self.cut.traced.wanted.of(outputs))
