@@ -148,7 +148,8 @@ def _formed(
 
 def _check_export(model: nn.Module, traced: Traced) -> None:
     """A result that only exists as a graph is worth what the exported graph is worth."""
-    expected = traced.wanted.of(run(copy_of(model).eval(), traced.inputs))
+    runs = copy_of(model, shared=not traced.graph.mutated).eval()
+    expected = traced.wanted.of(run(runs, traced.inputs))
     gap = difference(expected, traced.wanted.of(run(traced.module, traced.inputs)))
     if gap > tolerance(expected):
         raise TraceError(

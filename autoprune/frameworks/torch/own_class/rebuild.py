@@ -32,7 +32,7 @@ from autoprune.frameworks.torch.own_class.factors import Unplaceable, place
 from autoprune.frameworks.torch.own_class.modules import rebuild
 from autoprune.frameworks.torch.own_class.sameness import Comparison, compare
 from autoprune.frameworks.torch.own_class.unread import unread_sizes
-from autoprune.frameworks.torch.trace import Traced, copy_of, trace
+from autoprune.frameworks.torch.trace import Traced, trace
 from autoprune.ir.plan import Plan
 from autoprune.report.progress import each
 
@@ -70,30 +70,24 @@ def in_own_class(model: nn.Module, cut: Cut, network: nn.Module) -> tuple[nn.Mod
     first = ""
     for attributes in islice(attribute_readings(model, cut.typed, cut.kept), ATTEMPTS):
         try:
-            candidate, plan = _candidate(model, cut, attributes, judge)
+            plan = _fitting(model, cut, attributes, judge)
         except Inexpressible as inexpressible:
             first = first or str(inexpressible)
             continue
         for key in _twins(model, attributes):
             fewer = _without(model, attributes, key)
             try:
-                candidate, plan = _candidate(model, cut, fewer, judge)
+                plan = _fitting(model, cut, fewer, judge)
             except Inexpressible:
                 continue
             attributes = fewer
-        plan = _with_unread(model, cut, attributes, judge, candidate, plan)
-        del candidate
+        plan = _with_unread(model, cut, attributes, judge, plan)
         return rebuild(model, plan), plan
     raise Inexpressible(first)
 
 
 def _with_unread(
-    model: nn.Module,
-    cut: Cut,
-    attributes: Attributes,
-    judge: Judge,
-    candidate: nn.Module,
-    plan: Plan,
+    model: nn.Module, cut: Cut, attributes: Attributes, judge: Judge, plan: Plan
 ) -> Plan:
     """The plan with those widths that only code around it reads, if what it makes is the same."""
     unread = unread_sizes(model, cut.typed, cut.kept, attributes)
@@ -108,8 +102,7 @@ def _with_unread(
         },
     )
     try:
-        other = judge.build(model, fuller)
-        same = judge.gap(other) == judge.gap(candidate)
+        same = judge.gap(model, fuller) == judge.gap(model, plan)
     except (Inexpressible, PlanError):
         return plan
     return fuller if same else plan
@@ -154,25 +147,23 @@ def _objection(model: nn.Module, cut: Cut, *, configured: bool) -> str:
         for attributes in islice(attribute_readings(model, cut.typed, cut.kept), ATTEMPTS):
             try:
                 plan = make_plan(cut.typed, cut.names, cut.kept, attributes)
-                candidate = judge.build(model, plan)
-                if judge.gap(candidate) > judge.tolerance:
-                    candidate, plan = _candidate(model, cut, attributes, judge)
+                if judge.gap(model, plan) > judge.tolerance:
+                    plan = _fitting(model, cut, attributes, judge)
             except (Inexpressible, PlanError) as objection:
                 first = first or str(objection)
                 continue
             if not configured:
                 return ""
             changes = shrunk_sizes(cut.typed, cut.kept)
+            candidate = judge.build(model, plan)
             return follow_configuration(candidate, plan, changes, cut.traced.inputs)
     except Inexpressible as contradiction:
         return str(contradiction)
     return first
 
 
-def _candidate(
-    model: nn.Module, cut: Cut, attributes: Attributes, judge: Judge
-) -> tuple[nn.Module, Plan]:
-    """The model with the given attributes set and its parameters sliced, if that is the cut graph.
+def _fitting(model: nn.Module, cut: Cut, attributes: Attributes, judge: Judge) -> Plan:
+    """The plan that sets these attributes and slices parameters, if it makes the cut graph.
 
     Numbers that come out otherwise are made up for where parameters can take up the factor.
 
@@ -181,13 +172,12 @@ def _candidate(
     """
     plan = make_plan(cut.typed, cut.names, cut.kept, attributes)
     try:
-        candidate = judge.build(model, plan)
+        gap = judge.gap(model, plan)
     except PlanError as error:
         raise Inexpressible(f"{error.what} ({error.where})") from error
-    gap = judge.gap(candidate)
     if gap > judge.tolerance:
         judge.lose_patience(gap)
-    found = judge.compare(candidate)
+    found = judge.compare(model, plan)
     explained: frozenset[str] = frozenset()
     if found.discrepancies and not found.problem:
         try:
@@ -199,15 +189,14 @@ def _candidate(
         explained = edits.explained
         constants = constant_readings(model, cut.typed, edits.constants)
         plan = make_plan(cut.typed, cut.names, cut.kept, attributes, edits.factors, constants)
-        candidate = judge.build(model, plan)
-        gap = judge.gap(candidate)
-        found = judge.compare(candidate)
+        gap = judge.gap(model, plan)
+        found = judge.compare(model, plan)
     left = [d for d in found.discrepancies if d.node.name not in explained]
     if found.problem or left:
         raise Inexpressible(f"its forward is not the cut graph: {found.problem or left[0]}")
     if gap > judge.precision:
         raise _differs(gap)
-    return candidate, plan
+    return plan
 
 
 def _differs(gap: float) -> Inexpressible:
@@ -259,31 +248,34 @@ class Judge:
             raise _differs(gap)
         self._patience -= 1
 
-    def gap(self, candidate: nn.Module) -> float:
-        """Relative difference between the outputs.
+    def gap(self, model: nn.Module, plan: Plan) -> float:
+        """Relative difference between the outputs of the cut graph and of what a plan makes.
 
         Raises:
-            Inexpressible: if the candidate does not run.
+            PlanError: if it makes nothing.
+            Inexpressible: if that does not run.
         """
-        # A copy runs: a forward may write to buffers and attributes, and the candidate is returned.
+        candidate = self.build(model, plan).eval()
         try:
-            runs = copy_of(candidate, shared=self._shared).eval()
-            outputs = run(runs, self.cut.traced.inputs)
+            outputs = run(candidate, self.cut.traced.inputs)
         except Exception as problem:
             raise Inexpressible(f"its forward does not follow: {first_line(problem)}") from problem
         return difference(self.expected, self.cut.traced.wanted.of(outputs))
 
-    def compare(self, candidate: nn.Module) -> Comparison:
-        """Differences between the calls.
+    def compare(self, model: nn.Module, plan: Plan) -> Comparison:
+        """Differences between the calls of the cut graph and of what a plan makes.
 
         Raises:
             Inexpressible: if the candidate cannot be exported.
         """
         traced = self.cut.traced
         try:
+            candidate = self.build(model, plan)
             graph = trace(candidate, traced.inputs, dynamic_shapes=traced.dynamic_shapes).graph
         except TraceError as problem:
             raise Inexpressible(f"it cannot be exported again: {problem.what}") from problem
+        del candidate
+        collect_like(model)
         return compare(self.cut.typed, sizes_of(self.cut.kept), self.calls, graph)
 
 
