@@ -387,10 +387,10 @@ def compile(
     say("loading the compiler")
     from autoprune.frameworks.onnx.feeds import calibration_feeds
     from autoprune.frameworks.onnx.file import read_onnx
-    from autoprune.passes.lower.choice import Choice
     from autoprune.passes.lower.compile import compile_onnx
+    from autoprune.passes.lower.compile_options import CompileOptions
 
-    choice = Choice((target,) if isinstance(target, str) else tuple(target), int8, measure)
+    options = CompileOptions((target,) if isinstance(target, str) else tuple(target), int8, measure)
     if calibration is not None and not int8:
         raise AutopruneError(
             "calibration data is for 8-bit integers", hint="give int8=True, or no calibration"
@@ -400,7 +400,7 @@ def compile(
         path, inputs = found.as_onnx(Path(folder))
         read = read_onnx(path).model
     feeds = None if calibration is None else calibration_feeds(read, calibration)
-    return compile_onnx(read, choice, inputs, found.result.origin if found.result else "", feeds)
+    return compile_onnx(read, options, inputs, found.result.origin if found.result else "", feeds)
 
 
 @progress()

@@ -31,8 +31,8 @@ from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 from rich.progress import track  # noqa: E402
 
 from autoprune.frameworks.onnx.sessions import open_session  # noqa: E402
-from autoprune.passes.lower.choice import Choice  # noqa: E402
 from autoprune.passes.lower.compile import compile_onnx  # noqa: E402
+from autoprune.passes.lower.compile_options import CompileOptions  # noqa: E402
 from autoprune.passes.sparsify.masks import find_mask, random  # noqa: E402
 from autoprune.passes.sparsify.registry import parse_format  # noqa: E402
 
@@ -238,8 +238,8 @@ def sparse(shape: Shape, format: str, sparsity: float) -> Callable[[], object] |
     """The compiled products, or None if they stay dense."""
     int8 = format.startswith("int8 ")
     model = model_of(shape, format.replace("int8", "block"), sparsity)
-    choice = Choice(("x86-64",), int8=int8, measure=False)
-    compiled = compile_onnx(model, choice, feed_of(shape))
+    options = CompileOptions(("x86-64",), int8=int8, measure=False)
+    compiled = compile_onnx(model, options, feed_of(shape))
     if compiled.contents.model is None or any(layer.int8 != int8 for layer in compiled.layers):
         return None
     with tempfile.TemporaryDirectory() as folder:

@@ -37,8 +37,8 @@ from autoprune.passes.kernels.cpu.spatial import SpatialTile  # noqa: E402
 from autoprune.passes.kernels.kernel import Lowered  # noqa: E402
 from autoprune.passes.kernels.registry import kernels  # noqa: E402
 from autoprune.passes.kernels.target import Target, find_target  # noqa: E402
-from autoprune.passes.lower.choice import Choice, runs_here  # noqa: E402
 from autoprune.passes.lower.compile import compile_onnx  # noqa: E402
+from autoprune.passes.lower.compile_options import CompileOptions, runs_here  # noqa: E402
 from benchmarks.kernels import Shape, feed_of, model_of  # noqa: E402
 
 TARGETS = ("x86-64-v3", "x86-64-v4", "x86-64-v4-vnni")
@@ -144,8 +144,8 @@ def products(target: Target, kernel: str, rows: int, shape: Shape) -> onnx.Model
     """A model of sparse operators."""
     int8 = kernel == "rowwise8"
     model = model_of(shape, f"block {rows}x{4 if int8 else 1}" if rows > 1 else "csr", 0.8)
-    choice = Choice((target.name,), int8=int8, measure=False)
-    compiled = compile_onnx(model, choice, feed_of(shape))
+    options = CompileOptions((target.name,), int8=int8, measure=False)
+    compiled = compile_onnx(model, options, feed_of(shape))
     assert compiled.contents.model is not None
     assert {layer.rows for layer in compiled.layers} == {rows}
     return onnx.load_from_string(compiled.contents.model)

@@ -20,7 +20,7 @@ from autoprune.passes.kernels.kernel import Precision, Steps
 from autoprune.passes.kernels.target import Target
 from autoprune.passes.lower.artifact import Contents, NativeLibrary
 from autoprune.passes.lower.calibration import coarse_enough, find_steps
-from autoprune.passes.lower.choice import Choice, runs_here
+from autoprune.passes.lower.compile_options import CompileOptions, runs_here
 from autoprune.passes.lower.compiled import Compiled, Layer
 from autoprune.passes.lower.emit import with_sparse_operators
 from autoprune.passes.lower.fuse import Part, Region, find_fusions, find_regions
@@ -48,7 +48,7 @@ INT8_LIMIT = 0.1
 
 def compile_onnx(
     model: onnx.ModelProto,
-    choice: Choice,
+    options: CompileOptions,
     example_inputs: Any = None,
     plan: str = "",
     calibration: Sequence[Feed] | None = None,
@@ -57,7 +57,7 @@ def compile_onnx(
 
     Args:
         model: the model; it is not changed.
-        choice: for what, and how.
+        options: for what, and how.
         example_inputs: as for `autoprune.prune`; they and their outputs become test vectors.
         plan: digest of the plan the model was pruned by, for the record.
         calibration: inputs to find the ranges of activations on; None to find them when they are
@@ -68,7 +68,7 @@ def compile_onnx(
         TraceError: if the model does not run.
         NotEqualError: if the sparse network does not compute what the dense one does.
     """
-    processors = choice.processors()
+    processors = options.processors()
     if not fits_one_message(model):
         raise TargetError(
             "the model needs more than 2 GB, and an artifact holds less",
@@ -79,15 +79,15 @@ def compile_onnx(
     dense = simplified(model)
     graph = wiring(dense)
     products = find_products(dense, graph, feed)
-    precisions: list[Precision] = ["int8", "float32"] if choice.int8 else ["float32"]
-    if choice.int8 and calibration is not None:
+    precisions: list[Precision] = ["int8", "float32"] if options.int8 else ["float32"]
+    if options.int8 and calibration is not None:
         precisions.insert(0, "bytes")
     fusions = find_fusions(products, graph, precisions)
     regions = find_regions(fusions)
     quantized = [p for fusion in fusions if fusion.bytes for p in fusion.products]
     values = [name for p in quantized for name in (p.x, p.added, p.output) if name is not None]
     steps = coarse_enough(quantized, find_steps(dense, values, calibration or ()))
-    here = runs_here(processors) if choice.measure else None
+    here = runs_here(processors) if options.measure else None
     measured = _measured(dense, regions, here, feed, steps)
     pairs = zip(regions, measured, strict=True)
     kept = [region for region, gain in pairs if _worthwhile(region, gain)]
@@ -121,7 +121,7 @@ def compile_onnx(
     )
     return Compiled(
         contents, _layers(products, regions, measured), error if int8 else None,
-        kernels=needed, targets=tuple(processors), int8=choice.int8,
+        kernels=needed, targets=tuple(processors), int8=options.int8,
     )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from autoprune.ir.graph import spelled
 from autoprune.passes.kernels.kernel import Kernel
 from autoprune.passes.kernels.target import TARGETS, Target
 from autoprune.passes.lower.artifact import Contents, write_artifact
-from autoprune.passes.lower.choice import runs_here
+from autoprune.passes.lower.compile_options import runs_here
 from autoprune.passes.lower.source_folder import write_source
 
 if TYPE_CHECKING:

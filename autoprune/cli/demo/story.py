@@ -163,9 +163,9 @@ def _missing() -> str:
 
 def _missing_int8() -> str:
     """What 8-bit integers need that this processor has not."""
-    from autoprune.passes.lower.choice import Choice, runs_here
+    from autoprune.passes.lower.compile_options import CompileOptions, runs_here
 
-    if runs_here(Choice((TARGET,), int8=True).processors()) is None:
+    if runs_here(CompileOptions((TARGET,), int8=True).processors()) is None:
         return "this processor has no dot products of 8-bit integers"
     return ""
 

@@ -10,7 +10,7 @@ from autoprune.runtime.cpu import this_cpu
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class CompileOptions:
     """How to compile.
 
     Attributes:
