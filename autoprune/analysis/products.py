@@ -193,15 +193,21 @@ class Product:
 
     def _opened(self, x: Array, dims: list[Dim], window: Window) -> tuple[Array, list[Dim]]:
         """With a dimension of positions and one of taps in place of the one that is slid over."""
-        spread = any(window.coarse in dim for dim in dims)
-        read, made = (window.coarse, window.fine) if spread else (window.fine, window.coarse)
-        at, taps = dims.index((read,)), self.sizes[window.tap]
-        size = x.shape[at]
-        count = window.made(size, taps, transposed=spread)
-        places = window.reads(size, count, taps, transposed=spread)
-        if (places < 0).any():
-            x = np.concatenate([x, np.zeros_like(x[(slice(None),) * at + (slice(0, 1),)])], at)
-        return x.take(places, axis=at), [*dims[:at], (made,), (window.tap,), *dims[at + 1 :]]
+        taps = self.sizes[window.tap]
+        if any(window.coarse in dim for dim in dims):
+            at = dims.index((window.coarse,))
+            made = window.made(x.shape[at], taps, transposed=True)
+            places = window.reads(x.shape[at], made, taps, transposed=True)
+            zero = np.zeros_like(x[(slice(None),) * at + (slice(0, 1),)])
+            x = np.concatenate([x, zero], at).take(places, axis=at)
+            return x, [*dims[:at], (window.fine,), (window.tap,), *dims[at + 1 :]]
+        at = dims.index((window.fine,))
+        sides = [(0, 0)] * x.ndim
+        sides[at] = window.padding(x.shape[at], taps)
+        x = np.pad(x, sides) if any(sides[at]) else x
+        x = np.lib.stride_tricks.sliding_window_view(x, window.span(taps), axis=at)
+        x = x[(slice(None),) * at + (slice(None, None, window.stride),)][..., :: window.dilation]
+        return x, [*dims[:at], (window.coarse,), *dims[at + 1 :], (window.tap,)]
 
     def __str__(self) -> str:
         weight = " ".join(
@@ -234,10 +240,6 @@ class Products:
             name = product.parameter.value.name
             found[name] = (*found.get(name, ()), product)
         return found
-
-    def readers(self, parameter: str) -> int:
-        """How many calls multiply by a parameter."""
-        return len(self.by_parameter.get(parameter, ()))
 
     def __iter__(self) -> Iterator[Product]:
         return iter(self.products)
