@@ -247,6 +247,18 @@ class Network(Executable, Protocol):
         """As `Executable.run`; by name, `overrides` are other values of parameters in this run."""
         ...
 
+    def inner(self, inputs: Any, names: Collection[str]) -> Values:
+        """Values on the way alone, by name: what comes after them need not be computed.
+
+        Args:
+            inputs: as users give example inputs.
+            names: of the values.
+
+        Raises:
+            TraceError: if it does not run.
+        """
+        ...
+
     def probes(self) -> Iterator[Any]:
         """Inputs to compare on, the best first: example inputs in which no tensor is all zeros."""
         ...

@@ -31,7 +31,7 @@ class _Runs:
         """What products multiply by their weight, batch after batch."""
         for batch in self.batches:
             try:
-                values = self.network.run(batch, watch={p.x.name for p in products})
+                values = self.network.inner(batch, {p.x.name for p in products})
             except AutopruneError as error:
                 raise does_not_run(error) from error
             for product in products:

@@ -54,10 +54,12 @@ class OnnxExecutable:
     Attributes:
         model: the model.
         names: its outputs that matter.
+        optimize: whether ONNX Runtime may sum in another order.
     """
 
     model: onnx.ModelProto
     names: tuple[str, ...]
+    optimize: bool = False
     _sessions: dict[tuple[str, ...], Any] = field(default_factory=dict, repr=False)
 
     def run(
@@ -66,10 +68,11 @@ class OnnxExecutable:
         """See `Executable.run`; chance has no seed there."""
         computed = {n for node in self.model.graph.node for n in node.output if n}
         names = tuple(dict.fromkeys([*self.names, *(n for n in watch if n in computed)]))
-        if names not in self._sessions:
-            self._sessions[names] = session_for(self.model, optimize=False, outputs=names)
+        if names and names not in self._sessions:
+            self._sessions[names] = session_for(self.model, optimize=self.optimize, outputs=names)
         feed = next(candidate_feeds(self.model, inputs))
-        found = dict(zip(names, run(self._sessions[names], names, feed), strict=True))
+        values = run(self._sessions[names], names, feed) if names else []
+        found = dict(zip(names, values, strict=True))
         return found | {name: feed[name] for name in watch if name in feed}
 
     def noise(self, inputs: Any, values: Values) -> float:
@@ -225,6 +228,14 @@ class OnnxNetwork:
         owned = {n: self.parameter(n) for n in watch if n in self.graph.parameter_of}
         found = self.with_parameters(overrides)._itself.run(inputs, watch=watch, seed=seed)
         return {**owned, **overrides, **found} if owned else found
+
+    def inner(self, inputs: Any, names: Collection[str]) -> Values:
+        """See `Network.inner`."""
+        return self._inner.run(inputs, watch=names)
+
+    @cached_property
+    def _inner(self) -> OnnxExecutable:
+        return OnnxExecutable(self.model, (), optimize=True)
 
     def noise(self, inputs: Any, values: Values) -> float:
         """See `Executable.noise`."""

@@ -258,6 +258,10 @@ class TorchNetwork:
         runs = replace(self._itself, changes=changes)
         return runs.run(inputs, watch=watch, seed=seed, precise=precise)
 
+    def inner(self, inputs: Any, names: Collection[str]) -> Values:
+        """See `Network.inner`."""
+        return self.run(inputs, watch=names)
+
     def noise(self, inputs: Any, values: Values) -> float:
         """See `Executable.noise`."""
         return 0.0
