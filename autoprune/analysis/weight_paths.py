@@ -21,7 +21,7 @@ from autoprune.ir import axes as ax
 from autoprune.ir.axes import Axes, Axis, Leaf, Prod, Sum
 from autoprune.ir.contraction import Dim
 from autoprune.ir.graph import Node, Parameter, Value
-from autoprune.ops.rule import Shape, Typing
+from autoprune.ops.rule import Call, Shape, Typing
 
 Array = NDArray[Any]
 
@@ -33,13 +33,14 @@ class Path:
     Attributes:
         parameter: where the elements come from.
         nodes: the calls on the way, in order.
-        moved: whether these only move elements; otherwise they compute with each by itself, as a
-            dequantizer or a mask does.
+        moved: whether these only move elements, and compute nothing, as a dequantizer or a mask do.
+        placed: whether it is known where each element goes.
     """
 
     parameter: Parameter
     nodes: tuple[Node, ...] = ()
     moved: bool = True
+    placed: bool = True
 
 
 class Paths:
@@ -62,16 +63,20 @@ class Paths:
         if not given or any(v.name not in self.constants for v in node.outputs):
             return None
         operator = typed.operator_of(node)
-        selects = len(node.tensors) == 1 and operator.aliases
-        if not selects:
-            alike = [v for v in given if all(v.shape == made.shape for made in node.outputs)]
-            if not operator.uniform or not alike:
-                return None
-            given = alike
+        views = len(node.tensors) == 1 and (operator.aliases or operator.uniform)
+        moved = len(node.tensors) == 1 and operator.selects(Call(node, typed.types))
+        alike = [v for v in given if all(v.shape == made.shape for made in node.outputs)]
+        placed = (views and moved) or (operator.uniform and bool(alike))
         # Of a parameter and its mask, the parameter.
-        source = min(given, key=lambda v: self._found[v.name].parameter.kind != "parameter")
+        source = max(
+            alike if placed and not moved else given,
+            key=lambda v: (self._found[v.name].parameter.kind == "parameter", prod(v.shape)),
+        )
         before = self._found[source.name]
-        return Path(before.parameter, (*before.nodes, node), before.moved and selects)
+        if not placed and before.parameter.kind != "parameter":
+            return None
+        nodes = (*before.nodes, node)
+        return Path(before.parameter, nodes, before.moved and moved, before.placed and placed)
 
 
 @dataclass(frozen=True)
@@ -132,6 +137,8 @@ def layout_of(
         dims: letters of the weight.
         sizes: of letters that occur in products.
     """
+    if not path.placed:
+        return None
     axes, parameter = Axes(), path.parameter.value
     types: dict[str, Shape] = {parameter.name: tuple(axes.leaf(n) for n in parameter.shape)}
     for node in path.nodes:

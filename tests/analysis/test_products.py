@@ -154,6 +154,24 @@ def test_weights_that_are_computed_say_so():
     assert not product.path.moved
 
 
+def test_weights_that_are_moved_in_ways_that_types_do_not_tell():
+    for move in (lambda w: w.flip(0), lambda w: w.softmax(0), lambda w: w.roll(1, 0)):
+        network = Net(lambda net, x, m=move: x @ m(net.w), w=nn.Parameter(torch.randn(4, 3)))
+        (product,) = products(network, torch.randn(2, 4).double())
+        assert product.parameter.names == ("w",)
+        assert product.layout is None
+
+
+def test_weights_are_found_behind_casts():
+    def forward(net, x):
+        return F.linear(x, net.weight.double().contiguous().view(3, 4).clone())
+
+    network = Net(forward, weight=nn.Parameter(torch.randn(12)))
+    (product,) = products(network, torch.randn(2, 4).double())
+    assert product.path.moved
+    assert product.layout.sizes == (3, 4)
+
+
 def test_einsum_over_heads_and_experts():
     def forward(net, x):
         heads = torch.einsum("bsd,hed->bhse", x, net.heads)
