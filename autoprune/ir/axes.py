@@ -44,7 +44,7 @@ class Leaf:
         return frozenset((self.uid,))
 
     def __str__(self) -> str:
-        return f"{self.size}{letters_of(self.uid)}"
+        return f"{self.size}{_letters(self.uid)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +105,7 @@ ONE = Prod(())
 """The axis of size one: it holds no unit that could be removed."""
 
 
-def letters_of(uid: int) -> str:
-    """What a leaf is printed as, behind its size."""
+def _letters(uid: int) -> str:
     text = ""
     uid += 1
     while uid:

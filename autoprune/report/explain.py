@@ -8,7 +8,7 @@ from autoprune.analysis.cost import CostModel
 from autoprune.analysis.groups import Groups, leaf_names
 from autoprune.analysis.resizing import sizes_of
 from autoprune.analysis.typing import TypedGraph
-from autoprune.ir.axes import Axis, Leaf, letters_of
+from autoprune.ir.axes import Axis, Leaf, leaves
 from autoprune.ir.graph import Node
 from autoprune.ir.positions import Kept, PerOuter
 from autoprune.ir.reason import Reason
@@ -89,6 +89,9 @@ def union_notes(typed: TypedGraph) -> dict[str, list[str]]:
         for dim, axis in enumerate(shape):
             if isinstance(axis, Leaf):
                 names.setdefault(axis.uid, f"{value}:{dim}")
+    for axis in {axis for shape in typed.types.values() for axis in shape}:
+        for leaf in leaves(axis):
+            names.setdefault(leaf.uid, str(leaf))
     notes: dict[str, list[str]] = {}
 
     def spell(axis: Axis) -> str:
@@ -101,8 +104,9 @@ def union_notes(typed: TypedGraph) -> dict[str, list[str]]:
             notes.setdefault(node.name if node else "", []).append(f"{one} is {other}")
     pinned: dict[tuple[str, str], list[str]] = {}
     for uid, reason in typed.pins.items():
-        key = (reason.node.name if reason.node else "", reason.text)
-        pinned.setdefault(key, []).append(names.get(uid, letters_of(uid)))
+        if uid in names:
+            key = (reason.node.name if reason.node else "", reason.text)
+            pinned.setdefault(key, []).append(names[uid])
     for (node_name, text), axes in pinned.items():
         notes.setdefault(node_name, []).append(f"{', '.join(axes)} pinned: {text}")
     return notes

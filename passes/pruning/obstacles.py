@@ -10,6 +10,7 @@ from autoprune.analysis.groups import Groups, leaf_names
 from autoprune.analysis.typing import TypedGraph
 from autoprune.ir.reason import Reason
 from autoprune.passes.pruning.request import Options
+from autoprune.report.tables import and_more, grouped
 
 NAMED = 3
 """Obstacles that an error names at most."""
@@ -60,15 +61,11 @@ class Obstacles:
 
     def largest(self) -> str | None:
         """Those on which most hangs of what no budget removes, and why; None if there are none."""
-        by_reason: dict[str, list[_Part]] = {}
-        for part in sorted(
+        parts = sorted(
             self._parts(), key=lambda p: (p.is_window, p.share is not None, -(p.share or 0))
-        ):
-            by_reason.setdefault(part.reason, []).append(part)
-        shown = [
-            f"{axes[0]}{f' and {len(axes) - 1} more' if len(axes) > 1 else ''}: {reason}"
-            for reason, axes in list(by_reason.items())[:NAMED]
-        ]
+        )
+        by_reason = grouped((part.reason, str(part)) for part in parts)
+        shown = [f"{and_more(axes)}: {reason}" for reason, axes in list(by_reason.items())[:NAMED]]
         if not shown:
             return None
         what = f"kept whole, with the share of the remaining {self._counted} that hangs on it"
