@@ -178,7 +178,7 @@ def _update_shapes(
         if name in traced.numbers.sized or name not in defined:
             del graph.value_info[i]
     tensors = {t.name: t for t in graph.initializer}
-    loose = {v.name for v in traced.graph.loose}
+    loose = {v.name for v in typed.graph.loose}
     outputs = (o for o in graph.output if o.name in loose)
     for value in (*graph.value_info, *graph.input, *outputs):
         dims = value.type.tensor_type.shape.dim
