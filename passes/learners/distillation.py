@@ -65,7 +65,7 @@ class Distillation:
             raise LearnerError(f"a temperature of {self.temperature} is not positive")
 
 
-class Teacher:
+class Teacher(Watch):
     """A frozen network, run on whatever its student is trained on.
 
     It sees the student's training passes through hooks (which passes: `Watch`) and runs on a copy
@@ -87,50 +87,35 @@ class Teacher:
         self, student: nn.Module, distillation: Distillation, network: nn.Module | None = None
     ) -> None:
         names = _feature_names(student, distillation)
-        network = frozen_copy(student) if network is None else network.eval()
-        self._student = student
-        self.network = network
+        self.network = frozen_copy(student) if network is None else network.eval()
+        super().__init__(student, names)
         self._distillation = distillation
         self._lesson: tuple[Any, Features] = (None, {})
-        self._recorder = Recorder(network, names)
-        self._watch = Watch(student, names, self._term, self._teach)
-
-    @property
-    def pending(self) -> int:
-        """Training passes whose terms have not been asked for."""
-        return self._watch.pending
-
-    def loss(self) -> Tensor:
-        """The weighted term of all training passes since the last call, a scalar.
-
-        Terms of several passes are added; gradients flow into the student only.
-
-        Raises:
-            LearnerError: if there was no such pass.
-        """
-        return self._watch.loss()
+        self._taught = Recorder(self.network, names)
 
     def close(self) -> None:
         """Remove all hooks."""
-        self._watch.close()
-        self._recorder.close()
+        super().close()
+        self._taught.close()
 
-    def _teach(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def prepare(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Run the teacher on what the student is about to see."""
         self._follow_device()
         with torch.no_grad():
             # Copies, because a forward may change its inputs in place.
             args, kwargs = pytree.tree_map_only(Tensor, torch.clone, (args, kwargs))
-            self._recorder.start()
+            self._taught.start()
             output = self.network(*args, **kwargs)
-            self._lesson = output, self._recorder.stop()
+            self._lesson = output, self._taught.stop()
 
     def _follow_device(self) -> None:
         """The student may have been moved after the teacher was copied from it."""
-        ours, theirs = _device(self.network), _device(self._student)
+        ours, theirs = _device(self.network), _device(self._model)
         if ours is not None and theirs is not None and ours != theirs:
             self.network.to(theirs)
 
-    def _term(self, output: Any, features: Features) -> Tensor:
+    def term(self, output: Any, features: Features) -> Tensor:
+        """How far the student is from the teacher."""
         options = self._distillation
         (taught_output, taught), self._lesson = self._lesson, (None, {})
         pair = _logits(output, taught_output)

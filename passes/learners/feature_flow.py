@@ -17,7 +17,7 @@ from autoprune.errors import LearnerError
 from autoprune.passes.learners.features import Features, Watch, find_stages, wide
 
 
-class FeatureFlow:
+class FeatureFlow(Watch):
     """Penalizes length and curvature of the features' trajectory through a network.
 
     Along the features x_0, x_1, ... of a stage, as long as their shape is the same,
@@ -55,26 +55,10 @@ class FeatureFlow:
                 where=type(model).__name__,
                 hint="name consecutive modules: FeatureFlow(..., features=...)",
             )
-        self._watch = Watch(model, names, self._term)
+        super().__init__(model, names)
 
-    @property
-    def pending(self) -> int:
-        """Training passes whose terms have not been asked for."""
-        return self._watch.pending
-
-    def loss(self) -> Tensor:
-        """The sum of the penalties of all training passes since the last call, a scalar.
-
-        Raises:
-            LearnerError: if there was no such pass.
-        """
-        return self._watch.loss()
-
-    def close(self) -> None:
-        """Remove all hooks."""
-        self._watch.close()
-
-    def _term(self, output: Any, features: Features) -> Tensor:
+    def term(self, output: Any, features: Features) -> Tensor:
+        """Of the flow through every stage."""
         flows = [flow for stage in self._stages for flow in _flows(stage, features)]
         if not flows:
             shapes = (f"`{name}`: {tuple(x.shape)}" for (name, _), x in features.items())

@@ -1,13 +1,13 @@
 """The features of a network, which are outputs of its modules, and hooks that see them.
 
-Every loss term that looks inside a network while it is trained is a function of the features of a
-pass; `Watch` calls it for each pass and adds up the terms.
+Every loss term that looks inside a network while it is trained is a `Watch`.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,9 +18,6 @@ from autoprune.errors import LearnerError
 
 Features = Mapping[tuple[str, int], Tensor]
 """By module name and number of earlier calls in the same pass; in order of execution."""
-
-Term = Callable[[Any, Features], Tensor]
-"""The loss term of a training pass, from the model's output and its features."""
 
 
 def find_stages(model: nn.Module) -> tuple[tuple[str, ...], ...]:
@@ -155,8 +152,8 @@ def _module(model: nn.Module, name: str) -> nn.Module:
         ) from error
 
 
-class Watch:
-    """Adds up a loss term over the training passes of a model.
+class Watch(ABC):
+    """A loss term that looks at features of the training passes of a model, and adds up.
 
     A training pass is a call of the model in training mode while gradients are enabled. Calls of
     `forward` itself bypass hooks, and calls that an export makes are no training. The hooks are on
@@ -166,34 +163,39 @@ class Watch:
     Args:
         model: the model to watch.
         names: of the modules whose outputs are the features.
-        term: called after each pass.
-        before: called before each pass, with its positional and keyword arguments.
 
     Raises:
         LearnerError: if the model has no module of some name.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        names: Sequence[str],
-        term: Term,
-        before: Callable[[tuple[Any, ...], dict[str, Any]], None] | None = None,
-    ) -> None:
+    def __init__(self, model: nn.Module, names: Sequence[str]) -> None:
         self._model = model
-        self._term = term
-        self._before = before
         self._terms: list[Tensor] = []
         self._in_pass = False
         self._names = tuple(names)
-        self._recorder = Recorder(model, names)
+        self._features = Recorder(model, names)
         self._handles = [
             model.register_forward_pre_hook(self._enter, with_kwargs=True),
             model.register_forward_hook(self._leave),
         ]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Watch, (nn.Identity(), (), _no_term)
+        # Hooks are copied and pickled along with their module; those of the copy watch nothing.
+        return _Blind, ()
+
+    @abstractmethod
+    def term(self, output: Any, features: Features) -> Tensor:
+        """The loss term of a pass that is done, a scalar.
+
+        Args:
+            output: of the model.
+            features: of its modules.
+        """
+
+    def prepare(  # noqa: B027
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        """A pass begins, with these arguments."""
 
     @property
     def pending(self) -> int:
@@ -219,7 +221,7 @@ class Watch:
         """Remove the hooks and forget the passes seen."""
         for handle in self._handles:
             handle.remove()
-        self._recorder.close()
+        self._features.close()
         self._terms = []
 
     def _enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -230,25 +232,29 @@ class Watch:
             and not torch.compiler.is_exporting()
         )
         # A pass that raised an error has left the recorder on.
-        self._recorder.stop()
+        self._features.stop()
         if self._in_pass:
-            if self._before is not None:
-                self._before(args, kwargs)
-            self._recorder.start()
+            self.prepare(args, kwargs)
+            self._features.start()
 
     def _leave(self, module: nn.Module, args: Any, output: Any) -> None:
         if not self._in_pass:
             return
-        features = self._recorder.stop()
+        features = self._features.stop()
         if self._names and not any(tensor.requires_grad for tensor in features.values()):
             raise LearnerError(
                 f"the features have no gradient: {', '.join(self._names)}",
                 hint="name modules that are called and trained; if activations are checkpointed, "
                 "use use_reentrant=False",
             )
-        self._terms.append(self._term(output, features))
+        self._terms.append(self.term(output, features))
 
 
-def _no_term(output: Any, features: Features) -> Tensor:
-    """The term of a watch that is a copy, and watches nothing."""
-    return torch.zeros(())
+class _Blind(Watch):
+    """What a copy of a watch is."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Identity(), ())
+
+    def term(self, output: Any, features: Features) -> Tensor:
+        return torch.zeros(())

@@ -23,6 +23,8 @@ from autoprune.passes.learners import HESSOCRIC, SparseOptimizer
 from autoprune.passes.learners.sharding import whole_tensor
 from tests.learners.processes import two_processes
 from tests.learners.training import METHODS, STEPS, TIMING, same
+from tests.sparsity.test_sparsifier import METHODS as MASKS
+from tests.sparsity.test_sparsifier import adamw, loss_of, small
 from tests.tolerance import ROUNDING_SINGLE
 
 BATCH = 8
@@ -213,7 +215,8 @@ def replicated(network: Network, base: str, method: str) -> tuple[list[Moment], 
     return moments, pruner.finish().model.state_dict()
 
 
-@pytest.mark.parametrize("method", [*METHODS, "cric_loss"])
+# What the other methods do together with other processes, these do, too.
+@pytest.mark.parametrize("method", [*SHARDED, "growing"])
 def test_data_parallel(pair, method):
     (first, small), (second, also_small) = pair.run(replicated, Images, "sgd", method)
     assert_identical(first, second)
@@ -407,3 +410,31 @@ def test_not_finite_in_one_process_stops_both(pair, closure, what):
     for message, unchanged in pair.run(refused, closure):
         assert message.startswith(f"{what} not finite in step 0")
         assert unchanged
+
+
+# Masks, under data parallelism.
+
+
+def masked(name: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Weights and masks of a process, each of which sees data of its own."""
+    method, format = MASKS[name]
+    # Weights are those of the first process.
+    model = small(seed=distributed.get_rank())
+    sparsifier = ap.Sparsifier(model, format=format)
+    wrapped = DistributedDataParallel(model)
+    optimizer = sparsifier.train(adamw(model.parameters()), method, steps=STEPS, timing=TIMING)
+    for step in range(STEPS):
+        optimizer.zero_grad()
+        loss_of(wrapped, 2 * step + distributed.get_rank()).backward()
+        optimizer.step()
+    result = sparsifier.finish()
+    weights = {name: p.detach() for name, p in result.model.named_parameters()}
+    return weights, dict(result.masks)
+
+
+@pytest.mark.parametrize("name", MASKS)
+def test_masks_are_the_same(pair, name):
+    (first, masks), (second, others) = pair.run(masked, name)
+    assert same(masks, others)
+    assert same(first, second)
+    assert all(not mask.all() for mask in masks.values())

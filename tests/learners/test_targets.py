@@ -84,12 +84,14 @@ def learned(network, method, *, multiple_of=None, options=None, steps=STEPS, **t
     return pruner, pruner.finish()
 
 
+# All methods choose by the same targets.
 @pytest.mark.parametrize(
-    ("network", "budget", "share"),
-    [(n, *target) for n in NETWORKS for target in (("flops", 0.3), ("params", 0.7))]
-    + [("residual", "memory", 0.75)],
+    ("method", "network", "budget", "share"),
+    [(method, "residual", "flops", 0.3) for method in METHODS]
+    + [(learners.HESSO(), "residual", *target) for target in (("params", 0.7), ("memory", 0.75))]
+    + [(learners.DHSPG(), "attention", *target) for target in (("flops", 0.3), ("params", 0.7))],
+    ids=lambda value: type(value).__name__ if isinstance(value, learners.Method) else None,
 )
-@pytest.mark.parametrize("method", METHODS, ids=lambda m: type(m).__name__)
 def test_costs_are_met_within_one_percent(method, budget, share, network):
     report = learned(network, method, **{budget: share})[1].report
     reached = getattr(report.after, budget) / getattr(report.before, budget)
@@ -97,10 +99,10 @@ def test_costs_are_met_within_one_percent(method, budget, share, network):
     assert all(group.kept >= 1 for group in report.groups)
 
 
-@pytest.mark.parametrize(("network", "share"), [("residual", 0.25), ("attention", 0.61)])
 @pytest.mark.parametrize("method", METHODS, ids=lambda m: type(m).__name__)
-def test_units_are_met_exactly(method, share, network):
-    pruner, result = learned(network, method, groups=share)
+def test_units_are_met_exactly(method):
+    share = 0.61
+    pruner, result = learned("attention", method, groups=share)
     units = pruner.optimizer.training.units.count
     kept = units - int(pruner.optimizer.training.zero.sum())
     assert abs(kept - share * units) <= 0.5
@@ -108,28 +110,9 @@ def test_units_are_met_exactly(method, share, network):
     assert lost == units - kept
 
 
-@pytest.mark.parametrize("method", METHODS, ids=lambda m: type(m).__name__)
-def test_every_group_keeps_its_share(method):
-    report = learned("residual", method, channels=0.5, multiple_of=1)[1].report
+def test_every_group_keeps_its_share():
+    report = learned("residual", learners.HESSO(), channels=0.5, multiple_of=1)[1].report
     assert {(g.units, g.kept) for g in report.groups} == {(24, 12), (40, 20)}
-
-
-@pytest.mark.parametrize(
-    ("name", "method"),
-    [
-        ("hspg", learners.HSPG()),
-        ("dhspg", learners.DHSPG()),
-        ("hesso", learners.HESSO()),
-        ("hesso_cric", learners.HESSOCRIC()),
-    ],
-)
-def test_learners_by_name(name, method):
-    model, x = Residual(), torch.randn(4, 1, 8, 8)
-    pruner = ap.Pruner(model, x)
-    base = torch.optim.SGD(model.parameters(), lr=0.01)
-    optimizer = getattr(pruner, name)(base, flops=0.5, steps=STEPS)
-    assert optimizer.method == method
-    assert optimizer.base is base
 
 
 @pytest.mark.parametrize("multiple", [1, 4, 8])

@@ -13,8 +13,8 @@ from autoprune.passes.learners.sharding import reshard
 from autoprune.passes.learners.units.saliency import (
     TINY,
     Moments,
-    gradient_moments,
     hesso_saliency,
+    moments_of,
     normalized,
 )
 from autoprune.passes.learners.units.selection import lowest
@@ -68,7 +68,7 @@ class HESSOCRIC(Method, name="hesso_cric"):
                 memory[name] = units.zeros()
         if not sample:
             _keep(training)
-        moments = gradient_moments(units, training.weights)
+        moments = moments_of(units, training.weights, lambda _, part: part.dense_gradient)
         if not sample:
             _collect(training, moments, ~memory["tried"])
             scores = training.agreed(self._scores(training))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -48,6 +48,24 @@ class Moments:
         return self.xd / (self.xx * self.dd).sqrt().clamp_min(TINY)
 
 
+def moments_of(
+    units: Units, weights: Sequence[Tensor], direction: Callable[[int, Slices], Tensor]
+) -> Moments:
+    """Moments of weights and directions.
+
+    Args:
+        units: the units.
+        weights: x, for each parameter.
+        direction: d of the i-th parameter, in the shape of its local part.
+    """
+    return Moments(
+        xx=units.sums(lambda i, _: weights[i].float().square()),
+        dd=units.sums(lambda i, part: direction(i, part).square()),
+        xd=units.sums(lambda i, part: weights[i].float() * direction(i, part)),
+        size=units.sizes(),
+    )
+
+
 def update_moments(units: Units, old: Sequence[Tensor], rates: Sequence[float]) -> Moments:
     """Moments of the step that the base optimizer has just done.
 
@@ -61,27 +79,7 @@ def update_moments(units: Units, old: Sequence[Tensor], rates: Sequence[float]) 
         step = old[i].float() - part.local.float()
         return step / rates[i] if rates[i] else torch.zeros_like(step)
 
-    return Moments(
-        xx=units.sums(lambda i, _: old[i].float().square()),
-        dd=units.sums(lambda i, part: direction(i, part).square()),
-        xd=units.sums(lambda i, part: old[i].float() * direction(i, part)),
-        size=units.sizes(),
-    )
-
-
-def gradient_moments(units: Units, weights: Sequence[Tensor]) -> Moments:
-    """Moments with the present gradient as the direction.
-
-    Args:
-        units: the units.
-        weights: x, for each parameter.
-    """
-    return Moments(
-        xx=units.sums(lambda i, _: weights[i].float().square()),
-        dd=units.sums(lambda _, part: part.dense_gradient.square()),
-        xd=units.sums(lambda i, part: weights[i].float() * part.dense_gradient),
-        size=units.sizes(),
-    )
+    return moments_of(units, old, direction)
 
 
 def normalized(values: Tensor, units: Units) -> Tensor:
