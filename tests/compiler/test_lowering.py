@@ -22,6 +22,7 @@ from autoprune.passes.lower.library import kernels_of
 from autoprune.passes.lower.onnx_graph import wiring
 from autoprune.passes.lower.products import Product, find_products, with_pool
 from tests.kernels.test_operators import host
+from tests.onnx.build import Builder
 from tests.tolerance import ROUNDING_SINGLE
 
 
@@ -285,6 +286,24 @@ def test_depthwise_convolutions_are_of_two_dimensions(kernel, found):
     )  # fmt: skip
     model.graph.node[0].attribute.append(helper.make_attribute("group", 8))
     assert [p.depthwise for p in find_products(model, wiring(model))] == found
+
+
+def test_products_are_known_by_what_they_multiply():
+    """However they are written; a convolution that is padded by its size only where that is known.
+
+    Kernels neither scale nor spread.
+    """
+    b = Builder()
+    x = b.input("x", (2, 4, 6, 6))
+    same = b.node("Conv", x, b.weight("same", 8, 4, 3, 2), auto_pad="SAME_LOWER")
+    b.node("Conv", x, b.weight("strided", 8, 4, 3, 3), auto_pad="SAME_UPPER", strides=[2, 2])
+    b.node("ConvTranspose", x, b.weight("spread", 4, 8, 3, 3))
+    rows = b.node("Einsum", x, b.weight("rows", 5, 6), equation="nchi,oi->ncho")
+    b.node("Gemm", b.node("Flatten", x), b.weight("scaled", 144, 3), alpha=2.0)
+    model = b.model(*(node.output[0] for node in b.nodes if node.op_type != "Flatten"))
+    first, second = find_products(model, wiring(model))
+    assert (first.output, first.geometry.begin, first.geometry.end) == (same, (1, 1), (1, 0))
+    assert (second.output, second.rowwise, second.weight.shape) == (rows, True, (5, 6))
 
 
 def test_a_product_that_is_an_output_stays_visible():
