@@ -3,27 +3,40 @@
 from __future__ import annotations
 
 from autoprune.ir import axes as ax
-from autoprune.ops.rule import Operator, Shape, Typing, passes_on, register
+from autoprune.ops.rule import Call, Operator, Shape, Typing, passes_on, register
 
 
-def _pixel_shuffle_axes(call: Typing) -> list[Shape]:
-    """`(n, c x r x r, h, w) -> (n, c, h x r, w x r)`: only whole output channels can go."""
+def _block(call: Call) -> tuple[int, bool]:
+    """Pixels along each side of a block, and whether they come before the channels."""
+    names = ("upscale_factor", "downscale_factor", "blocksize")
+    size = next(call.integer(name) for name in names if name in call.node.arguments)
+    return size, "blocksize" in call.node.arguments and call.get("mode", "DCR") != "CRD"
+
+
+def _shuffled_axes(call: Typing) -> list[Shape]:
+    """`n (c r r) h w -> n c (h r) (w r)`, or `n (r r c) h w`: only whole channels can go."""
     *batch, channels, height, width = call.axes_of(call.tensors[0])
-    r = call.integer("upscale_factor")
-    kept, down, right = call.axes.factor(channels, (channels.size // (r * r), r, r))
+    r, first = _block(call)
+    depth = channels.size // (r * r)
+    if first:
+        down, right, kept = call.axes.factor(channels, (r, r, depth))
+    else:
+        kept, down, right = call.axes.factor(channels, (depth, r, r))
     for axis in (height, width, down, right):
         call.pin(axis, "becomes pixels")
     return [(*batch, kept, ax.prod(height, down), ax.prod(width, right))]
 
 
-def _pixel_unshuffle_axes(call: Typing) -> list[Shape]:
+def _unshuffled_axes(call: Typing) -> list[Shape]:
+    """The other way round."""
     *batch, channels, height, width = call.axes_of(call.tensors[0])
-    r = call.integer("downscale_factor")
+    r, first = _block(call)
     tall, down = call.axes.factor(height, (height.size // r, r))
     wide, right = call.axes.factor(width, (width.size // r, r))
     for axis in (tall, wide, down, right):
         call.pin(axis, "pixels become channels")
-    return [(*batch, ax.prod(channels, down, right), tall, wide)]
+    parts = (down, right, channels) if first else (channels, down, right)
+    return [(*batch, ax.prod(*parts), tall, wide)]
 
 
 def _channel_shuffle_axes(call: Typing) -> list[Shape]:
@@ -34,6 +47,9 @@ def _channel_shuffle_axes(call: Typing) -> list[Shape]:
     return [(batch, ax.prod(inner, outer), *space)]
 
 
-register("aten.pixel_shuffle", Operator(axes=_pixel_shuffle_axes, zero=passes_on, moves=True))
-register("aten.pixel_unshuffle", Operator(axes=_pixel_unshuffle_axes, zero=passes_on, moves=True))
-register("aten.channel_shuffle", Operator(axes=_channel_shuffle_axes, zero=passes_on, moves=True))
+for _names, _axes in (
+    ("aten.pixel_shuffle onnx.DepthToSpace", _shuffled_axes),
+    ("aten.pixel_unshuffle onnx.SpaceToDepth", _unshuffled_axes),
+    ("aten.channel_shuffle", _channel_shuffle_axes),
+):
+    register(_names, Operator(axes=_axes, zero=passes_on, moves=True))

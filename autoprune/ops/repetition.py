@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from autoprune.ir import axes as ax
 from autoprune.ir.axes import ONE, Axis
 from autoprune.ir.graph import Argument
@@ -14,6 +16,7 @@ from autoprune.ops.rule import (
     State,
     Typing,
     Zeroing,
+    first_state,
     of_first,
     register,
 )
@@ -36,31 +39,10 @@ def _expand_as_axes(call: Typing) -> list[Shape]:
     ]
 
 
-def _stretched_state(call: Zeroing) -> State:
-    """A stretched axis repeats values that its units do not own."""
-    return call.state(call.tensors[0])
-
-
-register(
-    "aten.expand aten.broadcast_to",
-    Operator(
-        axes=_expand_axes,
-        zero=_stretched_state,
-        resize=shape_resize,
-        aliases=True,
-        reshapes=True,
-    ),
-)
-register(
-    "aten.expand_as",
-    Operator(
-        axes=_expand_as_axes,
-        zero=_stretched_state,
-        aliases=True,
-        reshapes=True,
-        homogeneous=of_first,
-    ),
-)
+# A stretched axis repeats values that its units do not own.
+_EXPAND = Operator(axes=_expand_axes, zero=first_state, aliases=True, reshapes=True)
+register("aten.expand aten.broadcast_to", replace(_EXPAND, resize=shape_resize))
+register("aten.expand_as", replace(_EXPAND, axes=_expand_as_axes, homogeneous=of_first))
 
 
 def _broadcast_tensors_axes(call: Typing) -> list[Shape]:
@@ -165,14 +147,11 @@ def _repeat_interleave_resize(call: Sizing) -> Resized:
 
 register(
     "aten.repeat aten.tile",
-    Operator(axes=_repeat_axes, zero=_stretched_state, resize=_repeat_resize, moves=True),
+    Operator(axes=_repeat_axes, zero=first_state, resize=_repeat_resize, moves=True),
 )
 register(
     "aten.repeat_interleave",
     Operator(
-        axes=_repeat_interleave_axes,
-        zero=_stretched_state,
-        resize=_repeat_interleave_resize,
-        moves=True,
+        axes=_repeat_interleave_axes, zero=first_state, resize=_repeat_interleave_resize, moves=True
     ),
 )

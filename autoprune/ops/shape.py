@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from autoprune.ir import axes as ax
 from autoprune.ir.axes import ONE, Axis
@@ -13,6 +14,7 @@ from autoprune.ops.rule import (
     Shape,
     Sizing,
     Typing,
+    first_state,
     of_first,
     passes_on,
     register,
@@ -83,23 +85,15 @@ def _unflatten_resize(call: Sizing) -> Resized:
     return Resized({"sizes": call.resized("sizes", call.axes_of(call.output)[dim : dim + count])})
 
 
-register(
-    "aten.view.default aten.reshape aten._unsafe_view",
-    Operator(
-        axes=_reshape_axes,
-        zero=passes_on,
-        resize=shape_resize,
-        aliases=True,
-        reshapes=True,
-    ),
-)
+_RESHAPE = Operator(axes=_reshape_axes, zero=passes_on, aliases=True, reshapes=True)
+register("aten.view.default aten.reshape aten._unsafe_view", replace(_RESHAPE, resize=shape_resize))
 register(
     "aten.flatten aten.ravel aten.unsqueeze aten.atleast_1d aten.atleast_2d aten.atleast_3d",
-    Operator(axes=_reshape_axes, zero=passes_on, aliases=True, reshapes=True),
+    _RESHAPE,
 )
 register(
     "aten.atleast_1d.Sequence aten.atleast_2d.Sequence aten.atleast_3d.Sequence",
-    Operator(axes=_each_reshape_axes, zero=passes_on, aliases=True, reshapes=True),
+    replace(_RESHAPE, axes=_each_reshape_axes),
 )
 
 
@@ -118,36 +112,12 @@ def _squeeze_resize(call: Sizing) -> Resized:
     return Resized({"dim": dims}, op="aten.squeeze.dims")
 
 
-register(
-    "aten.squeeze",
-    Operator(
-        axes=_reshape_axes,
-        zero=passes_on,
-        resize=_squeeze_resize,
-        aliases=True,
-        reshapes=True,
-    ),
-)
+register("aten.squeeze", replace(_RESHAPE, resize=_squeeze_resize))
 register(
     "aten.view_as aten.reshape_as",
-    Operator(
-        axes=_reshape_as_axes,
-        zero=lambda call: call.state(call.tensors[0]),
-        aliases=True,
-        reshapes=True,
-        homogeneous=of_first,
-    ),
+    replace(_RESHAPE, axes=_reshape_as_axes, zero=first_state, homogeneous=of_first),
 )
-register(
-    "aten.unflatten",
-    Operator(
-        axes=_reshape_axes,
-        zero=passes_on,
-        resize=_unflatten_resize,
-        aliases=True,
-        reshapes=True,
-    ),
-)
+register("aten.unflatten", replace(_RESHAPE, resize=_unflatten_resize))
 
 
 def _retyped_axes(call: Typing) -> list[Shape]:

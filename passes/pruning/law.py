@@ -17,7 +17,7 @@ from autoprune.frameworks.network import Array, Choice, Executable, Network, Val
 from autoprune.ir.graph import Graph, Node
 from autoprune.ir.group import Group
 from autoprune.ir.positions import Kept, cut_array
-from autoprune.ops.rule import Call, holds, is_number
+from autoprune.ops.rule import Call, holds, is_number, writes_in_place
 from autoprune.passes.pruning.folding import folded_biases
 from autoprune.report.progress import say
 
@@ -141,6 +141,8 @@ def _witnesses(typed: TypedGraph) -> list[str]:
 
     What only moves it, or computes with integers that came of it, may follow.
     """
+    if any(writes_in_place(node.op) for node in typed.graph.nodes):
+        return []  # what is read may be written to afterwards
     made_by = {v.name: node for node in typed.graph.nodes for v in node.outputs}
     found: list[str] = []
     todo = [v.name for v in typed.graph.required]

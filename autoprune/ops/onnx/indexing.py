@@ -84,12 +84,7 @@ def _gather_product(call: Call) -> Contraction | None:
 
 register(
     "onnx.Gather",
-    Operator(
-        axes=_gather_axes,
-        zero=first_state,
-        resize=_gather_resize,
-        product=_gather_product,
-    ),
+    Operator(axes=_gather_axes, zero=first_state, resize=_gather_resize, product=_gather_product),
 )
 
 

@@ -1,10 +1,9 @@
-"""Resize, crops, and pixels that become channels, come from them, or are put together."""
+"""Resize, crops, and windows of pixels that are put together."""
 
 from __future__ import annotations
 
 from math import prod
 
-from autoprune.ir import axes as ax
 from autoprune.ops.rule import (
     Operator,
     Resized,
@@ -53,32 +52,6 @@ register(
 )
 
 
-def _depth_to_space_axes(call: Typing) -> list[Shape]:
-    """`DCR: n (b b c) h w -> n c (h b) (w b)`; in mode CRD the channels are `(c b b)`."""
-    batch, channels, height, width = call.axes_of("input")
-    b = call.integer("blocksize")
-    depth = channels.size // (b * b)
-    if call.get("mode", "DCR") == "CRD":
-        kept, down, right = call.axes.factor(channels, (depth, b, b))
-    else:
-        down, right, kept = call.axes.factor(channels, (b, b, depth))
-    for axis in (height, width, down, right):
-        call.pin(axis, "becomes pixels")
-    return [(batch, kept, ax.prod(height, down), ax.prod(width, right))]
-
-
-def _space_to_depth_axes(call: Typing) -> list[Shape]:
-    """`n c (h b) (w b) -> n (b b c) h w`; in mode CRD the channels are `(c b b)`."""
-    batch, channels, height, width = call.axes_of("input")
-    b = call.integer("blocksize")
-    tall, down = call.axes.factor(height, (height.size // b, b))
-    wide, right = call.axes.factor(width, (width.size // b, b))
-    for axis in (tall, wide, down, right):
-        call.pin(axis, "pixels become channels")
-    inner = (channels, down, right) if call.get("mode") == "CRD" else (down, right, channels)
-    return [(batch, ax.prod(*inner), tall, wide)]
-
-
 def _crop_axes(call: Typing) -> list[Shape]:
     """CenterCropPad: dimensions that keep their size pass."""
     reason = "cropped or padded to a size"
@@ -111,5 +84,3 @@ def _fold_axes(call: Typing) -> list[Shape]:
 
 
 register("onnx.Col2Im", Operator(axes=_fold_axes, zero=first_state))
-register("onnx.DepthToSpace", Operator(axes=_depth_to_space_axes, zero=passes_on))
-register("onnx.SpaceToDepth", Operator(axes=_space_to_depth_axes, zero=passes_on))
