@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,32 +18,19 @@ from autoprune.frameworks.torch.objects import Inputs, map_tensors, plain, read_
 from autoprune.ir.graph import Graph
 
 
-def run(
-    model: nn.Module,
-    inputs: Inputs,
-    state: Mapping[str, torch.Tensor] | None = None,
-    *,
-    seed: int = 0,
-) -> Any:
+def run(model: nn.Module, inputs: Inputs, *, seed: int = 0) -> Any:
     """Outputs on the (probing) example inputs, without gradients, and with chance of its own."""
-    return outputs_on(model, probing(inputs), state, seed=seed)
+    return outputs_on(model, probing(inputs), seed=seed)
 
 
-def outputs_on(
-    model: nn.Module,
-    inputs: Inputs,
-    state: Mapping[str, torch.Tensor] | None = None,
-    *,
-    seed: int = 0,
-) -> Any:
+def outputs_on(model: nn.Module, inputs: Inputs, *, seed: int = 0) -> Any:
     """As `run`, on these inputs, to which the model may write."""
     with isolated(seed):
         if isinstance(model, fx.GraphModule):
             # An exported graph may write to its buffers; it writes to copies here.
             buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-            new = {**buffers, **(state or {})}
             with left_as_found(model.graph):
-                returned = torch.func.functional_call(model, new, *plain(inputs))
+                returned = torch.func.functional_call(model, buffers, *plain(inputs))
         else:
             returned = model(*inputs.args, **inputs.kwargs)
         return read_outputs(returned, model.forward).values
