@@ -18,7 +18,7 @@ from autoprune.analysis.experiments.experiment import Sample
 from autoprune.analysis.folding import Spared
 from autoprune.analysis.typing import TypedGraph
 from autoprune.errors import RuleError
-from autoprune.ir.graph import Graph
+from autoprune.ir.graph import Graph, Node
 from autoprune.ir.plan import Plan
 from autoprune.ir.positions import Kept
 
@@ -77,6 +77,14 @@ class Executable(Protocol):
 
         Raises:
             TraceError: if it does not run; `where` says how far it came.
+        """
+        ...
+
+    def operands(self, inputs: Any, calls: Collection[Node]) -> Mapping[str, Values]:
+        """The operands of calls as these read them, by the name of the node and of the value.
+
+        Parameters are left out. Where something was written to a value after it was made, that is
+        not what `run` gives.
         """
         ...
 

@@ -45,29 +45,28 @@ def folded_biases(
     sites = folding_calls(typed, groups, kept)
     if not sites:
         return {}
-    owned = network.graph.parameter_of
-    read = {v.name for node, _ in sites for v in node.tensors if v.name not in owned}
-    values = zeroed.run(inputs, watch=read)
+    read = zeroed.operands(inputs, [node for node, _ in sites])
     biases: dict[str, Array] = {}
     for node, uids in sites:
         bias = operand(node, "bias").name
         removed = {uid: kept[uid] for uid in uids}
-        biases[bias] = network.parameter(bias) + _constant(network, typed, node, removed, values)
+        biases[bias] = network.parameter(bias) + _constant(
+            network, typed, node, removed, read[node.name]
+        )
     return biases
 
 
 def _constant(network: Network, typed: TypedGraph, node: Node, kept: Kept, values: Values) -> Array:
     """What the removed positions of a layer's input add to its outputs, one number each."""
     source, weight = operand(node, "input").name, operand(node, "weight")
-    given = {v.name: values[v.name] for v in node.tensors if v.name in values}
     # Input and weight are of other dtypes where the call is under autocast.
     x = values[source].astype(np.dtype(network.parameter(operand(node, "bias").name).dtype))
     staying: Array = np.ones((), bool)
     for mask in kept_masks(typed.types[source], kept):
         staying = staying & mask
     zeros = np.zeros_like(x)
-    (constants,) = network.call(node.name, {**given, source: np.where(staying, zeros, x)})
-    (nothing,) = network.call(node.name, {**given, source: zeros})
+    (constants,) = network.call(node.name, {**values, source: np.where(staying, zeros, x)})
+    (nothing,) = network.call(node.name, {**values, source: zeros})
     # Before the spatial dimensions, if there are any.
     channels = 1 - len(weight.shape)
     if not constants.size:

@@ -37,7 +37,7 @@ from autoprune.frameworks.onnx.sessions import Feed, run
 from autoprune.frameworks.onnx.tensors import read_tensor, weight, write_tensor, zeroed_model
 from autoprune.frameworks.onnx.timing import Timed
 from autoprune.frameworks.onnx.trace import TracedOnnx
-from autoprune.ir.graph import Graph
+from autoprune.ir.graph import Graph, Node
 from autoprune.ir.plan import Plan
 from autoprune.ir.positions import Kept
 
@@ -74,6 +74,12 @@ class OnnxExecutable:
         values = run(self._sessions[names], names, feed) if names else []
         found = dict(zip(names, values, strict=True))
         return found | {name: feed[name] for name in watch if name in feed}
+
+    def operands(self, inputs: Any, calls: Collection[Node]) -> Mapping[str, Values]:
+        """See `Executable.operands`."""
+        names = {node.name: {value.name for value in node.tensors} for node in calls}
+        values = self.run(inputs, watch=set().union(*names.values()))
+        return {call: {n: values[n] for n in read if n in values} for call, read in names.items()}
 
     def noise(self, inputs: Any, values: Values) -> float:
         """See `Executable.noise`: ONNX Runtime's optimizations are another way."""
@@ -232,6 +238,10 @@ class OnnxNetwork:
     def inner(self, inputs: Any, names: Collection[str]) -> Values:
         """See `Network.inner`."""
         return self._inner.run(inputs, watch=names)
+
+    def operands(self, inputs: Any, calls: Collection[Node]) -> Mapping[str, Values]:
+        """See `Executable.operands`."""
+        return self._inner.operands(inputs, calls)
 
     @cached_property
     def _inner(self) -> OnnxExecutable:

@@ -39,7 +39,7 @@ from autoprune.frameworks.torch.own_class.following import TorchClass, delivered
 from autoprune.frameworks.torch.own_class.planned import checked
 from autoprune.frameworks.torch.runner import Change, GraphRunner
 from autoprune.frameworks.torch.trace import Traced, as_inputs, check_outputs, copy_of, trace
-from autoprune.ir.graph import Graph
+from autoprune.ir.graph import Graph, Node
 from autoprune.ir.plan import Plan
 from autoprune.ir.positions import Kept
 from autoprune.report.progress import say
@@ -84,6 +84,14 @@ class TorchExecutable:
             for name, leaf in zip(self.names, leaves, strict=True)
             if name is not None and isinstance(leaf, torch.Tensor)
         }
+
+    def operands(self, inputs: Any, calls: Collection[Node]) -> Mapping[str, Values]:
+        """See `Executable.operands`."""
+        assert isinstance(self.model, fx.GraphModule)
+        runner = GraphRunner(self.model, self.changes, calls=[node.name for node in calls])
+        with isolated(0):
+            runner.run(*input_leaves(map_tensors(torch.Tensor.clone, as_inputs(inputs))))
+        return runner.operands
 
     def noise(self, inputs: Any, values: Values) -> float:
         """See `Executable.noise`."""
@@ -261,6 +269,10 @@ class TorchNetwork:
     def inner(self, inputs: Any, names: Collection[str]) -> Values:
         """See `Network.inner`."""
         return self.run(inputs, watch=names)
+
+    def operands(self, inputs: Any, calls: Collection[Node]) -> Mapping[str, Values]:
+        """See `Executable.operands`."""
+        return self._itself.operands(inputs, calls)
 
     def noise(self, inputs: Any, values: Values) -> float:
         """See `Executable.noise`."""

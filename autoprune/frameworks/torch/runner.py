@@ -27,7 +27,8 @@ class GraphRunner(Interpreter):
     Args:
         module: the exported graph.
         changes: by path of a parameter or buffer, what takes its place.
-        watch: names of the values to keep in `seen`.
+        watch: names of the values to keep in `seen`, as they are when they are made.
+        calls: names of the calls whose operands to keep in `operands`, as they are read.
     """
 
     def __init__(
@@ -35,11 +36,14 @@ class GraphRunner(Interpreter):
         module: fx.GraphModule,
         changes: Mapping[str, Change] = NOTHING,
         watch: Collection[str] = (),
+        calls: Collection[str] = (),
     ) -> None:
         super().__init__(module)
         self.extra_traceback = False
         self.changes = changes
         self.watch = frozenset(watch)
+        self.calls = frozenset(calls)
+        self.operands: dict[str, Values] = {}
         self.paths = {str(n.target) for n in module.graph.nodes if n.op == "get_attr"}
         self.seen: Values = {}
         self.failed: fx.Node | None = None
@@ -58,6 +62,10 @@ class GraphRunner(Interpreter):
         return value if change is None else change(value)
 
     def run_node(self, n: fx.Node) -> Any:
+        if n.name in self.calls:
+            read = [(a, self.env[a]) for a in n.all_input_nodes if a.op != "get_attr"]
+            named = (pair for source, value in read for pair in _named(source, value, self.paths))
+            self.operands[n.name] = {name: array_of(tensor.clone()) for name, tensor in named}
         try:
             result = super().run_node(n)
         except Exception:
