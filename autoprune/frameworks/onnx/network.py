@@ -60,18 +60,22 @@ class OnnxExecutable:
     model: onnx.ModelProto
     names: tuple[str, ...]
     optimize: bool = False
-    _sessions: dict[tuple[str, ...], Any] = field(default_factory=dict, repr=False)
+    _sessions: dict[tuple[int | str, ...], Any] = field(default_factory=dict, repr=False)
 
     def run(
         self, inputs: Any, *, watch: Collection[str] = (), seed: int = 0, precise: bool = False
     ) -> Values:
-        """See `Executable.run`; chance has no seed there."""
+        """See `Executable.run`; chance has no seed there, but state that runs leave has."""
         computed = {n for node in self.model.graph.node for n in node.output if n}
         names = tuple(dict.fromkeys([*self.names, *(n for n in watch if n in computed)]))
-        if names and names not in self._sessions:
-            self._sessions[names] = session_for(self.model, optimize=self.optimize, outputs=names)
+        key: tuple[int | str, ...] = (
+            seed,
+            *names,
+        )  # in training mode, norms write to what the session holds
+        if names and key not in self._sessions:
+            self._sessions[key] = session_for(self.model, optimize=self.optimize, outputs=names)
         feed = next(candidate_feeds(self.model, inputs))
-        values = run(self._sessions[names], names, feed) if names else []
+        values = run(self._sessions[key], names, feed) if names else []
         found = dict(zip(names, values, strict=True))
         return found | {name: feed[name] for name in watch if name in feed}
 
