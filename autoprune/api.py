@@ -16,7 +16,7 @@ from autoprune.ir.plan import Plan
 from autoprune.passes.pruning import plans
 from autoprune.passes.pruning import prune as steps
 from autoprune.passes.pruning.criteria import Score, find_criterion
-from autoprune.passes.pruning.given import given, is_onnx
+from autoprune.passes.pruning.given import given, is_onnx, traced
 from autoprune.passes.pruning.reporting import shortfall
 from autoprune.passes.pruning.request import (
     DEFAULTS,
@@ -24,6 +24,7 @@ from autoprune.passes.pruning.request import (
     Options,
     Request,
     as_scope,
+    budget_names,
     check_options,
     one_budget,
 )
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from torch import nn
     from torch.fx import GraphModule
 
+    from autoprune.frameworks.network import Network
     from autoprune.passes.lower.compiled import Compiled
     from autoprune.passes.sparsify.distribution import Distribution
     from autoprune.passes.sparsify.result import SparseResult
@@ -75,8 +77,22 @@ def prune(
 ) -> Result[onnx.ModelProto]: ...
 
 
+@overload
 def prune(
-    model: nn.Module | str | Path | onnx.ModelProto,
+    model: Network,
+    *,
+    criterion: str | Score = "l2",
+    only: str | Sequence[str] = (),
+    ignore: str | Sequence[str] = (),
+    multiple_of: int | None = None,
+    seed: int = 0,
+    options: Options = DEFAULTS,
+    **budget: Unpack[Budget],
+) -> Result[Any]: ...
+
+
+def prune(
+    model: nn.Module | str | Path | onnx.ModelProto | Network,
     example_inputs: Any = None,
     *,
     criterion: str | Score = "l2",
@@ -96,7 +112,8 @@ def prune(
 
     Args:
         model: any module that `torch.export` can trace, in training or evaluation mode; or an
-            ONNX model as a path or a ModelProto.
+            ONNX model as a path or a ModelProto; or a `Network` of another framework, which brings
+            its inputs.
         example_inputs: a tensor, a tuple of positional arguments, or a dict of keyword arguments.
             For ONNX: an array, a sequence of arrays, a dict of arrays by input name, or None to
             make some up.
@@ -139,7 +156,7 @@ def prune(
         multiple_of=1 if multiple_of is None else multiple_of, min_units=options.min_units
     )
     request = Request(
-        budget=one_budget(budget, Budget.__annotations__),
+        budget=one_budget(budget, budget_names()),
         criterion=find_criterion(criterion),
         scope=as_scope(only, ignore, outputs),
         multiple_of=multiple_of,
@@ -147,8 +164,8 @@ def prune(
         options=options,
     )
     with progress(options.progress):
-        found = given(model, example_inputs, options.dynamic_shapes)
-        result = steps.prune(found.trace(request.scope.outputs), request)
+        network = traced(model, example_inputs, options.dynamic_shapes, request.scope.outputs)
+        result = steps.prune(network, request)
     if note := shortfall(request, result.report):
         result.note(note)
         if request.budget[0] != "dead":
@@ -157,7 +174,7 @@ def prune(
 
 
 def inspect(
-    model: nn.Module | str | Path | onnx.ModelProto,
+    model: nn.Module | str | Path | onnx.ModelProto | Network,
     example_inputs: Any = None,
     *,
     only: str | Sequence[str] = (),
@@ -176,8 +193,8 @@ def inspect(
     check_options(options)
     scope = as_scope(only, ignore, outputs)
     with progress(options.progress):
-        found = given(model, example_inputs, options.dynamic_shapes)
-        return steps.inspect(found.trace(scope.outputs), scope, options)
+        network = traced(model, example_inputs, options.dynamic_shapes, scope.outputs)
+        return steps.inspect(network, scope, options)
 
 
 @overload

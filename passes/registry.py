@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import cache
-from importlib import import_module
-from pkgutil import iter_modules
 from typing import TypeVar
 
 from autoprune.errors import AutopruneError
@@ -77,10 +74,3 @@ class Registry(Mapping[str, Item]):
             hint=f"{nearest(str(name).lower(), self)}use one of {', '.join(self)}"
             + (f", or {self._otherwise}" if self._otherwise else ""),
         )
-
-
-@cache
-def import_files(package: str) -> None:
-    """Import every file of a package, so that what they make known by name is known."""
-    for module in iter_modules(import_module(package).__path__, f"{package}."):
-        import_module(module.name)

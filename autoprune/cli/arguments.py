@@ -6,8 +6,10 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+import autoprune.passes.pruning.allocation  # noqa: F401  (tells of budgets)
 from autoprune import __version__
 from autoprune.passes.pruning.criteria import CRITERIA
+from autoprune.passes.pruning.problem import SOLVERS
 from autoprune.runtime.commands import add_commands
 
 SUFFIXES = (".onnx", ".pt2", ".safetensors", ".json")
@@ -198,12 +200,9 @@ def _model_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _budget_arguments(budget: argparse._MutuallyExclusiveGroup) -> None:
-    for name, what in (
-        ("flops", "the FLOPs to keep (a multiply-add counts two, so of the MACs as well)"),
-        ("params", "the parameters to keep"),
-        ("memory", "the memory for activations to keep"),
-        ("latency", "the time to keep: networks are timed in ONNX Runtime until one takes that"),
-    ):
+    counted = {name: f"{solver.of} to keep" for name, solver in SOLVERS.items() if solver.of}
+    timed = "the time to keep: networks are timed in ONNX Runtime until one takes that"
+    for name, what in (counted | {"latency": timed}).items():
         budget.add_argument(f"--{name}", type=_fraction, metavar="F", help=f"fraction of {what}")
     text = (
         "fraction of the units of every group to keep; with names or patterns of what makes the "

@@ -193,9 +193,9 @@ def _pruned(model: nn.Module | Path, example: Any, options: argparse.Namespace) 
 
 def _budget(options: argparse.Namespace) -> dict[str, Any]:
     """The budgets among the arguments."""
-    from autoprune.passes.pruning.request import Budget
+    from autoprune.passes.pruning.request import budget_names
 
-    given = {name: getattr(options, name) for name in Budget.__annotations__}
+    given = {name: getattr(options, name) for name in budget_names()}
     if given["channels"] is not None:
         given["channels"] = _by_pattern(given["channels"], "--channels")
         if given["channels"].keys() == {""}:

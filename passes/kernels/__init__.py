@@ -1,7 +1,7 @@
 """The kernels that sparse networks run on.
 
-A sparse format with a kernel is two files. The format, in `passes/sparsify`, says which weights
-may stay together: an object with the members of `layout.Format`, named in `registry.FAMILIES`. The
+A sparse format with a kernel is two files. The format, in `passes/sparsify/formats`, says which
+weights may stay together: an object with the members of `layout.Format`, named in `FAMILIES`. The
 kernel, in `cpu`, is a frozen dataclass derived from `kernel.Kernel`, made known by
 `registry.define`:
 
@@ -11,5 +11,5 @@ kernel, in `cpu`, is a frozen dataclass derived from `kernel.Kernel`, made known
 * `lower(target)` makes functions of TVM's that compute tiles for the operators in `c`, or leaves
   everything to an operator of its own, in C: `kernel.Code`.
 
-A target is one entry of `target.TARGETS`. tests/kernels/test_new_format.py does all of the former.
+A target is one entry of `target.TARGETS`. `CONTRIBUTING.md` has examples of both.
 """

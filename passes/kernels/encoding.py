@@ -10,7 +10,7 @@ import numpy as np
 
 from autoprune.passes.kernels.geometry import TOGETHER, groups_of
 from autoprune.passes.kernels.kernel import Product, Step, Steps
-from autoprune.passes.sparsify.blocks import Block
+from autoprune.passes.sparsify.formats.blocks import Block
 from autoprune.passes.sparsify.layout import Array, Mask
 
 LONGEST = 1 << 16

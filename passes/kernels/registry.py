@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import pkgutil
 from collections.abc import Sequence
-from functools import cache
-from importlib import import_module
 from typing import TypeVar
 
 from autoprune.errors import TargetError
+from autoprune.ir.discovery import import_files
 from autoprune.passes.kernels.kernel import Candidate, Kernel, Precision, Product
 from autoprune.passes.registry import Registry
 
@@ -30,12 +28,9 @@ def define(kernel: K) -> K:
     return kernel
 
 
-@cache
 def kernels() -> Registry[type[Kernel]]:
     """All that are known."""
-    package = import_module("autoprune.passes.kernels.cpu")
-    for module in pkgutil.iter_modules(package.__path__):
-        import_module(f"{package.__name__}.{module.name}")
+    import_files("autoprune.passes.kernels.cpu")
     return _KERNELS
 
 

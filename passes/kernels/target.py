@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from autoprune.errors import TargetError
+from autoprune.passes.registry import Registry
 
 
 @dataclass(frozen=True)
@@ -100,23 +101,23 @@ ARM = Platform(
 )
 AVX512 = ("avx512f", "avx512bw", "avx512dq", "avx512vl")
 
-TARGETS = {
-    target.name: target
-    for target in (
-        Target(
-            "x86-64-v4-vnni", X86, "x86-64-v4", 16, 32, (*AVX512, "avx512_vnni"),
-            ("+avx512vnni",), Dot("llvm.x86.avx512.vpdpbusd.512", 16, 128, "avx512"),
-        ),
-        Target("x86-64-v4", X86, "x86-64-v4", 16, 32, AVX512),
-        Target("x86-64-v3", X86, "x86-64-v3", 8, 16, ("avx2", "fma")),
-        Target(
-            "arm64-dotprod", ARM, "generic", 4, 32, ("neon", "asimddp"),
-            ("+neon", "+dotprod"), Dot("llvm.aarch64.neon.sdot.v4i32.v16i8", 4, 0),
-        ),
-        Target("arm64", ARM, "generic", 4, 32, ("neon",), ("+neon",)),
-    )
-}  # fmt: skip
+TARGETS: Registry[Target] = Registry("target", TargetError, "the machine alone: x86-64")
 """The best of each machine first."""
+
+for _target in (
+    Target(
+        "x86-64-v4-vnni", X86, "x86-64-v4", 16, 32, (*AVX512, "avx512_vnni"),
+        ("+avx512vnni",), Dot("llvm.x86.avx512.vpdpbusd.512", 16, 128, "avx512"),
+    ),
+    Target("x86-64-v4", X86, "x86-64-v4", 16, 32, AVX512),
+    Target("x86-64-v3", X86, "x86-64-v3", 8, 16, ("avx2", "fma")),
+    Target(
+        "arm64-dotprod", ARM, "generic", 4, 32, ("neon", "asimddp"),
+        ("+neon", "+dotprod"), Dot("llvm.aarch64.neon.sdot.v4i32.v16i8", 4, 0),
+    ),
+    Target("arm64", ARM, "generic", 4, 32, ("neon",), ("+neon",)),
+):  # fmt: skip
+    TARGETS.add(_target.name, _target)
 
 ELSEWHERE = {
     "cuda": "artifacts are for processors; sparse_linears of autoprune.passes.kernels.cuda.models "
@@ -132,11 +133,9 @@ def find_target(name: str) -> Target:
     Raises:
         TargetError: if there is none.
     """
-    if name not in TARGETS:
-        machines = {target.machine for target in TARGETS.values()}
-        known = f"use one of {', '.join(sorted({*machines, *TARGETS}))}"
-        raise TargetError(f"there is no target {name!r}", hint=ELSEWHERE.get(name, known))
-    return TARGETS[name]
+    if name in ELSEWHERE:
+        raise TargetError(f"there is no target {name!r}", hint=ELSEWHERE[name])
+    return TARGETS.find(name)
 
 
 def find_targets(names: Sequence[str], *, int8: bool = False) -> list[Target]:

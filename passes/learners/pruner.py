@@ -50,12 +50,10 @@ class Target(CostBudget, total=False):
     """What a learner is to reach, and when; one budget and `steps` are needed.
 
     Attributes:
-        groups: fraction of the units of all groups to keep, met exactly.
         steps: optimizer steps of the whole training run.
         timing: when pruning begins and ends.
     """
 
-    groups: float | None
     steps: Required[int]
     timing: Timing
 
@@ -170,7 +168,7 @@ class Pruner(Session[UnitTraining]):
         self._check(base)
         budget = one_budget(
             {name: share for name, share in target.items() if name not in ("steps", "timing")},
-            (*CostBudget.__annotations__, "groups"),
+            CostBudget.__annotations__,
         )
         schedule = target.get("timing", method.timing).schedule(target.get("steps"))
         request = Request(

@@ -9,11 +9,12 @@ import torch
 from torch import nn
 
 from autoprune.errors import LearnerError
+from autoprune.ir.discovery import import_files
 from autoprune.passes.learners.optimizer import SparseOptimizer, check_base
 from autoprune.passes.learners.sharding import reshard
 from autoprune.passes.learners.training import AnyTraining, TrainingMethod
 from autoprune.passes.patterns import nearest
-from autoprune.passes.registry import Registry, import_files
+from autoprune.passes.registry import Registry
 
 
 class Session(Generic[AnyTraining]):

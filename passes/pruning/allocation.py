@@ -75,9 +75,9 @@ def relative_to_group(scores: Scores) -> Scores:
     return scores / max(float(scores.mean()), LEAST)
 
 
-@solver("flops")
-@solver("params")
-@solver("memory")
+@solver("memory", of="the memory for activations")
+@solver("params", of="the parameters")
+@solver("flops", of="the FLOPs (a multiply-add counts two, so of the MACs)")
 def meet_cost(problem: Problem) -> Kept:
     """Remove units until the cost of the problem's name is a share of the full cost.
 
@@ -88,7 +88,7 @@ def meet_cost(problem: Problem) -> Kept:
     return meet(problem, getattr(problem.costs, problem.name))
 
 
-@solver("groups")
+@solver("groups", of="the units of all groups together")
 def keep_units(problem: Problem) -> Kept:
     """Keep a share of the units of all groups together, exactly; errors as `meet`."""
     whole = counts_at(problem.bundles, [0] * len(problem.bundles))

@@ -84,6 +84,24 @@ class Given:
         return self.inputs
 
 
+def traced(
+    model: Any, example_inputs: Any, dynamic_shapes: Any, outputs: tuple[int | str, ...]
+) -> Network:
+    """The network that a user's model is, read; a `Network` has been read by its framework.
+
+    Raises:
+        TraceError: if it cannot be read, does not run on the inputs, or is no model.
+    """
+    if not isinstance(model, Network):
+        return given(model, example_inputs, dynamic_shapes).trace(outputs)
+    if example_inputs is not None or dynamic_shapes is not None or outputs:
+        raise TraceError(
+            f"{type(model).__name__} is a network that was read already",
+            hint="give inputs, and the outputs that matter, where it is made",
+        )
+    return model
+
+
 def is_onnx(model: Any) -> TypeIs[str | Path | onnx.ModelProto]:
     """Whether it is a path or a ModelProto, without importing onnx."""
     loaded = sys.modules.get("onnx")

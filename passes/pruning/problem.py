@@ -1,12 +1,13 @@
 """A budget to be met, and what meets it: solvers, known by the name of the budget.
 
-    @solver("energy")
+    @solver("energy", of="the energy of an inference")
     def meet_energy(problem):
         return meet(problem, energy_at)
 
-A new budget touches three files: that of its solver, with its fellows (`shares.py` where counts of
-units are asked for, `allocation.py` for costs); `request.py`, for the keyword; and
-`autoprune/cli/arguments.py`, for the flag.
+    ap.prune(model, x, energy=0.5)
+
+That is all it takes. In the package it stands with its fellows (`shares.py` where counts of units
+are asked for, `allocation.py` for costs), and `request.py` tells type checkers of the keyword.
 """
 
 from __future__ import annotations
@@ -63,11 +64,13 @@ class Solver:
         by_name: whether it may be asked for group by group, as a dict from patterns.
         literal: whether it says itself how many units stay, so that multiples count only where
             they are asked for.
+        of: what it keeps a fraction of, which makes it a flag of the command line.
     """
 
     solve: Callable[[Problem], Kept]
     by_name: bool = False
     literal: bool = False
+    of: str = ""
 
 
 SOLVERS: Registry[Solver] = Registry("budget", BudgetError)
@@ -75,11 +78,13 @@ SOLVERS: Registry[Solver] = Registry("budget", BudgetError)
 Solve = Callable[[Problem], Kept]
 
 
-def solver(name: str, *, by_name: bool = False, literal: bool = False) -> Callable[[Solve], Solve]:
+def solver(
+    name: str, *, by_name: bool = False, literal: bool = False, of: str = ""
+) -> Callable[[Solve], Solve]:
     """Make a function the one that meets a budget; see `Solver`."""
 
     def register(solve: Solve) -> Solve:
-        SOLVERS.add(name, Solver(solve, by_name, literal))
+        SOLVERS.add(name, Solver(solve, by_name, literal, of))
         return solve
 
     return register

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypedDict
 from autoprune.errors import AutopruneError, BudgetError
 from autoprune.passes.patterns import as_patterns, nearest
 from autoprune.passes.pruning.criteria import CRITERIA, Criterion
-from autoprune.passes.pruning.problem import TOLERANCE
+from autoprune.passes.pruning.problem import SOLVERS, TOLERANCE
 from autoprune.report.progress import Progress
 from autoprune.report.step_trace import Trace
 
@@ -23,12 +23,14 @@ class CostBudget(TypedDict, total=False):
         memory: of the bytes of activations alive at the same time, met within 1 %.
         channels: of the units of every group; or by pattern, of those of the groups that it
             matches, where the first that matches counts and what none matches stays whole.
+        groups: of the units of all groups together, met exactly.
     """
 
     flops: float | None
     params: float | None
     memory: float | None
     channels: float | Mapping[str, float] | None
+    groups: float | None
 
 
 class Budget(CostBudget, total=False):
@@ -175,6 +177,11 @@ class Request:
     seed: int = 0
     options: Options = DEFAULTS
     tolerance: float = TOLERANCE
+
+
+def budget_names() -> tuple[str, ...]:
+    """The budgets that `prune` takes, those from outside the package among them."""
+    return tuple(dict.fromkeys((*Budget.__annotations__, *SOLVERS)))
 
 
 def one_budget(keywords: Mapping[str, Any], budgets: Collection[str]) -> tuple[str, Any]:

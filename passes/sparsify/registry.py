@@ -10,10 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from autoprune.errors import FormatError
+from autoprune.ir.discovery import import_files
 from autoprune.passes.registry import Registry
-from autoprune.passes.sparsify.blocks import CSR, Bitmask, Block
 from autoprune.passes.sparsify.layout import Format
-from autoprune.passes.sparsify.patterns import NM, ConstantFanIn
 
 
 @dataclass(frozen=True)
@@ -32,11 +31,6 @@ class Family:
 
 
 FAMILIES: Registry[Family] = Registry("family of formats", FormatError)
-FAMILIES.add("block", Family("block ROWSxCOLS", r"block (\d+)x(\d+)", Block))
-FAMILIES.add("n:m", Family("N:M [shared OUTPUTS]", r"(\d+):(\d+)(?: shared (\d+))?", NM))
-FAMILIES.add("fan-in", Family("fan-in [K]", r"fan-in(?: (\d+))?", ConstantFanIn))
-FAMILIES.add("csr", Family("csr", "csr", CSR))
-FAMILIES.add("bitmask", Family("bitmask", "bitmask", Bitmask))
 
 
 def parse_format(text: str) -> Format:
@@ -45,6 +39,7 @@ def parse_format(text: str) -> Format:
     Raises:
         FormatError: if no family has such a name, or its numbers make no format.
     """
+    import_files("autoprune.passes.sparsify.formats")
     for family in FAMILIES.values():
         match = re.fullmatch(family.pattern, text.strip())
         if match is not None:

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from autoprune.errors import FormatError
-from autoprune.passes.sparsify.blocks import Block
+from autoprune.passes.sparsify.formats.blocks import Block
+from autoprune.passes.sparsify.formats.patterns import NM
 from autoprune.passes.sparsify.layout import Encoded
-from autoprune.passes.sparsify.patterns import NM
 from autoprune.testing import check_format
 
 

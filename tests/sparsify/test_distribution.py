@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoprune.errors import BudgetError, FormatError
-from autoprune.passes.sparsify.blocks import CSR, Block
 from autoprune.passes.sparsify.distribution import DISTRIBUTIONS, Layer, find_masks
-from autoprune.passes.sparsify.patterns import NM, ConstantFanIn
+from autoprune.passes.sparsify.formats.blocks import CSR, Block
+from autoprune.passes.sparsify.formats.patterns import NM, ConstantFanIn
 from autoprune.passes.sparsify.registry import parse_format
 from tests.effort import examples
 from tests.sparsify.formats import FREE, seeds

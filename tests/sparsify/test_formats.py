@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoprune.errors import FormatError
-from autoprune.passes.sparsify.blocks import CSR, Bitmask, Block
+from autoprune.passes.sparsify.formats.blocks import CSR, Bitmask, Block
+from autoprune.passes.sparsify.formats.patterns import NM, ConstantFanIn
 from autoprune.passes.sparsify.layout import as_index
 from autoprune.passes.sparsify.masks import find_mask, l2
-from autoprune.passes.sparsify.patterns import NM, ConstantFanIn
 from autoprune.passes.sparsify.registry import parse_format
 from autoprune.testing import check_format
 from tests.effort import examples

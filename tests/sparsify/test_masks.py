@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoprune.errors import BudgetError, FormatError
-from autoprune.passes.sparsify.blocks import CSR, Block
+from autoprune.passes.sparsify.formats.blocks import CSR, Block
+from autoprune.passes.sparsify.formats.patterns import NM, ConstantFanIn
 from autoprune.passes.sparsify.masks import find_mask, l1, l2, random
-from autoprune.passes.sparsify.patterns import NM, ConstantFanIn
 from autoprune.passes.sparsify.registry import parse_format
 from tests.effort import examples
 from tests.sparsify.formats import FREE, NAMES, seeds, sides, sparsities, sparsity_for

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from autoprune.errors import FormatError
 from autoprune.ir.axes import Leaf, concat, prod
 from autoprune.ir.positions import unit_positions
-from autoprune.passes.sparsify.blocks import CSR, Block
+from autoprune.passes.sparsify.formats.blocks import CSR, Block
+from autoprune.passes.sparsify.formats.patterns import NM
 from autoprune.passes.sparsify.masks import find_mask, l2
-from autoprune.passes.sparsify.patterns import NM
 from autoprune.passes.sparsify.rearrangement import (
     Matrix,
     Place,

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoprune.errors import FormatError
-from autoprune.passes.sparsify.blocks import CSR, Block
+from autoprune.passes.sparsify.formats.blocks import CSR, Block
+from autoprune.passes.sparsify.formats.patterns import NM
 from autoprune.passes.sparsify.masks import find_mask, l2
-from autoprune.passes.sparsify.patterns import NM
 from autoprune.passes.sparsify.reconstruction import reconstruct, refit
 from autoprune.passes.sparsify.registry import parse_format
 from tests.effort import examples

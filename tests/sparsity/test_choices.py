@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from autoprune.passes.learners.masks.choices import choices_of, choose, dense_levels, final_levels
 from autoprune.passes.learners.masks.learnable import relaxed_highest
-from autoprune.passes.sparsify.blocks import Block
-from autoprune.passes.sparsify.patterns import NM
+from autoprune.passes.sparsify.formats.blocks import Block
+from autoprune.passes.sparsify.formats.patterns import NM
 from autoprune.passes.sparsify.registry import parse_format
 from tests.effort import examples
 from tests.sparsify.formats import NAMES, seeds, sides

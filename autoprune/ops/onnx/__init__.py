@@ -4,36 +4,6 @@ Importing this package registers all of them. Arguments have the families' names
 in an ONNX node is the frontend's business.
 """
 
-from autoprune.ops.onnx import (
-    attention,
-    fused_norms,
-    indexing,
-    integers,
-    linear,
-    names,
-    normalization,
-    pinned,
-    quantization,
-    recurrent,
-    reduction,
-    resampling,
-    rotary,
-    shape,
-)
+from autoprune.ir.discovery import import_files
 
-__all__ = [
-    "attention",
-    "fused_norms",
-    "indexing",
-    "integers",
-    "linear",
-    "names",
-    "normalization",
-    "pinned",
-    "quantization",
-    "recurrent",
-    "reduction",
-    "resampling",
-    "rotary",
-    "shape",
-]
+import_files(__name__)

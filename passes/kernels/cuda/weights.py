@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from autoprune.passes.kernels.cuda.kernels import DEPTH
-from autoprune.passes.sparsify.blocks import Block
+from autoprune.passes.sparsify.formats.blocks import Block
 from autoprune.passes.sparsify.layout import Array, Index
 from autoprune.passes.sparsify.tiles import kept_tiles, spread
 

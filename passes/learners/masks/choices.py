@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from autoprune.passes.sparsify.blocks import Blocks
+from autoprune.passes.sparsify.formats.blocks import Blocks
+from autoprune.passes.sparsify.formats.patterns import NM, ConstantFanIn
 from autoprune.passes.sparsify.layout import Format
-from autoprune.passes.sparsify.patterns import NM, ConstantFanIn
 
 
 @dataclass(frozen=True)

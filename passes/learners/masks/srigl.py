@@ -14,7 +14,7 @@ from autoprune.errors import LearnerError
 from autoprune.passes.learners.masks.choices import highest
 from autoprune.passes.learners.masks.mask_training import MaskMethod, MaskTraining, magnitudes
 from autoprune.passes.learners.schedule import Timing
-from autoprune.passes.sparsify.patterns import ConstantFanIn
+from autoprune.passes.sparsify.formats.patterns import ConstantFanIn
 from autoprune.passes.sparsify.weights import Weight
 
 

@@ -4,6 +4,7 @@ A criterion is a function from a `UnitView`, the units of one group, to one numb
 units with the lowest go first. What it looks at besides weights, it declares. Each is a file here.
 """
 
+from autoprune.ir.discovery import import_files
 from autoprune.passes.pruning.criteria.criterion import (
     CRITERIA,
     Criterion,
@@ -15,7 +16,6 @@ from autoprune.passes.pruning.criteria.criterion import (
     score_groups,
 )
 from autoprune.passes.pruning.criteria.view import NEEDS, Array, Need, Scores, Tensors, UnitView
-from autoprune.passes.registry import import_files
 
 __all__ = [
     "CRITERIA",

@@ -16,6 +16,7 @@ from autoprune.passes.sparsify.layout import (
     offsets,
     require_fit,
 )
+from autoprune.passes.sparsify.registry import FAMILIES, Family
 from autoprune.passes.sparsify.tiles import highest, kept_tiles, span, spread, tile_sums, tiled
 
 WORD = 16
@@ -183,3 +184,8 @@ class Bitmask(Blocks):
 def _shape(matrix: Array) -> tuple[int, int]:
     outputs, inputs = matrix.shape
     return outputs, inputs
+
+
+FAMILIES.add("block", Family("block ROWSxCOLS", r"block (\d+)x(\d+)", Block))
+FAMILIES.add("csr", Family("csr", "csr", CSR))
+FAMILIES.add("bitmask", Family("bitmask", "bitmask", Bitmask))

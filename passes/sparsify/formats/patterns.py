@@ -8,6 +8,7 @@ import numpy as np
 
 from autoprune.errors import FormatError
 from autoprune.passes.sparsify.layout import Array, Encoded, Mask, Scores, as_index, require_fit
+from autoprune.passes.sparsify.registry import FAMILIES, Family
 from autoprune.passes.sparsify.tiles import highest, kept_tiles, span, spread, tile_sums, tiled
 
 
@@ -163,3 +164,7 @@ class ConstantFanIn:
             said = "does not say" if kept is None else "says itself"
             raise FormatError(f"the format {self} {said} how much is kept")
         return highest(scores, kept)
+
+
+FAMILIES.add("n:m", Family("N:M [shared OUTPUTS]", r"(\d+):(\d+)(?: shared (\d+))?", NM))
+FAMILIES.add("fan-in", Family("fan-in [K]", r"fan-in(?: (\d+))?", ConstantFanIn))

@@ -1,0 +1,14 @@
+"""Folders of which every file makes something known: operators, criteria, kernels, formats."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import import_module
+from pkgutil import iter_modules
+
+
+@cache
+def import_files(package: str) -> None:
+    """Import every file of a package, so that what they make known by name is known."""
+    for module in iter_modules(import_module(package).__path__, f"{package}."):
+        import_module(module.name)
