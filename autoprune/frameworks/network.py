@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Protocol, TypeAlias
 
 from numpy.typing import NDArray
 
@@ -217,7 +217,6 @@ class Files(Protocol):
         ...
 
 
-@runtime_checkable
 class Network(Executable, Protocol):
     """A traced model.
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from autoprune.errors import TraceError
 from autoprune.frameworks.network import Network
+from autoprune.ir.graph import Graph
 from autoprune.passes.pruning.result import Saving
 from autoprune.report.progress import say
 
@@ -92,14 +93,15 @@ def traced(
     Raises:
         TraceError: if it cannot be read, does not run on the inputs, or is no model.
     """
-    if not isinstance(model, Network):
+    if not isinstance(getattr(model, "graph", None), Graph):
         return given(model, example_inputs, dynamic_shapes).trace(outputs)
     if example_inputs is not None or dynamic_shapes is not None or outputs:
         raise TraceError(
             f"{type(model).__name__} is a network that was read already",
             hint="give inputs, and the outputs that matter, where it is made",
         )
-    return model
+    network: Network = model
+    return network
 
 
 def is_onnx(model: Any) -> TypeIs[str | Path | onnx.ModelProto]:
