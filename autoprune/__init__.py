@@ -74,7 +74,7 @@ _MODULE_OF = {
     "Pruner": "autoprune.passes.learners.pruner",
     "Result": "autoprune.passes.pruning.result",
     "Sparsifier": "autoprune.passes.learners.masks",
-    "State": "autoprune.ops.rule",
+    "State": "autoprune.ops.views",
     "apply_plan": "autoprune.api",
     "compile": "autoprune.api",
     "criterion": "autoprune.passes.pruning.criteria",
@@ -93,7 +93,7 @@ if TYPE_CHECKING:
     from autoprune.api import apply_plan, compile, inspect, load, prune, sparsify, to_torch
     from autoprune.ir.plan import Plan
     from autoprune.ops.custom import forget_rule, rule
-    from autoprune.ops.rule import State
+    from autoprune.ops.views import State
     from autoprune.passes.learners.masks import Sparsifier
     from autoprune.passes.learners.pruner import Pruner
     from autoprune.passes.pruning.criteria import criterion, forget_criterion

@@ -12,7 +12,8 @@ import numpy as np
 from autoprune.analysis.typing import TypedGraph
 from autoprune.ir import axes as ax
 from autoprune.ir.axes import Axis, Leaf
-from autoprune.ops.rule import Call, no_cost, writes_in_place
+from autoprune.ops.rule import no_cost, writes_in_place
+from autoprune.ops.views import Call
 
 Sizes = Mapping[int, int]
 

@@ -16,7 +16,8 @@ from dataclasses import replace
 from autoprune.analysis.typing import TypedGraph
 from autoprune.ir.graph import Graph, Node
 from autoprune.ir.group import Group, Occurrence
-from autoprune.ops.rule import Call, find, holds
+from autoprune.ops.rule import find, holds
+from autoprune.ops.views import Call
 
 
 def constants(graph: Graph) -> frozenset[str]:

@@ -8,7 +8,7 @@ from autoprune.analysis.typing import TypedGraph
 from autoprune.ir.graph import Node, Value
 from autoprune.ir.group import Group, Guarantee
 from autoprune.ir.positions import Kept
-from autoprune.ops.rule import Call
+from autoprune.ops.views import Call
 
 Spared = Mapping[str, frozenset[int]]
 """By parameter, the leaves whose removed positions are not set to zero in it."""

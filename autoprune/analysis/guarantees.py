@@ -18,7 +18,8 @@ from autoprune.analysis.typing import TypedGraph
 from autoprune.ir.graph import Node, Value
 from autoprune.ir.group import Guarantee
 from autoprune.ir.reason import NO_REASON, Reason
-from autoprune.ops.rule import State, Zeroing, writes_in_place
+from autoprune.ops.rule import writes_in_place
+from autoprune.ops.views import State, Zeroing
 
 _NONE = frozenset[int]()
 

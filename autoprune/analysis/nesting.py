@@ -35,7 +35,7 @@ from autoprune.ir import axes as ax
 from autoprune.ir.axes import Axes, Axis, Leaf, Prod
 from autoprune.ir.graph import Argument, Node, Value
 from autoprune.ir.reason import Reason
-from autoprune.ops.rule import Shape, Typing
+from autoprune.ops.views import Shape, Typing
 
 
 def outer_leaves(typed: TypedGraph, uids: Iterable[int]) -> dict[int, Leaf]:

@@ -30,7 +30,7 @@ from autoprune.ir import axes as ax
 from autoprune.ir.axes import Axis
 from autoprune.ir.contraction import Contraction, Dim, Window
 from autoprune.ir.graph import Node, Parameter, Value
-from autoprune.ops.rule import Call, Shape
+from autoprune.ops.views import Call, Shape
 
 Array = NDArray[Any]
 

@@ -10,7 +10,7 @@ from autoprune.analysis.typing import TypedGraph
 from autoprune.ir import axes as ax
 from autoprune.ir.graph import Argument, Graph, Node, Value
 from autoprune.ir.positions import Kept
-from autoprune.ops.rule import Resized, Sizing
+from autoprune.ops.views import Resized, Sizing
 
 
 def sizes_of(kept: Kept) -> dict[int, int]:

@@ -12,7 +12,8 @@ from autoprune.errors import GraphError
 from autoprune.ir.axes import Axes, Axis, uids_of
 from autoprune.ir.graph import Graph, Node, Value
 from autoprune.ir.reason import Reason
-from autoprune.ops.rule import UNKNOWN, Operator, Shape, Typing, find
+from autoprune.ops.rule import UNKNOWN, Operator, find
+from autoprune.ops.views import Shape, Typing
 
 _size = attrgetter("size")
 

@@ -21,7 +21,7 @@ from autoprune.ir import axes as ax
 from autoprune.ir.axes import Axes, Axis, Leaf, Prod, Sum
 from autoprune.ir.contraction import Dim
 from autoprune.ir.graph import Node, Parameter, Value
-from autoprune.ops.rule import Call, Shape, Typing
+from autoprune.ops.views import Call, Shape, Typing
 
 Array = NDArray[Any]
 

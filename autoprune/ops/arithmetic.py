@@ -8,7 +8,8 @@ from math import inf
 from autoprune.ir.contraction import Operand, Term
 from autoprune.ir.graph import Argument, Value
 from autoprune.ops.elementwise import elementwise
-from autoprune.ops.rule import Call, State, Terms, Zeroing, is_number, of_first, product
+from autoprune.ops.rule import Terms, is_number, of_first, product
+from autoprune.ops.views import Call, State, Zeroing
 
 
 def _pair(call: Call) -> tuple[Argument, Argument]:

@@ -10,19 +10,8 @@ from autoprune.ir.contraction import Contraction
 from autoprune.ir.group import Guarantee
 from autoprune.ops.elementwise import broadcast, drawn
 from autoprune.ops.pinning import fixed_shape
-from autoprune.ops.rule import (
-    Call,
-    Cost,
-    Operator,
-    Resized,
-    Shape,
-    Sizing,
-    State,
-    Terms,
-    Typing,
-    Zeroing,
-    register,
-)
+from autoprune.ops.rule import Cost, Operator, Terms, register
+from autoprune.ops.views import Call, Resized, Shape, Sizing, State, Typing, Zeroing
 
 
 def _heads(call: Typing, query: Shape, other: Shape) -> tuple[Axis, ...]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from autoprune.ops.elementwise import elementwise_axes, keeps_zero
-from autoprune.ops.rule import Operator, Shape, State, Typing, Zeroing, joined, register
+from autoprune.ops.rule import Operator, joined, register
+from autoprune.ops.views import Shape, State, Typing, Zeroing
 
 register(
     "aten.imag aten._conj aten.resolve_conj aten.resolve_neg",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from autoprune.ops.pinning import pinning
-from autoprune.ops.rule import Operator, Shape, Typing, first_state, register
+from autoprune.ops.rule import Operator, first_state, register
+from autoprune.ops.views import Shape, Typing
 
 _REGIONS = (
     ("cond", "computed in a branch"),

@@ -18,7 +18,8 @@ from autoprune.ir import axes as ax
 from autoprune.ir.contraction import Contraction, Dim, Window
 from autoprune.ir.graph import Argument
 from autoprune.ops.letters import contracting
-from autoprune.ops.rule import Call, Resized, Sizing, register
+from autoprune.ops.rule import register
+from autoprune.ops.views import Call, Resized, Sizing
 
 
 def _is_transposed(call: Call) -> bool:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from autoprune.ir.graph import Argument, Value
 from autoprune.ops.elementwise import drawn, elementwise_axes
 from autoprune.ops.pinning import mixing, pinning
-from autoprune.ops.rule import Operator, Resized, Shape, Sizing, State, Typing, Zeroing, register
+from autoprune.ops.rule import Operator, register
+from autoprune.ops.views import Resized, Shape, Sizing, State, Typing, Zeroing
 
 
 def _filled_axes(call: Typing) -> list[Shape]:

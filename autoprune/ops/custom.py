@@ -23,21 +23,9 @@ from autoprune.ir.contraction import Operand, Term
 from autoprune.ir.graph import Argument
 from autoprune.ir.group import Guarantee
 from autoprune.ops import rule as registry
-from autoprune.ops.rule import (
-    Call,
-    Cost,
-    Operator,
-    Resized,
-    Shape,
-    Sizing,
-    State,
-    Terms,
-    Typing,
-    Zeroing,
-    no_terms,
-    of_each,
-)
+from autoprune.ops.rule import Cost, Operator, Terms, no_terms, of_each
 from autoprune.ops.statement import lettered, parse, stated_terms
+from autoprune.ops.views import Call, Resized, Shape, Sizing, State, Typing, Zeroing
 
 Equations = Callable[[Typing], Shape | list[Shape]]
 Zero = State | Callable[[Zeroing], State]

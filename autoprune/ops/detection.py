@@ -8,7 +8,8 @@ from autoprune.ir.contraction import Contraction, Window
 from autoprune.ops.convolution import resize_groups
 from autoprune.ops.letters import contracting, letters
 from autoprune.ops.pinning import pin_dims, pinning
-from autoprune.ops.rule import Call, Operator, Shape, Typing, first_state, of_first, register
+from autoprune.ops.rule import Operator, first_state, of_first, register
+from autoprune.ops.views import Call, Shape, Typing
 
 
 def _region_axes(call: Typing) -> list[Shape]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from autoprune.ops.pinning import fixed_shape, pin_dims
-from autoprune.ops.rule import Operator, Shape, Typing, first_state, of_first, register
+from autoprune.ops.rule import Operator, first_state, of_first, register
+from autoprune.ops.views import Shape, Typing
 
 _REASON = "a diagonal is taken"
 

@@ -6,7 +6,8 @@ from autoprune.ir.axes import ONE
 from autoprune.ir.group import Guarantee
 from autoprune.ops.elementwise import broadcast
 from autoprune.ops.pinning import pinning
-from autoprune.ops.rule import Call, Cost, Operator, Shape, State, Typing, Zeroing, register
+from autoprune.ops.rule import Cost, Operator, register
+from autoprune.ops.views import Call, Shape, State, Typing, Zeroing
 
 
 def _over(call: Zeroing, names: tuple[str, str], dim: int) -> None:

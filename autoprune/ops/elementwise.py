@@ -11,20 +11,8 @@ from autoprune.ir.axes import ONE, Axis
 from autoprune.ir.contraction import Term
 from autoprune.ir.graph import Value
 from autoprune.ir.group import Guarantee
-from autoprune.ops.rule import (
-    Call,
-    Operator,
-    Shape,
-    State,
-    Terms,
-    Typing,
-    Zeroing,
-    is_number,
-    joined,
-    of_first,
-    product,
-    register,
-)
+from autoprune.ops.rule import Operator, Terms, is_number, joined, of_first, product, register
+from autoprune.ops.views import Call, Shape, State, Typing, Zeroing
 
 
 def broadcast(call: Typing, shapes: Sequence[Shape]) -> Shape:

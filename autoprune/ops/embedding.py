@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from autoprune.ops.pinning import fixed_shape, pin_dims
-from autoprune.ops.rule import Operator, Shape, State, Typing, Zeroing, register
+from autoprune.ops.rule import Operator, register
+from autoprune.ops.views import Shape, State, Typing, Zeroing
 
 
 def _bag_axes(call: Typing) -> list[Shape]:

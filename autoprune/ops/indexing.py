@@ -9,7 +9,8 @@ from autoprune.ir.contraction import Contraction
 from autoprune.ir.graph import Value
 from autoprune.ops.elementwise import broadcast
 from autoprune.ops.pinning import fixed_shape, pinning
-from autoprune.ops.rule import Call, Operator, Shape, State, Typing, Zeroing, first_state, register
+from autoprune.ops.rule import Operator, first_state, register
+from autoprune.ops.views import Call, Shape, State, Typing, Zeroing
 
 _REASON = "looked up by index"
 

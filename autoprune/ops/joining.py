@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from autoprune.ir import axes as ax
 from autoprune.ir.axes import ONE, Axis
-from autoprune.ops.rule import Operator, Shape, Typing, passes_on, register
+from autoprune.ops.rule import Operator, passes_on, register
+from autoprune.ops.views import Shape, Typing
 
 
 def _joined_others(call: Typing, shapes: Sequence[Shape], dim: int) -> list[Axis]:

@@ -21,7 +21,8 @@ from autoprune.ir.axes import ONE, Axis
 from autoprune.ir.contraction import Contraction, Dim
 from autoprune.ir.graph import Value
 from autoprune.ir.group import Guarantee
-from autoprune.ops.rule import Call, Cost, Operator, Shape, State, Typing, Zeroing, product
+from autoprune.ops.rule import Cost, Operator, product
+from autoprune.ops.views import Call, Shape, State, Typing, Zeroing
 
 Dims = tuple[Dim, ...]
 Factors = tuple[tuple[Value, Dims], ...]

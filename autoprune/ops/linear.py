@@ -5,7 +5,8 @@ from __future__ import annotations
 from autoprune.ir.contraction import Contraction, Dim
 from autoprune.ir.graph import Value
 from autoprune.ops.letters import contracting, letters, scaled
-from autoprune.ops.rule import Call, register
+from autoprune.ops.rule import register
+from autoprune.ops.views import Call
 
 
 def _batch(count: int) -> tuple[Dim, ...]:

@@ -8,18 +8,8 @@ from dataclasses import replace
 from autoprune.ir.axes import ONE
 from autoprune.ops.normalization import BATCH_NORM, GROUP_NORM, LAYER_NORM
 from autoprune.ops.pinning import fixed_shape, pin_dims
-from autoprune.ops.rule import (
-    Call,
-    Operator,
-    Resized,
-    Shape,
-    Sizing,
-    State,
-    Typing,
-    Zeroing,
-    first_state,
-    register,
-)
+from autoprune.ops.rule import Operator, first_state, register
+from autoprune.ops.views import Call, Resized, Shape, Sizing, State, Typing, Zeroing
 
 _REASON = "a statistic"
 

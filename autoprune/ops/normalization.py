@@ -13,19 +13,8 @@ from autoprune.ir import axes as ax
 from autoprune.ir.axes import Axis
 from autoprune.ir.contraction import Term
 from autoprune.ir.group import Guarantee
-from autoprune.ops.rule import (
-    Call,
-    Operator,
-    Resized,
-    Shape,
-    Sizing,
-    State,
-    Terms,
-    Typing,
-    Zeroing,
-    product,
-    register,
-)
+from autoprune.ops.rule import Operator, Terms, product, register
+from autoprune.ops.views import Call, Resized, Shape, Sizing, State, Typing, Zeroing
 
 _PER_CHANNEL = ("weight", "bias", "running_mean", "running_var")
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from autoprune.ops.rule import Operator, Shape, Typing, of_first, passes_on, register
+from autoprune.ops.rule import Operator, of_first, passes_on, register
+from autoprune.ops.views import Shape, Typing
 
 
 def _permuted(call: Typing, order: Sequence[int]) -> list[Shape]:

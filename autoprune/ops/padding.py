@@ -5,20 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from autoprune.ir import axes as ax
-from autoprune.ops.rule import (
-    Call,
-    Operator,
-    Resized,
-    Shape,
-    Sizing,
-    State,
-    Terms,
-    Typing,
-    Zeroing,
-    of_first,
-    passes_on,
-    register,
-)
+from autoprune.ops.rule import Operator, Terms, of_first, passes_on, register
+from autoprune.ops.views import Call, Resized, Shape, Sizing, State, Typing, Zeroing
 
 
 def padded(call: Typing, source: Shape, widths: Iterable[tuple[int, int, int]]) -> Shape:

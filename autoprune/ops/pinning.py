@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from autoprune.ops.rule import Operator, Shape, State, Typing, Zeroing
+from autoprune.ops.rule import Operator
+from autoprune.ops.views import Shape, State, Typing, Zeroing
 
 Dims = Callable[[Typing], Iterable[int]]
 

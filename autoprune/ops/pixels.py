@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from autoprune.ir import axes as ax
-from autoprune.ops.rule import Call, Operator, Shape, Typing, passes_on, register
+from autoprune.ops.rule import Operator, passes_on, register
+from autoprune.ops.views import Call, Shape, Typing
 
 
 def _block(call: Call) -> tuple[int, bool]:

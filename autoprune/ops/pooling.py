@@ -4,17 +4,8 @@ from __future__ import annotations
 
 from autoprune.ir import axes as ax
 from autoprune.ops.pinning import pin_dims, pinning
-from autoprune.ops.rule import (
-    Operator,
-    Resized,
-    Shape,
-    Sizing,
-    State,
-    Typing,
-    first_state,
-    of_first,
-    register,
-)
+from autoprune.ops.rule import Operator, first_state, of_first, register
+from autoprune.ops.views import Resized, Shape, Sizing, State, Typing
 
 
 def _spatial_rank(call: Typing) -> int:

@@ -12,20 +12,8 @@ from autoprune.ir.graph import Value
 from autoprune.ops.elementwise import broadcast
 from autoprune.ops.letters import contracting, letters, scaled
 from autoprune.ops.pinning import pin_dims
-from autoprune.ops.rule import (
-    Call,
-    Cost,
-    Operator,
-    Resized,
-    Shape,
-    Sizing,
-    State,
-    Typing,
-    Zeroing,
-    no_cost,
-    product,
-    register,
-)
+from autoprune.ops.rule import Cost, Operator, no_cost, product, register
+from autoprune.ops.views import Call, Resized, Shape, Sizing, State, Typing, Zeroing
 
 
 def _numbered(count: int, letter: str) -> tuple[Dim, ...]:

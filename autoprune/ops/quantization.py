@@ -7,7 +7,8 @@ from dataclasses import replace
 from autoprune.ir.graph import Value
 from autoprune.ir.group import Guarantee
 from autoprune.ops.elementwise import elementwise_axes, keeps_zero, makes_constant
-from autoprune.ops.rule import Operator, Shape, State, Typing, Zeroing, register
+from autoprune.ops.rule import Operator, register
+from autoprune.ops.views import Shape, State, Typing, Zeroing
 
 _OBSERVED = (
     "its observer takes ranges that depend on what is removed: call "

@@ -18,19 +18,8 @@ from autoprune.ir.axes import Axis
 from autoprune.ir.graph import Argument, Value
 from autoprune.ir.group import Guarantee
 from autoprune.ops.elementwise import drawn
-from autoprune.ops.rule import (
-    Call,
-    Cost,
-    Operator,
-    Resized,
-    Shape,
-    Sizing,
-    State,
-    Typing,
-    Zeroing,
-    first_state,
-    register,
-)
+from autoprune.ops.rule import Cost, Operator, first_state, register
+from autoprune.ops.views import Call, Resized, Shape, Sizing, State, Typing, Zeroing
 
 _PACKED = "sequences of several lengths are packed along it"
 _GATES = {"lstm": 4, "gru": 3, "rnn": 1}

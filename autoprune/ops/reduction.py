@@ -12,22 +12,8 @@ from autoprune.ir.graph import Argument
 from autoprune.ir.group import Guarantee
 from autoprune.ops.elementwise import broadcast
 from autoprune.ops.pinning import mixing, named_dims, pin_dims, pinning
-from autoprune.ops.rule import (
-    Call,
-    Operator,
-    Resized,
-    Shape,
-    Sizing,
-    State,
-    Terms,
-    Typing,
-    Zeroing,
-    first_state,
-    of_each,
-    of_first,
-    product,
-    register,
-)
+from autoprune.ops.rule import Operator, Terms, first_state, of_each, of_first, product, register
+from autoprune.ops.views import Call, Resized, Shape, Sizing, State, Typing, Zeroing
 
 
 def _dims(call: Call) -> tuple[int, ...]:

@@ -8,19 +8,9 @@ from autoprune.ir import axes as ax
 from autoprune.ir.axes import ONE, Axis
 from autoprune.ir.graph import Argument
 from autoprune.ops.elementwise import broadcast
-from autoprune.ops.rule import (
-    Operator,
-    Resized,
-    Shape,
-    Sizing,
-    State,
-    Typing,
-    Zeroing,
-    first_state,
-    of_first,
-    register,
-)
+from autoprune.ops.rule import Operator, first_state, of_first, register
 from autoprune.ops.shape import shape_resize
+from autoprune.ops.views import Resized, Shape, Sizing, State, Typing, Zeroing
 
 
 def _expand_axes(call: Typing) -> list[Shape]:

@@ -9,23 +9,9 @@ from autoprune.ir.contraction import Term
 from autoprune.ir.graph import Value
 from autoprune.ops.indexing import indexed_dims
 from autoprune.ops.pinning import pin_dims, pinning
-from autoprune.ops.rule import (
-    Call,
-    Operator,
-    Resized,
-    Shape,
-    Sizing,
-    State,
-    Terms,
-    Typing,
-    Zeroing,
-    carried,
-    joined,
-    no_resize,
-    of_first,
-    register,
-)
+from autoprune.ops.rule import Operator, Terms, carried, joined, no_resize, of_first, register
 from autoprune.ops.slicing import slice_bounds
+from autoprune.ops.views import Call, Resized, Shape, Sizing, State, Typing, Zeroing
 
 _REASON = "written to by index"
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from autoprune.ops.pinning import pin_dims, pinning
-from autoprune.ops.rule import Operator, Shape, State, Typing, Zeroing, joined, register
+from autoprune.ops.rule import Operator, joined, register
+from autoprune.ops.views import Shape, State, Typing, Zeroing
 
 register(
     "aten.nonzero aten.nonzero_static aten.argwhere aten.where.default aten.masked_select",

@@ -8,17 +8,8 @@ from dataclasses import replace
 from autoprune.ir import axes as ax
 from autoprune.ir.axes import ONE, Axis
 from autoprune.ops.pinning import fixed_shape, pin_dims
-from autoprune.ops.rule import (
-    Operator,
-    Resized,
-    Shape,
-    Sizing,
-    Typing,
-    first_state,
-    of_first,
-    passes_on,
-    register,
-)
+from autoprune.ops.rule import Operator, first_state, of_first, passes_on, register
+from autoprune.ops.views import Resized, Shape, Sizing, Typing
 
 
 def reshaped(call: Typing, source: Sequence[Axis], sizes: Sequence[int]) -> Shape:

@@ -6,7 +6,8 @@ from autoprune.ir import axes as ax
 from autoprune.ir.axes import Axis
 from autoprune.ir.graph import Value
 from autoprune.ops.pinning import fixed_shape
-from autoprune.ops.rule import Call, Operator, Resized, Shape, Sizing, Typing, passes_on, register
+from autoprune.ops.rule import Operator, passes_on, register
+from autoprune.ops.views import Call, Resized, Shape, Sizing, Typing
 
 _SPLIT_DIMS = {"hsplit": 1, "vsplit": 0, "dsplit": 2}
 

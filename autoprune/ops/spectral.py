@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from autoprune.ops.pinning import fixed_shape, mixing, named_dims, pin_dims
-from autoprune.ops.rule import Operator, Shape, Typing, first_state, of_first, register
+from autoprune.ops.rule import Operator, first_state, of_first, register
+from autoprune.ops.views import Shape, Typing
 
 _REASON = "transformed along it"
 

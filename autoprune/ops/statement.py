@@ -20,7 +20,8 @@ from math import prod
 
 from autoprune.errors import RuleError
 from autoprune.ops.letters import Dims, Factors, Products, cost_of, letters, solve, state_of
-from autoprune.ops.rule import Call, Cost, Operator, Shape, State, Terms, Typing, Zeroing
+from autoprune.ops.rule import Cost, Operator, Terms
+from autoprune.ops.views import Call, Shape, State, Typing, Zeroing
 
 DOTS = ("...",)
 _TOKENS = re.compile(r"(\s|[A-Za-z_]\w*|1|\.\.\.|\((\s|[A-Za-z_]\w*)*\))*")

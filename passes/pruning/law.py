@@ -17,7 +17,8 @@ from autoprune.frameworks.network import Array, Choice, Executable, Network, Val
 from autoprune.ir.graph import Graph, Node
 from autoprune.ir.group import Group
 from autoprune.ir.positions import Kept, cut_array
-from autoprune.ops.rule import Call, holds, is_number, writes_in_place
+from autoprune.ops.rule import holds, is_number, writes_in_place
+from autoprune.ops.views import Call
 from autoprune.passes.pruning.folding import folded_biases
 from autoprune.report.progress import say
 

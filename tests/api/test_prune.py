@@ -19,6 +19,7 @@ from autoprune.api import inspect
 from autoprune.frameworks.torch.equality import difference
 from autoprune.ir import axes as ax
 from autoprune.ops import rule
+from autoprune.ops.views import State
 from tests.api.models import IMAGES, MODELS, VECTORS, WORDS, Branchy, Digits, Mixer, build
 from tests.tolerance import BUDGET, ROUNDING_SINGLE
 
@@ -501,7 +502,7 @@ def test_a_wrong_promise_of_zeros_is_caught():
             return self.a(x).sigmoid().sum(1)
 
     with (
-        replaced("aten.sigmoid", zero=lambda call: rule.State.ZERO),
+        replaced("aten.sigmoid", zero=lambda call: State.ZERO),
         pytest.raises(ap.NotEqualError) as raised,
     ):
         ap.prune(build(Model), VECTORS, channels=0.5)

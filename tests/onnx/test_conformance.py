@@ -20,7 +20,8 @@ from autoprune.frameworks.onnx.trace import TracedOnnx, trace
 from autoprune.ir.graph import Node, Value
 from autoprune.ir.group import Guarantee
 from autoprune.ops.onnx.pinned import NAMES as PINNED_NAMES
-from autoprune.ops.rule import _OPERATORS, Call, find
+from autoprune.ops.rule import _OPERATORS, find
+from autoprune.ops.views import Call
 from autoprune.passes.pruning.analysed import Analysis, analyse
 from autoprune.passes.pruning.law import prove
 from autoprune.passes.pruning.request import Options

@@ -5,8 +5,8 @@ import pytest
 from autoprune.analysis.typing import infer
 from autoprune.errors import RuleError
 from autoprune.ir.graph import Graph, Node, Parameter, Value
-from autoprune.ops.rule import Call, State
 from autoprune.ops.statement import lettered, parse
+from autoprune.ops.views import Call, State
 
 
 def typed(

@@ -32,7 +32,8 @@ from autoprune.ir.axes import Leaf, leaves
 from autoprune.ir.graph import Graph, Parameter
 from autoprune.ir.group import Guarantee
 from autoprune.ir.positions import Indices, cut_array
-from autoprune.ops.rule import Call, Operator, Resized, Shape, Sizing, State, Zeroing
+from autoprune.ops.rule import Operator
+from autoprune.ops.views import Call, Resized, Shape, Sizing, State, Zeroing
 
 SEEDS = (0, 1)
 

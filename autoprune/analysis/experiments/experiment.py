@@ -13,7 +13,7 @@ import numpy.typing as npt
 from autoprune.errors import RuleError, first_line
 from autoprune.ir.graph import Argument, Node, Value, values_in
 from autoprune.ir.positions import Indices, unit_positions
-from autoprune.ops.rule import Resized, Shape
+from autoprune.ops.views import Resized, Shape
 
 Array = npt.NDArray[Any]
 Operands = Mapping[str, Array]

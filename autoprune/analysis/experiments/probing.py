@@ -43,8 +43,9 @@ from autoprune.errors import RuleError
 from autoprune.ir.axes import Leaf
 from autoprune.ir.graph import Graph
 from autoprune.ops.letters import Dims
-from autoprune.ops.rule import Operator, State
+from autoprune.ops.rule import Operator
 from autoprune.ops.statement import Letters, lettered
+from autoprune.ops.views import State
 
 POSITIONS = 8
 """Positions of an axis that are changed one by one."""

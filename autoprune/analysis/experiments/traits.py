@@ -24,7 +24,8 @@ from autoprune.errors import RuleError
 from autoprune.ir.axes import Leaf, uids_of
 from autoprune.ir.contraction import Operand
 from autoprune.ir.graph import Value
-from autoprune.ops.rule import Call, Operator, Resized, Terms, holds, is_number, no_cost
+from autoprune.ops.rule import Operator, Terms, holds, is_number, no_cost
+from autoprune.ops.views import Call, Resized
 
 SCALE = 1.7
 """Operand on operands."""

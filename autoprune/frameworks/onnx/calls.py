@@ -16,7 +16,7 @@ from autoprune.frameworks.onnx.run import observe
 from autoprune.frameworks.onnx.sessions import run
 from autoprune.frameworks.onnx.trace import TracedOnnx
 from autoprune.ir.graph import Node, Value
-from autoprune.ops.rule import Resized
+from autoprune.ops.views import Resized
 
 Arrays = Mapping[str, NDArray[Any]]
 

@@ -21,7 +21,7 @@ from autoprune.frameworks.onnx.trace import TracedOnnx
 from autoprune.ir import axes as ax
 from autoprune.ir.graph import Argument
 from autoprune.ir.positions import Kept
-from autoprune.ops.rule import Resized
+from autoprune.ops.views import Resized
 
 _OPTIONAL = {
     ("Split", "split"): "split",

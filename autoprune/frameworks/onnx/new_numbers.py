@@ -25,7 +25,7 @@ from autoprune.frameworks.onnx.trace import TracedOnnx
 from autoprune.ir import axes as ax
 from autoprune.ir.graph import Argument
 from autoprune.ir.positions import Kept, cut_array
-from autoprune.ops.rule import Resized
+from autoprune.ops.views import Resized
 
 Array = NDArray[Any]
 

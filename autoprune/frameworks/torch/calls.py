@@ -18,7 +18,7 @@ from autoprune.frameworks.torch.norms import rescaled_norm
 from autoprune.frameworks.torch.objects import Inputs, input_leaves
 from autoprune.frameworks.torch.trace import Traced
 from autoprune.ir.graph import Argument, Node, Value
-from autoprune.ops.rule import Resized
+from autoprune.ops.views import Resized
 
 Tensors = Mapping[str, torch.Tensor]
 

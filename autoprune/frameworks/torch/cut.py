@@ -32,7 +32,8 @@ from autoprune.frameworks.torch.trace import Traced, computed_tensors
 from autoprune.ir.axes import Axis
 from autoprune.ir.graph import Argument, Node, Value
 from autoprune.ir.positions import Kept, cut_steps, kept_masks
-from autoprune.ops.rule import Resized, Scaled, find, writes_in_place
+from autoprune.ops.rule import find, writes_in_place
+from autoprune.ops.views import Resized, Scaled
 
 Module = TypeVar("Module", bound=nn.Module)
 

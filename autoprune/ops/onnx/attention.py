@@ -18,18 +18,8 @@ from autoprune.ir.axes import ONE, Axis
 from autoprune.ir.graph import Value
 from autoprune.ir.group import Guarantee
 from autoprune.ops.pinning import pin_dims
-from autoprune.ops.rule import (
-    Call,
-    Cost,
-    Operator,
-    Resized,
-    Shape,
-    Sizing,
-    State,
-    Typing,
-    Zeroing,
-    register,
-)
+from autoprune.ops.rule import Cost, Operator, register
+from autoprune.ops.views import Call, Resized, Shape, Sizing, State, Typing, Zeroing
 
 _POSITION = "attention looks at positions of it"
 

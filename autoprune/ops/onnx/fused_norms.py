@@ -13,18 +13,8 @@ from autoprune.ir.group import Guarantee
 from autoprune.ops.elementwise import broadcast
 from autoprune.ops.normalization import share_of
 from autoprune.ops.pinning import fixed_shape, pin_dims
-from autoprune.ops.rule import (
-    Call,
-    Operator,
-    Resized,
-    Shape,
-    Sizing,
-    State,
-    Typing,
-    Zeroing,
-    product,
-    register,
-)
+from autoprune.ops.rule import Operator, product, register
+from autoprune.ops.views import Call, Resized, Shape, Sizing, State, Typing, Zeroing
 
 _SUM = 3
 """Which output the sum is."""

@@ -7,19 +7,8 @@ from itertools import pairwise
 from autoprune.ir.axes import ONE
 from autoprune.ir.contraction import Contraction, Dim
 from autoprune.ir.graph import Value
-from autoprune.ops.rule import (
-    Call,
-    Operator,
-    Resized,
-    Shape,
-    Sizing,
-    State,
-    Typing,
-    Zeroing,
-    first_state,
-    product,
-    register,
-)
+from autoprune.ops.rule import Operator, first_state, product, register
+from autoprune.ops.views import Call, Resized, Shape, Sizing, State, Typing, Zeroing
 
 _REASON = "looked up by index"
 

@@ -18,19 +18,8 @@ from autoprune.ops.convolution import resize_groups
 from autoprune.ops.letters import Describe, contracting
 from autoprune.ops.linear import matrix_product
 from autoprune.ops.onnx.linear import describe_gemm
-from autoprune.ops.rule import (
-    Call,
-    Cost,
-    Operator,
-    Resized,
-    Shape,
-    Sizing,
-    State,
-    Typing,
-    Zeroing,
-    no_resize,
-    register,
-)
+from autoprune.ops.rule import Cost, Operator, no_resize, register
+from autoprune.ops.views import Call, Resized, Shape, Sizing, State, Typing, Zeroing
 
 _OF_WEIGHT = ("weight_scale", "weight_zero")
 _OF_INPUT = ("input_scale", "input_zero")

@@ -15,7 +15,8 @@ from autoprune.ops.convolution import describe as describe_convolution
 from autoprune.ops.convolution import resize_groups
 from autoprune.ops.letters import Describe, contracting, scaled
 from autoprune.ops.linear import matrix_product
-from autoprune.ops.rule import Call, Operator, State, Zeroing, register
+from autoprune.ops.rule import Operator, register
+from autoprune.ops.views import Call, State, Zeroing
 
 
 def describe_gemm(call: Call, first: str, second: str, third: str) -> Contraction:

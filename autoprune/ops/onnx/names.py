@@ -22,7 +22,8 @@ from autoprune.ops import (
     repetition,
     shape,
 )
-from autoprune.ops.rule import Operator, State, Zeroing, joined, known, of_each, register
+from autoprune.ops.rule import Operator, joined, known, of_each, register
+from autoprune.ops.views import State, Zeroing
 
 # The names below are registered by these modules.
 FAMILIES = (

@@ -3,18 +3,8 @@
 from __future__ import annotations
 
 from autoprune.ops.normalization import affine_state, centred, share_of
-from autoprune.ops.rule import (
-    Call,
-    Operator,
-    Resized,
-    Shape,
-    Sizing,
-    State,
-    Typing,
-    Zeroing,
-    first_state,
-    register,
-)
+from autoprune.ops.rule import Operator, first_state, register
+from autoprune.ops.views import Call, Resized, Shape, Sizing, State, Typing, Zeroing
 
 
 def _softmax_axes(call: Typing) -> list[Shape]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from autoprune.ops.pinning import fixed_shape, pin_dims, pinning
-from autoprune.ops.rule import Operator, Shape, State, Typing, register
+from autoprune.ops.rule import Operator, register
+from autoprune.ops.views import Shape, State, Typing
 
 _COMPARED, _DRAWN = "boxes are chosen by comparing them", "random positions are drawn"
 _REASONS = {

@@ -11,7 +11,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from autoprune.ops.elementwise import elementwise_axes, narrows, same_numbers
-from autoprune.ops.rule import Operator, Shape, State, Typing, Zeroing, first_state, register
+from autoprune.ops.rule import Operator, first_state, register
+from autoprune.ops.views import Shape, State, Typing, Zeroing
 
 
 def _axes(call: Typing) -> list[Shape]:

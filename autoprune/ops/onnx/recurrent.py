@@ -10,18 +10,8 @@ from __future__ import annotations
 from autoprune.ir import axes as ax
 from autoprune.ir.axes import Axis
 from autoprune.ir.group import Guarantee
-from autoprune.ops.rule import (
-    Call,
-    Cost,
-    Operator,
-    Resized,
-    Shape,
-    Sizing,
-    State,
-    Typing,
-    Zeroing,
-    register,
-)
+from autoprune.ops.rule import Cost, Operator, register
+from autoprune.ops.views import Call, Resized, Shape, Sizing, State, Typing, Zeroing
 
 _STEADY = {
     "onnx.LSTM": ("Sigmoid", "Tanh", "Tanh"),

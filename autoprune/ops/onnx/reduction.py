@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from autoprune.ops import reduction
-from autoprune.ops.rule import Operator, Shape, State, Typing, Zeroing, first_state, known, register
+from autoprune.ops.rule import Operator, first_state, known, register
+from autoprune.ops.views import Shape, State, Typing, Zeroing
 
 
 def _of_something(zero: Callable[[Zeroing], State]) -> Callable[[Zeroing], State]:

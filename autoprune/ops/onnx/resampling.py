@@ -4,16 +4,8 @@ from __future__ import annotations
 
 from math import prod
 
-from autoprune.ops.rule import (
-    Operator,
-    Resized,
-    Shape,
-    Sizing,
-    Typing,
-    first_state,
-    passes_on,
-    register,
-)
+from autoprune.ops.rule import Operator, first_state, passes_on, register
+from autoprune.ops.views import Resized, Shape, Sizing, Typing
 
 
 def _resize_axes(call: Typing) -> list[Shape]:

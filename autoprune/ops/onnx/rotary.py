@@ -10,17 +10,8 @@ from __future__ import annotations
 from autoprune.ir import axes as ax
 from autoprune.ir.axes import Axis
 from autoprune.ops.pinning import pin_dims
-from autoprune.ops.rule import (
-    Call,
-    Operator,
-    Resized,
-    Shape,
-    Sizing,
-    State,
-    Typing,
-    Zeroing,
-    register,
-)
+from autoprune.ops.rule import Operator, register
+from autoprune.ops.views import Call, Resized, Shape, Sizing, State, Typing, Zeroing
 
 _REASON = "its position says by how much it is turned"
 

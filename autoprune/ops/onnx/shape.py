@@ -7,19 +7,8 @@ from dataclasses import replace
 
 from autoprune.ir.axes import Axis
 from autoprune.ops import creation, padding, repetition, shape, slicing
-from autoprune.ops.rule import (
-    Call,
-    Operator,
-    Resized,
-    Shape,
-    Sizing,
-    State,
-    Typing,
-    Zeroing,
-    known,
-    passes_on,
-    register,
-)
+from autoprune.ops.rule import Operator, known, passes_on, register
+from autoprune.ops.views import Call, Resized, Shape, Sizing, State, Typing, Zeroing
 
 # The names below are registered by these modules.
 FAMILIES = (creation, padding, repetition, shape, slicing)

@@ -19,7 +19,7 @@ from autoprune.analysis.typing import TypedGraph
 from autoprune.ir import axes as ax
 from autoprune.ir.axes import Axis
 from autoprune.ir.positions import Kept
-from autoprune.ops.rule import Sizing
+from autoprune.ops.views import Sizing
 
 Attributes = dict[str, dict[str, tuple[Axis, ...]]]
 """By module path and attribute name: the axes whose sizes the attribute states."""

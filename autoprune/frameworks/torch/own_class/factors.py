@@ -20,7 +20,8 @@ from autoprune.ir.axes import uids_of
 from autoprune.ir.contraction import Contraction, Operand, Term
 from autoprune.ir.graph import Node, Value
 from autoprune.ir.plan_parts import Factor
-from autoprune.ops.rule import TINY, Call, Terms, is_number, power_of
+from autoprune.ops.rule import TINY, Terms, is_number, power_of
+from autoprune.ops.views import Call
 
 
 class Unplaceable(Exception):

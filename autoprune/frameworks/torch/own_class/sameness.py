@@ -14,7 +14,8 @@ from math import prod
 from autoprune.analysis.typing import TypedGraph
 from autoprune.ir import axes as ax
 from autoprune.ir.graph import Argument, Graph, Node, Value
-from autoprune.ops.rule import Call, Resized, Scaled, find
+from autoprune.ops.rule import find
+from autoprune.ops.views import Call, Resized, Scaled
 
 Shaped = Callable[[Value], tuple[int, ...]]
 
