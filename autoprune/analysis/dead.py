@@ -28,13 +28,10 @@ Mask = npt.NDArray[np.bool_]
 def dead_units(
     typed: TypedGraph, groups: Sequence[Group], weights: Arrays, effective: Sequence[str]
 ) -> dict[int, Mask]:
-    """By leaf, a mask of the units that take no part; shape [units].
+    """By leaf, a mask of the units of groups that take no part; shape [units].
 
-    Args:
-        typed: the graph.
-        groups: the groups to look at.
-        weights: by value name, trained parameters and effective weights.
-        effective: names of the values that layers read as their weights.
+    `weights` has, by value name, trained parameters and what layers read as their weights;
+    `effective` names the latter.
     """
     values = {name: weights[name] for name in effective if name in weights}
     read = as_read(groups, typed, list(values))

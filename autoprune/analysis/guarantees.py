@@ -74,14 +74,9 @@ def _trained(typed: TypedGraph, uid: int, values: Iterable[str]) -> frozenset[st
 
 
 def guarantee_with(typed: TypedGraph, uid: int, zero: frozenset[str]) -> Guarantee:
-    """The guarantee of removing units of a leaf that only some weights are zero for.
+    """The guarantee of removing units that are zero in `zero` alone, exact if nothing changes.
 
-    It is exact if nothing changes.
-
-    Args:
-        typed: the graph.
-        uid: the leaf.
-        zero: names of the parameters, and of values computed from these, that are zero.
+    Those are names of parameters, and of values computed from these.
     """
     return _Propagation(typed, frozenset((uid,)), zero).run()[uid].guarantee
 

@@ -42,12 +42,8 @@ def outer_leaves(typed: TypedGraph, uids: Iterable[int]) -> dict[int, Leaf]:
     """By leaf, the leaf per whose units its units may be chosen; leaves without one are left out.
 
     Of several outer leaves the innermost is taken. Of two that always occur along with each other,
-    such as letters that a product of two parameters sums over, the one that came first is the
-    outer one.
-
-    Args:
-        typed: the graph.
-        uids: the leaves asked about, which are not pinned.
+    such as letters that a product of two parameters sums over, the one that came first is the outer
+    one. The leaves asked about are not pinned.
     """
     candidates = _candidates(typed, frozenset(uids))
     others = frozenset(leaf.uid for outers in candidates.values() for leaf in outers)

@@ -30,13 +30,9 @@ def make_plan(
 ) -> Plan:
     """The plan that says in JSON what `kept` and `attributes` say in axis types.
 
-    Args:
-        typed: the graph.
-        names: group names by leaf.
-        kept: kept units by leaf.
-        attributes: what to set in a model of the user's own class, or None if that is not enough.
-        factors: by parameter, the factor it takes up.
-        constants: old and new values of numbers that modules keep.
+    Groups are named by leaf. Without `attributes`, what to set in a model of the user's own class,
+    the network has to be traced again. Parameters take up `factors`; `constants` are numbers that
+    modules keep.
     """
     called = leaf_names(typed)
     chosen = {uid: names[uid] for uid in kept}
@@ -64,12 +60,7 @@ def make_plan(
 
 
 def check_complete(plan: Plan, typed: TypedGraph, kept: Kept) -> None:
-    """Check that a plan lists the parameters that its groups are in, and no others.
-
-    Args:
-        plan: one step of a plan.
-        typed: the graph it was made for.
-        kept: the units that it keeps, by leaf.
+    """Check that a step of a plan lists the parameters that what it keeps is in, and no others.
 
     Raises:
         PlanError: naming a parameter.

@@ -117,8 +117,7 @@ class Product:
     def is_matrix(self, *, transposed: bool = False) -> bool:
         """Whether the parameter itself is the weight, stored as [outputs, inputs, *taps].
 
-        Args:
-            transposed: whether as [inputs, outputs, *taps].
+        Transposed, it is stored as [inputs, outputs, *taps].
         """
         layout, made = self.layout, self.groups + self.outputs
         if layout is None or not self.path.moved:
@@ -148,8 +147,7 @@ class Product:
     def columns(self, x: Array) -> Array:
         """What the weight is multiplied by, as rows (im2col), before the scale.
 
-        Args:
-            x: a value of the operand `x`, whose batch and size may be others than those traced.
+        Batch and size of `x` may be others than those traced.
 
         Returns:
             Shape [groups, samples, taps * inputs]; samples are all positions of the output that are
@@ -246,11 +244,7 @@ class Products:
 
 
 def products_of(typed: TypedGraph) -> Products:
-    """Every product with a weight in a graph, of torch or ONNX alike.
-
-    Args:
-        typed: the graph with its axis types.
-    """
+    """Every product with a weight in a graph, of torch or ONNX alike."""
     paths = Paths(typed)
     found = []
     for node in typed.graph.nodes:

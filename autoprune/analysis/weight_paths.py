@@ -126,16 +126,9 @@ class Layout:
 def layout_of(
     typed: TypedGraph, path: Path, weight: Value, dims: Sequence[Dim], sizes: Mapping[str, int]
 ) -> Layout | None:
-    """Where the elements of a weight lie, or None if that cannot be told from axis types.
+    """Where the elements of a weight with these letters lie; None if axis types do not tell.
 
     The path is typed by itself, on axes that nothing else ties together.
-
-    Args:
-        typed: the graph.
-        path: to the weight.
-        weight: the operand that it leads to.
-        dims: letters of the weight.
-        sizes: of letters that occur in products.
     """
     if not path.placed:
         return None

@@ -66,16 +66,9 @@ class Window:
         return max(0, (read + before + after - self.span(taps)) // self.stride + 1)
 
     def reads(self, read: int, made: int, taps: int, *, transposed: bool) -> NDArray[np.intp]:
-        """The position that each output position reads through each tap; -1 where it reads zeros.
+        """The position that each one made reads through each tap; shape [made, taps].
 
-        Args:
-            read: positions of the input.
-            made: positions of the output.
-            taps: of the kernel.
-            transposed: whether the coarse positions are read.
-
-        Returns:
-            Shape [made, taps].
+        It is -1 where zeros are read. Transposed, the coarse positions are read.
         """
         outputs, tap = np.arange(made)[:, None], np.arange(taps)[None]
         if transposed:
@@ -148,12 +141,9 @@ class Contraction:
         return sizes
 
     def evaluate(self, values: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
-        """What a call computes, but for what `also` tells of.
+        """What a call computes of values by name, but for what `also` tells of.
 
         For checks: it is written for clarity, not speed.
-
-        Args:
-            values: the operands and what is added, by name.
         """
         arrays = [values[value.name] for value, _ in self.operands]
         sizes = self.sizes_on([array.shape for array in arrays])

@@ -213,11 +213,9 @@ class Plan:
         return found
 
     def kept(self, groups: Mapping[str, Group], outers: Mapping[int, Leaf]) -> Kept:
-        """The choice as kept units by leaf, for the groups of a traced graph.
+        """The choice as kept units by leaf, for the groups of a traced graph by name.
 
-        Args:
-            groups: by name.
-            outers: by leaf, the leaf per whose units its own may be chosen.
+        By leaf, `outers` has the leaf per whose units its own may be chosen.
 
         Raises:
             PlanError: if a group is unknown or has another number of units.

@@ -31,16 +31,11 @@ LARGEST_SHIFT = 100.0
 
 
 def check_step(plan: Plan, sizes: Mapping[str, int], where: str = "") -> None:
-    """Check all but the seal.
-
-    Args:
-        plan: the step.
-        sizes: units of the groups and of the axes per whose units they are chosen.
-        where: what to add to the places that errors name.
+    """Check all but the seal; `sizes` has the axes per whose units groups are chosen, too.
 
     Raises:
         PlanError: if a choice is none of the group's units, a name refers to nothing in the plan,
-            or a number is none that a cut could cause.
+            or a number is none that a cut could cause. It says `where` the step is.
     """
 
     def check(holds: bool, problem: str, place: str) -> None:

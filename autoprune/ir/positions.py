@@ -160,13 +160,9 @@ class _Positions:
 def _positions(
     axis: Axis, kept: Kept, outers: frozenset[int], context: Mapping[int, Indices]
 ) -> _Positions:
-    """Positions of `axis` that stay.
+    """Positions of `axis` that stay, and which units of `outers` they belong to.
 
-    Args:
-        axis: the axis.
-        kept: the units that stay.
-        outers: leaves whose units are to be named in the result.
-        context: units of leaves named outside of `axis`; shape [..., 1].
+    The context has units of leaves named outside of `axis`; shape [..., 1].
     """
     if isinstance(axis, Leaf):
         chosen = kept.get(axis.uid)

@@ -114,11 +114,7 @@ def parse_axis(text: str) -> Axis:
 
 
 def parse_groups(text: str, graph: Graph) -> tuple[tuple[Group, ...], tuple[Pinned, ...]]:
-    """The groups and the pinned axes of a text.
-
-    Args:
-        text: one to a line.
-        graph: the graph whose calls the reasons name.
+    """The groups and the pinned axes of a text, one to a line; reasons name calls of the graph.
 
     Raises:
         GraphError: naming the line at fault.

@@ -41,12 +41,9 @@ _EXACT = "Its outputs and those of the original with the same units set to zero 
 
 
 def render(report: Report, *, everything: bool, whole: bool = False) -> RenderableType:
-    """The whole report.
+    """The report; `everything` lists each group and each axis.
 
-    Args:
-        report: what to show.
-        everything: list each group and each axis.
-        whole: leave every name on one line, however wide that is.
+    If it is `whole`, every name is left on one line, however wide that is.
     """
     inputs = ", ".join(report.inputs) or "the example inputs"
     parts: list[RenderableType] = [heading(f"Cost of one forward pass on {inputs}")]
@@ -100,9 +97,7 @@ def prose(text: str, *, whole: bool = True) -> Text:
 def show(parts: RenderableType, text: str = "") -> None:
     """Print to a terminal in its width, and to anything else as text without broken names.
 
-    Args:
-        parts: what to print.
-        text: the same as text, if `plain_text(parts)` is not it.
+    That text is given where `plain_text(parts)` is not it.
     """
     console = Console()
     if console.is_terminal:
@@ -178,9 +173,7 @@ def spreads(latency: Latency) -> str:
 def summary(report: Report, *, result: bool = False) -> list[str]:
     """Four lines about a report: what costs have become, and of how many groups.
 
-    Args:
-        report: what to sum up.
-        result: whether it says what was pruned, perhaps nothing, and not what could be.
+    They are about what was pruned, perhaps nothing, if it is that of a result; else what could be.
     """
     lines = []
     for label, old, *rest in cost_rows(report):

@@ -102,10 +102,6 @@ def keep_units(problem: Problem) -> Kept:
 def meet(problem: Problem, cost_at: Cost) -> Kept:
     """Remove units until a cost is a share of the full cost.
 
-    Args:
-        problem: what is asked for.
-        cost_at: the cost.
-
     Raises:
         OutOfReach: if it cannot be met within the tolerance, where the message names the nearest
             reachable share, or if there is nothing of that cost.

@@ -66,13 +66,9 @@ class UnitScores:
 def score_units(
     analysis: Analysis, weights: Mapping[str, Array], movable: Movable, request: Request
 ) -> UnitScores:
-    """Score the units of the groups that may shrink.
+    """Score the units of the groups that may shrink; of the budget `dead`, what is alive with one.
 
-    Args:
-        analysis: of the model.
-        weights: trained parameters by value name, and what is computed from them alone.
-        movable: the groups that may shrink.
-        request: the criterion; or the budget `dead`, for which what is alive has the score one.
+    The weights are trained parameters by value name, and what is computed from them alone.
 
     Raises:
         AutopruneError: if the criterion needs something else, or returns no scores.
@@ -99,12 +95,6 @@ def score_units(
 
 def allocate(analysis: Analysis, movable: Movable, scored: UnitScores, request: Request) -> Kept:
     """Kept units by leaf, those with the highest scores, such that the budget is met.
-
-    Args:
-        analysis: of the model.
-        movable: the groups that may shrink.
-        scored: their units.
-        request: the budget and how to meet it.
 
     Raises:
         BudgetError: if it cannot be met; the message names what is kept whole, and why.

@@ -31,13 +31,7 @@ def folded_biases(
 ) -> dict[str, Array]:
     """The biases, uncut, that take up the constants of all folded units that do not stay, by name.
 
-    Args:
-        network: the network.
-        zeroed: the same with the units set to zero that do not stay.
-        typed: its axis types.
-        groups: by leaf.
-        kept: the units that stay.
-        inputs: example inputs; the constants do not depend on them.
+    In the network `zeroed` these units are zero. The constants do not depend on the inputs.
 
     Raises:
         TraceError: if a layer that reads constants is given tensors without elements.

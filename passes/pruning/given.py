@@ -55,11 +55,7 @@ class Given:
         return trace_network(self.model, self._inputs, self.dynamic_shapes, outputs)
 
     def as_onnx(self, folder: Path) -> tuple[Any, Any]:
-        """The model as ONNX, which a torch module is written as, and its inputs by name.
-
-        Args:
-            folder: where a file may be written to.
-        """
+        """The model as ONNX, and its inputs by name; torch modules are written to the folder."""
         from autoprune.frameworks.onnx.sessions import open_session
 
         path = folder / "model.onnx"

@@ -58,13 +58,6 @@ def fit_class(
 ) -> Attempt:
     """The best attempt that is of the model's own class, if that is possible and asked for.
 
-    Args:
-        own: what the class can follow, if there is one.
-        analysis: of the model.
-        movable: the groups that may shrink.
-        request: the budget and how to meet it.
-        attempt: prunes some groups.
-
     Raises:
         BudgetError: if the budget cannot be met.
     """

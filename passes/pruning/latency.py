@@ -90,10 +90,6 @@ def meet_latency(share: float, attempt: Callable[[float], Trial]) -> Trial:
     FLOPs tell little about time, so every network is measured. The first keeps `share` of the
     FLOPs; then time is taken to be linear in FLOPs between the two nearest networks.
 
-    Args:
-        share: fraction of the original's latency, between 0 and 1.
-        attempt: measures the network with a share of the FLOPs.
-
     Raises:
         BudgetError: if the share is out of range, or the smallest network still takes longer.
     """
@@ -139,12 +135,10 @@ def _spread(latency: Latency) -> str:
 
 
 def _between(slow: tuple[float, float], fast: tuple[float, float] | None, share: float) -> float:
-    """The share of the FLOPs to try next.
+    """The share of the FLOPs to try next, for a share of the time.
 
-    Args:
-        slow: shares of FLOPs and time of the smallest network that was too slow.
-        fast: those of the largest that was fast enough, or None.
-        share: of the time, that is asked for.
+    Of the smallest network that was too slow, and of the largest that was fast enough, the shares
+    of FLOPs and time are known.
     """
     if fast is not None:
         place = (share - fast[1]) / (slow[1] - fast[1])

@@ -94,13 +94,7 @@ class Obstacles:
             yield _Part(share, name, size, reason.text + line, is_window)
 
     def advice(self, options: Options, *, reducible: bool, multiple_of: int | None = None) -> str:
-        """What would leave less whole.
-
-        Args:
-            options: the user's.
-            reducible: whether anything may shrink at all.
-            multiple_of: what counts of units have to be multiples of, if asked for.
-        """
+        """What would leave less whole; without anything reducible, asking for more would not."""
         if not any(p.kind == "parameter" for p in self.typed.graph.parameters):
             return "the model has no parameters: pass one that has"
         ways = ["ask for more"] if reducible else []

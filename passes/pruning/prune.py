@@ -41,11 +41,7 @@ def prune_analysed(
 ) -> Attempt:
     """Choose units, cut them, and bring the network into the form that users get.
 
-    Args:
-        network: the network.
-        analysis: of its graph.
-        request: the budget and how to meet it.
-        keep_whole: why a group may not shrink, or None.
+    Groups that there is a reason for in `keep_whole` do not shrink.
 
     Raises:
         GraphError: if a weight is not finite.
@@ -79,14 +75,6 @@ def cut_choice(
 ) -> Attempt:
     """Cut, prove, keep the class, report.
 
-    Args:
-        network: the network.
-        analysis: of its graph.
-        movable: why groups stay whole.
-        kept: the units that stay.
-        options: the user's.
-        latency: as measured, if it was.
-
     Raises:
         NotEqualError: if the cut network does not compute what the zeroed one does.
     """
@@ -117,12 +105,8 @@ def cut_trained(
 ) -> Result[Any]:
     """Remove units that training has brought to zero.
 
-    Args:
-        network: the trained network.
-        digest: of the graph the units were chosen in.
-        kept: the units that stay of the groups that lose some, by name.
-        reasons: why groups stay whole, by name.
-        options: the user's options.
+    By name of a group, `kept` has the units that stay, if it loses some, and `reasons` why it stays
+    whole. The digest is of the graph that the units were chosen in.
 
     Raises:
         TraceError: if the network is not the one that the units were chosen in any more.

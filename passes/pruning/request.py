@@ -185,11 +185,9 @@ def budget_names() -> tuple[str, ...]:
 
 
 def one_budget(keywords: Mapping[str, Any], budgets: Collection[str]) -> tuple[str, Any]:
-    """The only budget among the keywords of a call, with its name.
+    """The only one of these budgets among the keywords of a call, with its name.
 
-    Args:
-        keywords: those given; None, and False for `dead`, count as not given.
-        budgets: names of the budgets there are.
+    None, and False for `dead`, count as not given.
 
     Raises:
         TypeError: if another keyword is given.

@@ -49,11 +49,8 @@ class Movable:
 def movable_groups(analysis: Analysis, scope: Scope, options: Options) -> Movable:
     """The groups that may shrink, and by leaf why the others may not.
 
-    Args:
-        analysis: of the model.
-        scope: `only` is about what makes the units of a group, `ignore` about all that has a slice
-            of them.
-        options: the user's.
+    In the scope, `only` is about what makes the units of a group, `ignore` about all that has a
+    slice of them.
 
     Raises:
         AutopruneError: if a name matches nothing.
@@ -122,11 +119,7 @@ def by_group(
 ) -> dict[int, Part]:
     """What is asked for of each group, by leaf; groups that no pattern matches are left out.
 
-    Args:
-        analysis: of the model.
-        parts: by pattern of what makes the units, or of the group's name; the first counts.
-        keyword: what the patterns were given as.
-        movable: the groups that may shrink.
+    Patterns are of what makes the units, or of the group's name; the first that matches counts.
 
     Raises:
         AutopruneError: if a pattern matches nothing.

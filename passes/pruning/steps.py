@@ -49,16 +49,10 @@ class Bundle:
 
 
 def block_sizes(axes: Iterable[Axis], free: frozenset[int], multiple_of: int) -> dict[int, int]:
-    """Blocks to keep units in, so that every axis stays a multiple (or whole).
+    """Units to a block by leaf, so that every axis of parameters stays a multiple, or whole.
 
-    Args:
-        axes: axes of parameters.
-        free: leaves that may shrink.
-        multiple_of: what the sizes of `axes` are to be multiples of.
-
-    Returns:
-        Units to a block by leaf. Of several free factors the innermost is put in blocks; a unit
-        that owns many positions (a head of fixed width, a flattened channel) may need none.
+    Of several free factors the innermost is put in blocks; a unit that owns many positions (a head
+    of fixed width, a flattened channel) may need none.
     """
     blocks = dict.fromkeys(free, 1)
 
@@ -92,11 +86,9 @@ def roomy_block(units: int, block: int) -> int:
 def bundles_of(
     candidates: Sequence[Candidate], ties: Iterable[frozenset[int]] = ()
 ) -> tuple[Bundle, ...]:
-    """Join tied candidates; ties that share a leaf join up.
+    """Join tied candidates, whose kept shares must be equal; ties that share a leaf join up.
 
-    Args:
-        candidates: groups that may shrink.
-        ties: leaves whose kept shares must be equal; those of no candidate do not count.
+    Leaves of no candidate do not count.
     """
     uids = [c.group.leaf.uid for c in candidates]
     root = {uid: uid for uid in uids}

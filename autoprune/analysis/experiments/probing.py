@@ -370,12 +370,7 @@ NOT_PROBED = Probing()
 
 
 def probe_calls(samples: Mapping[str, Sample | RuleError], graph: Graph) -> Probing:
-    """Infer rules for some calls of a graph.
-
-    Args:
-        samples: by node name, the call, or why it cannot be experimented on.
-        graph: the graph.
-    """
+    """Infer rules for calls, given by node name, or why they cannot be experimented on."""
     found: dict[str, Probed] = {}
     refused: dict[str, str] = {}
     for node in graph.nodes:

@@ -57,12 +57,7 @@ class ReasonRow(NamedTuple):
 
 
 def page(report: Report, title: str) -> str:
-    """The whole page; equal reports give equal pages.
-
-    Args:
-        report: what to show; without its network the graph is left out.
-        title: name of the page.
-    """
+    """The page; equal reports give equal pages. A report without its network has no graph."""
     data = drawing(report)
     style, script = _asset("page.css"), _script(TABLES + GRAPH if data else TABLES)
     return _template().render(

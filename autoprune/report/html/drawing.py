@@ -166,10 +166,7 @@ class _Drawing:
     ) -> int:
         """Number of a cluster, after its inner clusters.
 
-        Args:
-            cluster: the module.
-            inputs: item kind, number and name of each value that comes from outside.
-            outputs: the same for each value that is read outside.
+        Of each value that comes from outside, or is read there: item kind, number and name.
         """
         items = [(kind, number) for kind, number, _ in inputs]
         wires = _Wires({name: i for i, (_, _, name) in enumerate(inputs)})

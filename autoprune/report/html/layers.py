@@ -23,11 +23,9 @@ Rows = list[list[int]]
 def rows_of(count: int, edges: Sequence[Edge], top: int, bottom: int) -> Rows:
     """Rows such that every edge goes down.
 
-    Args:
-        count: number of items, in topological order.
-        edges: values between them; one value that several items take is one edge.
-        top: the first so many items are ports and share the first row.
-        bottom: the last so many items are ports and share the last row.
+    The items are numbered in topological order. The first ones, so many as `top`, are ports and
+    share the first row; so do the last ones the last row. A value that several items take is one
+    edge.
     """
     ranks = _ranks(count, edges, top, bottom)
     rows: Rows = [[] for _ in range(max(ranks, default=-1) + 1)]

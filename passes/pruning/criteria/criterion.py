@@ -95,14 +95,10 @@ def forget_criterion(name: str) -> None:
 
 
 def find_criterion(criterion: str | Score, given: Collection[Need] = WEIGHTS) -> Criterion:
-    """A criterion by name, or of a function.
+    """A criterion by name, or of a function, that may look at what is `given`.
 
     A function that says nothing else needs weights; what it may say are attributes of the names
     that `Criterion` has.
-
-    Args:
-        criterion: the name, the criterion or the function.
-        given: what it may look at.
 
     Raises:
         AutopruneError: if the name is unknown, or it needs something else.
@@ -136,12 +132,8 @@ def score_groups(
 ) -> list[Scores]:
     """The scores of the units of groups, one group after the other.
 
-    Args:
-        criterion: what scores them.
-        groups: with the places of their units in weights.
-        data: what there is for criteria to look at.
-        rng: for criteria that draw.
-        outers: by leaf, the leaf per whose units its units are chosen.
+    The groups name the places of their units in weights; by leaf, `outers` has the leaf per whose
+    units its units are chosen.
 
     Raises:
         AutopruneError: if the criterion needs something else, or returns no scores.
