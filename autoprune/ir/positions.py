@@ -34,17 +34,6 @@ Kept = Mapping[int, Indices | PerOuter]
 """The units that stay, by leaf; leaves that are not listed stay whole."""
 
 
-def kept_positions(axis: Axis, kept: Kept) -> Indices:
-    """Positions of `axis` that stay when of each leaf only the units `kept[uid]` stay.
-
-    Returns a sorted index array.
-
-    Raises:
-        ValueError: if units are chosen per unit of a leaf that `axis` does not name before them.
-    """
-    return kept_index((axis,), kept)[0]
-
-
 def kept_index(axes: Sequence[Axis], kept: Kept) -> tuple[Indices, ...]:
     """Positions of a tensor that stay, as an open mesh: `array[kept_index(axes, kept)]` is the cut.
 

@@ -17,8 +17,8 @@ from autoprune.analysis.cost import CostModel
 from autoprune.analysis.groups import Groups
 from autoprune.analysis.resizing import cut_graph, resized_calls
 from autoprune.analysis.typing import TypedGraph
+from autoprune.ir.axes import Axis, Leaf, leaves
 from autoprune.ir.positions import Kept, PerOuter
-from autoprune.report.explain import union_notes
 from autoprune.report.quantities import quantity, share
 
 
@@ -48,7 +48,40 @@ def show(trace: Trace, step: str, describe: Callable[[], object]) -> None:
 
 def types_text(typed: TypedGraph) -> str:
     """The graph with its axis types; below each call, what it makes one and what it pins."""
-    return typed.graph.text(typed.types, union_notes(typed))
+    return typed.graph.text(typed.types, _union_notes(typed))
+
+
+def _union_notes(typed: TypedGraph) -> dict[str, list[str]]:
+    """By call, which axes are one and which keep their size because of it; by `""`, the rest.
+
+    An axis is named by the first value that it was made for: `conv1.weight:0`.
+    """
+    names: dict[int, str] = {}
+    for value, shape in typed.made.items():
+        for dim, axis in enumerate(shape):
+            if isinstance(axis, Leaf):
+                names.setdefault(axis.uid, f"{value}:{dim}")
+    for axis in {axis for shape in typed.types.values() for axis in shape}:
+        for leaf in leaves(axis):
+            names.setdefault(leaf.uid, str(leaf))
+    notes: dict[str, list[str]] = {}
+
+    def spell(axis: Axis) -> str:
+        known = names.get(axis.uid) if isinstance(axis, Leaf) else None
+        return known or str(typed.solver.resolve(axis))
+
+    for leaf, axis, node in typed.solver.unions:
+        one, other = spell(leaf), spell(axis)
+        if one != other:  # parts without a name of their own
+            notes.setdefault(node.name if node else "", []).append(f"{one} is {other}")
+    pinned: dict[tuple[str, str], list[str]] = {}
+    for uid, reason in typed.pins.items():
+        if uid in names:
+            key = (reason.node.name if reason.node else "", reason.text)
+            pinned.setdefault(key, []).append(names[uid])
+    for (node_name, text), axes in pinned.items():
+        notes.setdefault(node_name, []).append(f"{', '.join(axes)} pinned: {text}")
+    return notes
 
 
 def costs_text(found: Groups, costs: CostModel) -> str:

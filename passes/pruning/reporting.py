@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from autoprune.analysis.groups import Groups, leaf_names
 from autoprune.analysis.resizing import sizes_of
-from autoprune.analysis.typing import unused_parameters
-from autoprune.ir.graph import spelled
-from autoprune.ir.positions import Kept
+from autoprune.analysis.typing import TypedGraph, unused_parameters
+from autoprune.ir.graph import Node, spelled
+from autoprune.ir.positions import Kept, PerOuter
 from autoprune.ir.reason import Reason
 from autoprune.passes.pruning.allocation import COUNTED
 from autoprune.passes.pruning.analysed import Analysis
 from autoprune.passes.pruning.request import Request
-from autoprune.report import Report, Subject
-from autoprune.report.explain import group_rows, pinned_rows, unknown_operators
+from autoprune.report import GroupRow, PinnedRow, Report, Subject, UnknownOperator
 
 LITTLE = 0.5
 """If exact groups leave more than this share of the parameters, the report says why."""
@@ -50,14 +50,63 @@ def make_report(
         before=costs.at({}),
         after=costs.at(sizes_of(kept)),
         least=costs.at({g.leaf.uid: 1 for g in exact}),
-        groups=group_rows(typed, found, costs, kept, reasons),
-        pinned=pinned_rows(found),
-        unknown_operators=unknown_operators(typed),
+        groups=tuple(_group_rows(analysis, kept, reasons)),
+        pinned=_pinned_rows(found),
+        unknown_operators=_unknown_operators(typed),
         analysis_seconds=analysis.seconds,
         notes=(*analysis.probing.notes(), *_notes(analysis)),
         inputs=tuple(spelled(v.name, v.dtype, v.shape) for v in analysis.graph.inputs),
         subject=Subject(typed, {g.name: g.leaf.uid for g in found.groups}, kept),
         **fields,
+    )
+
+
+def _group_rows(
+    analysis: Analysis, kept: Kept, reasons: Mapping[int, Reason]
+) -> Iterator[GroupRow]:
+    costs, sizes, names = analysis.costs, sizes_of(kept), leaf_names(analysis.typed)
+    full = costs.at({})
+    for group in analysis.found.groups:
+        uid, units = group.leaf.uid, kept.get(group.leaf.uid)
+        reason = reasons.get(uid, group.reason)
+        params, flops = costs.saved(uid, 1)
+        unit_params, unit_flops = costs.saved(uid, group.units - 1)
+        yield GroupRow(
+            name=group.name,
+            units=group.units,
+            kept=sizes.get(uid, group.units),
+            guarantee=str(group.guarantee),
+            where=tuple(map(str, group.occurrences)),
+            reason=reason.text,
+            source=reason.source,
+            params=params / max(1, full.params),
+            flops=flops / max(1, full.flops),
+            unit_params=unit_params,
+            unit_flops=unit_flops,
+            outer=names[units.outer] if isinstance(units, PerOuter) else "",
+        )
+
+
+def _pinned_rows(found: Groups) -> tuple[PinnedRow, ...]:
+    return tuple(
+        PinnedRow(
+            axis.name,
+            axis.size,
+            tuple(map(str, axis.where)),
+            axis.reason.text,
+            axis.reason.node.name if axis.reason.node else "",
+            axis.reason.source,
+        )
+        for axis in found.pinned
+    )
+
+
+def _unknown_operators(typed: TypedGraph) -> tuple[UnknownOperator, ...]:
+    calls: dict[str, list[Node]] = {}
+    for node in typed.unknown:
+        calls.setdefault(node.op, []).append(node)
+    return tuple(
+        UnknownOperator(op, len(nodes), nodes[0].source) for op, nodes in sorted(calls.items())
     )
 
 

@@ -32,11 +32,12 @@ class Saving(ABC):
     """
 
     model: Any
+    _files: Files
 
     @property
     def external(self) -> bool:
         """Whether tensors go into a file of their own in ONNX."""
-        return False
+        return self._files.external
 
     def save(self, path: str | Path) -> Path:
         """Write the network; the suffix chooses the format.
@@ -82,17 +83,17 @@ class Saving(ABC):
     def _writers(self) -> Mapping[str, Callable[[Path], str | None]]:
         """What writes each format, by suffix; it says why a file's batch does not vary."""
 
-    @abstractmethod
     def write_fixed(self, path: Path) -> None:
         """Write the network as ONNX for inputs of the sizes of the example inputs."""
+        self._files.write_fixed(self.model, path)
 
-    @abstractmethod
     def feed(self, session: Any) -> Feed:
         """The example inputs, by the names of the inputs of a session of the saved model."""
+        return self._files.feed(session)
 
-    @abstractmethod
     def example(self) -> tuple[Any, Any]:
         """The example inputs, and the dynamic shapes that were asked for."""
+        return self._files.example()
 
     @property
     @abstractmethod
@@ -140,23 +141,6 @@ class Result(Saving, Generic[Model]):
 
     def _writers(self) -> Mapping[str, Callable[[Path], str | None]]:
         return {**self._files.writers(self.model, self.plan), ".json": self.plan.save}
-
-    def write_fixed(self, path: Path) -> None:
-        """See `Saving.write_fixed`."""
-        self._files.write_fixed(self.model, path)
-
-    def feed(self, session: Any) -> Feed:
-        """The example inputs, by the names of the inputs of a session of the saved model."""
-        return self._files.feed(session)
-
-    def example(self) -> tuple[Any, Any]:
-        """The example inputs, and the dynamic shapes that were asked for."""
-        return self._files.example()
-
-    @property
-    def external(self) -> bool:
-        """Whether tensors go into a file of their own in ONNX."""
-        return self._files.external
 
     def note(self, text: str) -> None:
         """Add a sentence to the report."""

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Generic
 
 from autoprune.frameworks.network import Files
-from autoprune.frameworks.onnx.sessions import Feed
 from autoprune.ir.plan import Plan
 from autoprune.passes.pruning.result import Model, Saving
 from autoprune.report.sparsity import SparsityReport
@@ -44,23 +43,6 @@ class SparseResult(Saving, Generic[Model]):
 
     def _repr_html_(self) -> str:
         return self.report._repr_html_()
-
-    def write_fixed(self, path: Path) -> None:
-        """See `Saving.write_fixed`."""
-        self._files.write_fixed(self.model, path)
-
-    def feed(self, session: Any) -> Feed:
-        """The example inputs, by the names of the inputs of a session of the saved model."""
-        return self._files.feed(session)
-
-    def example(self) -> tuple[Any, Any]:
-        """The example inputs, and the dynamic shapes that were asked for."""
-        return self._files.example()
-
-    @property
-    def external(self) -> bool:
-        """Whether tensors go into a file of their own in ONNX."""
-        return self._files.external
 
     @property
     def origin(self) -> str:

@@ -25,7 +25,7 @@ from autoprune.ir.axes import (
     prod,
 )
 from autoprune.ir.graph import Node
-from autoprune.ir.positions import kept_positions, unit_positions
+from autoprune.ir.positions import Indices, Kept, kept_index, unit_positions
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,10 @@ class Concat:
 
     def __repr__(self) -> str:
         return f"({' + '.join(map(repr, self.parts))})"
+
+
+def kept_positions(axis: Axis, kept: Kept) -> Indices:
+    return kept_index((axis,), kept)[0]
 
 
 Recipe = Name | Product | Concat

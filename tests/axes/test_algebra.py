@@ -25,7 +25,7 @@ from autoprune.ir.axes import (
     size,
     split_at,
 )
-from autoprune.ir.positions import kept_positions, unit_positions
+from autoprune.ir.positions import unit_positions
 from autoprune.ir.reason import Reason
 from tests.axes.oracle import (
     Concat,
@@ -34,6 +34,7 @@ from tests.axes.oracle import (
     Solution,
     blocks_of_words,
     equations,
+    kept_positions,
     kept_units,
     mask,
     names_in,

@@ -15,9 +15,9 @@ from autoprune.ir.positions import (
     cut_array,
     kept_index,
     kept_masks,
-    kept_positions,
     owners,
 )
+from tests.axes.oracle import kept_positions
 
 OUTER, INNER, TOP = Leaf(0, 3), Leaf(1, 4), Leaf(2, 2)
 OTHERS = (Leaf(3, 2), Leaf(4, 3), Leaf(5, 2))
