@@ -13,13 +13,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from autoprune.analysis.effective import as_read
+from autoprune.analysis.dependence import as_read
 from autoprune.analysis.folding import spared_parameters
 from autoprune.analysis.guarantees import guarantee_with
 from autoprune.analysis.typing import TypedGraph
-from autoprune.ir.axes import Leaf
 from autoprune.ir.group import Group
-from autoprune.ir.positions import unit_positions
+from autoprune.ir.positions import Indices, unit_positions
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 Mask = npt.NDArray[np.bool_]
@@ -68,25 +67,20 @@ def _dead(typed: TypedGraph, group: Group, places: Group, values: Arrays) -> Mas
     return np.array(harmless)[which.reshape(-1)]
 
 
-def _dims(typed: TypedGraph, name: str, uid: int) -> list[int]:
-    return [d for d, axis in enumerate(typed.types[name]) if uid in axis.uids]
-
-
-def _positions(typed: TypedGraph, name: str, dim: int, uid: int) -> npt.NDArray[np.intp]:
-    """Positions of each unit along a dimension; shape [units, positions]."""
-    axis = typed.types[name][dim]
-    return np.arange(axis.size)[:, None] if isinstance(axis, Leaf) else unit_positions(axis, uid)
+def _along(typed: TypedGraph, name: str, uid: int) -> list[tuple[int, Indices]]:
+    """Dimensions of a weight that a leaf is in, and where each unit lies along them."""
+    axes = enumerate(typed.types[name])
+    return [(dim, unit_positions(axis, uid)) for dim, axis in axes if uid in axis.uids]
 
 
 def _zero_units(typed: TypedGraph, name: str, array: npt.NDArray[Any] | None, uid: int) -> Mask:
     """The units of which all of a weight is zero."""
-    dims = _dims(typed, name, uid)
-    zero: Mask = np.ones(len(_positions(typed, name, dims[0], uid)), dtype=bool)
-    for dim in dims:
-        if array is None:
-            return ~zero
-        others = tuple(d for d in range(array.ndim) if d != dim)
-        zero &= ~(array != 0).any(axis=others)[_positions(typed, name, dim, uid)].any(axis=1)
+    along = _along(typed, name, uid)
+    zero: Mask = np.full(len(along[0][1]), array is not None)
+    if array is not None:
+        for dim, positions in along:
+            others = tuple(d for d in range(array.ndim) if d != dim)
+            zero &= ~(array != 0).any(axis=others)[positions].any(axis=1)
     return zero
 
 
@@ -94,7 +88,7 @@ def _without(
     typed: TypedGraph, name: str, array: npt.NDArray[Any], uid: int, units: Mask
 ) -> npt.NDArray[Any]:
     """A weight with some units set to zero."""
-    for dim in _dims(typed, name, uid):
+    for dim, positions in _along(typed, name, uid):
         array = array.copy()
-        np.moveaxis(array, dim, 0)[_positions(typed, name, dim, uid)[units].reshape(-1)] = 0
+        np.moveaxis(array, dim, 0)[positions[units].reshape(-1)] = 0
     return array

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from autoprune.analysis.guarantees import guarantees
 from autoprune.analysis.typing import TypedGraph
-from autoprune.ir.axes import Axis, Leaf, leaves
+from autoprune.ir.axes import Leaf, leaves
 from autoprune.ir.group import Group, Occurrence, Pinned
 from autoprune.ir.reason import Reason
 
@@ -30,23 +30,22 @@ class Groups:
 
 def leaf_names(typed: TypedGraph) -> dict[int, str]:
     """A name for every leaf that occurs in a parameter, by the first one it occurs in."""
-    names: dict[int, str] = {}
+    return {uid: name for uid, (name, _, _) in _occurring(typed).items()}
+
+
+def _occurring(typed: TypedGraph) -> dict[int, tuple[str, Leaf, list[Occurrence]]]:
+    """The leaves of parameters, each with a name and all its places."""
+    found: dict[int, tuple[str, Leaf, list[Occurrence]]] = {}
     for parameter in typed.graph.parameters:
         for dim, axis in enumerate(typed.types[parameter.value.name]):
-            distinct = _distinct(axis)
+            place = Occurrence(parameter.value.name, dim)
+            distinct = (axis,) if isinstance(axis, Leaf) else dict.fromkeys(leaves(axis))
             for i, leaf in enumerate(distinct):
-                if leaf.uid not in names:
-                    names[leaf.uid] = _name(parameter.value.name, dim, i, len(distinct))
-    return names
-
-
-def _distinct(axis: Axis) -> Sequence[Leaf]:
-    return (axis,) if isinstance(axis, Leaf) else tuple(dict.fromkeys(leaves(axis)))
-
-
-def _name(parameter: str, dim: int, i: int, leaves: int) -> str:
-    """A name for leaf number `i` of those of a dimension."""
-    return f"{parameter}:{dim}" if leaves == 1 else f"{parameter}:{dim}/{i}"
+                if leaf.uid not in found:
+                    name = f"{place}/{i}" if len(distinct) > 1 else str(place)
+                    found[leaf.uid] = (name, leaf, [])
+                found[leaf.uid][2].append(place)
+    return found
 
 
 def find_groups(typed: TypedGraph) -> Groups:
@@ -55,40 +54,23 @@ def find_groups(typed: TypedGraph) -> Groups:
     A leaf that is pinned, or that occurs in no trained parameter, is not a group. Groups are
     listed in the order of the graph's parameters, and named after the first one they occur in.
     """
-    found: dict[int, tuple[str, Leaf, list[Occurrence]]] = {}
-    pinned: list[Pinned] = []
-    trained: set[int] = set()
-    for parameter in typed.graph.parameters:
-        name = parameter.value.name
-        for dim, axis in enumerate(typed.types[name]):
-            distinct = _distinct(axis)
-            if not distinct and axis.size > 1 and parameter.kind == "parameter":
-                label = f"{name}:{dim}"
-                pinned.append(Pinned(label, axis.size, (Occurrence(name, dim),), _ONE_BY_ONE))
-            for i, leaf in enumerate(distinct):
-                known = found.get(leaf.uid)
-                if known is None:
-                    known = found[leaf.uid] = (_name(name, dim, i, len(distinct)), leaf, [])
-                known[2].append(Occurrence(name, dim))
-                if parameter.kind == "parameter":
-                    trained.add(leaf.uid)
-    prunable = [uid for uid in found if uid not in typed.pins and uid in trained]
-    verdicts = guarantees(typed, prunable)
-    groups: list[Group] = []
-    for uid, (name, leaf, occurrences) in found.items():
-        if uid in verdicts:
-            verdict = verdicts[uid]
-            groups.append(
-                Group(
-                    name,
-                    leaf,
-                    tuple(occurrences),
-                    verdict.guarantee,
-                    verdict.reason,
-                    verdict.spared,
-                    verdict.folds,
-                )
-            )
-        elif uid in trained:
-            pinned.append(Pinned(name, leaf.size, tuple(occurrences), typed.pins[uid]))
-    return Groups(tuple(groups), tuple(pinned))
+    trained = dict.fromkeys(p.value.name for p in typed.graph.parameters if p.kind == "parameter")
+    pinned = [
+        Pinned(f"{name}:{dim}", axis.size, (Occurrence(name, dim),), _ONE_BY_ONE)
+        for name in trained
+        for dim, axis in enumerate(typed.types[name])
+        if axis.size > 1 and not axis.uids
+    ]
+    found = {
+        uid: (name, leaf, tuple(places))
+        for uid, (name, leaf, places) in _occurring(typed).items()
+        if not trained.keys().isdisjoint(place.parameter for place in places)
+    }
+    verdicts = guarantees(typed, found.keys() - typed.pins.keys())
+    groups = tuple(Group(*found[uid], *verdicts[uid]) for uid in found if uid in verdicts)
+    pinned += [
+        Pinned(name, leaf.size, places, typed.pins[uid])
+        for uid, (name, leaf, places) in found.items()
+        if uid in typed.pins
+    ]
+    return Groups(groups, tuple(pinned))

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import NamedTuple
 
-from autoprune.analysis.effective import constants
-from autoprune.analysis.needed import needed
+from autoprune.analysis.dependence import constants, needed
 from autoprune.analysis.typing import TypedGraph
 from autoprune.ir.graph import Node, Value
 from autoprune.ir.group import Guarantee
@@ -24,8 +24,7 @@ from autoprune.ops.views import State, Zeroing
 _NONE = frozenset[int]()
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """The weakest guarantee met on the way, and where."""
 
     guarantee: Guarantee
@@ -34,6 +33,9 @@ class Verdict:
     """Parameters in which the units need not be zero."""
     folds: tuple[str, ...] = ()
     """Calls whose bias takes up a constant, if the guarantee is `folded`."""
+
+
+_BEST = Verdict(Guarantee.ZERO_INVARIANT)
 
 
 def guarantees(typed: TypedGraph, uids: Iterable[int]) -> dict[int, Verdict]:
@@ -54,7 +56,7 @@ def guarantees(typed: TypedGraph, uids: Iterable[int]) -> dict[int, Verdict]:
         for uid, verdict in again.items():
             if verdict.guarantee.exact:
                 spared = (*verdict.spared, *sorted(divisors[uid]))
-                verdicts[uid] = replace(verdict, spared=spared)
+                verdicts[uid] = verdict._replace(spared=spared)
     return verdicts
 
 
@@ -87,7 +89,7 @@ class _Removal:
 
     node: Node | None = None
     """The call that is looked at."""
-    verdict: Verdict = Verdict(Guarantee.ZERO_INVARIANT)
+    verdict: Verdict = _BEST
     states: dict[str, State] = field(default_factory=dict)
     """State of each value that carries the leaf, by value name."""
     divisors: set[str] = field(default_factory=set)
@@ -100,12 +102,12 @@ class _Removal:
         if guarantee > known.guarantee:
             known = Verdict(guarantee, Reason(reason, self.node), known.spared)
         if guarantee is known.guarantee is Guarantee.FOLDED:
-            known = replace(known, folds=(*known.folds, self.node.name))
+            known = known._replace(folds=(*known.folds, self.node.name))
         self.verdict = known
 
     def spare(self, value: Value) -> None:
         """The units need not be zero in a parameter."""
-        self.verdict = replace(self.verdict, spared=(*self.verdict.spared, value.name))
+        self.verdict = self.verdict._replace(spared=(*self.verdict.spared, value.name))
 
 
 class _Propagation:

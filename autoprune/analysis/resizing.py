@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from autoprune.analysis.needed import needed
+from autoprune.analysis.dependence import needed
 from autoprune.analysis.typing import TypedGraph
 from autoprune.ir import axes as ax
 from autoprune.ir.graph import Argument, Graph, Node, Value

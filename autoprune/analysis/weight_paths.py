@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from autoprune.analysis.effective import constants
+from autoprune.analysis.dependence import constants
 from autoprune.analysis.typing import TypedGraph
 from autoprune.ir import axes as ax
 from autoprune.ir.axes import Axes, Axis, Leaf, Prod, Sum

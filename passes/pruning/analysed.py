@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from autoprune.analysis.cost import CostModel
-from autoprune.analysis.effective import effective_weights
+from autoprune.analysis.dependence import effective_weights, producers
 from autoprune.analysis.experiments.probing import NOT_PROBED, Probing, probe_calls
 from autoprune.analysis.groups import Groups, find_groups
-from autoprune.analysis.producers import producers
 from autoprune.analysis.typing import TypedGraph, infer, nodes_without_rule
 from autoprune.frameworks.network import Network
 from autoprune.ir.graph import Graph

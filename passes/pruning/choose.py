@@ -11,7 +11,7 @@ from types import MappingProxyType
 import numpy as np
 
 from autoprune.analysis.dead import dead_units
-from autoprune.analysis.effective import as_read
+from autoprune.analysis.dependence import as_read
 from autoprune.analysis.nesting import outer_leaves
 from autoprune.errors import BudgetError, GraphError
 from autoprune.ir.axes import Leaf

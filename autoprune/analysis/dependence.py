@@ -1,4 +1,6 @@
-"""Which values layers read as their weights: parameters, or what is computed from these alone.
+"""What depends on what: which calls on which outputs, and weights and units on parameters.
+
+Layers read as their weights parameters, or what is computed from these alone:
 
     mask                 weight_orig * weight_mask                -> linear
     weight norm          weight_g * weight_v / norm(weight_v)     -> conv2d
@@ -16,7 +18,7 @@ from dataclasses import replace
 from autoprune.analysis.typing import TypedGraph
 from autoprune.ir.graph import Graph, Node
 from autoprune.ir.group import Group, Occurrence
-from autoprune.ops.rule import find, holds
+from autoprune.ops.rule import find, holds, writes_in_place
 from autoprune.ops.views import Call
 
 
@@ -82,3 +84,44 @@ def as_read(groups: Sequence[Group], typed: TypedGraph, values: Iterable[str]) -
         replace(group, occurrences=tuple(found.get(group.leaf.uid, group.occurrences)))
         for group in groups
     )
+
+
+def producers(typed: TypedGraph) -> dict[int, frozenset[str]]:
+    """By leaf, the parameters that make an activation along it.
+
+    A call that is given a parameter makes the units of those of its axes that it puts out; over
+    the others it sums. Tensors computed of parameters alone, such as masked weights, stand for
+    the parameters that they are computed of.
+    """
+    sources = {p.value.name: frozenset((p.value.name,)) for p in typed.graph.parameters}
+    made: dict[int, set[str]] = {}
+    for node in typed.graph.nodes:
+        names = [v.name for v in node.inputs]
+        given = frozenset[str]().union(*(sources.get(name, ()) for name in names))
+        if all(name in sources for name in names):
+            sources.update((v.name, given) for v in node.outputs)
+            continue
+        put_out = frozenset[int]().union(*(typed.uids[v.name] for v in node.outputs))
+        for name in names:
+            if name in sources:
+                for uid in put_out & typed.uids[name]:
+                    made.setdefault(uid, set()).update(
+                        p for p in sources[name] if uid in typed.uids[p]
+                    )
+    return {uid: frozenset(names) for uid, names in made.items()}
+
+
+def needed(graph: Graph) -> frozenset[str]:
+    """Names of the nodes that outputs which matter depend on.
+
+    All, where all outputs matter, or where memory is written to, as that may reach any.
+    """
+    if not graph.loose or any(writes_in_place(node.op) for node in graph.nodes):
+        return frozenset(node.name for node in graph.nodes)
+    values = {v.name for v in graph.required}
+    found: set[str] = set()
+    for node in reversed(graph.nodes):
+        if not values.isdisjoint(v.name for v in node.outputs):
+            found.add(node.name)
+            values.update(v.name for v in node.inputs)
+    return frozenset(found)
