@@ -67,10 +67,14 @@ def find_groups(typed: TypedGraph) -> Groups:
         if not trained.keys().isdisjoint(place.parameter for place in places)
     }
     verdicts = guarantees(typed, found.keys() - typed.pins.keys())
-    groups = tuple(Group(*found[uid], *verdicts[uid]) for uid in found if uid in verdicts)
+    groups = [
+        Group(name, leaf, places, *verdicts[uid])
+        for uid, (name, leaf, places) in found.items()
+        if uid in verdicts
+    ]
     pinned += [
         Pinned(name, leaf.size, places, typed.pins[uid])
         for uid, (name, leaf, places) in found.items()
         if uid in typed.pins
     ]
-    return Groups(groups, tuple(pinned))
+    return Groups(tuple(groups), tuple(pinned))

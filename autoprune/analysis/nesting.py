@@ -171,8 +171,6 @@ class _Copies:
     Attributes:
         inner: the leaf that is to be reordered.
         outer: the leaf per whose units it is.
-        pins: the leaves of the graph that are pinned, and why.
-        axes: the solver that the copies belong to.
         pairs: every copy of the inner leaf, with the copy of the outer leaf that goes with it.
     """
 

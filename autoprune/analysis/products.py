@@ -75,16 +75,6 @@ class Product:
         """The parameter that the weight is made of."""
         return self.path.parameter
 
-    @property
-    def consumed(self) -> frozenset[int]:
-        """The leaves of the units that it sums over."""
-        return ax.uids_of(self.reads.values())
-
-    @property
-    def produced(self) -> frozenset[int]:
-        """The leaves of the units that it makes."""
-        return ax.uids_of(self.makes.values())
-
     def size(self, letters: Sequence[str]) -> int:
         """Positions along some letters."""
         return prod(self.sizes[letter] for letter in letters)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from math import prod
 from typing import Any
 
@@ -116,12 +115,6 @@ class Layout:
     def _permutation(self, letters: Sequence[Sequence[str]]) -> list[int]:
         return [i for row in letters for a in row for i in self.order[a]]
 
-    @cached_property
-    def whole(self) -> bool:
-        """Whether every element of the part belongs to the weight once."""
-        used = sorted(i for places in self.order.values() for i in places)
-        return used == list(range(len(self.sizes)))
-
 
 def layout_of(
     typed: TypedGraph, path: Path, weight: Value, dims: Sequence[Dim], sizes: Mapping[str, int]
@@ -164,8 +157,9 @@ def layout_of(
         if leaves is None or any(leaf.uid not in places for leaf in leaves):
             return None
         order[letter] = tuple(places[leaf.uid] for leaf in leaves)
-    found = Layout(tuple(start), tuple(stop), tuple(leaf.size for leaf in inner), order)
-    return found if found.whole else None
+    if sorted(i for row in order.values() for i in row) != list(range(len(inner))):
+        return None  # some elements are no part of the weight, or more than one of it
+    return Layout(tuple(start), tuple(stop), tuple(leaf.size for leaf in inner), order)
 
 
 def _part(axis: Axis, used: frozenset[int]) -> tuple[int, Axis]:
@@ -182,8 +176,5 @@ def _part(axis: Axis, used: frozenset[int]) -> tuple[int, Axis]:
 def _factors(axis: Axis) -> tuple[Leaf, ...] | None:
     """The leaves of a product of leaves."""
     parts = axis.factors if isinstance(axis, Prod) else (axis,)
-    return tuple(p for p in parts if isinstance(p, Leaf)) if _plain(parts) else None
-
-
-def _plain(parts: Sequence[Axis]) -> bool:
-    return all(isinstance(part, Leaf) for part in parts)
+    found = tuple(p for p in parts if isinstance(p, Leaf))
+    return found if len(found) == len(parts) else None

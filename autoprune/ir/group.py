@@ -39,12 +39,7 @@ class Guarantee(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Occurrence:
-    """One place where a leaf occurs in a parameter.
-
-    Attributes:
-        parameter: value name of the parameter.
-        dim: dimension whose axis type mentions the leaf.
-    """
+    """A place of a leaf: a parameter, by value name, and the dimension whose type mentions it."""
 
     parameter: str
     dim: int

@@ -84,13 +84,7 @@ class UnknownOperator:
 
 @dataclass(frozen=True)
 class Subject:
-    """The network that a report is about, for drawing it.
-
-    Attributes:
-        typed: the graph with its axis types.
-        leaves: leaf of each group, by group name.
-        kept: kept units by leaf; leaves that are not listed stay whole.
-    """
+    """The network that a report is about, with the leaf of each group by name, for drawing it."""
 
     typed: TypedGraph
     leaves: Mapping[str, int]

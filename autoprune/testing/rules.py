@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from autoprune.analysis.experiments.conformance import (
+    Examined,
     Fault,
     examined,
     faults,
@@ -134,13 +135,18 @@ def examine_rule(op: Any, *args: Any, **kwargs: Any) -> RuleReport:
             f"operator {sample.node.op} has no rule",
             hint=f"experiments suggest {proposal}" if proposal else None,
         )
-    found = faults(sample, operator)
-    rows = _rows(sample, operator, found)
+    try:
+        rule = examined(sample, operator)
+    except AutopruneError as error:
+        return RuleReport(sample.node.op, (), (f"the rule fails: {error.what}",), (), proposal)
+    found = faults(rule)
     general = [fault.text for fault in found if not fault.places]
-    general += [] if found else trait_faults(sample, operator)
     if not found:
-        general += _network_faults(call)
-    hints = _hints(sample, operator, suggested) if suggested is not None else ()
+        general = trait_faults(rule) + _network_faults(call)
+    free = _free(rule.typed)
+    missed = sorted(_free(examined(sample, suggested).typed) - free) if suggested else []
+    hints = [f"{sample.labels[name]} dim {dim} is pinned, and can be cut" for name, dim in missed]
+    rows = tuple(_rows(rule, free, found))
     return RuleReport(sample.node.op, rows, tuple(general), tuple(hints), proposal)
 
 
@@ -217,20 +223,16 @@ def _proposal(sample: Sample) -> tuple[str, Operator | None]:
     return str(probed), probed.operator
 
 
-def _rows(sample: Sample, operator: Operator, found: list[Fault]) -> tuple[AxisRow, ...]:
-    try:
-        typed = examined(sample, operator).typed
-    except AutopruneError:
-        return ()
+def _rows(rule: Examined, free: set[tuple[str, int]], found: list[Fault]) -> Iterator[AxisRow]:
+    sample, typed = rule.sample, rule.typed
     wrong = {place: fault.text for fault in found for place in fault.places}
-    rows = []
     for name, array in sample.operands.items():
         for dim, size in enumerate(array.shape):
             if size == 1:
                 continue
             if (name, dim) in wrong:
                 verdict, text = "wrong", wrong[name, dim]
-            elif (name, dim) in _free(typed):
+            elif (name, dim) in free:
                 verdict, text = "free", _whereabouts(sample, typed, name, dim)
             else:
                 uids = typed.types[name][dim].uids
@@ -238,8 +240,7 @@ def _rows(sample: Sample, operator: Operator, found: list[Fault]) -> tuple[AxisR
                 text = next(
                     (str(r) for u, r in typed.pins.items() if u in uids), "told apart one by one"
                 )
-            rows.append(AxisRow(sample.labels[name], dim, size, verdict, text))
-    return tuple(rows)
+            yield AxisRow(sample.labels[name], dim, size, verdict, text)
 
 
 def _free(typed: TypedGraph) -> set[tuple[str, int]]:
@@ -256,16 +257,6 @@ def _whereabouts(sample: Sample, typed: TypedGraph, name: str, dim: int) -> str:
         if (other, d) != (name, dim) and not axis.uids.isdisjoint(uids)
     ]
     return f"as {', '.join(others)}" if others else "summed over"
-
-
-def _hints(sample: Sample, operator: Operator, suggested: Operator) -> list[str]:
-    """Axes that the rule pins although they can be cut."""
-    try:
-        stated = examined(sample, operator).typed
-    except AutopruneError:
-        return []
-    missed = sorted(_free(examined(sample, suggested).typed) - _free(stated))
-    return [f"{sample.labels[name]} dim {dim} is pinned, and can be cut" for name, dim in missed]
 
 
 class _Around(nn.Module):

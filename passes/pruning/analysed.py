@@ -28,9 +28,6 @@ class Analysis:
     """A graph with everything that can be said about it.
 
     Attributes:
-        typed: the graph's axis types.
-        found: groups and pinned axes.
-        costs: cost as a function of group sizes.
         seconds: processor time the analysis took, without reading the model and probing.
         probing: what experiments on operators without a rule came to.
     """

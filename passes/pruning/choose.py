@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from math import lcm
-from types import MappingProxyType
 
 import numpy as np
 
@@ -30,8 +29,6 @@ from autoprune.report.progress import say
 PREFERRED_MULTIPLES = (8, 4, 2)
 """Channel multiples tried in turn where none is asked for; vector units want the first."""
 
-NO_LEAVES: Mapping[int, Leaf] = MappingProxyType({})
-
 
 def check_finite(weights: Mapping[str, Array]) -> None:
     """Refuse weights that no criterion can compare.
@@ -52,10 +49,10 @@ def check_finite(weights: Mapping[str, Array]) -> None:
 
 @dataclass(frozen=True)
 class UnitScores:
-    """How much units matter.
+    """How much units matter; those with minus infinity go first.
 
     Attributes:
-        scores: by leaf, of the units of each group; those with minus infinity go first.
+        scores: by leaf.
         outers: by leaf, the leaf per whose units its units are chosen.
     """
 
@@ -79,7 +76,7 @@ def score_units(
         dead = dead_units(typed, groups, weights, analysis.effective)
         return UnitScores({uid: (~units).astype(np.float64) for uid, units in dead.items()})
     read = as_read(groups, typed, [n for n in analysis.effective if n in weights])
-    outers = outer_leaves(typed, movable.free) if request.options.per_outer else NO_LEAVES
+    outers = outer_leaves(typed, movable.free) if request.options.per_outer else {}
     scores = score_groups(
         request.criterion,
         read,

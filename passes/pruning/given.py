@@ -22,14 +22,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Given:
-    """A model, and what it is run on.
+    """A model, a module without wrappers or an ONNX model, and what it is run on, as users give it.
 
-    Attributes:
-        model: a module without wrappers, or an ONNX model as a path or a ModelProto.
-        is_onnx: whether it is the latter.
-        inputs: example inputs as users give them, or None.
-        dynamic_shapes: as in `Options`.
-        result: what it was the model of, if it came so.
+    It may have come as the result of another call.
     """
 
     model: Any

@@ -24,14 +24,7 @@ FAIR_PART = 0.25
 
 @dataclass(frozen=True)
 class Attempt:
-    """A result, and how it came about.
-
-    Attributes:
-        result: the pruned network.
-        choice: what stays.
-        delivered: the network in its form.
-        movable: what could shrink.
-    """
+    """The pruned network, how it came about, and what could shrink."""
 
     result: Result[Any]
     choice: Choice

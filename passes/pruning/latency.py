@@ -35,12 +35,7 @@ LEAST = 1e-3
 
 @dataclass(frozen=True)
 class Trial:
-    """A choice of units, measured.
-
-    Attributes:
-        kept: units that stay, by leaf.
-        latency: before and after.
-    """
+    """A choice of units, measured."""
 
     kept: Kept
     latency: Latency

@@ -33,11 +33,9 @@ LOUDEST = 1e-2
 
 @dataclass(frozen=True)
 class Proof:
-    """A cut network, and that it computes what it should.
+    """A cut network, and how far it is from the zeroed one.
 
     Attributes:
-        cut: the network.
-        error: how far it is from the zeroed one.
         folded: names of the parameters that took up constants.
         network: what was cut, in which these have.
     """

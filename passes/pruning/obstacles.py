@@ -22,9 +22,6 @@ class _Part:
 
     Attributes:
         share: of what remains that hangs on it; None where its positions are no units.
-        name: of the axis.
-        size: number of positions.
-        reason: why it keeps them.
         is_window: whether it is the extent of a window.
     """
 
@@ -41,13 +38,9 @@ class _Part:
 
 @dataclass(frozen=True)
 class Obstacles:
-    """The axes that keep their size.
+    """The axes that keep their size, and by leaf why groups were left alone.
 
-    Attributes:
-        typed: the graph.
-        found: its groups.
-        reasons: by leaf, why groups were left alone.
-        cost: what is to shrink; where it is not `flops` or `memory`, parameters count.
+    What is to shrink is a cost; where it is not `flops` or `memory`, parameters count.
     """
 
     typed: TypedGraph

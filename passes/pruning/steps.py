@@ -20,12 +20,10 @@ class Candidate:
     """A group that may shrink.
 
     Attributes:
-        group: the group.
-        scores: importance of each unit; shape [units], or [outer units, units] to choose units
-            anew for each outer unit.
+        scores: of each unit; shape [units], or [outer units, units] to choose units anew for each
+            unit of the outer leaf.
         block: kept counts are multiples of this (or all units).
         least: units that stay at least.
-        outer: the leaf that the outer units belong to, if there are any.
     """
 
     group: Group
@@ -37,12 +35,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Bundle:
-    """Candidates whose kept shares must be equal, with the counts they can take.
-
-    Attributes:
-        members: the candidates.
-        levels: kept counts of the members, from all units downwards.
-    """
+    """Candidates whose kept shares must be equal, and the counts they can take, falling."""
 
     members: tuple[Candidate, ...]
     levels: tuple[tuple[int, ...], ...]

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from autoprune.analysis.experiments.conformance import examined
 from autoprune.analysis.experiments.traits import trait_faults
 from autoprune.frameworks.torch.calls import sample_calls
 from autoprune.frameworks.torch.trace import trace
@@ -45,8 +46,8 @@ def sample(function):
 def test_wrong_claims_are_noticed(function, traits):
     call = sample(function)
     operator = find(call.node.op)
-    assert not trait_faults(call, operator)
-    [fault] = trait_faults(call, replace(operator, **traits))
+    assert not trait_faults(examined(call, operator))
+    [fault] = trait_faults(examined(call, replace(operator, **traits)))
     assert fault.startswith(next(iter(traits)))
 
 

@@ -27,7 +27,7 @@ from autoprune.analysis.experiments.experiment import (
     with_positions,
 )
 from autoprune.analysis.typing import TypedGraph, infer
-from autoprune.errors import AutopruneError, RuleError, first_line
+from autoprune.errors import RuleError, first_line
 from autoprune.ir.axes import Leaf, leaves
 from autoprune.ir.graph import Graph, Parameter
 from autoprune.ir.group import Guarantee
@@ -61,11 +61,11 @@ class Observation:
     """What was seen when some units of an axis were removed.
 
     Attributes:
-        states: what was put at the removed positions.
+        states: what was put at their positions in the operands.
         units: the removed ones.
         gap: how far the positions that stay are from the cut call's, relative to the largest.
         equal: whether rounding explains that.
-        removed: what the removed positions of the outputs are, by output.
+        removed: what their positions in each output are.
     """
 
     states: States
@@ -77,13 +77,7 @@ class Observation:
 
 @dataclass(frozen=True)
 class Examined:
-    """A call and the rule that is examined on it.
-
-    Attributes:
-        sample: the call.
-        operator: the rule.
-        typed: the axis types that it gives to the call alone, when nothing around it pins anything.
-    """
+    """A call, the rule that is examined on it, and its types when nothing around it pins any."""
 
     sample: Sample
     operator: Operator
@@ -118,13 +112,9 @@ def removals(units: int, seeds: Iterable[int] = SEEDS) -> list[Indices]:
     return [*found, np.array([units // 2]), np.delete(np.arange(units), units // 3)]
 
 
-def faults(sample: Sample, operator: Operator) -> list[Fault]:
+def faults(call: Examined) -> list[Fault]:
     """The claims of a rule that do not hold for a call; none if the rule is right."""
-    try:
-        call = examined(sample, operator)
-    except AutopruneError as error:
-        return [Fault((), f"the rule fails: {error.what}")]
-    tried = trials(sample)
+    tried = trials(call.sample)
     found = list(product_faults(call))
     exact: list[Leaf] = []
     for leaf in free_leaves(call.typed):
@@ -172,13 +162,9 @@ def places(typed: TypedGraph, leaf: Leaf) -> tuple[tuple[str, int], ...]:
 
 @dataclass(frozen=True)
 class Trial:
-    """Operands to experiment on.
+    """Operands to experiment on, and the values that are put at removed positions.
 
-    Attributes:
-        base: the operands.
-        values: what is put at removed positions that may hold anything.
-        other_base: `base` when everything changes that can.
-        other_values: `values` when everything changes that can.
+    The others are what these become when everything changes that can.
     """
 
     base: Operands

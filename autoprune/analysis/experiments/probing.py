@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations, count, islice, pairwise
 from operator import itemgetter
+from string import ascii_lowercase
 
 import numpy as np
 
@@ -62,13 +63,7 @@ Place = tuple[str, int]
 
 @dataclass(frozen=True)
 class Probed:
-    """What was found.
-
-    Attributes:
-        letters: the axes.
-        zero: what the operator makes of zeros.
-        op: name of the operator.
-    """
+    """The axes that were found, what the operator makes of zeros, and its name."""
 
     letters: Letters
     zero: State
@@ -249,7 +244,7 @@ def _sums(sample: Sample, cut: set[Place], size: int) -> bool:
 
 def _letters(sample: Sample, classes: Sequence[set[Place]]) -> Letters:
     """The statement of the classes; axes in none are pinned."""
-    names = _alphabet()
+    names = (f"{c}{i or ''}" for i in count() for c in ascii_lowercase)
     letter_of: dict[Place, str] = {}
     pinned: set[str] = set()
 
@@ -267,12 +262,6 @@ def _letters(sample: Sample, classes: Sequence[set[Place]]) -> Letters:
     operands = tuple(dims(v.name, v.shape) for v in sample.node.inputs)
     outputs = tuple(dims(f"->{i}", v.shape) for i, v in enumerate(sample.node.outputs))
     return Letters((operands,), outputs, frozenset(pinned))
-
-
-def _alphabet() -> Iterator[str]:
-    for round_ in count():
-        for c in "abcdefghijklmnopqrstuvwxyz":
-            yield c if not round_ else f"{c}{round_}"
 
 
 def _confirmed(
@@ -337,12 +326,7 @@ def _readings(guess: Letters) -> Iterator[Letters]:
 
 @dataclass(frozen=True)
 class Probing:
-    """What probing the calls of a graph came to.
-
-    Attributes:
-        found: rules, by node name.
-        refused: by operator, why a call of it has none.
-    """
+    """Rules that were found, by node name; and by operator, why a call of it has none."""
 
     found: Mapping[str, Probed] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)

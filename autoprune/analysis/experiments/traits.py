@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from autoprune.analysis.experiments.conformance import SEEDS, examined, free_leaves
+from autoprune.analysis.experiments.conformance import SEEDS, Examined, free_leaves
 from autoprune.analysis.experiments.experiment import (
     ROUNDING,
     ROUNDING_OTHERWISE,
@@ -37,9 +37,9 @@ FAR = 1e6
 """Operand on operands that saturates what saturates."""
 
 
-def trait_faults(sample: Sample, operator: Operator) -> list[str]:
+def trait_faults(examined: Examined) -> list[str]:
     """What is wrong with the traits that a rule states, in words."""
-    typed = examined(sample, operator).typed
+    sample, operator, typed = examined.sample, examined.operator, examined.typed
     call = Call(sample.node, typed.types)
     found = [*_wrong_factors(sample, operator.terms(call)), *_wrong_norms(sample, operator, typed)]
     if operator.selects(call) and not _selects(sample, call):

@@ -14,12 +14,11 @@ ASIDE = 4
 
 @dataclass(frozen=True)
 class Cluster:
-    """One run of a module: the calls and the inner modules it makes, in order.
+    """One run of a module: the calls and inner modules it makes, in order; at least two.
 
     Attributes:
-        path: path of the module; empty for the whole network.
+        path: of the module; empty for the whole network.
         label: the path as far as the surrounding cluster does not say it already.
-        children: in order of execution. A cluster has at least two.
         aside: calls that only compute positions and masks, and no module.
     """
 

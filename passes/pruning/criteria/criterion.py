@@ -120,7 +120,6 @@ def find_criterion(criterion: str | Score, given: Collection[Need] = WEIGHTS) ->
 
 
 _DECLARED = ("needs", "comparable", "per_cost")
-NO_LEAVES: Mapping[int, Leaf] = MappingProxyType({})
 
 
 def score_groups(
@@ -128,7 +127,7 @@ def score_groups(
     groups: Sequence[Group],
     data: Mapping[Need, Tensors],
     rng: np.random.Generator,
-    outers: Mapping[int, Leaf] = NO_LEAVES,
+    outers: Mapping[int, Leaf] = MappingProxyType({}),
 ) -> list[Scores]:
     """The scores of the units of groups, one group after the other.
 
