@@ -10,6 +10,7 @@ import autoprune.passes.pruning.allocation  # noqa: F401  (tells of budgets)
 from autoprune import __version__
 from autoprune.passes.pruning.criteria import CRITERIA
 from autoprune.passes.pruning.problem import SOLVERS
+from autoprune.passes.sparsify.distribution import DISTRIBUTIONS
 from autoprune.runtime.commands import add_commands
 
 SUFFIXES = (".onnx", ".pt2", ".safetensors", ".json")
@@ -84,7 +85,7 @@ def _sparsify_parser(parser: argparse.ArgumentParser) -> None:
     _calibration_argument(parser, "weights that stay then make up for those that go")
     _several(parser, "--ignore", "layers to leave dense, by name or pattern", metavar="NAME")
     parser.add_argument(
-        "--distribution", default="uniform", choices=("uniform", "erk", "global"),
+        "--distribution", default="uniform", choices=tuple(DISTRIBUTIONS),
         help="over the layers: the same share of each (the default), less of small ones, or the "
         "smallest weights wherever they are",
     )  # fmt: skip

@@ -68,6 +68,11 @@ def test_channels_keeps_the_share_of_every_group(share):
     assert all(row.kept == share * row.units for row in result.report.groups)
 
 
+def test_groups_is_met_to_the_unit():
+    rows = ap.prune(build(Digits), IMAGES, groups=0.4).report.groups
+    assert abs(sum(row.kept for row in rows) - 0.4 * sum(row.units for row in rows)) <= 0.5
+
+
 @pytest.mark.parametrize("share", [0.5, 0.8])
 def test_memory_is_met(share):
     result = ap.prune(build(Digits), IMAGES, memory=share, multiple_of=1)

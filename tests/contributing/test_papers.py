@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from pkgutil import resolve_name
 
 import pytest
 
@@ -96,6 +97,35 @@ def test_rooms_are_folders():
 
 def test_the_changelog_has_this_version():
     assert autoprune.__version__ in (ROOT / "CHANGELOG.md").read_text()
+
+
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_pages_name_is_there(page):
+    text = page.read_text()
+    linked = re.findall(r"\]\((?!https?:)([^)#\s]+)", text)
+    assert [path for path in linked if not (page.parent / path).exists()] == []
+    named = re.findall(r"`((?:autoprune|passes|runtime|tests|benchmarks)/[\w/.]+)`", text)
+    assert [path for path in named if not (ROOT / path).exists()] == []
+    dotted = set(re.findall(r"`(autoprune(?:\.\w+)+)(?:\(.*?\))?`", text))
+    assert [name for name in dotted - NO_MODULES if not _is_known(name)] == []
+    imports = re.findall(r"^from (autoprune(?:\.\w+)*) import ([\w, ]+)$", text, re.M)
+    missing = [f"{a}.{b}" for a, names in imports for b in names.split(", ")]
+    assert [name for name in missing if not _is_known(name)] == []
+
+
+NO_MODULES = {"autoprune.plan", "autoprune.structure"}
+"""Keys in the metadata of ONNX models."""
+
+
+def _is_known(name):
+    try:
+        resolve_name(name)
+    except (AttributeError, ImportError):
+        return False
+    return True
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/index.md"])
