@@ -1,8 +1,11 @@
 """Operator families: what each operator does to axes, to zeros, to cost and to its arguments.
 
-Importing this package registers every family.
+Importing this package registers every family: all of its modules are imported, those of ONNX last,
+because they give other names to rules of the families.
 """
 
-from autoprune.ir.discovery import import_files
+from importlib import import_module
+from pkgutil import iter_modules
 
-import_files(__name__)
+for _module in sorted(iter_modules(__path__), key=lambda module: module.ispkg):
+    import_module(f"{__name__}.{_module.name}")

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from autoprune.ops.elementwise import elementwise_axes, keeps_zero
+from autoprune.ops.elementwise import elementwise_axes, first_state
 from autoprune.ops.rule import Operator, joined, register
 from autoprune.ops.views import Shape, State, Typing, Zeroing
 
 register(
     "aten.imag aten._conj aten.resolve_conj aten.resolve_neg",
-    Operator(axes=elementwise_axes, zero=keeps_zero, aliases=True),
+    Operator(axes=elementwise_axes, zero=first_state, aliases=True),
 )
-register("aten.angle aten.conj_physical", Operator(axes=elementwise_axes, zero=keeps_zero))
+register("aten.angle aten.conj_physical", Operator(axes=elementwise_axes, zero=first_state))
 register(
     "aten.complex", Operator(axes=elementwise_axes, zero=lambda call: joined(call, call.tensors))
 )
@@ -39,5 +39,5 @@ def _as_complex_axes(call: Typing) -> list[Shape]:
     return [tuple(shape)]
 
 
-register("aten.view_as_real", Operator(axes=_as_real_axes, zero=keeps_zero, aliases=True))
-register("aten.view_as_complex", Operator(axes=_as_complex_axes, zero=keeps_zero, aliases=True))
+register("aten.view_as_real", Operator(axes=_as_real_axes, zero=first_state, aliases=True))
+register("aten.view_as_complex", Operator(axes=_as_complex_axes, zero=first_state, aliases=True))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from autoprune.ir.graph import Argument, Value
 from autoprune.ops.elementwise import drawn, elementwise_axes
 from autoprune.ops.pinning import mixing, pinning
-from autoprune.ops.rule import Operator, register
+from autoprune.ops.rule import Operator, any_state, register
 from autoprune.ops.views import Resized, Shape, Sizing, State, Typing, Zeroing
 
 
@@ -97,5 +97,5 @@ register(
     "operator.neg operator.eq operator.ne operator.lt operator.le operator.gt operator.ge "
     "operator.pow operator.and_ operator.or_ math.ceil math.floor math.trunc "
     "torch.sym_max torch.sym_min torch.sym_int torch.sym_float torch.sym_not torch.sym_ite",
-    Operator(axes=_no_tensor_axes, zero=lambda call: State.ANY),
+    Operator(axes=_no_tensor_axes, zero=any_state),
 )

@@ -11,7 +11,16 @@ from autoprune.ir.axes import ONE, Axis
 from autoprune.ir.contraction import Term
 from autoprune.ir.graph import Value
 from autoprune.ir.group import Guarantee
-from autoprune.ops.rule import Operator, Terms, is_number, joined, of_first, product, register
+from autoprune.ops.rule import (
+    Operator,
+    Terms,
+    first_state,
+    is_number,
+    joined,
+    of_first,
+    product,
+    register,
+)
 from autoprune.ops.views import Call, Shape, State, Typing, Zeroing
 
 
@@ -70,38 +79,29 @@ def same_numbers(call: Call) -> bool:
     return kinds == {"float"} or call.tensors[0].dtype == call.output.dtype
 
 
-def _first(call: Zeroing) -> State:
-    return call.state(call.tensors[0])
-
-
-def keeps_zero(call: Zeroing) -> State:
-    """f(0) = 0, and a constant stays a constant."""
-    return _first(call)
-
-
 def makes_constant(call: Zeroing) -> State:
     """f(0) is some finite constant."""
-    return max(_first(call), State.UNIFORM)
+    return max(first_state(call), State.UNIFORM)
 
 
 def undefined_at_zero(call: Zeroing) -> State:
     """f(0) is infinite or not a number."""
-    return State.UNDEFINED if _first(call) is State.ZERO else _first(call)
+    return State.UNDEFINED if first_state(call) is State.ZERO else first_state(call)
 
 
 elementwise(
     "aten.relu aten.leaky_relu aten.rrelu aten.abs aten.absolute aten.neg aten.negative "
     "aten.deg2rad aten.rad2deg",
-    keeps_zero,
+    first_state,
     of_first,
 )
-elementwise("aten.sqrt", keeps_zero, _power(0.5))
-elementwise("aten.square", keeps_zero, _power(2.0))
-elementwise("aten.sign aten.sgn", keeps_zero, _power(0.0), saturates=True)
+elementwise("aten.sqrt", first_state, _power(0.5))
+elementwise("aten.square", first_state, _power(2.0))
+elementwise("aten.sign aten.sgn", first_state, _power(0.0), saturates=True)
 elementwise(
     "aten.relu6 aten.tanh aten.erf aten.special_erf aten.atan aten.arctan aten.softsign "
     "aten.floor aten.ceil aten.round aten.special_round aten.trunc aten.fix",
-    keeps_zero,
+    first_state,
     saturates=True,
 )
 elementwise(
@@ -111,19 +111,19 @@ elementwise(
     "aten.arctanh aten.frexp aten.special_expm1 aten.special_log1p aten.special_erfinv "
     "aten.special_entr aten.special_i1 aten.special_i1e aten.special_bessel_j1 "
     "aten.special_modified_bessel_i1",
-    keeps_zero,
+    first_state,
 )
-elementwise("aten.clone aten.lift_fresh_copy", keeps_zero, moves=True)
-elementwise("aten._to_copy", keeps_zero, moves=same_numbers)
+elementwise("aten.clone aten.lift_fresh_copy", first_state, moves=True)
+elementwise("aten._to_copy", first_state, moves=same_numbers)
 # These return their input itself where there is nothing to do.
 register(
     "aten.alias aten.detach aten.data aten.positive aten.contiguous aten.lift_fresh aten.cpu "
     "aten.cuda",
-    Operator(axes=elementwise_axes, zero=keeps_zero, aliases=True, reshapes=True),
+    Operator(axes=elementwise_axes, zero=first_state, aliases=True, reshapes=True),
 )
 register(
     "aten.float aten.chalf aten.real",
-    Operator(axes=elementwise_axes, zero=keeps_zero, aliases=True, moves=same_numbers),
+    Operator(axes=elementwise_axes, zero=first_state, aliases=True, moves=same_numbers),
 )
 
 
@@ -139,7 +139,7 @@ def _converted(call: Call) -> Terms:
 register(
     "aten.to aten.type_as",
     Operator(
-        axes=_first_axes, zero=keeps_zero, aliases=True, moves=same_numbers, homogeneous=_converted
+        axes=_first_axes, zero=first_state, aliases=True, moves=same_numbers, homogeneous=_converted
     ),
 )
 
@@ -160,12 +160,12 @@ def _keeps(call: Call) -> bool:
 def _dropout(call: Zeroing) -> State:
     if _drops(call):
         drawn(call)
-    return _first(call)
+    return first_state(call)
 
 
 def _bernoulli(call: Zeroing) -> State:
     drawn(call)
-    return _first(call)
+    return first_state(call)
 
 
 register(
@@ -216,13 +216,13 @@ def _clamp(call: Zeroing) -> State:
     if isinstance(low, Value) or isinstance(high, Value):
         return joined(call, [a for a in (call.tensors[0], low, high) if isinstance(a, Value)])
     holds = isinstance(low, int | float) and isinstance(high, int | float) and low <= 0 <= high
-    return keeps_zero(call) if holds else makes_constant(call)
+    return first_state(call) if holds else makes_constant(call)
 
 
 def _threshold(call: Zeroing) -> State:
     limit = call.get("threshold")
     stays = isinstance(limit, int | float) and limit < 0
-    return keeps_zero(call) if stays or call.get("value") == 0 else makes_constant(call)
+    return first_state(call) if stays or call.get("value") == 0 else makes_constant(call)
 
 
 def _pow(call: Zeroing) -> State:
@@ -284,8 +284,8 @@ def _prelu_axes(call: Typing) -> list[Shape]:
     return [shape]
 
 
-register("aten.prelu", Operator(axes=_prelu_axes, zero=keeps_zero, homogeneous=of_first))
-elementwise("aten._prelu_kernel", keeps_zero, of_first)
+register("aten.prelu", Operator(axes=_prelu_axes, zero=first_state, homogeneous=of_first))
+elementwise("aten._prelu_kernel", first_state, of_first)
 
 
 def _glu_axes(call: Typing) -> list[Shape]:
@@ -298,4 +298,4 @@ def _glu_axes(call: Typing) -> list[Shape]:
     return [tuple(shape)]
 
 
-register("aten.glu", Operator(axes=_glu_axes, zero=keeps_zero))
+register("aten.glu", Operator(axes=_glu_axes, zero=first_state))

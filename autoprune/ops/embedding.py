@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from autoprune.ops.pinning import fixed_shape, pin_dims
-from autoprune.ops.rule import Operator, register
+from autoprune.ops.rule import Operator, any_state, register
 from autoprune.ops.views import Shape, State, Typing, Zeroing
 
 
@@ -37,4 +37,4 @@ def _one_hot_axes(call: Typing) -> list[Shape]:
     return [(*call.axes_of("input"), classes)]
 
 
-register("aten.one_hot", Operator(axes=_one_hot_axes, zero=lambda call: State.ANY))
+register("aten.one_hot", Operator(axes=_one_hot_axes, zero=any_state))

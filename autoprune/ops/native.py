@@ -8,7 +8,7 @@ from dataclasses import replace
 from autoprune.ir.axes import ONE
 from autoprune.ops.normalization import BATCH_NORM, GROUP_NORM, LAYER_NORM
 from autoprune.ops.pinning import fixed_shape, pin_dims
-from autoprune.ops.rule import Operator, first_state, register
+from autoprune.ops.rule import Operator, never_zero, register
 from autoprune.ops.views import Call, Resized, Shape, Sizing, State, Typing, Zeroing
 
 _REASON = "a statistic"
@@ -101,7 +101,7 @@ register(
     "aten._fused_rms_norm",
     Operator(
         axes=_fused_axes,
-        zero=lambda call: max(State.CONSTANT, first_state(call)),
+        zero=never_zero,
         normalizes=_normalized,
     ),
 )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from autoprune.ops.pinning import mixing
 from autoprune.ops.rule import Operator, of_first, passes_on, register
-from autoprune.ops.views import Shape, Typing
+from autoprune.ops.views import Call, Shape, Typing
 
 
 def _permuted(call: Typing, order: Sequence[int]) -> list[Shape]:
@@ -60,18 +61,15 @@ register(
 )
 
 
-def _rolled_axes(call: Typing) -> list[Shape]:
-    shape = call.axes_of(call.tensors[0])
+def _rolled_dims(call: Call) -> Sequence[int]:
     packet = call.node.op.split(".")[1]
     named = {"fliplr": (1,), "flipud": (0,)}.get(packet) or call.integers("dims")
-    for dim in named or range(len(shape)):
-        call.pin(shape[dim], "positions are moved along the axis")
-    return [shape]
+    return named or range(len(call.tensors[0].shape))
 
 
 register(
     "aten.roll aten.flip aten.fliplr aten.flipud",
-    Operator(axes=_rolled_axes, zero=passes_on, moves=True),
+    mixing(_rolled_dims, "positions are moved along the axis", passes_on, moves=True),
 )
 
 

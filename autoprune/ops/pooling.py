@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from autoprune.ir import axes as ax
-from autoprune.ops.pinning import pin_dims, pinning
-from autoprune.ops.rule import Operator, first_state, of_first, register
-from autoprune.ops.views import Resized, Shape, Sizing, State, Typing
+from autoprune.ops.pinning import mixing, pin_dims, pinning
+from autoprune.ops.rule import Operator, any_state, first_state, of_first, register
+from autoprune.ops.views import Call, Resized, Shape, Sizing, Typing
 
 
-def _spatial_rank(call: Typing) -> int:
+def _spatial_rank(call: Call) -> int:
     """`max_pool2d` works on the last two dimensions; vectors are resampled on the last one."""
     packet = call.node.op.split(".")[1]
     for rank in (1, 2, 3):
@@ -17,15 +17,8 @@ def _spatial_rank(call: Typing) -> int:
     return len(call.tensors[0].shape) - 2
 
 
-def _spatial_axes(call: Typing) -> list[Shape]:
-    shape = call.axes_of(call.tensors[0])
-    rank = _spatial_rank(call)
-    for axis in shape[-rank:]:
-        call.pin(axis, "a window slides over it")
-    return [
-        (*shape[:-rank], *(call.fixed(n, "positions of a sliding window") for n in v.shape[-rank:]))
-        for v in call.node.outputs
-    ]
+def _space(call: Call) -> range:
+    return range(-_spatial_rank(call), 0)
 
 
 register(
@@ -40,7 +33,13 @@ register(
     "aten._upsample_bicubic2d_aa aten._adaptive_avg_pool2d "
     "aten._adaptive_avg_pool3d aten.reflection_pad1d aten.reflection_pad2d aten.reflection_pad3d "
     "aten.replication_pad1d aten.replication_pad2d aten.replication_pad3d",
-    Operator(axes=_spatial_axes, zero=first_state, homogeneous=of_first),
+    mixing(
+        _space,
+        "a window slides over it",
+        first_state,
+        "positions of a sliding window",
+        homogeneous=of_first,
+    ),
 )
 
 
@@ -93,7 +92,7 @@ def _grid_resize(call: Sizing) -> Resized:
 
 register(
     "aten.affine_grid_generator",
-    Operator(axes=_grid_axes, zero=lambda call: State.ANY, resize=_grid_resize),
+    Operator(axes=_grid_axes, zero=any_state, resize=_grid_resize),
 )
 register(
     "aten.fractional_max_pool2d aten.fractional_max_pool3d",

@@ -12,7 +12,7 @@ from autoprune.ir.graph import Value
 from autoprune.ops.elementwise import broadcast
 from autoprune.ops.letters import contracting, letters, scaled
 from autoprune.ops.pinning import pin_dims
-from autoprune.ops.rule import Cost, Operator, no_cost, product, register
+from autoprune.ops.rule import Cost, Operator, product_state, register
 from autoprune.ops.views import Call, Resized, Shape, Sizing, State, Typing, Zeroing
 
 
@@ -224,10 +224,6 @@ def _kron_axes(call: Typing) -> list[Shape]:
     return [tuple(ax.prod(a, b) for a, b in pairs)]
 
 
-def _product_zero(call: Zeroing) -> State:
-    return product(call.state(v) for v in call.tensors)
-
-
-_PRODUCT = Operator(axes=_kron_axes, zero=_product_zero, cost=no_cost)
+_PRODUCT = Operator(axes=_kron_axes, zero=product_state)
 register("aten.kron", _PRODUCT)
 register("aten.cross aten.linalg_cross", replace(_PRODUCT, axes=_cross_axes, resize=_cross_resize))

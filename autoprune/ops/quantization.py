@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from autoprune.ir.graph import Value
 from autoprune.ir.group import Guarantee
-from autoprune.ops.elementwise import elementwise_axes, keeps_zero, makes_constant
+from autoprune.ops.elementwise import elementwise_axes, first_state, makes_constant
 from autoprune.ops.rule import Operator, register
 from autoprune.ops.views import Shape, State, Typing, Zeroing
 
@@ -26,7 +26,7 @@ def _per_tensor_zero(call: Zeroing) -> State:
         point = point.hint
     low, high = call.integer("quant_min"), call.integer("quant_max")
     in_range = isinstance(point, int) and low <= point <= high
-    return keeps_zero(call) if in_range else makes_constant(call)
+    return first_state(call) if in_range else makes_constant(call)
 
 
 def _per_channel_axes(call: Typing) -> list[Shape]:
@@ -61,11 +61,11 @@ def _observed_zero(call: Zeroing) -> State:
     per_channel = call.get("per_row_fake_quant") is True
     shape = call.axes_of(call.tensors[0])
     if call.tensor("observer_on").hint == 0:
-        return keeps_zero(call) if per_channel else _per_tensor_zero(call)
+        return first_state(call) if per_channel else _per_tensor_zero(call)
     own = shape[call.integer("ch_axis")] if per_channel else None
     if any(call.within(axis) for axis in shape if axis is not own):
         call.report(Guarantee.APPROXIMATE, _OBSERVED)
-    return keeps_zero(call)
+    return first_state(call)
 
 
 def _quantized_axes(call: Typing) -> list[Shape]:
@@ -82,7 +82,7 @@ def _quantized_zero(call: Zeroing) -> State:
     """The integer that zero becomes is the zero point, and the other way round."""
     points = next(call.get(n) for n in ("zero_point", "zero_points") if call.get(n) is not None)
     point = points.hint if isinstance(points, Value) else points
-    return keeps_zero(call) if point == 0 else makes_constant(call)
+    return first_state(call) if point == 0 else makes_constant(call)
 
 
 register(
@@ -95,5 +95,5 @@ for _scales, _uniform in (("tensor", True), ("channel", False)):
     register(f"quantized_decomposed.dequantize_per_{_scales}", _back)
 register(
     "aten.fake_quantize_per_channel_affine",
-    Operator(axes=_per_channel_axes, zero=keeps_zero, saturates=True),
+    Operator(axes=_per_channel_axes, zero=first_state, saturates=True),
 )

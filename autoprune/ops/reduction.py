@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from math import prod
-from typing import Any
 
 from autoprune.ir.axes import ONE, Axis
 from autoprune.ir.graph import Argument
 from autoprune.ir.group import Guarantee
 from autoprune.ops.elementwise import broadcast
-from autoprune.ops.pinning import mixing, named_dims, pin_dims, pinning
-from autoprune.ops.rule import Operator, Terms, first_state, of_each, of_first, product, register
+from autoprune.ops.pinning import mixing, named_dims, one_dim, pin_dims, pinning
+from autoprune.ops.rule import (
+    Operator,
+    Terms,
+    first_state,
+    joined_state,
+    never_zero,
+    of_each,
+    of_first,
+    product_state,
+    register,
+)
 from autoprune.ops.views import Call, Resized, Shape, Sizing, State, Typing, Zeroing
 
 
@@ -100,10 +108,6 @@ def _variance_zero(call: Zeroing) -> State:
     return call.state(call.tensors[0])
 
 
-def _constant_zero(call: Zeroing) -> State:
-    return max(State.CONSTANT, call.state(call.tensors[0]))
-
-
 def _summed_away(call: Call) -> tuple[int, ...]:
     """The dimensions that `sum_to_size` sums: leading ones, and those that become one."""
     source, size = call.tensors[0].shape, call.output.shape
@@ -136,7 +140,7 @@ register(
 
 _SUM = Operator(axes=_reduce_axes, zero=_sum_zero, homogeneous=of_first)
 _OF_ALL = Operator(axes=_pinning_axes, zero=first_state)
-_CHOICE = replace(_OF_ALL, zero=_constant_zero, saturates=True)
+_CHOICE = replace(_OF_ALL, zero=never_zero, saturates=True)
 for _names, _operator in (
     ("aten.sum aten.nansum", _SUM),
     ("aten.mean", replace(_SUM, zero=_mean_zero, resize=_mean_resize)),
@@ -160,21 +164,10 @@ for _names, _operator in (
     register(_names, _operator)
 
 
-def _along(reason: str, zero: Callable[[Zeroing], State], **traits: Any) -> Operator:
-    """An operator that keeps the shape and mixes the positions of one axis."""
-
-    def axes(call: Typing) -> list[Shape]:
-        shape = call.axes_of(call.tensors[0])
-        call.pin(shape[call.integer("dim", -1)], reason)
-        return [shape] * len(call.node.outputs)
-
-    return Operator(axes=axes, zero=zero, **traits)
-
-
 register(
     "aten.softmax aten._softmax aten._safe_softmax aten.log_softmax aten._log_softmax "
     "aten.special_softmax aten.special_log_softmax",
-    _along("softmax over it", _constant_zero, saturates=True),
+    mixing(one_dim, "softmax over it", never_zero, saturates=True),
 )
 
 
@@ -186,22 +179,31 @@ def _softmax_backward_axes(call: Typing) -> list[Shape]:
 
 register(
     "aten._softmax_backward_data",
-    Operator(
-        axes=_softmax_backward_axes, zero=lambda call: product(call.state(v) for v in call.tensors)
-    ),
+    Operator(axes=_softmax_backward_axes, zero=product_state),
 )
 register(
     "aten.cumsum aten.cummax aten.cummin",
-    _along("accumulated along it", first_state, homogeneous=of_first),
+    mixing(one_dim, "accumulated along it", first_state, homogeneous=of_first),
 )
-register("aten.cumprod", _along("accumulated along it", first_state))
-register("aten.logcumsumexp", _along("accumulated along it", _constant_zero))
-register("aten.sort", _along("sorted along it", _constant_zero, homogeneous=of_first))
-register("aten.argsort", _along("sorted along it", _constant_zero, saturates=True))
-
-
+register("aten.cumprod", mixing(one_dim, "accumulated along it", first_state))
+register("aten.logcumsumexp", mixing(one_dim, "accumulated along it", never_zero))
+register("aten.sort", mixing(one_dim, "sorted along it", never_zero, homogeneous=of_first))
+register("aten.argsort", mixing(one_dim, "sorted along it", never_zero, saturates=True))
 register(
     "aten.msort", mixing(lambda call: (0,), "sorted along it", first_state, homogeneous=of_first)
+)
+register(
+    "aten.topk",
+    mixing(
+        one_dim, "the largest of it are taken", never_zero, "the largest of an axis",
+        homogeneous=of_first, saturates=True,
+    ),
+)  # fmt: skip
+register(
+    "aten.tril aten.triu",
+    mixing(
+        lambda call: (-2, -1), "a triangle of positions is kept", first_state, homogeneous=of_first
+    ),
 )
 register("aten.gradient", mixing(named_dims, "differences of neighbours", first_state))
 register("aten.renorm", pinning("norms of its parts are limited"))
@@ -220,11 +222,7 @@ def _diff_axes(call: Typing) -> list[Shape]:
     return [(*shapes[0][:dim], fixed, *shapes[0][dim + 1 :])]
 
 
-def _joined_zero(call: Zeroing) -> State:
-    return max(call.state(v) for v in call.tensors)
-
-
-register("aten.diff", Operator(axes=_diff_axes, zero=_joined_zero, homogeneous=of_each))
+register("aten.diff", Operator(axes=_diff_axes, zero=joined_state, homogeneous=of_each))
 
 
 def _trapezoid_axes(call: Typing) -> list[Shape]:
@@ -242,14 +240,10 @@ def _trapezoid_axes(call: Typing) -> list[Shape]:
     return [(*shape[:dim], *shape[dim + 1 :])]
 
 
-def _trapezoid_zero(call: Zeroing) -> State:
-    """Zero where what is integrated is, or where all points are one."""
-    return product(call.state(v) for v in call.tensors)
-
-
+# Zero where what is integrated is, or where all points are one.
 register(
     "aten.trapezoid aten.trapz aten.cumulative_trapezoid",
-    Operator(axes=_trapezoid_axes, zero=_trapezoid_zero),
+    Operator(axes=_trapezoid_axes, zero=product_state),
 )
 
 
@@ -306,30 +300,4 @@ def _linalg_norm_zero(call: Zeroing) -> State:
 register(
     "aten.linalg_norm aten.linalg_matrix_norm",
     Operator(axes=_linalg_norm_axes, zero=_linalg_norm_zero, homogeneous=_norm_terms),
-)
-
-
-def _topk_axes(call: Typing) -> list[Shape]:
-    shape = list(call.axes_of(call.tensors[0]))
-    dim = call.integer("dim", -1) % len(shape)
-    call.pin(shape[dim], "the largest of it are taken")
-    shape[dim] = call.fixed(call.output.shape[dim], "the largest of an axis")
-    return [tuple(shape)] * len(call.node.outputs)
-
-
-register(
-    "aten.topk",
-    Operator(axes=_topk_axes, zero=_constant_zero, homogeneous=of_first, saturates=True),
-)
-
-
-def _triangle_axes(call: Typing) -> list[Shape]:
-    shape = call.axes_of(call.tensors[0])
-    for axis in shape[-2:]:
-        call.pin(axis, "a triangle of positions is kept")
-    return [shape]
-
-
-register(
-    "aten.tril aten.triu", Operator(axes=_triangle_axes, zero=first_state, homogeneous=of_first)
 )

@@ -7,10 +7,10 @@ from dataclasses import replace
 from autoprune.ir import axes as ax
 from autoprune.ir.axes import ONE, Axis
 from autoprune.ir.graph import Argument
-from autoprune.ops.elementwise import broadcast
-from autoprune.ops.rule import Operator, first_state, of_first, register
+from autoprune.ops.elementwise import elementwise_axes
+from autoprune.ops.rule import Operator, first_state, joined_state, never_zero, of_first, register
 from autoprune.ops.shape import shape_resize
-from autoprune.ops.views import Resized, Shape, Sizing, State, Typing, Zeroing
+from autoprune.ops.views import Resized, Shape, Sizing, Typing
 
 
 def _expand_axes(call: Typing) -> list[Shape]:
@@ -35,11 +35,6 @@ register("aten.expand aten.broadcast_to", replace(_EXPAND, resize=shape_resize))
 register("aten.expand_as", replace(_EXPAND, axes=_expand_as_axes, homogeneous=of_first))
 
 
-def _broadcast_tensors_axes(call: Typing) -> list[Shape]:
-    """All become as large as their broadcast."""
-    return [broadcast(call, [call.axes_of(v) for v in call.tensors])] * len(call.node.outputs)
-
-
 def _meshgrid_axes(call: Typing) -> list[Shape]:
     """Every output has one axis of each input; `xy` swaps the first two."""
     axes = [axis for v in call.tensors for axis in call.axes_of(v) or (ONE,)]
@@ -48,13 +43,7 @@ def _meshgrid_axes(call: Typing) -> list[Shape]:
     return [tuple(axes)] * len(call.node.outputs)
 
 
-def _all_states(call: Zeroing) -> State:
-    return max(call.state(v) for v in call.tensors)
-
-
-register(
-    "aten.broadcast_tensors", Operator(axes=_broadcast_tensors_axes, zero=_all_states, moves=True)
-)
+register("aten.broadcast_tensors", Operator(axes=elementwise_axes, zero=joined_state, moves=True))
 
 
 def _powers_axes(call: Typing) -> list[Shape]:
@@ -75,11 +64,11 @@ register(
     "aten.vander aten.linalg_vander",
     Operator(
         axes=_powers_axes,
-        zero=lambda call: max(State.CONSTANT, call.state(call.tensors[0])),
+        zero=never_zero,
         resize=_powers_resize,
     ),
 )
-register("aten.meshgrid", Operator(axes=_meshgrid_axes, zero=_all_states, moves=True))
+register("aten.meshgrid", Operator(axes=_meshgrid_axes, zero=joined_state, moves=True))
 
 
 def _repeat_axes(call: Typing) -> list[Shape]:

@@ -266,6 +266,26 @@ def first_state(call: Zeroing) -> State:
     return call.state(call.tensors[0])
 
 
+def never_zero(call: Zeroing) -> State:
+    """What the operator makes of zeros is a number that differs from place to place."""
+    return max(State.CONSTANT, first_state(call))
+
+
+def any_state(call: Zeroing) -> State:
+    """Nothing is known of what the operator makes."""
+    return State.ANY
+
+
+def joined_state(call: Zeroing) -> State:
+    """The weakest state among those of all tensors."""
+    return joined(call, call.tensors)
+
+
+def product_state(call: Zeroing) -> State:
+    """State of the product of all tensors."""
+    return product(call.state(v) for v in call.tensors)
+
+
 def carried(call: Zeroing, values: Sequence[Value]) -> State:
     """The weakest state among the values that carry the leaf."""
     return max((call.state(v) for v in values if call.carries(v)), default=State.ANY)
@@ -285,4 +305,4 @@ def unknown_axes(call: Typing) -> list[Shape]:
     return [tuple(call.fixed(n, reason) for n in v.shape) for v in call.node.outputs]
 
 
-UNKNOWN = Operator(axes=unknown_axes, zero=lambda call: State.ANY, normalizes=None)
+UNKNOWN = Operator(axes=unknown_axes, zero=any_state, normalizes=None)

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from autoprune.ops.pinning import fixed_shape, mixing, named_dims, pin_dims
+from autoprune.ops.pinning import fixed_shape, mixing, named_dims, one_dim, pin_dims
 from autoprune.ops.rule import Operator, first_state, of_first, register
-from autoprune.ops.views import Shape, Typing
+from autoprune.ops.views import Call, Shape, Typing
 
 _REASON = "transformed along it"
 
 
-def _dim(call: Typing) -> Iterable[int]:
-    return (call.integer("dim", -1),)
-
-
-def _dims(call: Typing) -> Iterable[int]:
+def _dims(call: Call) -> Iterable[int]:
     """Those named, or as many as sizes are given, or all."""
     if call.get("dim") is None and call.get("s") is not None:
         return range(-len(call.integers("s")), 0)
@@ -24,7 +20,7 @@ def _dims(call: Typing) -> Iterable[int]:
 
 register(
     "aten.fft_fft aten.fft_ifft aten.fft_rfft aten.fft_irfft aten.fft_hfft aten.fft_ihfft",
-    mixing(_dim, _REASON, first_state, homogeneous=of_first),
+    mixing(one_dim, _REASON, first_state, homogeneous=of_first),
 )
 register(
     "aten.fft_fft2 aten.fft_ifft2 aten.fft_rfft2 aten.fft_irfft2 aten.fft_hfft2 aten.fft_ihfft2 "

@@ -113,6 +113,10 @@ class Typing(Call):
             self.axes.unify(a, b)
         return self.axes.resolve(a)
 
+    def align(self, shape: Sequence[Axis], other: Sequence[Axis]) -> Shape:
+        """State that these axes are the same, one by one; returns them."""
+        return tuple(self.same(a, b) for a, b in zip(shape, other, strict=True))
+
     def pin(self, axis: Axis, reason: str) -> None:
         """State that no position of `axis` may be removed."""
         self.axes.pin(axis, reason)

@@ -13,7 +13,7 @@ from autoprune.ir.group import Guarantee
 from autoprune.ops.elementwise import broadcast
 from autoprune.ops.normalization import share_of
 from autoprune.ops.pinning import fixed_shape, pin_dims
-from autoprune.ops.rule import Operator, product, register
+from autoprune.ops.rule import Operator, any_state, product, register
 from autoprune.ops.views import Call, Resized, Shape, Sizing, State, Typing, Zeroing
 
 _SUM = 3
@@ -115,6 +115,4 @@ def _embed_axes(call: Typing) -> list[Shape]:
     return shapes
 
 
-register(
-    "microsoft.EmbedLayerNormalization", Operator(axes=_embed_axes, zero=lambda call: State.ANY)
-)
+register("microsoft.EmbedLayerNormalization", Operator(axes=_embed_axes, zero=any_state))

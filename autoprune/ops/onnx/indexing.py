@@ -7,7 +7,7 @@ from itertools import pairwise
 from autoprune.ir.axes import ONE
 from autoprune.ir.contraction import Contraction, Dim
 from autoprune.ir.graph import Value
-from autoprune.ops.rule import Operator, first_state, product, register
+from autoprune.ops.rule import Operator, any_state, first_state, product, register
 from autoprune.ops.views import Call, Resized, Shape, Sizing, State, Typing, Zeroing
 
 _REASON = "looked up by index"
@@ -180,4 +180,4 @@ def _one_hot_axes(call: Typing) -> list[Shape]:
     return [tuple(index)]
 
 
-register("onnx.OneHot", Operator(axes=_one_hot_axes, zero=lambda call: State.ANY))
+register("onnx.OneHot", Operator(axes=_one_hot_axes, zero=any_state))

@@ -4,32 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from autoprune.ops import (
-    arithmetic,
-    attention,
-    convolution,
-    creation,
-    detection,
-    elementwise,
-    indexing,
-    joining,
-    linear,
-    native,
-    normalization,
-    order,
-    pooling,
-    reduction,
-    repetition,
-    shape,
-)
-from autoprune.ops.rule import Operator, joined, known, of_each, register
-from autoprune.ops.views import State, Zeroing
-
-# The names below are registered by these modules.
-FAMILIES = (
-    arithmetic, attention, convolution, creation, detection, elementwise, indexing, joining,
-    linear, native, normalization, order, pooling, reduction, repetition, shape,
-)  # fmt: skip
+from autoprune.ops.elementwise import elementwise_axes
+from autoprune.ops.rule import Operator, joined_state, known, of_each, register
 
 SAME = {
     "aten.relu": "Relu LeakyRelu Abs Neg",
@@ -106,10 +82,6 @@ CLASSICAL = {"aten.sigmoid": "Binarizer"}
 """The same for operators of classical models (`ai.onnx.ml`)."""
 
 
-def _weakest(call: Zeroing) -> State:
-    return joined(call, call.tensors)
-
-
 def _register() -> None:
     for prefix, table in (("onnx", SAME), ("microsoft", CONTRIBUTED), ("ml", CLASSICAL)):
         for aten, names in table.items():
@@ -120,5 +92,5 @@ _register()
 register("microsoft.QLinearConcat", replace(known("aten.cat"), moves=False))
 register(
     "onnx.Sum onnx.Mean onnx.Max onnx.Min",
-    Operator(axes=elementwise.elementwise_axes, zero=_weakest, homogeneous=of_each),
+    Operator(axes=elementwise_axes, zero=joined_state, homogeneous=of_each),
 )

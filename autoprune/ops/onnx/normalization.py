@@ -3,25 +3,13 @@
 from __future__ import annotations
 
 from autoprune.ops.normalization import affine_state, centred, share_of
-from autoprune.ops.rule import Operator, first_state, register
+from autoprune.ops.pinning import mixing, one_dim
+from autoprune.ops.rule import Operator, first_state, never_zero, register
 from autoprune.ops.views import Call, Resized, Shape, Sizing, State, Typing, Zeroing
 
 
-def _softmax_axes(call: Typing) -> list[Shape]:
-    shape = call.axes_of("input")
-    for dim in call.integers("dims"):
-        call.pin(shape[dim], "softmax over it")
-    return [shape]
-
-
-def _softmax_zero(call: Zeroing) -> State:
-    return max(State.CONSTANT, first_state(call))
-
-
-def _along_axes(call: Typing) -> list[Shape]:
-    shape = call.axes_of("input")
-    call.pin(shape[call.integer("dim")], "normalized along it")
-    return [shape]
+def _dims(call: Call) -> tuple[int, ...]:
+    return call.integers("dims")
 
 
 def _instance_norm_axes(call: Typing) -> list[Shape]:
@@ -60,21 +48,15 @@ register(
 )
 register(
     "onnx.Softmax onnx.LogSoftmax onnx.Hardmax microsoft.QLinearSoftmax",
-    Operator(axes=_softmax_axes, zero=_softmax_zero, saturates=True),
+    mixing(_dims, "softmax over it", never_zero, saturates=True),
 )
 
 
-def _mean_variance_axes(call: Typing) -> list[Shape]:
-    shape = call.axes_of("input")
-    for dim in call.integers("dims"):
-        call.pin(shape[dim], "normalized over it")
-    return [shape]
+def _undefined(call: Zeroing) -> State:
+    """Zeros of a whole row are divided by their norm or deviation, zero."""
+    return State.UNDEFINED
 
 
-# Zeros of a whole row are divided by their norm or deviation, zero.
-register(
-    "onnx.MeanVarianceNormalization",
-    Operator(axes=_mean_variance_axes, zero=lambda call: State.UNDEFINED),
-)
-register("onnx.LRN", Operator(axes=_along_axes, zero=first_state))
-register("onnx.LpNormalization", Operator(axes=_along_axes, zero=lambda call: State.UNDEFINED))
+register("onnx.MeanVarianceNormalization", mixing(_dims, "normalized over it", _undefined))
+register("onnx.LRN", mixing(one_dim, "normalized along it", first_state))
+register("onnx.LpNormalization", mixing(one_dim, "normalized along it", _undefined))

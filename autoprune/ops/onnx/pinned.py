@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from autoprune.ops.pinning import fixed_shape, pin_dims, pinning
-from autoprune.ops.rule import Operator, register
-from autoprune.ops.views import Shape, State, Typing
+from autoprune.ops.rule import Operator, any_state, register
+from autoprune.ops.views import Shape, Typing
 
 _COMPARED, _DRAWN = "boxes are chosen by comparing them", "random positions are drawn"
 _REASONS = {
@@ -78,7 +78,7 @@ def _call_axes(call: Typing) -> list[Shape]:
     return [fixed_shape(call, v.shape, reason) for v in call.node.outputs]
 
 
-register("onnx.pinned", Operator(axes=_call_axes, zero=lambda call: State.ANY))
+register("onnx.pinned", Operator(axes=_call_axes, zero=any_state))
 for _reason, _names in _REASONS.items():
     for _name in _names.split():
         register(

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from autoprune.ops import reduction
-from autoprune.ops.rule import Operator, first_state, known, register
-from autoprune.ops.views import Shape, State, Typing, Zeroing
+from autoprune.ops.pinning import mixing, one_dim
+from autoprune.ops.rule import first_state, known, register
+from autoprune.ops.views import State, Zeroing
 
 
 def _of_something(zero: Callable[[Zeroing], State]) -> Callable[[Zeroing], State]:
@@ -37,9 +37,6 @@ def _log_sum(call: Zeroing) -> State:
     return State.UNDEFINED if state is State.ZERO and kept else state
 
 
-REDUCTIONS = reduction
-"""Whose names are used below."""
-
 _SAME = {
     "aten.mean": ("ReduceMean", _of_something),
     "aten.amax": ("ReduceMax ReduceMin", _of_something),
@@ -59,16 +56,10 @@ register("onnx.ReduceSumSquare", replace(_sum, zero=_of_nothing(_sum.zero)))
 register("onnx.ReduceLogSum", replace(_sum, zero=_of_something(_log_sum)))
 
 
-def _product_axes(call: Typing) -> list[Shape]:
-    shape = call.axes_of("input")
-    call.pin(shape[call.integer("dim")], "accumulated along it")
-    return [shape]
-
-
 def _product_zero(call: Zeroing) -> State:
     """Without the element itself, the first product is one."""
     state = first_state(call)
     return max(state, State.CONSTANT) if call.get("exclusive") is True else state
 
 
-register("onnx.CumProd", Operator(axes=_product_axes, zero=_product_zero))
+register("onnx.CumProd", mixing(one_dim, "accumulated along it", _product_zero))

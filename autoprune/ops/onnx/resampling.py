@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from math import prod
 
+from autoprune.ops.pinning import mixing
 from autoprune.ops.rule import Operator, first_state, passes_on, register
-from autoprune.ops.views import Resized, Shape, Sizing, Typing
+from autoprune.ops.views import Call, Resized, Shape, Sizing, Typing
 
 
 def _resize_axes(call: Typing) -> list[Shape]:
@@ -44,15 +46,10 @@ register(
 )
 
 
-def _crop_axes(call: Typing) -> list[Shape]:
-    """CenterCropPad: dimensions that keep their size pass."""
-    reason = "cropped or padded to a size"
-    shape = list(call.axes_of("input"))
-    for i, (axis, n) in enumerate(zip(shape, call.output.shape, strict=True)):
-        if axis.size != n:
-            call.pin(axis, reason)
-            shape[i] = call.fixed(n, reason)
-    return [tuple(shape)]
+def _cropped(call: Call) -> Iterator[int]:
+    """The dimensions that do not keep their size."""
+    sizes = zip(call.tensor("input").shape, call.output.shape, strict=True)
+    return (i for i, (before, after) in enumerate(sizes) if before != after)
 
 
 def _crop_resize(call: Sizing) -> Resized:
@@ -61,7 +58,10 @@ def _crop_resize(call: Sizing) -> Resized:
     return Resized({"size": call.resized("size", [output[d] for d in named])})
 
 
-register("onnx.CenterCropPad", Operator(axes=_crop_axes, zero=passes_on, resize=_crop_resize))
+register(
+    "onnx.CenterCropPad",
+    mixing(_cropped, "cropped or padded to a size", passes_on, resize=_crop_resize),
+)
 
 
 def _fold_axes(call: Typing) -> list[Shape]:

@@ -6,12 +6,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from autoprune.ir.axes import Axis
-from autoprune.ops import creation, padding, repetition, shape, slicing
+from autoprune.ops.padding import padded
 from autoprune.ops.rule import Operator, known, passes_on, register
 from autoprune.ops.views import Call, Resized, Shape, Sizing, State, Typing, Zeroing
-
-# The names below are registered by these modules.
-FAMILIES = (creation, padding, repetition, shape, slicing)
 
 
 def _bounds(call: Call) -> Iterator[tuple[int, int, int, int]]:
@@ -105,7 +102,7 @@ def _widths(call: Call) -> Iterator[tuple[int, int, int]]:
 
 
 def _pad_axes(call: Typing) -> list[Shape]:
-    return [padding.padded(call, call.axes_of("input"), _widths(call))]
+    return [padded(call, call.axes_of("input"), _widths(call))]
 
 
 def _pad_resize(call: Sizing) -> Resized:
