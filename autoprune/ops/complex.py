@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from autoprune.ops.elementwise import elementwise_axes, first_state
-from autoprune.ops.rule import Operator, joined, register
+from autoprune.ops.elementwise import elementwise_axes
+from autoprune.ops.rule import Operator, first_state, joined, register
 from autoprune.ops.views import Shape, State, Typing, Zeroing
 
 register(

@@ -1,20 +1,9 @@
-"""Operators that call graphs of their own, and the borders of vectorized calls."""
+"""The borders of vectorized calls."""
 
 from __future__ import annotations
 
-from autoprune.ops.pinning import pinning
 from autoprune.ops.rule import Operator, first_state, register
 from autoprune.ops.views import Shape, Typing
-
-_REGIONS = (
-    ("cond", "computed in a branch"),
-    ("while_loop scan map_impl", "computed in a loop"),
-    ("flex_attention", "attention with a score of its own"),
-)
-for _names, _reason in _REGIONS:
-    register(
-        " ".join(f"torch.ops.higher_order.{name}" for name in _names.split()), pinning(_reason)
-    )
 
 
 def _mapped_axes(call: Typing) -> list[Shape]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from autoprune.ir.graph import Argument, Value
 from autoprune.ops.elementwise import drawn, elementwise_axes
-from autoprune.ops.pinning import mixing, pinning
+from autoprune.ops.pinning import mixing
 from autoprune.ops.rule import Operator, any_state, register
 from autoprune.ops.views import Resized, Shape, Sizing, State, Typing, Zeroing
 
@@ -79,11 +79,6 @@ register(
     Operator(axes=_sequence_axes, zero=_fill_state),
 )
 register("aten.randperm", Operator(axes=_sequence_axes, zero=_fill_state, draws=True))
-register(
-    "aten.as_strided aten.empty_strided aten.new_empty_strided aten.empty_permuted aten.resize "
-    "aten.resize_as",
-    pinning("laid out in memory by strides"),
-)
 
 
 def _no_tensor_axes(call: Typing) -> list[Shape]:

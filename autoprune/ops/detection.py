@@ -7,7 +7,7 @@ from dataclasses import replace
 from autoprune.ir.contraction import Contraction, Window
 from autoprune.ops.convolution import resize_groups
 from autoprune.ops.letters import contracting, letters
-from autoprune.ops.pinning import pin_dims, pinning
+from autoprune.ops.pinning import pin_dims, pin_tensors
 from autoprune.ops.rule import Operator, first_state, of_first, register
 from autoprune.ops.views import Call, Shape, Typing
 
@@ -29,11 +29,6 @@ register(
     "torchvision.roi_align torchvision.roi_pool",
     Operator(axes=_region_axes, zero=first_state, homogeneous=of_first),
 )
-register(
-    "torchvision.ps_roi_align torchvision.ps_roi_pool",
-    pinning("every channel belongs to a place in the region"),
-)
-register("torchvision.nms", pinning("boxes are selected by their scores", saturates=True))
 
 
 def _window(call: Call, d: int) -> Window:
@@ -59,10 +54,7 @@ def _deformed(call: Call) -> Contraction:
 
 
 def _deformed_axes(call: Typing) -> list[Shape]:
-    for name in ("offset", "mask"):
-        value = call.value(name)
-        if value is not None:
-            pin_dims(call, call.axes_of(value), range(len(value.shape)), "where to look")
+    pin_tensors(call, "where to look", "offset", "mask")
     if call.integer("offset_groups", 1) > 1:
         call.pin(call.axes_of("input")[1], "groups of channels look elsewhere")
     return list(_DEFORMED.axes(call))

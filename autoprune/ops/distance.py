@@ -5,7 +5,6 @@ from __future__ import annotations
 from autoprune.ir.axes import ONE
 from autoprune.ir.group import Guarantee
 from autoprune.ops.elementwise import broadcast
-from autoprune.ops.pinning import pinning
 from autoprune.ops.rule import Cost, Operator, register
 from autoprune.ops.views import Call, Shape, State, Typing, Zeroing
 
@@ -68,4 +67,3 @@ def _pairwise_zero(call: Zeroing) -> State:
 
 
 register("aten.pairwise_distance", Operator(axes=_pairwise_axes, zero=_pairwise_zero))
-register("aten.pdist aten.dist", pinning("a distance is taken over it"))

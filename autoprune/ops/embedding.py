@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from autoprune.ops.pinning import fixed_shape, pin_dims
+from autoprune.ops.pinning import fixed_shape, pin_tensors
 from autoprune.ops.rule import Operator, any_state, register
 from autoprune.ops.views import Shape, State, Typing, Zeroing
 
@@ -13,7 +13,7 @@ def _bag_axes(call: Typing) -> list[Shape]:
     call.pin(rows, "looked up by index")
     for value in call.tensors:
         if value != call.tensor("weight"):
-            pin_dims(call, call.axes_of(value), range(len(value.shape)), "which rows are summed")
+            pin_tensors(call, "which rows are summed", value)
     bags = call.fixed(call.output.shape[0], "bags of rows")
     rest = (fixed_shape(call, v.shape, "positions of bags") for v in call.node.outputs[1:])
     return [(bags, width), *rest]

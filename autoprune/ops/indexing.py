@@ -8,16 +8,11 @@ from autoprune.ir.axes import ONE, Axis
 from autoprune.ir.contraction import Contraction
 from autoprune.ir.graph import Value
 from autoprune.ops.elementwise import broadcast
-from autoprune.ops.pinning import fixed_shape, pinning
+from autoprune.ops.pinning import fixed_shape, line_up, pin_tensors
 from autoprune.ops.rule import Operator, first_state, register
 from autoprune.ops.views import Call, Shape, State, Typing, Zeroing
 
 _REASON = "looked up by index"
-
-
-def _pin_all(call: Typing, value: Value) -> None:
-    for axis in call.axes_of(value):
-        call.pin(axis, _REASON)
 
 
 def _embedding_axes(call: Typing) -> list[Shape]:
@@ -69,8 +64,7 @@ def _index_axes(call: Typing) -> list[Shape]:
     """
     source = call.axes_of("input")
     indexed, tensors = indexed_dims(call)
-    for value in tensors:
-        _pin_all(call, value)
+    pin_tensors(call, _REASON, *tensors)
     for i in indexed:
         call.pin(source[i], _REASON)
     adjacent = all(b - a == 1 for a, b in pairwise(indexed))
@@ -82,11 +76,10 @@ def _index_axes(call: Typing) -> list[Shape]:
 
 
 register("aten.index aten._unsafe_index", Operator(axes=_index_axes, zero=first_state, moves=True))
-register("aten._unsafe_masked_index aten._unsafe_masked_index_put_accumulate", pinning(_REASON))
 
 
 def _index_select_axes(call: Typing) -> list[Shape]:
-    _pin_all(call, call.tensor("index"))
+    pin_tensors(call, _REASON, "index")
     shape = list(call.axes_of("input"))
     if not shape:
         return [()]
@@ -102,17 +95,10 @@ register("aten.index_select", Operator(axes=_index_select_axes, zero=first_state
 def _gather_axes(call: Typing) -> list[Shape]:
     """Dimensions other than `dim` line up with those of the index, if they are as long."""
     source, index = call.axes_of("input"), call.axes_of("index")
-    if len(source) != len(index):  # a number, or an index of nothing
-        for value in call.tensors:
-            _pin_all(call, value)
-        return [index]
-    dim = call.integer("dim") % len(source)
-    for i, (a, b) in enumerate(zip(source, index, strict=True)):
-        if i == dim or a.size != b.size:
-            call.pin(a, _REASON)
-            call.pin(b, _REASON)
-        else:
-            call.same(a, b)
+    if len(source) == len(index):
+        line_up(call, source, index, (call.integer("dim"),), _REASON)
+    else:  # a number, or an index of nothing
+        pin_tensors(call, _REASON, *call.tensors)
     return [call.axes_of("index")]
 
 
@@ -123,8 +109,7 @@ def _take_along_dim_axes(call: Typing) -> list[Shape]:
     """Like gather, with the other dimensions broadcast; of flattened tensors without `dim`."""
     source, index = call.axes_of("input"), call.axes_of("indices")
     if call.get("dim") is None:
-        for value in call.tensors:
-            _pin_all(call, value)
+        pin_tensors(call, _REASON, *call.tensors)
         return [fixed_shape(call, call.output.shape, _REASON)]
     dim = call.integer("dim") % len(source)
     for axis in (source[dim], index[dim]):
@@ -138,7 +123,7 @@ register("aten.take_along_dim", Operator(axes=_take_along_dim_axes, zero=first_s
 
 def _take_axes(call: Typing) -> list[Shape]:
     """Positions of the flattened tensor are looked up."""
-    _pin_all(call, call.tensor("input"))
+    pin_tensors(call, _REASON, "input")
     return [call.axes_of("index")]
 
 

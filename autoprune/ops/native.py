@@ -87,8 +87,7 @@ def _fused_axes(call: Typing) -> list[Shape]:
     pin_dims(call, shape, range(-count, 0), "mean square is taken over it")
     weight = call.value("weight")
     if weight is not None:
-        for a, b in zip(shape[-count:], call.axes_of(weight), strict=True):
-            call.same(a, b)
+        call.align(shape[-count:], call.axes_of(weight))
     rows = tuple(axis if i < len(shape) - count else ONE for i, axis in enumerate(shape))
     return [shape, *(rows for _ in call.node.outputs[1:])]
 

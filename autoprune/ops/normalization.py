@@ -125,8 +125,7 @@ def _layer_norm_axes(call: Typing) -> list[Shape]:
     normalized = _normalized(call)
     for value in (call.value("weight"), call.value("bias")):
         if value is not None:
-            for a, b in zip(normalized, call.axes_of(value), strict=True):
-                call.same(a, b)
+            call.align(normalized, call.axes_of(value))
     return [call.axes_of("input")]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from autoprune.ir import axes as ax
-from autoprune.ops.pinning import mixing, pin_dims, pinning
+from autoprune.ops.pinning import line_up, mixing
 from autoprune.ops.rule import Operator, any_state, first_state, of_first, register
 from autoprune.ops.views import Call, Resized, Shape, Sizing, Typing
 
@@ -62,8 +62,7 @@ def _unpool_axes(call: Typing) -> list[Shape]:
     """What a window's largest element becomes, at the place its index names."""
     rank = _spatial_rank(call)
     x, indices = (call.axes_of(v) for v in call.tensors[:2])
-    for a, b in zip(x, indices, strict=True):
-        call.same(a, b)
+    call.align(x, indices)
     for axis in x[-rank:]:
         call.pin(axis, "a window slides over it")
     space = (call.fixed(n, "places that indices name") for n in call.output.shape[-rank:])
@@ -93,10 +92,6 @@ def _grid_resize(call: Sizing) -> Resized:
 register(
     "aten.affine_grid_generator",
     Operator(axes=_grid_axes, zero=any_state, resize=_grid_resize),
-)
-register(
-    "aten.fractional_max_pool2d aten.fractional_max_pool3d",
-    pinning("windows are drawn at random", draws=True),
 )
 
 
@@ -128,12 +123,8 @@ register("aten.col2im", Operator(axes=_col2im_axes, zero=first_state, homogeneou
 def _max_pool_backward_axes(call: Typing) -> list[Shape]:
     """Gradients go back to where the maxima were."""
     shape = call.axes_of("input")
-    for value in (call.tensor("grad_output"), call.tensor("indices")):
-        for i, (a, b) in enumerate(zip(shape, call.axes_of(value), strict=True), -len(shape)):
-            if i < -2:
-                call.same(a, b)
-            else:
-                pin_dims(call, (a, b), (0, 1), "a window slides over it")
+    for name in ("grad_output", "indices"):
+        line_up(call, shape, call.axes_of(name), (-2, -1), "a window slides over it")
     return [shape]
 
 

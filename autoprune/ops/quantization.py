@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from autoprune.ir.graph import Value
 from autoprune.ir.group import Guarantee
-from autoprune.ops.elementwise import elementwise_axes, first_state, makes_constant
-from autoprune.ops.rule import Operator, register
+from autoprune.ops.elementwise import elementwise_axes, makes_constant
+from autoprune.ops.rule import Operator, first_state, register
 from autoprune.ops.views import Shape, State, Typing, Zeroing
 
 _OBSERVED = (

@@ -9,7 +9,7 @@ from autoprune.ir.axes import ONE, Axis
 from autoprune.ir.graph import Argument
 from autoprune.ir.group import Guarantee
 from autoprune.ops.elementwise import broadcast
-from autoprune.ops.pinning import mixing, named_dims, one_dim, pin_dims, pinning
+from autoprune.ops.pinning import mixing, named_dims, one_dim, pin_dims
 from autoprune.ops.rule import (
     Operator,
     Terms,
@@ -206,7 +206,6 @@ register(
     ),
 )
 register("aten.gradient", mixing(named_dims, "differences of neighbours", first_state))
-register("aten.renorm", pinning("norms of its parts are limited"))
 
 
 def _diff_axes(call: Typing) -> list[Shape]:

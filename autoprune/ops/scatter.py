@@ -8,7 +8,7 @@ from autoprune.ir.axes import ONE, Axis
 from autoprune.ir.contraction import Term
 from autoprune.ir.graph import Value
 from autoprune.ops.indexing import indexed_dims
-from autoprune.ops.pinning import pin_dims, pinning
+from autoprune.ops.pinning import line_up, pin_dims, pin_tensors
 from autoprune.ops.rule import Operator, Terms, carried, joined, no_resize, of_first, register
 from autoprune.ops.slicing import slice_bounds
 from autoprune.ops.views import Call, Resized, Shape, Sizing, State, Typing, Zeroing
@@ -53,15 +53,10 @@ def _along_dim(call: Typing) -> list[Shape]:
     target = call.axes_of("input")
     dim = call.integer("dim") % max(len(target), 1)
     for value in call.tensors[1:]:
-        if len(value.shape) != len(target):
-            pin_dims(call, call.axes_of(value), range(len(value.shape)), _REASON)
-            continue
-        for i, (a, b) in enumerate(zip(target, call.axes_of(value), strict=True)):
-            if i == dim or a.size != b.size:
-                call.pin(a, _REASON)
-                call.pin(b, _REASON)
-            else:
-                call.same(a, b)
+        if len(value.shape) == len(target):
+            line_up(call, target, call.axes_of(value), (dim,), _REASON)
+        else:
+            pin_tensors(call, _REASON, value)
     pin_dims(call, target[dim : dim + 1], range(min(len(target), 1)), _REASON)
     return [call.axes_of("input")]
 
@@ -87,7 +82,7 @@ def _index_put_axes(call: Typing) -> list[Shape]:
             call.same(target[i], axis)
         return [call.axes_of("input")]
     for value in selected:
-        pin_dims(call, call.axes_of(value), range(len(value.shape)), _REASON)
+        pin_tensors(call, _REASON, value)
     pin_dims(call, target, indexed, _REASON)
     count = max(1 if v.dtype == "bool" else len(v.shape) for v in selected)
     rest: list[Axis | None] = [a for i, a in enumerate(target) if i not in indexed]
@@ -134,9 +129,7 @@ def _slice_scatter_axes(call: Typing) -> list[Shape]:
     else:
         sizes = (start, end - start, axis.size - end)
         call.same(call.axes.pieces(axis, sizes)[1], src[dim])
-    for i, (a, b) in enumerate(zip(target, src, strict=True)):
-        if i != dim:
-            call.same(a, b)
+    call.align((*target[:dim], *target[dim + 1 :]), (*src[:dim], *src[dim + 1 :]))
     return [call.axes_of("input")]
 
 
@@ -156,8 +149,7 @@ def _select_scatter_axes(call: Typing) -> list[Shape]:
     index = call.integer("index") % target[dim].size
     if not call.is_fixed(target[dim]):
         call.axes.pieces(target[dim], (index, 1, target[dim].size - index - 1))
-    for a, b in zip((*target[:dim], *target[dim + 1 :]), src, strict=True):
-        call.same(a, b)
+    call.align((*target[:dim], *target[dim + 1 :]), src)
     return [call.axes_of("input")]
 
 
@@ -175,9 +167,3 @@ def _part_state(call: Zeroing) -> State:
 
 _register("aten.slice_scatter", _slice_scatter_axes, _part_state, _slice_scatter_resize)
 _register("aten.select_scatter", _select_scatter_axes, _part_state, _select_scatter_resize)
-
-register("aten.masked_scatter aten.put", pinning("written to one element after the other"))
-register(
-    "aten.diagonal_scatter aten.as_strided_scatter aten.fill_diagonal",
-    pinning("a diagonal or a strided part is written to"),
-)

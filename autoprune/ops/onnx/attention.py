@@ -17,7 +17,7 @@ from autoprune.ir import axes as ax
 from autoprune.ir.axes import ONE, Axis
 from autoprune.ir.graph import Value
 from autoprune.ir.group import Guarantee
-from autoprune.ops.pinning import pin_dims
+from autoprune.ops.pinning import pin_tensors
 from autoprune.ops.rule import Cost, Operator, register
 from autoprune.ops.views import Call, Resized, Shape, Sizing, State, Typing, Zeroing
 
@@ -165,11 +165,10 @@ def _pin_masks(call: Typing, scores: Shape) -> None:
     sink = call.value("sink")
     if sink is not None:
         call.same(call.axes_of(sink)[0], scores[1])
-    for name in ("padding", "lengths", "cos", "sin", "positions", "rest"):
-        value = call.value(name)
-        if value is not None:
-            pin_dims(call, call.axes_of(value), range(len(value.shape)), _POSITION)
-            call.pin(scores[0], _POSITION)
+    read = ("padding", "lengths", "cos", "sin", "positions", "rest")
+    pin_tensors(call, _POSITION, *read)
+    if any(call.value(name) is not None for name in read):
+        call.pin(scores[0], _POSITION)
 
 
 def _outputs(call: Typing, made: Shape, shared: Axis, width: Axis) -> list[Shape]:
@@ -180,8 +179,7 @@ def _outputs(call: Typing, made: Shape, shared: Axis, width: Axis) -> list[Shape
         if value is not None:
             shape = call.axes_of(value)
             call.pin(shape[-2], _POSITION)
-            for a, b in zip((*shape[:-2], shape[-1]), (batch, shared, last), strict=True):
-                call.same(a, b)
+            call.align((*shape[:-2], shape[-1]), (batch, shared, last))
     shapes: list[Shape] = []
     for value, position in zip(call.node.outputs, call.integers("outputs"), strict=True):
         if position == 0:

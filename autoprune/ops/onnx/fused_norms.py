@@ -90,8 +90,7 @@ def _embed_axes(call: Typing) -> list[Shape]:
     ids = call.axes_of("ids")
     segments = call.value("segments")
     if segments is not None:
-        for a, b in zip(ids, call.axes_of(segments), strict=True):
-            call.same(a, b)
+        call.align(ids, call.axes_of(segments))
     channels = call.axes_of("weight")[0]
     call.pin(channels, "normalized over it where it is looked up")
     call.same(channels, call.axes_of("bias")[0])

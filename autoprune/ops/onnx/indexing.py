@@ -7,6 +7,7 @@ from itertools import pairwise
 from autoprune.ir.axes import ONE
 from autoprune.ir.contraction import Contraction, Dim
 from autoprune.ir.graph import Value
+from autoprune.ops.pinning import line_up, pin_tensors
 from autoprune.ops.rule import Operator, any_state, first_state, product, register
 from autoprune.ops.views import Call, Resized, Shape, Sizing, State, Typing, Zeroing
 
@@ -88,8 +89,7 @@ def _gather_nd_axes(call: Typing) -> list[Shape]:
     source, index = call.axes_of("input"), call.axes_of("index")
     batch, depth = call.integer("batch_dims", 0), index[-1].size
     call.pin(index[-1], _REASON)
-    for a, b in zip(source[:batch], index[:batch], strict=True):
-        call.same(a, b)
+    call.align(source[:batch], index[:batch])
     _indexed(call, call.tensor("input"), depth, batch)
     return [(*call.axes_of("index")[:-1], *source[batch + depth :])]
 
@@ -108,8 +108,7 @@ def _scatter_nd_axes(call: Typing) -> list[Shape]:
         call.pin(axis, _REASON)
     _indexed(call, call.tensor("input"), depth)
     whole = call.axes_of("input")[depth:]
-    for a, b in zip((*index[:-1], *whole), call.axes_of("src"), strict=True):
-        call.same(a, b)
+    call.align((*index[:-1], *whole), call.axes_of("src"))
     return [call.axes_of("input")]
 
 
@@ -127,14 +126,8 @@ register("onnx.ScatterND", Operator(axes=_scatter_nd_axes, zero=_scattered))
 
 def _scatter_elements_axes(call: Typing) -> list[Shape]:
     source, index, updates = (call.axes_of(n) for n in ("input", "index", "src"))
-    dim = call.integer("dim") % len(source)
-    for i, (a, b, c) in enumerate(zip(source, index, updates, strict=True)):
-        call.same(b, c)
-        if i == dim or a.size != b.size:
-            call.pin(a, _REASON)
-            call.pin(b, _REASON)
-        else:
-            call.same(a, b)
+    call.align(index, updates)
+    line_up(call, source, index, (call.integer("dim"),), _REASON)
     return [call.axes_of("input")]
 
 
@@ -145,14 +138,8 @@ register(
 
 def _tensor_scatter_axes(call: Typing) -> list[Shape]:
     """Updates are written from a position on that each sequence of the batch has."""
-    cache, updates = call.axes_of("input"), call.axes_of("src")
-    dim = call.integer("dim", -2) % len(cache)
-    for i, (a, b) in enumerate(zip(cache, updates, strict=True)):
-        if i == dim:
-            call.pin(a, _REASON)
-            call.pin(b, _REASON)
-        else:
-            call.same(a, b)
+    cache = call.axes_of("input")
+    line_up(call, cache, call.axes_of("src"), (call.integer("dim", -2),), _REASON)
     if call.value("index") is not None:
         call.same(cache[0], call.axes_of("index")[0])
     return [call.axes_of("input")]
@@ -173,8 +160,7 @@ register("onnx.ReverseSequence", Operator(axes=_reverse_axes, zero=first_state))
 
 def _one_hot_axes(call: Typing) -> list[Shape]:
     index = list(call.axes_of("index"))
-    for axis in call.axes_of("values"):
-        call.pin(axis, "a value for on and one for off")
+    pin_tensors(call, "a value for on and one for off", "values")
     dim = call.integer("dim") % (len(index) + 1)
     index.insert(dim, call.fixed(call.output.shape[dim], "one position for each class"))
     return [tuple(index)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from autoprune.ops.pinning import fixed_shape, pin_dims, pinning
+from autoprune.ops.pinning import fixed_shape, pin_tensors, pinning
 from autoprune.ops.rule import Operator, any_state, register
 from autoprune.ops.views import Shape, Typing
 
@@ -73,8 +73,7 @@ NAMES = " ".join(_REASONS.values())
 def _call_axes(call: Typing) -> list[Shape]:
     """A call that its operator's rule does not cover; the frontend says why."""
     reason = str(call.get("reason"))
-    for value in call.tensors:
-        pin_dims(call, call.axes_of(value), range(len(value.shape)), reason)
+    pin_tensors(call, reason, *call.tensors)
     return [fixed_shape(call, v.shape, reason) for v in call.node.outputs]
 
 

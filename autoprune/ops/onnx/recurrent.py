@@ -45,8 +45,7 @@ def _axes(call: Typing) -> list[Shape]:
     state = (directions, batch, hidden)
     for name in ("initial_h", "initial_c"):
         if call.value(name) is not None:
-            for a, b in zip(call.axes_of(name), state, strict=True):
-                call.same(a, b)
+            call.align(call.axes_of(name), state)
     shapes = ((time, *state), state, state)
     return [shapes[i] for i in call.integers("outputs")]
 

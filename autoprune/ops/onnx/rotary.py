@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from autoprune.ir import axes as ax
 from autoprune.ir.axes import Axis
-from autoprune.ops.pinning import pin_dims
+from autoprune.ops.pinning import pin_tensors
 from autoprune.ops.rule import Operator, register
 from autoprune.ops.views import Call, Resized, Shape, Sizing, State, Typing, Zeroing
 
@@ -47,10 +47,8 @@ def _axes(call: Typing) -> list[Shape]:
         call.same(table[-1], pairs)
         for axis in table[:-1]:
             call.pin(axis, _REASON)
-    positions = call.value("positions")
-    if positions is not None:
-        pin_dims(call, call.axes_of(positions), range(len(positions.shape)), _REASON)
-    if positions is not None or len(call.axes_of("cos")) == 3:
+    pin_tensors(call, _REASON, "positions")
+    if call.value("positions") is not None or len(call.axes_of("cos")) == 3:
         call.pin(shape[0], _REASON)
     return [call.axes_of("input")]
 
