@@ -42,9 +42,5 @@ def spared_parameters(typed: TypedGraph, groups: Mapping[int, Group], kept: Kept
 
 
 def operand(node: Node, name: str) -> Value:
-    """The tensor argument of a call.
-
-    Raises:
-        GraphError: if there is no such tensor.
-    """
+    """The tensor argument of a call; GraphError if there is none."""
     return Call(node, {}).tensor(name)

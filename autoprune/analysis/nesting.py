@@ -192,8 +192,8 @@ class _Copies:
     def _axis(
         self, axis: Axis, outer: Axis | None, outers: list[Axis], unpaired: list[Axis]
     ) -> Axis:
-        if isinstance(axis, Leaf):
-            return self._leaf(axis, outer, outers, unpaired)
+        if isinstance(axis, ax.Sum):
+            return ax.concat(*(self._axis(term, outer, outers, unpaired) for term in axis.terms))
         if isinstance(axis, Prod):
             factors = []
             for factor in axis.factors:
@@ -201,19 +201,14 @@ class _Copies:
                 if isinstance(factor, Leaf) and factor.uid == self.outer:
                     outer = factors[-1]
             return ax.prod(*factors)
-        return ax.concat(*(self._axis(term, outer, outers, unpaired) for term in axis.terms))
-
-    def _leaf(
-        self, leaf: Leaf, outer: Axis | None, outers: list[Axis], unpaired: list[Axis]
-    ) -> Axis:
-        if leaf.uid not in (self.inner, self.outer):
-            if leaf.uid not in self.shared:
-                self.shared[leaf.uid] = copy = self.axes.leaf(leaf.size)
-                if leaf.uid in self.pins:
-                    self.axes.pin(copy, self.pins[leaf.uid].text)
-            return self.shared[leaf.uid]
-        copy = self.axes.leaf(leaf.size)
-        if leaf.uid == self.outer:
+        if axis.uid in self.shared:
+            return self.shared[axis.uid]
+        copy = self.axes.leaf(axis.size)
+        if axis.uid not in (self.inner, self.outer):
+            self.shared[axis.uid] = copy
+            if axis.uid in self.pins:
+                self.axes.pin(copy, self.pins[axis.uid].text)
+        elif axis.uid == self.outer:
             outers.append(copy)
         elif outer is None:
             unpaired.append(copy)

@@ -212,13 +212,10 @@ class Product:
 class Products:
     """All products of a graph with weights.
 
-    Attributes:
-        products: in the order of the graph; a call whose operands are two weights is none.
-        rest: by trained parameter of two dimensions or more that is in no product, why.
+    They are in the order of the graph; a call whose operands are two weights is none.
     """
 
     products: tuple[Product, ...]
-    rest: Mapping[str, str]
 
     @cached_property
     def by_parameter(self) -> Mapping[str, tuple[Product, ...]]:
@@ -243,18 +240,7 @@ def products_of(typed: TypedGraph) -> Products:
         if contraction is not None:
             product = _product(typed, node, contraction, paths)
             found += [] if product is None else [product]
-    listed = {product.parameter.value.name for product in found}
-    rest = {
-        p.value.name: _why_not(typed, p.value)
-        for p in typed.graph.parameters
-        if p.kind == "parameter" and len(p.value.shape) > 1 and p.value.name not in listed
-    }
-    return Products(tuple(found), rest)
-
-
-def _why_not(typed: TypedGraph, value: Value) -> str:
-    readers = [node for node in typed.graph.nodes if value in node.tensors]
-    return f"{readers[0].label} reads it" if readers else "nothing reads it"
+    return Products(tuple(found))
 
 
 def _product(

@@ -76,14 +76,11 @@ class Group:
         return self.leaf.size
 
     def __str__(self) -> str:
-        return "; ".join(
-            (
-                f"{self.leaf} {self.guarantee}: {_places(self.name, self.occurrences)}",
-                *_because(self.reason),
-                *(f"spares {', '.join(map(quoted, names))}" for names in [self.spared] if names),
-                *(f"folds {', '.join(map(quoted, names))}" for names in [self.folds] if names),
-            )
-        )
+        parts = [f"{self.leaf} {self.guarantee}: {_places(self.name, self.occurrences)}"]
+        parts += _because(self.reason)
+        for word, names in (("spares", self.spared), ("folds", self.folds)):
+            parts += [f"{word} {', '.join(map(quoted, names))}"] if names else []
+        return "; ".join(parts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,6 @@ import numpy as np
 
 from autoprune.errors import BudgetError
 from autoprune.ir.positions import Kept
-from autoprune.passes.pruning.criteria import Scores
 from autoprune.passes.pruning.problem import OutOfReach, Problem, solver
 from autoprune.passes.pruning.shares import check_share
 from autoprune.passes.pruning.steps import Bundle, counts_at, keep_best
@@ -68,11 +67,6 @@ def by_score(bundle: Bundle, cost: Cost | None) -> list[float]:
 RANKINGS: Registry[Ranking] = Registry("allocation", BudgetError)
 RANKINGS.add("uniform", by_share)
 RANKINGS.add("global", by_score)
-
-
-def relative_to_group(scores: Scores) -> Scores:
-    """Scores divided by their mean, so that those of different groups compare."""
-    return scores / max(float(scores.mean()), LEAST)
 
 
 @solver("memory", of="the memory for activations")

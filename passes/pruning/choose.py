@@ -15,7 +15,7 @@ from autoprune.analysis.nesting import outer_leaves
 from autoprune.errors import BudgetError, GraphError
 from autoprune.ir.axes import Leaf
 from autoprune.ir.positions import Kept
-from autoprune.passes.pruning.allocation import relative_to_group
+from autoprune.passes.pruning.allocation import LEAST
 from autoprune.passes.pruning.analysed import Analysis
 from autoprune.passes.pruning.criteria import Array, Scores, Tensors, score_groups
 from autoprune.passes.pruning.obstacles import Obstacles
@@ -85,7 +85,7 @@ def score_units(
         outers,
     )
     if request.options.allocation == "global" and not request.criterion.comparable:
-        scores = [relative_to_group(of_group) for of_group in scores]
+        scores = [of_group / max(float(of_group.mean()), LEAST) for of_group in scores]
     by_leaf = zip((group.leaf.uid for group in groups), scores, strict=True)
     return UnitScores(dict(by_leaf), outers)
 

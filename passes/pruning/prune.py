@@ -21,7 +21,7 @@ from autoprune.passes.pruning.law import check_unchanged, prove_choice
 from autoprune.passes.pruning.reporting import make_report
 from autoprune.passes.pruning.request import Options, Request, Scope
 from autoprune.passes.pruning.result import Result
-from autoprune.passes.pruning.scope import Movable, left_by, movable_groups
+from autoprune.passes.pruning.scope import Movable, movable_groups
 from autoprune.report import Report
 from autoprune.report.latency import Latency
 from autoprune.report.step_trace import cut_text, kept_text, scores_text, show
@@ -128,4 +128,6 @@ def cut_trained(
 def inspect(network: Network, scope: Scope, options: Options) -> Report:
     """See `autoprune.inspect`."""
     analysis = analyse_network(network, options)
-    return make_report(analysis, {}, left_by(analysis, scope, options))
+    scoped = scope.only or scope.ignore
+    reasons = movable_groups(analysis, scope, options).reasons if scoped else {}
+    return make_report(analysis, {}, reasons)

@@ -81,17 +81,6 @@ def movable_groups(analysis: Analysis, scope: Scope, options: Options) -> Movabl
     return Movable(tuple(allowed), reasons)
 
 
-def left_by(analysis: Analysis, scope: Scope, options: Options) -> Mapping[int, Reason]:
-    """By leaf, why groups would be left alone, as far as a scope says so.
-
-    Raises:
-        AutopruneError: if a name matches nothing.
-    """
-    if not scope.only and not scope.ignore:
-        return {}
-    return movable_groups(analysis, scope, options).reasons
-
-
 def _with_their_roles(
     found: Groups, allowed: Sequence[Group], reasons: dict[int, Reason], asked: str
 ) -> list[Group]:

@@ -48,12 +48,10 @@ class Fault:
     Attributes:
         places: dimensions of operands that the axis runs through, as `(operand, dimension)`.
         text: what was claimed and what was seen instead.
-        equations: the axes or the arguments are wrong, not just what becomes of zeros.
     """
 
     places: tuple[tuple[str, int], ...]
     text: str
-    equations: bool = True
 
 
 @dataclass(frozen=True)
@@ -321,7 +319,7 @@ def refutation(call: Examined, leaf: Leaf, seen: Observation) -> Fault | None:
         if carried and not is_index and found > state:
             label = sample.labels[value.name]
             text = f"{label} is claimed to be {_NAMES[state]} at {at}, and is {_NAMES[found]}"
-            return Fault(places(typed, leaf), text, equations=False)
+            return Fault(places(typed, leaf), text)
     return None
 
 
