@@ -63,12 +63,7 @@ def _monomial(coefficient: int, axes: tuple[Axis, ...], free: frozenset[int]) ->
 
 
 class CostModel:
-    """The cost of a typed graph as polynomials in the sizes of its leaves.
-
-    Args:
-        typed: the graph.
-        free: leaves whose size may change.
-    """
+    """The cost of a typed graph as polynomials in the sizes of the leaves that may change."""
 
     def __init__(self, typed: TypedGraph, free: frozenset[int]) -> None:
         graph, types = typed.graph, typed.types

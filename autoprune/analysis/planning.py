@@ -60,11 +60,7 @@ def make_plan(
 
 
 def check_complete(plan: Plan, typed: TypedGraph, kept: Kept) -> None:
-    """Check that a step of a plan lists the parameters that what it keeps is in, and no others.
-
-    Raises:
-        PlanError: naming a parameter.
-    """
+    """Check that a plan step lists the parameters that it cuts, and no others; PlanError if not."""
     names = {p.value.name for p in typed.graph.parameters}
     cut = {name for name in names if any(not a.uids.isdisjoint(kept) for a in typed.types[name])}
     for name in sorted(cut ^ plan.parameters.keys()):

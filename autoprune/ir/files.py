@@ -66,11 +66,7 @@ def replacing_all(*paths: str | Path) -> Iterator[tuple[BinaryIO, ...]]:
 
 
 def write_atomically(path: str | Path, data: bytes) -> None:
-    """Write `data` to `path`, all of it or nothing.
-
-    Raises:
-        OSError: as `replacing`.
-    """
+    """Write `data` to `path`, all of it or nothing; errors as `replacing`."""
     with replacing(path) as file:
         file.write(data)
 
@@ -86,11 +82,7 @@ def read_file(path: str | Path) -> bytes:
 
 
 def open_file(path: str | Path) -> BinaryIO:
-    """A file, open for reading.
-
-    Raises:
-        OSError: as `read_file`.
-    """
+    """A file, open for reading; errors as `read_file`."""
     file = open(path, "rb", opener=lambda name, _: os.open(name, _OLD))  # noqa: SIM115
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()

@@ -30,8 +30,14 @@ from autoprune.ir.axes import Axis, Leaf, Sum
 from autoprune.ir.files import read_file, write_atomically
 from autoprune.ir.group import Group
 from autoprune.ir.plan_checks import check_step
-from autoprune.ir.plan_json import parse, read_step, write_step
-from autoprune.ir.plan_parts import Expression, Factor, KeptUnits
+from autoprune.ir.plan_parts import (
+    Expression,
+    Factor,
+    KeptUnits,
+    parse,
+    read_step,
+    write_step,
+)
 from autoprune.ir.positions import Indices, Kept, PerOuter
 
 FORMAT = 2

@@ -73,12 +73,7 @@ RANKINGS.add("global", by_score)
 @solver("params", of="the parameters")
 @solver("flops", of="the FLOPs (a multiply-add counts two, so of the MACs)")
 def meet_cost(problem: Problem) -> Kept:
-    """Remove units until the cost of the problem's name is a share of the full cost.
-
-    Raises:
-        OutOfReach: as `meet`, or if there is nothing of that cost.
-        BudgetError: as `meet`.
-    """
+    """Remove units until the cost of the problem's name is a share of all; errors as `meet`."""
     return meet(problem, getattr(problem.costs, problem.name))
 
 

@@ -86,11 +86,7 @@ class Analysis:
         return first_match(patterns, self.producers.get(group.leaf.uid, ()), group.name)
 
     def check_names(self, patterns: Iterable[str], keyword: str) -> None:
-        """Refuse names of modules, parameters and groups that there are not.
-
-        Raises:
-            AutopruneError: naming the first that there is not, and what is near it.
-        """
+        """Refuse names that nothing has; errors as `check_patterns`."""
         names = [n for spelled in self.spelled.values() for n in spelled]
         check_patterns(patterns, names, keyword, [g.name for g in self.found.groups])
 
@@ -107,11 +103,7 @@ def probed(network: Network) -> Probing:
 
 
 def analyse(graph: Graph, options: Options, probing: Probing = NOT_PROBED) -> Analysis:
-    """Find the groups of a graph, with the rules that probing found.
-
-    Raises:
-        GraphError: with `strict`, if an operator has no rule.
-    """
+    """Find the groups of a graph, with rules of probing; errors as `infer`."""
     say("finding groups")
     start = time.thread_time()
     with _no_garbage_collection():

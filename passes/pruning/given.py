@@ -34,11 +34,7 @@ class Given:
     result: Saving | None = None
 
     def trace(self, outputs: tuple[int | str, ...] = ()) -> Network:
-        """Read the model.
-
-        Raises:
-            TraceError: if it cannot be read, or does not run on the inputs.
-        """
+        """Read the model; TraceError if that cannot be, or it does not run on the inputs."""
         if self.is_onnx:
             from autoprune.frameworks.onnx.network import OnnxNetwork
             from autoprune.frameworks.onnx.trace import trace as read

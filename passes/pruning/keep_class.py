@@ -49,11 +49,7 @@ def fit_class(
     request: Request,
     attempt: Callable[[Movable], Attempt],
 ) -> Attempt:
-    """The best attempt that is of the model's own class, if that is possible and asked for.
-
-    Raises:
-        BudgetError: if the budget cannot be met.
-    """
+    """The best attempt, of the model's own class if possible and wanted; errors as `allocate`."""
     options = request.options
     if own is None:
         return attempt(movable)

@@ -48,11 +48,7 @@ def allocate_measured(
     scored: UnitScores,
     request: Request,
 ) -> tuple[Kept, Latency | None]:
-    """As `allocate`, also for a latency, which has to be searched for and is returned.
-
-    Raises:
-        BudgetError: if the budget cannot be met.
-    """
+    """As `allocate`, also for a latency, which has to be searched for and is returned."""
     name, share = request.budget
     if name != "latency":
         return allocate(analysis, movable, scored, request), None
@@ -130,11 +126,7 @@ def _spread(latency: Latency) -> str:
 
 
 def _between(slow: tuple[float, float], fast: tuple[float, float] | None, share: float) -> float:
-    """The share of the FLOPs to try next, for a share of the time.
-
-    Of the smallest network that was too slow, and of the largest that was fast enough, the shares
-    of FLOPs and time are known.
-    """
+    """The share of the FLOPs to try next, from those shares of FLOPs and time that are nearest."""
     if fast is not None:
         place = (share - fast[1]) / (slow[1] - fast[1])
         return fast[0] + min(0.9, max(0.1, place)) * (slow[0] - fast[0])

@@ -119,11 +119,7 @@ def zeroed_network(
 
 
 def check_unchanged(network: Network, small: Executable) -> None:
-    """Check that a network computes what the original does.
-
-    Raises:
-        NotEqualError: if it does not.
-    """
+    """Check that a network computes what the original does; NotEqualError if it does not."""
     inputs, expected = _run_zeroed(network, network, ())
     error = difference(expected, small.run(inputs))
     if error > tolerance(expected.values()):

@@ -107,11 +107,7 @@ DEFAULTS = Options()
 
 
 def check_options(options: object) -> None:
-    """Refuse what is no `Options`.
-
-    Raises:
-        TypeError: if it is something else, such as a dict.
-    """
+    """Refuse what is no `Options`, such as a dict, with a TypeError."""
     if not isinstance(options, Options):
         raise TypeError(
             f"options takes ap.Options(...), not {type(options).__name__}: "

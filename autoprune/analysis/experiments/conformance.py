@@ -83,11 +83,7 @@ class Examined:
 
 
 def examined(sample: Sample, operator: Operator) -> Examined:
-    """A call to examine a rule on.
-
-    Raises:
-        AutopruneError: if the rule raises one, or contradicts the traced shapes.
-    """
+    """A call to examine a rule on; AutopruneError if it raises one, or contradicts the trace."""
     values = dict.fromkeys(sample.node.inputs)
     owned = tuple(Parameter(value, (value.name,), "parameter") for value in values)
     graph = Graph((), owned, (sample.node,), ())
@@ -190,11 +186,7 @@ def trials(sample: Sample) -> list[Trial]:
 
 
 def observations(call: Examined, leaf: Leaf, tried: Sequence[Trial]) -> Iterator[Observation]:
-    """Remove units of a leaf in many ways; the first one seen has zeros at all of them.
-
-    Raises:
-        RuleError: if the operator does not run without them.
-    """
+    """Remove units in many ways, at first with zeros at all; RuleError if it does not run then."""
     carriers = tuple(dict.fromkeys(name for name, _ in places(call.typed, leaf)))
     for i, trial in enumerate(tried):
         for units in removals(leaf.size) if i < 2 else removals(leaf.size)[:1]:
@@ -223,11 +215,7 @@ def _assignments(carriers: Sequence[str]) -> list[States]:
 
 
 def _cut_outputs(call: Examined, operands: Operands, kept: Mapping[int, Indices]) -> list[Array]:
-    """Outputs of the call on cut operands, with the arguments its rule gives.
-
-    Raises:
-        RuleError: if it does not run.
-    """
+    """Outputs on cut operands, with the rule's arguments; RuleError if it does not run."""
     sizes, types = {uid: len(units) for uid, units in kept.items()}, call.typed.types
     resized: Resized = call.operator.resize(Sizing(call.sample.node, types, sizes))
     cut = {name: cut_array(array, types[name], kept) for name, array in operands.items()}

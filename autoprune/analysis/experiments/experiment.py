@@ -79,11 +79,7 @@ class Sample:
 
 
 def outputs_of(sample: Sample, operands: Operands, call: Resized = UNCHANGED) -> list[Array]:
-    """Outputs on other operands, with the arguments that `call` changes.
-
-    Raises:
-        RuleError: if the operator does not run on them, or writes to them.
-    """
+    """Outputs on other operands; RuleError if it does not run on these, or writes to them."""
     given = {name: array.copy() for name, array in operands.items()}
     arguments = dict(sample.node.arguments)
     if call.op is not None:
@@ -191,11 +187,7 @@ def equal(a: Array, b: Array) -> bool:
 
 
 def concrete(node: Node) -> Node:
-    """The node with its example sizes in place of symbolic ones.
-
-    Raises:
-        RuleError: if a size depends on data.
-    """
+    """The node with example sizes for symbolic ones; RuleError if a size depends on data."""
 
     def settled(argument: Argument) -> Argument:
         if isinstance(argument, tuple):

@@ -85,11 +85,7 @@ class Probed:
 
 
 def probe(sample: Sample) -> Probed:
-    """Infer the rule of a call.
-
-    Raises:
-        RuleError: if the call does not lend itself to experiments, or nothing is found.
-    """
+    """Infer the rule of a call; RuleError if none is found, or it does not lend itself to that."""
     _check_suitable(sample)
     moves = _moves(sample)
     classes = _kept_classes(sample, moves)

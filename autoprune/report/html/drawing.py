@@ -207,11 +207,7 @@ class _Drawing:
 
 
 class _Wires:
-    """Which item of a cluster gives each value, and which ones take it.
-
-    Args:
-        giver: numbers of the items that give the first values.
-    """
+    """Which item of a cluster gives each value, from the first ones on, and which ones take it."""
 
     def __init__(self, giver: dict[str, int]) -> None:
         self.giver = giver

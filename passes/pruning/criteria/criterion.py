@@ -86,11 +86,7 @@ def criterion(
 
 
 def forget_criterion(name: str) -> None:
-    """Undo `criterion`.
-
-    Raises:
-        AutopruneError: if there is no criterion of that name.
-    """
+    """Undo `criterion`; AutopruneError if there is no criterion of that name."""
     CRITERIA.forget(name)
 
 

@@ -103,11 +103,7 @@ class UnitView:
         return self.tensors("weights")
 
     def tensors(self, need: Need) -> Tensors:
-        """Whole tensors of a kind, by name.
-
-        Raises:
-            AutopruneError: if the criterion does not declare that it needs them.
-        """
+        """Whole tensors of a kind, by name; AutopruneError if the need for them is not declared."""
         if need not in self.data:
             raise AutopruneError(
                 f"a criterion reads {need} and does not declare it",
