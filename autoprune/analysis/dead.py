@@ -14,8 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from autoprune.analysis.dependence import as_read
-from autoprune.analysis.folding import spared_parameters
-from autoprune.analysis.guarantees import guarantee_with
+from autoprune.analysis.guarantees import guarantee_with, spared_parameters
 from autoprune.analysis.typing import TypedGraph
 from autoprune.ir.group import Group
 from autoprune.ir.positions import Indices, unit_positions
@@ -54,8 +53,7 @@ def _dead(typed: TypedGraph, group: Group, places: Group, values: Arrays) -> Mas
     zero = np.array([_zero_units(typed, name, values.get(name), uid) for name in names])
     if not zero.size:
         return np.zeros(group.units, dtype=bool)
-    whole = np.arange(group.units)[:0]
-    spared = spared_parameters(typed, {uid: group}, {uid: whole})
+    spared = spared_parameters(typed, [group])
     patterns, which = np.unique(zero, axis=1, return_inverse=True)
     harmless = []
     for pattern in patterns.T:

@@ -8,7 +8,7 @@ whether summing over them is covered.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import NamedTuple
@@ -16,10 +16,13 @@ from typing import NamedTuple
 from autoprune.analysis.dependence import constants, needed
 from autoprune.analysis.typing import TypedGraph
 from autoprune.ir.graph import Node, Value
-from autoprune.ir.group import Guarantee
+from autoprune.ir.group import Group, Guarantee
 from autoprune.ir.reason import NO_REASON, Reason
 from autoprune.ops.rule import writes_in_place
-from autoprune.ops.views import State, Zeroing
+from autoprune.ops.views import Call, State, Zeroing
+
+Spared = Mapping[str, frozenset[int]]
+"""By parameter, the leaves whose removed positions are not set to zero in it."""
 
 _NONE = frozenset[int]()
 
@@ -81,6 +84,31 @@ def guarantee_with(typed: TypedGraph, uid: int, zero: frozenset[str]) -> Guarant
     Those are names of parameters, and of values computed from these.
     """
     return _Propagation(typed, frozenset((uid,)), zero).run()[uid].guarantee
+
+
+def spared_parameters(typed: TypedGraph, cut: Collection[Group]) -> Spared:
+    """Parameters in which removed units are not set to zero to compare with.
+
+    Weights that read the constants of folded units, and directions of weights of norm zero.
+    """
+    spared: dict[str, frozenset[int]] = {}
+    for group in cut:
+        for name in group.spared:
+            spared[name] = spared.get(name, _NONE) | {group.leaf.uid}
+    for call, uids in folding_calls(typed, cut):
+        weight = call.tensor("weight").name
+        spared[weight] = spared.get(weight, _NONE) | uids
+    return spared
+
+
+def folding_calls(typed: TypedGraph, cut: Collection[Group]) -> list[tuple[Call, frozenset[int]]]:
+    """The calls that read constants, with the leaves of the units that leave them."""
+    found: dict[str, frozenset[int]] = {}
+    for group in cut:
+        for name in group.folds:
+            found[name] = found.get(name, _NONE) | {group.leaf.uid}
+    nodes = (node for node in typed.graph.nodes if node.name in found)
+    return [(Call(node, typed.types), found[node.name]) for node in nodes]
 
 
 @dataclass(slots=True)

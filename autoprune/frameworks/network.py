@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeAlias
 from numpy.typing import NDArray
 
 from autoprune.analysis.experiments.experiment import Sample
-from autoprune.analysis.folding import Spared
+from autoprune.analysis.guarantees import Spared
 from autoprune.analysis.typing import TypedGraph
 from autoprune.errors import RuleError
 from autoprune.ir.graph import Graph, Node

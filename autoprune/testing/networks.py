@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from autoprune.analysis.experiments.conformance import SEEDS, removals
-from autoprune.analysis.folding import Spared, spared_parameters
 from autoprune.analysis.groups import Groups, find_groups
+from autoprune.analysis.guarantees import Spared, spared_parameters
 from autoprune.analysis.typing import TypedGraph, infer
 from autoprune.errors import NotEqualError
 from autoprune.frameworks.torch.equality import difference, tolerance
@@ -64,14 +64,6 @@ def rounds(groups: list[Group], seeds: tuple[int, ...] = SEEDS) -> Iterator[dict
         yield {group.leaf.uid: removals(group.units, seeds)[i] for group in groups}
 
 
-def spared_in(
-    typed: TypedGraph, groups: Mapping[int, Group], removed: Mapping[int, Indices]
-) -> Spared:
-    """Parameters that keep their values where units are removed, and the leaves concerned."""
-    kept = {uid: kept_units(groups[uid], units) for uid, units in removed.items()}
-    return spared_parameters(typed, groups, kept)
-
-
 def kept_units(group: Group, removed: Indices) -> Indices:
     """The units of a group that stay."""
     return np.setdiff1d(np.arange(group.units), removed)
@@ -115,7 +107,7 @@ def _check_producers(
     reads: Reads,
 ) -> None:
     removed = {group.leaf.uid: units}
-    spared = spared_in(typed, {group.leaf.uid: group}, removed)
+    spared = spared_parameters(typed, [group])
     everywhere = zeroed(model, example_inputs, typed, removed, spared=spared)
     producers = zeroed(model, example_inputs, typed, removed, reads, spared)
     gap = difference(everywhere, producers)

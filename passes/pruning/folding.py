@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from autoprune.analysis.folding import folding_calls, operand
+from autoprune.analysis.guarantees import folding_calls
 from autoprune.analysis.typing import TypedGraph
 from autoprune.errors import TraceError
 from autoprune.frameworks.network import Array, Executable, Network, Values
-from autoprune.ir.graph import Node
 from autoprune.ir.group import Group
 from autoprune.ir.positions import Kept, kept_masks
+from autoprune.ops.views import Call
 
 
 def folded_biases(
@@ -36,27 +36,26 @@ def folded_biases(
     Raises:
         TraceError: if a layer that reads constants is given tensors without elements.
     """
-    sites = folding_calls(typed, groups, kept)
+    sites = folding_calls(typed, [groups[uid] for uid in kept])
     if not sites:
         return {}
-    read = zeroed.operands(inputs, [node for node, _ in sites])
+    read = zeroed.operands(inputs, [call.node for call, _ in sites])
     biases: dict[str, Array] = {}
-    for node, uids in sites:
-        bias = operand(node, "bias").name
+    for call, uids in sites:
+        bias = call.tensor("bias").name
         removed = {uid: kept[uid] for uid in uids}
-        biases[bias] = network.parameter(bias) + _constant(
-            network, typed, node, removed, read[node.name]
-        )
+        added = _constant(network, call, removed, read[call.node.name])
+        biases[bias] = network.parameter(bias) + added
     return biases
 
 
-def _constant(network: Network, typed: TypedGraph, node: Node, kept: Kept, values: Values) -> Array:
+def _constant(network: Network, call: Call, kept: Kept, values: Values) -> Array:
     """What the removed positions of a layer's input add to its outputs, one number each."""
-    source, weight = operand(node, "input").name, operand(node, "weight")
+    node, source, weight = call.node, call.tensor("input").name, call.tensor("weight")
     # Input and weight are of other dtypes where the call is under autocast.
-    x = values[source].astype(np.dtype(network.parameter(operand(node, "bias").name).dtype))
+    x = values[source].astype(np.dtype(network.parameter(call.tensor("bias").name).dtype))
     staying: Array = np.ones((), bool)
-    for mask in kept_masks(typed.types[source], kept):
+    for mask in kept_masks(call.types[source], kept):
         staying = staying & mask
     zeros = np.zeros_like(x)
     (constants,) = network.call(node.name, {**values, source: np.where(staying, zeros, x)})

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from autoprune.analysis.folding import spared_parameters
+from autoprune.analysis.guarantees import spared_parameters
 from autoprune.analysis.typing import TypedGraph
 from autoprune.errors import AutopruneError, NotEqualError, TraceError, first_line
 from autoprune.frameworks.comparison import array_difference, difference, rounding, tolerance
@@ -115,7 +115,7 @@ def zeroed_network(
     network: Network, typed: TypedGraph, groups: Mapping[int, Group], kept: Kept
 ) -> Executable:
     """The network with the units set to zero that do not stay, in what makes them."""
-    return network.zeroed(typed, kept, spared_parameters(typed, groups, kept))
+    return network.zeroed(typed, kept, spared_parameters(typed, [groups[u] for u in kept]))
 
 
 def check_unchanged(network: Network, small: Executable) -> None:

@@ -14,6 +14,7 @@ from autoprune.analysis.experiments.conformance import examined, faults, product
 from autoprune.analysis.experiments.experiment import Sample
 from autoprune.analysis.experiments.traits import trait_faults
 from autoprune.analysis.groups import Groups, find_groups
+from autoprune.analysis.guarantees import spared_parameters
 from autoprune.analysis.nesting import outer_leaves
 from autoprune.analysis.typing import TypedGraph, infer
 from autoprune.frameworks.torch.calls import sample_calls
@@ -23,7 +24,7 @@ from autoprune.frameworks.torch.trace import Traced, trace
 from autoprune.ir.group import Guarantee
 from autoprune.ops.rule import _OPERATORS, find
 from autoprune.passes.pruning.law import prove
-from autoprune.testing.networks import kept_units, removals, spared_in, zeroed
+from autoprune.testing.networks import kept_units, removals, zeroed
 from tests.effort import sampled
 from tests.nesting.choices import random_choices
 from tests.operators.case import Case, Net
@@ -126,7 +127,7 @@ def test_cut_equals_zeroed(name):
         cut = prove(TorchNetwork(traced), typed, groups, kept).cut.model  # raises for exact groups
         with torch.no_grad():
             got = cut(*(v.clone() for v in example))
-        spared = spared_in(typed, groups, removed)
+        spared = spared_parameters(typed, [groups[uid] for uid in removed])
         gap = difference(zeroed(network, example, typed, removed, spared=spared), got)
         if all(groups[uid].guarantee.exact for uid in removed):
             assert gap <= ROUNDING_DOUBLE, f"{gap} with {removed}\n{typed}"
@@ -160,7 +161,7 @@ def test_zero_invariance_means_producers_alone(name):
         gaps = []
         for removed in removals(group.units, case.seeds):
             units = {group.leaf.uid: removed}
-            spared = spared_in(typed, {group.leaf.uid: group}, units)
+            spared = spared_parameters(typed, [group])
             everywhere = zeroed(network, example, typed, units, spared=spared)
             producers = zeroed(network, example, typed, units, partial(reads, network), spared)
             gaps.append(difference(everywhere, producers))

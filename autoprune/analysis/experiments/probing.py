@@ -60,6 +60,10 @@ COMBINATIONS = 64
 Place = tuple[str, int]
 """A dimension of an operand (by value name) or of an output (by its position, as `"->0"`)."""
 
+Moves = dict[Place, tuple[frozenset[int] | None, ...]]
+"""Of each operand axis, per output, the output's axes that move at a changed position alone; None
+where the output does not move at all."""
+
 
 @dataclass(frozen=True)
 class Probed:
@@ -88,7 +92,7 @@ def probe(sample: Sample) -> Probed:
     """Infer the rule of a call; RuleError if none is found, or it does not lend itself to that."""
     _check_suitable(sample)
     moves = _moves(sample)
-    classes = _kept_classes(sample, moves)
+    classes = _kept_classes(moves)
     classes += _summed_classes(sample, moves, classes)
     guess = _letters(sample, classes)
     tried = trials(sample)
@@ -120,12 +124,8 @@ def _check_suitable(sample: Sample) -> None:
         raise RuleError("its outputs are not finite", where=where)
 
 
-def _moves(sample: Sample) -> dict[Place, tuple[frozenset[int] | None, ...]]:
-    """Of each operand axis, per output, the output's axes that move at the changed position alone.
-
-    None where the output does not move at all.
-    """
-    found: dict[Place, tuple[frozenset[int] | None, ...]] = {}
+def _moves(sample: Sample) -> Moves:
+    found: Moves = {}
     bases = [sample.operands, redrawn(sample, sample.operands, np.random.default_rng(SEEDS[1]))]
     starts = [outputs_of(sample, base) for base in bases]
     rng = np.random.default_rng(0)
@@ -184,9 +184,7 @@ def _only(mask: Array, dim: int, position: int) -> bool:
     return not along.any()
 
 
-def _kept_classes(
-    sample: Sample, moves: Mapping[Place, Sequence[frozenset[int] | None]]
-) -> list[set[Place]]:
+def _kept_classes(moves: Moves) -> list[set[Place]]:
     """Operand and output axes that are the same."""
     classes: list[set[Place]] = []
     for place, outputs in moves.items():
@@ -198,11 +196,7 @@ def _kept_classes(
     return classes
 
 
-def _summed_classes(
-    sample: Sample,
-    moves: Mapping[Place, Sequence[frozenset[int] | None]],
-    kept: Sequence[set[Place]],
-) -> list[set[Place]]:
+def _summed_classes(sample: Sample, moves: Moves, kept: Sequence[set[Place]]) -> list[set[Place]]:
     """Sets of operand axes that outputs lack, and that can only be cut together."""
     taken = set[Place]().union(*kept)
     rest = [p for p, outputs in moves.items() if p not in taken and set(outputs) != {None}]

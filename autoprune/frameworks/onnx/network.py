@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 
 from autoprune.analysis.experiments.experiment import Sample
-from autoprune.analysis.folding import Spared
+from autoprune.analysis.guarantees import Spared
 from autoprune.analysis.planning import make_plan
 from autoprune.analysis.typing import TypedGraph
 from autoprune.errors import AutopruneError, RuleError

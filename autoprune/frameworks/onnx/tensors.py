@@ -11,7 +11,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from autoprune.analysis.folding import Spared
+from autoprune.analysis.guarantees import Spared
 from autoprune.analysis.typing import TypedGraph
 from autoprune.frameworks.onnx.attributes import constant_of, fill_of
 from autoprune.frameworks.onnx.large import copied, copy_fields

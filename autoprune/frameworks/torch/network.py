@@ -14,7 +14,7 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from autoprune.analysis.experiments.experiment import Sample
-from autoprune.analysis.folding import Spared
+from autoprune.analysis.guarantees import Spared
 from autoprune.analysis.typing import TypedGraph
 from autoprune.errors import RuleError, TraceError
 from autoprune.frameworks.comparison import HUGE, rounding

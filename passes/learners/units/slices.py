@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 
-from autoprune.analysis.folding import spared_parameters
+from autoprune.analysis.guarantees import spared_parameters
 from autoprune.ir.group import Group
 from autoprune.ir.positions import Indices, owners
 from autoprune.passes.learners.sharding import (
@@ -276,8 +276,7 @@ def find_units(
         dead: by parameter, where its weights do nothing.
     """
     typed = analysis.typed
-    whole = {g.leaf.uid: np.arange(g.units) for g in groups}
-    spared = spared_parameters(typed, analysis.groups, whole)
+    spared = spared_parameters(typed, groups)
     count = sum(g.units for g in groups)
     along: dict[str, list[tuple[int, Indices]]] = {}
     start = 0
