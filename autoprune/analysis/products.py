@@ -210,10 +210,7 @@ class Product:
 
 @dataclass(frozen=True)
 class Products:
-    """All products of a graph with weights.
-
-    They are in the order of the graph; a call whose operands are two weights is none.
-    """
+    """The products with weights of a graph, in its order; of two weights there are none."""
 
     products: tuple[Product, ...]
 

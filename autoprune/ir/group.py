@@ -85,13 +85,9 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Pinned:
-    """A leaf axis that occurs in parameters and cannot be pruned.
+    """A leaf axis that occurs in parameters, at so many positions, and cannot be pruned.
 
-    Attributes:
-        name: as for groups.
-        size: number of positions.
-        where: parameter dimensions it occurs in.
-        reason: why it cannot be pruned.
+    It is named as groups are.
     """
 
     name: str

@@ -74,10 +74,7 @@ class KeptUnits:
 class Factor:
     """What a parameter becomes so that it takes up a factor: `scale * p + offset`.
 
-    Attributes:
-        group: the group whose positions are meant, or nothing for all.
-        scale: see above.
-        offset: see above.
+    Meant are the positions of a group, or all without one.
     """
 
     group: str
@@ -142,9 +139,15 @@ def read_step(data: Any, version: int) -> dict[str, Any]:
             path: {name: _list(e) for name, e in entries.items()}
             for path, entries in data["attributes"].items()
         },
-        "factors": {name: _factor(*entry) for name, entry in data["factors"].items()},
+        "factors": {
+            name: Factor(_text(group), _real(scale), _real(offset))
+            for name, (group, scale, offset) in data["factors"].items()
+        },
         "constants": {
-            path: {name: _constant(*entry) for name, entry in entries.items()}
+            path: {
+                name: (None if old is None else _real(old), _real(new))
+                for name, (old, new) in entries.items()
+            }
             for path, entries in data["constants"].items()
         },
         "folded": tuple(_text(name) for name in _list(data["folded"])),
@@ -169,14 +172,6 @@ def _read_choice(data: Mapping[str, Any]) -> KeptUnits:
     outer, kept = _text(data.get("outer", "")), _list(data["kept"])
     rows = [tuple(map(_whole, _list(row))) for row in (kept if outer else [data["kept"]])]
     return KeptUnits(_whole(data["units"]), tuple(rows) if outer else rows[0], outer)
-
-
-def _factor(group: object, scale: object, offset: object) -> Factor:
-    return Factor(_text(group), _real(scale), _real(offset))
-
-
-def _constant(old: object, new: object) -> tuple[float | None, float]:
-    return None if old is None else _real(old), _real(new)
 
 
 def _of(value: object, kind: type[T], what: str) -> T:

@@ -45,16 +45,16 @@ def make_report(
 ) -> Report:
     """The report on a choice; an empty choice gives the report on what could be chosen."""
     typed, found, costs = analysis.typed, analysis.found, analysis.costs
-    exact = [g for g in found.groups if g.guarantee.exact]
+    least = costs.at({g.leaf.uid: 1 for g in found.groups if g.guarantee.exact})
     return Report(
         before=costs.at({}),
         after=costs.at(sizes_of(kept)),
-        least=costs.at({g.leaf.uid: 1 for g in exact}),
+        least=least,
         groups=tuple(_group_rows(analysis, kept, reasons)),
         pinned=_pinned_rows(found),
         unknown_operators=_unknown_operators(typed),
         analysis_seconds=analysis.seconds,
-        notes=(*analysis.probing.notes(), *_notes(analysis)),
+        notes=(*analysis.probing.notes(), *_notes(analysis, least.params)),
         inputs=tuple(spelled(v.name, v.dtype, v.shape) for v in analysis.graph.inputs),
         subject=Subject(typed, {g.name: g.leaf.uid for g in found.groups}, kept),
         **fields,
@@ -110,11 +110,10 @@ def _unknown_operators(typed: TypedGraph) -> tuple[UnknownOperator, ...]:
     )
 
 
-def _notes(analysis: Analysis) -> list[str]:
+def _notes(analysis: Analysis, least: int) -> list[str]:
     """Why little or nothing can be pruned, if so."""
     found, full = analysis.found, analysis.costs.params({})
     exact = [g for g in found.groups if g.guarantee.exact]
-    least = analysis.costs.params({g.leaf.uid: 1 for g in exact})
     notes = []
     unused = unused_parameters(analysis.graph)
     if unused:

@@ -25,11 +25,7 @@ Model = TypeVar("Model")
 
 
 class Saving(ABC):
-    """Something that files of several formats can be made of.
-
-    Attributes:
-        model: the network.
-    """
+    """A network, its model, of which files of several formats can be made."""
 
     model: Any
     _files: Files

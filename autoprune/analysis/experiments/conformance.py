@@ -43,11 +43,9 @@ States = Mapping[str, State]
 
 @dataclass(frozen=True)
 class Fault:
-    """One claim of a rule that does not hold.
+    """A claim of a rule that does not hold, and what was seen instead.
 
-    Attributes:
-        places: dimensions of operands that the axis runs through, as `(operand, dimension)`.
-        text: what was claimed and what was seen instead.
+    The axis in question runs through `places`, as `(operand, dimension)`.
     """
 
     places: tuple[tuple[str, int], ...]

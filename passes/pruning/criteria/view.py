@@ -48,9 +48,7 @@ NEEDS: tuple[Need, ...] = get_args(Need)
 class Tensors(Mapping[str, Array]):
     """Tensors by name in which units lie; what is taken from here cannot be written to.
 
-    Attributes:
-        arrays: by name; may make an array when it is asked for.
-        types: the axis type of each dimension of each of them.
+    They may be made when they are asked for. The types are of each of their dimensions.
     """
 
     arrays: Mapping[str, Array]
