@@ -97,14 +97,11 @@ def _bars(report: Report) -> list[Bar]:
         before, after, least = (
             getattr(cost, name) for cost in (report.before, report.after, report.least)
         )
-        whole = max(1, before)
-        floor = 100 * least / whole
+        whole, made, filled = max(1, before), "", 100.0
+        remark = f"{share(1 - least / whole)} prunable"
         if report.pruned:
-            bar = Bar(label, show(before), show(after), share(after / whole), 0, floor)
-            bars.append(bar._replace(filled=100 * after / whole))
-        else:
-            remark = f"{share(1 - least / whole)} prunable"
-            bars.append(Bar(label, show(before), "", remark, 100, floor))
+            made, remark, filled = show(after), share(after / whole), 100 * after / whole
+        bars.append(Bar(label, show(before), made, remark, filled, 100 * least / whole))
     if report.latency is not None:
         slow, fast = report.latency.before, report.latency.after
         label = f"ONNX Runtime, {count(report.latency.threads, 'thread')}"
