@@ -9,6 +9,7 @@ from pkgutil import iter_modules
 
 @cache
 def import_files(package: str) -> None:
-    """Import every file of a package, so that what they make known by name is known."""
-    for module in iter_modules(import_module(package).__path__, f"{package}."):
+    """Import every file of a package, then those below, so that what they make known is known."""
+    found = iter_modules(import_module(package).__path__, f"{package}.")
+    for module in sorted(found, key=lambda module: module.ispkg):
         import_module(module.name)

@@ -4,8 +4,6 @@ Importing this package registers every family: all of its modules are imported, 
 because they give other names to rules of the families.
 """
 
-from importlib import import_module
-from pkgutil import iter_modules
+from autoprune.ir.discovery import import_files
 
-for _module in sorted(iter_modules(__path__), key=lambda module: module.ispkg):
-    import_module(f"{__name__}.{_module.name}")
+import_files(__name__)

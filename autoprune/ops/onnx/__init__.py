@@ -4,8 +4,6 @@ Importing this package registers all of them. Arguments have the families' names
 in an ONNX node is the frontend's business.
 """
 
-from importlib import import_module
-from pkgutil import iter_modules
+from autoprune.ir.discovery import import_files
 
-for _module in iter_modules(__path__):
-    import_module(f"{__name__}.{_module.name}")
+import_files(__name__)
