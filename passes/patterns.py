@@ -14,11 +14,7 @@ LISTED = 8
 
 
 def as_patterns(given: Any, keyword: str) -> tuple[str, ...]:
-    """One name or pattern, or several, as a tuple.
-
-    Raises:
-        AutopruneError: if there is something else among them.
-    """
+    """One name or pattern, or several, as a tuple; AutopruneError for anything else."""
     patterns = (given,) if isinstance(given, str) or not isinstance(given, Iterable) else given
     patterns = tuple(patterns)
     for pattern in patterns:

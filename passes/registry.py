@@ -36,11 +36,7 @@ class Registry(Mapping[str, Item]):
         return len(self._items)
 
     def add(self, name: str, item: Item) -> None:
-        """Make a thing known by name.
-
-        Raises:
-            AutopruneError: of the registry's kind, if the name is taken.
-        """
+        """Make a thing known by name; an error of the registry's kind if the name is taken."""
         if name in self._items:
             raise self._error(
                 f"there is a {self._kind} {name!r} already",
@@ -49,11 +45,7 @@ class Registry(Mapping[str, Item]):
         self._items[name] = item
 
     def forget(self, name: str) -> None:
-        """Undo `add`.
-
-        Raises:
-            AutopruneError: of the registry's kind, if there is nothing of that name.
-        """
+        """Undo `add`; errors as `find`."""
         self.find(name)
         del self._items[name]
 
@@ -62,11 +54,7 @@ class Registry(Mapping[str, Item]):
         return self.find(given) if isinstance(given, str) else given
 
     def find(self, name: object) -> Item:
-        """What has a name.
-
-        Raises:
-            AutopruneError: of the registry's kind, naming what there is.
-        """
+        """What has a name; else an error of the registry's kind, naming what there is."""
         if isinstance(name, str) and name in self._items:
             return self._items[name]
         raise self._error(

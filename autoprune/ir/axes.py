@@ -185,11 +185,7 @@ def size(axis: Axis, sizes: Mapping[int, int]) -> int:
 
 
 def split_at(axis: Axis, at: int) -> tuple[Axis, Axis]:
-    """`axis` before and from position `at`, which must be a boundary of its terms.
-
-    Raises:
-        ValueError: if `at` falls inside a term.
-    """
+    """`axis` before and from position `at`; ValueError if that falls inside a term."""
     terms = axis.terms if isinstance(axis, Sum) else (axis,)
     offset = 0
     for i, term in enumerate(terms):
@@ -202,11 +198,7 @@ def split_at(axis: Axis, at: int) -> tuple[Axis, Axis]:
 
 
 def outer_and_inner(axis: Axis, inner_size: int) -> tuple[Axis, Axis]:
-    """`axis` as a product of an outer axis and an inner one of `inner_size`.
-
-    Raises:
-        ValueError: if `axis` is not such a product.
-    """
+    """`axis` as an outer axis times an inner one of `inner_size`; ValueError if it is no such."""
     if inner_size == 1:
         return axis, ONE
     if inner_size == axis.size:

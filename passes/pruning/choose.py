@@ -31,11 +31,7 @@ PREFERRED_MULTIPLES = (8, 4, 2)
 
 
 def check_finite(weights: Mapping[str, Array]) -> None:
-    """Refuse weights that no criterion can compare.
-
-    Raises:
-        GraphError: naming the first parameter with a NaN or an infinity.
-    """
+    """Refuse weights that no criterion can compare: GraphError for a NaN or an infinity."""
     for name, array in weights.items():
         if array.dtype.kind in "fc":
             bad = int(array.size - np.isfinite(array).sum())
@@ -63,12 +59,10 @@ class UnitScores:
 def score_units(
     analysis: Analysis, weights: Mapping[str, Array], movable: Movable, request: Request
 ) -> UnitScores:
-    """Score the units of the groups that may shrink; of the budget `dead`, what is alive with one.
+    """Score the units of groups that may shrink; for the budget `dead`, what is alive with one.
 
-    The weights are trained parameters by value name, and what is computed from them alone.
-
-    Raises:
-        AutopruneError: if the criterion needs something else, or returns no scores.
+    The weights are trained parameters by value name, and what is computed from them alone. Errors
+    as `score_groups`.
     """
     say("choosing units")
     typed, groups = analysis.typed, movable.groups
@@ -91,11 +85,7 @@ def score_units(
 
 
 def allocate(analysis: Analysis, movable: Movable, scored: UnitScores, request: Request) -> Kept:
-    """Kept units by leaf, those with the highest scores, such that the budget is met.
-
-    Raises:
-        BudgetError: if it cannot be met; the message names what is kept whole, and why.
-    """
+    """The units with the highest scores, such that the budget is met; BudgetError says why not."""
     options, (name, asked) = request.options, request.budget
     solver = SOLVERS.find(name)
     if solver.by_name and (isinstance(asked, Mapping) or solver.literal):

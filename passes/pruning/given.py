@@ -75,11 +75,7 @@ class Given:
 def traced(
     model: Any, example_inputs: Any, dynamic_shapes: Any, outputs: tuple[int | str, ...]
 ) -> Network:
-    """The network that a user's model is, read; a `Network` has been read by its framework.
-
-    Raises:
-        TraceError: if it cannot be read, does not run on the inputs, or is no model.
-    """
+    """A user's model, read by its framework unless it was; TraceError if that cannot be."""
     if not isinstance(getattr(model, "graph", None), Graph):
         return given(model, example_inputs, dynamic_shapes).trace(outputs)
     if example_inputs is not None or dynamic_shapes is not None or outputs:
@@ -100,11 +96,7 @@ def is_onnx(model: Any) -> TypeIs[str | Path | onnx.ModelProto]:
 
 
 def given(model: Any, example_inputs: Any = None, dynamic_shapes: Any = None) -> Given:
-    """What a user's model is, without importing a framework that it is not of.
-
-    Raises:
-        TraceError: if it is no model.
-    """
+    """What a user's model is, without importing the framework it is not of; TraceError if none."""
     if is_onnx(model):
         return Given(model, True, example_inputs, dynamic_shapes)
     if isinstance(model, Saving):

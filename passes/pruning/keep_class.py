@@ -128,11 +128,7 @@ def _fit(
 
 
 def _is_configured(own: OwnClass, options: Options) -> bool:
-    """Whether there is a configuration that can follow.
-
-    Raises:
-        AutopruneError: if it is asked to, but cannot, or the class is not to be kept.
-    """
+    """Whether a configuration can follow; AutopruneError if it has to, and cannot."""
     if not own.is_configured(required=options.keep_config and options.keep_class):
         return False
     if options.keep_config and not options.keep_class:

@@ -135,11 +135,7 @@ WHOLE = Scope()
 
 
 def as_scope(only: Any = (), ignore: Any = (), outputs: Any = ()) -> Scope:
-    """A scope of what users write: one name, or several.
-
-    Raises:
-        AutopruneError: if there is something else.
-    """
+    """A scope of what users write: one name, or several; AutopruneError for anything else."""
     several = isinstance(outputs, Iterable) and not isinstance(outputs, str)
     wanted = tuple(outputs) if several else () if outputs is None else (outputs,)
     for output in wanted:

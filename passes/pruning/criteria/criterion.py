@@ -125,13 +125,10 @@ def score_groups(
     rng: np.random.Generator,
     outers: Mapping[int, Leaf] = MappingProxyType({}),
 ) -> list[Scores]:
-    """The scores of the units of groups, one group after the other.
+    """The scores of the units of groups, one group after the other; errors as `score`.
 
     The groups name the places of their units in weights; by leaf, `outers` has the leaf per whose
     units its units are chosen.
-
-    Raises:
-        AutopruneError: if the criterion needs something else, or returns no scores.
     """
     criterion = find_criterion(criterion, data.keys())
     seen = {need: data[need] for need in criterion.needs}
@@ -141,12 +138,7 @@ def score_groups(
 
 
 def score(criterion: Score, units: UnitView) -> Scores:
-    """Apply a criterion and check what it returns.
-
-    Raises:
-        AutopruneError: if it does not return one finite number per unit (or per unit of the
-            outer axis and unit).
-    """
+    """Apply a criterion; AutopruneError if it does not return one finite number for each unit."""
     what = f"a criterion must return {units.units} finite scores"
     where = f"group {units.group.name}"
     try:
