@@ -68,10 +68,7 @@ class OnnxExecutable:
         """See `Executable.run`; chance has no seed there, but state that runs leave has."""
         computed = {n for node in self.model.graph.node for n in node.output if n}
         names = tuple(dict.fromkeys([*self.names, *(n for n in watch if n in computed)]))
-        key: tuple[int | str, ...] = (
-            seed,
-            *names,
-        )  # in training mode, norms write to what the session holds
+        key: tuple[int | str, ...] = (seed if _keeps_statistics(self.model) else 0, *names)
         if names and key not in self._sessions:
             self._sessions[key] = session_for(self.model, optimize=self.optimize, outputs=names)
         feed = next(candidate_feeds(self.model, inputs))
@@ -90,6 +87,15 @@ class OnnxExecutable:
         feed, names = next(candidate_feeds(self.model, inputs)), list(values)
         session = session_for(self.model, outputs=names)
         return difference(list(values.values()), run(session, names, feed))
+
+
+def _keeps_statistics(model: onnx.ModelProto) -> bool:
+    """Whether norms in training mode write to what a session holds, so that no run repeats.
+
+    Other sessions are left as they are: numbers drawn differ from run to run in one session alone.
+    """
+    norms = (node for node in model.graph.node if node.op_type == "BatchNormalization")
+    return any(a.name == "training_mode" and a.i for node in norms for a in node.attribute)
 
 
 @dataclass(frozen=True)
