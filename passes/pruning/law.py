@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from networkx.utils import UnionFind
 
 from autoprune.analysis.guarantees import spared_parameters
 from autoprune.analysis.typing import TypedGraph
@@ -17,7 +18,7 @@ from autoprune.frameworks.network import Array, Choice, Executable, Network, Val
 from autoprune.ir.graph import Graph, Node
 from autoprune.ir.group import Group
 from autoprune.ir.positions import Kept, cut_array
-from autoprune.ops.rule import holds, is_number, writes_in_place
+from autoprune.ops.rule import UNKNOWN, holds, is_number, writes_in_place
 from autoprune.ops.views import Call
 from autoprune.passes.pruning.folding import folded_biases
 from autoprune.report.progress import say
@@ -134,10 +135,10 @@ def check_unchanged(network: Network, small: Executable) -> None:
 def _witnesses(typed: TypedGraph) -> list[str]:
     """What goes into saturating operators at the end of a graph; to be compared like outputs.
 
-    What only moves it, or computes with integers that came of it, may follow.
+    What only moves it, or computes with integers that came of it, may follow. Values that are
+    written to after they were made are none: they are compared as they were made.
     """
-    if any(writes_in_place(node.op) for node in typed.graph.nodes):
-        return []  # what is read may be written to afterwards
+    written = _written_to(typed)
     made_by = {v.name: node for node in typed.graph.nodes for v in node.outputs}
     found: list[str] = []
     todo = [v.name for v in typed.graph.required]
@@ -149,11 +150,27 @@ def _witnesses(typed: TypedGraph) -> list[str]:
         hides = holds(operator.saturates, call)
         if value.name not in made_by or value.name in found:
             continue
-        if hides:
+        if hides and value.name not in written:
             found.append(value.name)
         if hides or operator.selects(call) or not is_number(value):
             todo.append(value.name)
     return found
+
+
+def _written_to(typed: TypedGraph) -> frozenset[str]:
+    """Values that may share memory with one that an in-place call writes to."""
+    nodes = typed.graph.nodes
+    writing = [node for node in nodes if node.tensors and writes_in_place(node.op)]
+    if not writing:
+        return frozenset()
+    memory = UnionFind(v.name for node in nodes for v in (*node.inputs, *node.outputs))
+    for node in nodes:
+        operator = typed.operator_of(node)
+        moves = operator.aliases or operator.selects(Call(node, typed.types))
+        if moves or operator is UNKNOWN or writes_in_place(node.op):
+            memory.union(*(v.name for v in (*node.tensors, *node.outputs)))
+    roots = {memory[node.tensors[0].name] for node in writing}
+    return frozenset(name for name in memory if memory[name] in roots)
 
 
 def _run_zeroed(network: Network, zeroed: Executable, watch: Collection[str]) -> tuple[Any, Values]:

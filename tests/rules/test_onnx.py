@@ -97,3 +97,16 @@ def test_what_a_saturating_operator_reads_is_compared_too():
     assert _witnesses(infer(graph)) == []
     ap.rule("lib.squash", "n -> n", saturates=True)
     assert _witnesses(infer(graph)) == ["h"]
+
+
+@pytest.mark.parametrize(("view", "witnesses"), [("relu", ["h"]), ("alias", [])])
+def test_what_is_written_to_through_a_view_is_not_compared(view, witnesses):
+    """It is compared as it was made, and read as it was written to."""
+    graph = parse_graph(f"""graph(%x: float32[3]) {{
+      %h: float32[3] = aten.tanh(input=%x)
+      %v: float32[3] = aten.{view}(input=%h)
+      %w: float32[3] = aten.add_.Tensor(input=%v, other=1)
+      %y: float32[3] = aten.sigmoid(input=%h)
+      return %y, %w
+    }}""")
+    assert _witnesses(infer(graph)) == witnesses
