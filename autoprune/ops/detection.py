@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from autoprune.ir.contraction import Contraction, Window
 from autoprune.ops.convolution import resize_groups
-from autoprune.ops.letters import contracting, letters
+from autoprune.ops.letters import contracting, in_letters, letters
 from autoprune.ops.pinning import pin_dims, pin_tensors
 from autoprune.ops.rule import Operator, first_state, of_first, register
 from autoprune.ops.views import Call, Shape, Typing
@@ -43,9 +43,10 @@ def _deformed(call: Call) -> Contraction:
     """`n (g i) h w, (g o) i k l -> n (g o) h' w'`, each product taken where offsets say."""
     x, weight, bias = call.tensor("input"), call.tensor("weight"), call.value("bias")
     groups = call.integer("groups", 1)
-    return Contraction(
-        operands=((x, letters("n (g i) s0 s1")), (weight, letters("(g o) i k0 k1"))),
-        output=letters("n (g o) t0 t1"),
+    return in_letters(
+        "n (g i) s0 s1, (g o) i k0 k1 -> n (g o) t0 t1",
+        x,
+        weight,
         sizes={"g": groups, "i": weight.shape[1], "o": weight.shape[0] // groups},
         windows=tuple(_window(call, d) for d in range(2)),
         also="offsets say where to look",

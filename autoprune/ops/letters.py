@@ -50,6 +50,42 @@ def letters(text: str) -> tuple[Dim, ...]:
     return tuple(dims)
 
 
+DOTS = ("...",)
+"""Any number of leading dimensions, which are aligned from the right."""
+
+
+def spread(dims: Dims, rank: int, name: str = "n") -> Dims:
+    """Dimensions of a tensor of this rank, with letters for what `...` stands for, if it occurs."""
+    if DOTS not in dims:
+        return dims
+    at = dims.index(DOTS)
+    batch = tuple((f"{name}{i}",) for i in range(rank - len(dims) + 1, 0, -1))
+    return (*dims[:at], *batch, *dims[at + 1 :])
+
+
+def in_letters(
+    text: str, *operands: Value, plus: Value | None = None, **others: Any
+) -> Contraction:
+    """The product that letters state of these tensors, as in einsum: `"... i, o i -> ... o"`.
+
+    Args:
+        text: the letters of each operand and of the output.
+        operands: the tensors.
+        plus: what is added, which has the last dimensions of the output.
+        others: further attributes of the contraction.
+    """
+    left, _, right = text.partition("->")
+    read, made = tuple(map(letters, left.split(","))), letters(right)
+    ranks = [len(value.shape) for value in operands]
+    dotted = [n - len(dims) for n, dims in zip(ranks, read, strict=True) if DOTS in dims]
+    output = spread(made, len(made) + max(dotted, default=-1))
+    others = {"added": (), **others}
+    if plus is not None:
+        others["added"] = ((plus, output[len(output) - len(plus.shape) :]),)
+    spreads = (spread(dims, n) for dims, n in zip(read, ranks, strict=True))
+    return Contraction(tuple(zip(operands, spreads, strict=True)), output, **others)
+
+
 def scaled(contraction: Contraction, call: Call, product: str, added: str = "") -> Contraction:
     """A contraction with the factors that the arguments of these names state."""
     scale, added_scale = (call.get(name, 1.0) for name in (product, added))

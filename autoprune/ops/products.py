@@ -10,7 +10,7 @@ from autoprune.ir.axes import ONE
 from autoprune.ir.contraction import Contraction, Dim, Window
 from autoprune.ir.graph import Value
 from autoprune.ops.elementwise import broadcast
-from autoprune.ops.letters import contracting, letters, scaled
+from autoprune.ops.letters import contracting, in_letters, scaled
 from autoprune.ops.pinning import pin_dims
 from autoprune.ops.rule import Cost, Operator, product_state, register
 from autoprune.ops.views import Call, Resized, Shape, Sizing, State, Typing, Zeroing
@@ -21,19 +21,12 @@ def _numbered(count: int, letter: str) -> tuple[Dim, ...]:
 
 
 def _outer(call: Call) -> Contraction:
-    a, b = call.tensor("input"), call.tensor("vec2")
-    return Contraction(((a, letters("i")), (b, letters("o"))), letters("i o"))
+    return in_letters("i, o -> i o", call.tensor("input"), call.tensor("vec2"))
 
 
 def _addr(call: Call) -> Contraction:
-    a, b, added = call.tensor("vec1"), call.tensor("vec2"), call.tensor("input")
-    output = letters("i o")
-    found = Contraction(
-        ((a, letters("i")), (b, letters("o"))),
-        output,
-        added=((added, output[2 - len(added.shape) :]),),
-    )
-    return scaled(found, call, "alpha", "beta")
+    a, b, added = (call.tensor(name) for name in ("vec1", "vec2", "input"))
+    return scaled(in_letters("i, o -> i o", a, b, plus=added), call, "alpha", "beta")
 
 
 def _inner(call: Call) -> Contraction:
@@ -48,7 +41,7 @@ def _inner(call: Call) -> Contraction:
 
 def _vdot(call: Call) -> Contraction:
     a, b = call.tensor("input"), call.tensor("other")
-    return Contraction(((a, letters("i")), (b, letters("i"))), (), also=_conjugated(a))
+    return in_letters("i, i ->", a, b, also=_conjugated(a))
 
 
 def _conjugated(value: Value) -> str:
@@ -79,25 +72,14 @@ def _tensordot(call: Call) -> Contraction:
 
 
 def _bilinear(call: Call) -> Contraction:
-    a, b, weight = call.tensor("input1"), call.tensor("input2"), call.tensor("weight")
-    bias, batch = call.value("bias"), _numbered(len(a.shape) - 1, "n")
-    return Contraction(
-        ((a, (*batch, ("i",))), (b, (*batch, ("j",))), (weight, letters("o i j"))),
-        (*batch, ("o",)),
-        added=((bias, letters("o")),) if bias is not None else (),
-    )
+    operands = (call.tensor(name) for name in ("input1", "input2", "weight"))
+    return in_letters("... i, ... j, o i j -> ... o", *operands, plus=call.value("bias"))
 
 
 def _addbmm(call: Call) -> Contraction:
     """The products of a batch, summed."""
-    a, b, added = call.tensor("batch1"), call.tensor("batch2"), call.tensor("input")
-    output = letters("m o")
-    found = Contraction(
-        ((a, letters("n m i")), (b, letters("n i o"))),
-        output,
-        added=((added, output[2 - len(added.shape) :]),),
-    )
-    return scaled(found, call, "alpha", "beta")
+    a, b, added = (call.tensor(name) for name in ("batch1", "batch2", "input"))
+    return scaled(in_letters("n m i, n i o -> m o", a, b, plus=added), call, "alpha", "beta")
 
 
 def _chain(call: Call) -> Contraction:
@@ -115,16 +97,10 @@ def _chain(call: Call) -> Contraction:
 
 def _convolution_of_sequences(call: Call) -> Contraction:
     """`t n i, k i o -> t' n o`."""
-    bias, padding = call.value("bias"), call.integer("pad")
-    return Contraction(
-        (
-            (call.tensor("input"), letters("t n i")),
-            (call.tensor("weight"), letters("k i o")),
-        ),
-        letters("u n o"),
-        windows=(Window("t", "u", "k", before=padding, after=padding),),
-        added=((bias, letters("o")),) if bias is not None else (),
-    )
+    window = Window("t", "u", "k", before=call.integer("pad"), after=call.integer("pad"))
+    operands = (call.tensor("input"), call.tensor("weight"))
+    bias = call.value("bias")
+    return in_letters("t n i, k i o -> u n o", *operands, plus=bias, windows=(window,))
 
 
 register("aten.outer aten.ger", contracting(_outer))
@@ -143,12 +119,11 @@ def _grouped(call: Call) -> Contraction:
     """Matrices of groups, of which `offs` says which rows (or columns) belong to which group."""
     second = "mat2" if "mat2" in call.node.arguments else "weight"
     a, b = call.tensor("input"), call.tensor(second)
-    left = letters("g m i") if len(a.shape) == 3 else letters("m i")
-    right = letters("g i o") if len(b.shape) == 3 else letters("i o")
-    batch = letters("g") if len(a.shape) == len(b.shape) else ()
-    return Contraction(
-        ((a, left), (b, right)), (*batch, *letters("m o")), also="rows are dealt out to groups"
-    )
+    left = "g m i" if len(a.shape) == 3 else "m i"
+    right = "g i o" if len(b.shape) == 3 else "i o"
+    batch = "g" if len(a.shape) == len(b.shape) else ""
+    text = f"{left}, {right} -> {batch} m o"
+    return in_letters(text, a, b, also="rows are dealt out to groups")
 
 
 def _grouped_axes(call: Typing) -> list[Shape]:

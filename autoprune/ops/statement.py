@@ -19,11 +19,20 @@ from dataclasses import dataclass
 from math import prod
 
 from autoprune.errors import RuleError
-from autoprune.ops.letters import Dims, Factors, Products, cost_of, letters, solve, state_of
+from autoprune.ops.letters import (
+    DOTS,
+    Dims,
+    Factors,
+    Products,
+    cost_of,
+    letters,
+    solve,
+    spread,
+    state_of,
+)
 from autoprune.ops.rule import Cost, Operator, Terms
 from autoprune.ops.views import Call, Shape, State, Typing, Zeroing
 
-DOTS = ("...",)
 _TOKENS = re.compile(r"(\s|[A-Za-z_]\w*|1|\.\.\.|\((\s|[A-Za-z_]\w*)*\))*")
 
 
@@ -141,12 +150,7 @@ def _bind(stated: Letters, call: Call) -> Products:
 
 def _expand(stated: Letters, dims: Dims, rank: int, call: Call) -> Dims:
     """Name the dimensions that `...` stands for, counted from the last so that they align."""
-    if DOTS not in dims:
-        expanded = dims
-    else:
-        at = dims.index(DOTS)
-        batch = tuple((f"...{i}",) for i in range(rank - len(dims) + 1, 0, -1))
-        expanded = (*dims[:at], *batch, *dims[at + 1 :])
+    expanded = spread(dims, rank, "...")
     if len(expanded) != rank:
         raise RuleError(
             f"`{_text(dims)}` in {str(stated)!r} does not fit a tensor of {rank} dimensions",

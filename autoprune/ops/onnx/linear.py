@@ -10,10 +10,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from autoprune.ir.contraction import Contraction, Dim
+from autoprune.ir.contraction import Contraction
 from autoprune.ops.convolution import describe as describe_convolution
 from autoprune.ops.convolution import resize_groups
-from autoprune.ops.letters import Describe, contracting, scaled
+from autoprune.ops.letters import Describe, contracting, in_letters, scaled
 from autoprune.ops.linear import matrix_product
 from autoprune.ops.rule import Operator, register
 from autoprune.ops.views import Call, State, Zeroing
@@ -22,18 +22,9 @@ from autoprune.ops.views import Call, State, Zeroing
 def describe_gemm(call: Call, first: str, second: str, third: str) -> Contraction:
     """The letters of a Gemm whose operands have these names."""
     a, b, c = call.tensor(first), call.tensor(second), call.value(third)
-    left: tuple[Dim, ...] = (("m",), ("i",))
-    right: tuple[Dim, ...] = (("i",), ("o",))
-    output: tuple[Dim, ...] = (("m",), ("o",))
-    if call.get("transA") is True:
-        left = left[::-1]
-    if call.get("transB") is True:
-        right = right[::-1]
-    found = Contraction(
-        operands=((a, left), (b, right)),
-        output=output,
-        added=() if c is None else ((c, output[2 - len(c.shape) :]),),
-    )
+    left = "i m" if call.get("transA") is True else "m i"
+    right = "o i" if call.get("transB") is True else "i o"
+    found = in_letters(f"{left}, {right} -> m o", a, b, plus=c)
     return scaled(found, call, "product_scale", "added_scale")
 
 
