@@ -14,11 +14,6 @@ from autoprune.ops.views import Call, Resized, Shape, Sizing, State, Typing, Zer
 _REASON = "a statistic"
 
 
-def _rest(call: Typing) -> list[Shape]:
-    """Statistics that nobody reads in inference."""
-    return [fixed_shape(call, v.shape, _REASON) for v in call.node.outputs[1:]]
-
-
 def _batch_axes(call: Typing) -> list[Shape]:
     """One number for each channel, or none in inference."""
     (shape,) = BATCH_NORM.axes(call)
