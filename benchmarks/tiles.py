@@ -134,7 +134,7 @@ def lowered(target: Target, kernel: str, rows: int, candidate: tiles.Tiles) -> L
     make = {
         "spatial": lambda lanes, vectors: SpatialTile(rows, lanes, vectors),
         "rowwise": lambda size, parts: RowwiseTile(rows, size, parts=parts),
-        "rowwise8": lambda size, parts: RowwiseInt8Tile(rows, size, target.dot, parts=parts),
+        "rowwise8": lambda size, parts: RowwiseInt8Tile(rows, size, parts=parts, dot=target.dot),
     }[kernel]
     found = kernels().find(kernel)(rows).lower(target)
     return replace(found, tiles=tuple(make(*tile) for tile in candidate))

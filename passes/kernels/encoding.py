@@ -11,7 +11,8 @@ import numpy as np
 from autoprune.passes.kernels.geometry import TOGETHER, groups_of
 from autoprune.passes.kernels.kernel import Product, Step, Steps
 from autoprune.passes.sparsify.formats.blocks import Block
-from autoprune.passes.sparsify.layout import Array, Mask
+from autoprune.passes.sparsify.layout import Array
+from autoprune.passes.sparsify.tiles import kept_tiles, spread
 
 LONGEST = 1 << 16
 """Inputs times taps of which products of bytes always add up in 32 bits."""
@@ -23,24 +24,11 @@ MIDDLE = 128
 """The byte that the sums of kernels count from."""
 
 
-def blocks_with_weights(weight: Array, rows: int, columns: int = 1) -> Mask:
-    """The weights in blocks of which one at least is not zero.
-
-    Args:
-        weight: shape [outputs, inputs], which `rows` and `columns` divide.
-        rows: outputs of a block.
-        columns: inputs of a block.
-    """
-    blocks = weight.reshape(-1, rows, weight.shape[1] // columns, columns)
-    there = (blocks != 0).any(axis=(1, 3))
-    return np.repeat(np.repeat(there, rows, axis=0), columns, axis=1)
-
-
 def stored_share(weight: Array, rows: int, columns: int = 1) -> float:
     """Share of the weights that blocks store; 1 if they do not fit."""
     if len(weight) % rows or weight.shape[1] % columns:
         return 1.0
-    return float(blocks_with_weights(weight, rows, columns).mean())
+    return float(kept_tiles(weight != 0, rows, columns).mean())
 
 
 def quadruples(product: Product) -> Array:
@@ -67,8 +55,7 @@ def by_block(numbers: Array, rows: int) -> Array:
 
 def floats(product: Product, rows: int) -> dict[str, Array]:
     """The weights and the bias of a product."""
-    mask = blocks_with_weights(product.weight, rows)
-    arrays = Block(rows, 1).encode(product.weight, mask).arrays
+    arrays = _in_blocks(product.weight, rows, 1)
     return {
         "values": arrays["values"].reshape(-1, rows),
         "index": arrays["columns"],
@@ -132,13 +119,19 @@ def rounded(weight: Array) -> tuple[Array, Array]:
     return np.round(exact / scales[:, None]).astype(np.int8), scales
 
 
+def _in_blocks(weight: Array, rows: int, columns: int) -> dict[str, Array]:
+    """The blocks of which one weight at least is not zero."""
+    there = kept_tiles(weight != 0, rows, columns)
+    mask = spread(there, rows, columns, (len(weight), weight.shape[1]))
+    return dict(Block(rows, columns).encode(weight, mask).arrays)
+
+
 def _blocks(whole: Array, rows: int) -> dict[str, Array]:
     """Integers [outputs, inputs] in blocks of four inputs.
 
     A block in which everything was rounded to zero is not stored.
     """
-    mask = blocks_with_weights(whole, rows, TOGETHER)
-    arrays = Block(rows, TOGETHER).encode(whole, mask).arrays
+    arrays = _in_blocks(whole, rows, TOGETHER)
     together = np.ascontiguousarray(arrays["values"].transpose(0, 2, 1))
     return {
         "values": together.view(np.int32).reshape(-1, rows),

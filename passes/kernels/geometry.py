@@ -72,3 +72,7 @@ class Geometry:
             for name in ("kernel", "stride", "dilation", "begin", "end")
             for place, axis in enumerate("hw")
         }
+
+
+POINT = Geometry()
+"""One tap, as linear layers have."""

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol
 
-from autoprune.passes.kernels.geometry import Geometry
+from autoprune.passes.kernels.geometry import POINT, Geometry
 from autoprune.passes.kernels.target import Target
 from autoprune.passes.sparsify.layout import Array
 
@@ -38,39 +38,31 @@ Steps = Mapping[str, Step]
 """By the names of values."""
 
 
-class Product(Protocol):
-    """activation(W x + bias + added), as kernels see it.
+@dataclass(frozen=True, eq=False)
+class Product:
+    """activation(W x + bias + added).
 
     Attributes:
         rowwise: whether the inputs run along the last axis of x, rather than the second.
-        depthwise: whether it is a convolution of every channel by itself.
+        x: name of the activations.
+        output: name of the result.
         weight: shape [outputs, inputs * taps], or [channels, taps] if depthwise.
         bias: shape [outputs].
-        geometry: of a convolution; a single tap of a linear layer.
-        activation: name of what is applied last, or empty.
-        x: name of the activations.
         added: name of a value of the output's shape that is added, if any.
-        output: name of the result.
+        activation: name of what is applied last, or empty.
+        geometry: of a convolution; a single tap of a linear layer.
+        depthwise: whether it is a convolution of every channel by itself.
     """
 
-    @property
-    def rowwise(self) -> bool: ...
-    @property
-    def depthwise(self) -> bool: ...
-    @property
-    def weight(self) -> Array: ...
-    @property
-    def bias(self) -> Array: ...
-    @property
-    def geometry(self) -> Geometry: ...
-    @property
-    def activation(self) -> str: ...
-    @property
-    def x(self) -> str: ...
-    @property
-    def added(self) -> str | None: ...
-    @property
-    def output(self) -> str: ...
+    rowwise: bool
+    x: str
+    output: str
+    weight: Array
+    bias: Array
+    added: str | None = None
+    activation: str = ""
+    geometry: Geometry = POINT
+    depthwise: bool = False
 
 
 class Function(Protocol):
@@ -215,7 +207,9 @@ class Kernel(ABC):
 
     def attributes(self, product: Product, steps: Steps) -> dict[str, int]:
         """Attributes of the operator, beside its place in a library."""
-        return {} if self.rowwise else product.geometry.attributes()
+        # The byte of x that stands for nothing.
+        zero = {"zero": steps[product.x].zero} if self.precision == "bytes" else {}
+        return {} if self.rowwise else zero | product.geometry.attributes()
 
     def exactly(self, positions: int | None) -> Tile | None:
         """A function whose tile divides the positions, for TVM to call it alone; None if it cannot.

@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from autoprune.errors import ArtifactError
 from autoprune.ir.files import replacing
-from autoprune.runtime.archive import open_archive, read_archive
+from autoprune.runtime.archive import read_archive
 from autoprune.runtime.arrays import Arrays, array_bytes, check_inputs
 from autoprune.runtime.container import DEFLATED, MAX_RATIO, STORED, Entry, end_record
 from autoprune.runtime.errors import AutopruneRuntimeError
@@ -95,27 +95,6 @@ def write_artifact(path: str | Path, contents: Contents) -> str:
             # What the runtime would refuse is refused here.
             read_archive(file, digest).read()
     return digest
-
-
-@dataclass(frozen=True, slots=True)
-class Artifact:
-    """An artifact that was read whole: its manifest, its digest, and all members by name."""
-
-    manifest: Manifest
-    digest: str
-    members: Mapping[str, bytes]
-
-
-def read_artifact(path: str | Path) -> Artifact:
-    """Read an artifact whole.
-
-    Raises:
-        ArtifactError: if the file is no artifact, is damaged or was tampered with.
-        OSError: if the file cannot be read.
-    """
-    with _as_ours(path), open_archive(path) as archive:
-        names = archive.manifest.members.keys()
-        return Artifact(archive.manifest, archive.digest, archive.read(names))
 
 
 @contextmanager

@@ -25,9 +25,9 @@ from autoprune.passes.lower.compiled import Compiled, Layer
 from autoprune.passes.lower.emit import with_sparse_operators
 from autoprune.passes.lower.fuse import Part, Region, find_fusions, find_regions
 from autoprune.passes.lower.library import kernels_of, library_file, native_library
+from autoprune.passes.lower.match import OnnxProduct, find_products
 from autoprune.passes.lower.measure import Speedup, border, speedup
 from autoprune.passes.lower.onnx_graph import wiring
-from autoprune.passes.lower.products import Product, find_products
 from autoprune.passes.lower.simplify import simplified
 from autoprune.report.progress import each, say
 from autoprune.runtime.cpu import this_cpu
@@ -169,7 +169,7 @@ def _signature(region: Region, values: Feed) -> object:
 
 
 def _layers(
-    products: Sequence[Product], regions: Sequence[Region], measured: Sequence[Speedup | None]
+    products: Sequence[OnnxProduct], regions: Sequence[Region], measured: Sequence[Speedup | None]
 ) -> tuple[Layer, ...]:
     found: dict[int, tuple[Part, Speedup | None, bool]] = {
         id(part.product.nodes[0]): (part, gain, _worthwhile(region, gain))

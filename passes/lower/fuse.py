@@ -13,8 +13,8 @@ import onnx
 
 from autoprune.passes.kernels.kernel import Candidate, Kernel, Precision
 from autoprune.passes.kernels.registry import candidates, select
+from autoprune.passes.lower.match import OnnxProduct, with_pool
 from autoprune.passes.lower.onnx_graph import Wiring
-from autoprune.passes.lower.products import Product, with_pool
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +27,7 @@ class Part:
         stored: share of its weights that is stored.
     """
 
-    product: Product
+    product: OnnxProduct
     kernel: Kernel
     stored: float
 
@@ -53,7 +53,7 @@ class Fusion:
         return self.kernel.with_depthwise if len(self.parts) > 1 else self.kernel.operator
 
     @property
-    def products(self) -> tuple[Product, ...]:
+    def products(self) -> tuple[OnnxProduct, ...]:
         """What it computes, in order."""
         return tuple(part.product for part in self.parts)
 
@@ -87,7 +87,7 @@ class Fusion:
 
 
 def find_fusions(
-    products: Sequence[Product], graph: Wiring, precisions: Sequence[Precision]
+    products: Sequence[OnnxProduct], graph: Wiring, precisions: Sequence[Precision]
 ) -> list[Fusion]:
     """What can run on sparse kernels: products with few weights, and depthwise ones beside them.
 
@@ -142,11 +142,11 @@ def find_fusions(
     return [fusions[key] for key in sorted(fusions, key=lambda key: order[key])]
 
 
-def _alone(product: Product, found: Candidate) -> Fusion:
+def _alone(product: OnnxProduct, found: Candidate) -> Fusion:
     return Fusion((Part(product, found.kernel, found.stored),))
 
 
-def _offered(product: Product, precision: Precision) -> Candidate | None:
+def _offered(product: OnnxProduct, precision: Precision) -> Candidate | None:
     """A kernel for a product that need not be sparse, as what is beside it is."""
     return next(iter(candidates(product, precision)), None)
 
@@ -157,7 +157,7 @@ def _positions(shape: Sequence[int | str | None] | None) -> int | None:
     return None if shape is None or len(known) < len(shape) else prod(known[:-1])
 
 
-def _read_as_bytes(product: Product, fusions: Mapping[int, Fusion], graph: Wiring) -> bool:
+def _read_as_bytes(product: OnnxProduct, fusions: Mapping[int, Fusion], graph: Wiring) -> bool:
     """Whether all that reads the result of a dense convolution reads bytes."""
     reading = _reading_bytes(fusions)
     return not product.depthwise and all(node in reading for node in _readers(product, graph))
@@ -168,13 +168,13 @@ def _reading_bytes(fusions: Mapping[int, Fusion]) -> set[int]:
     return {id(node) for fusion in fusions.values() if fusion.bytes for node in fusion.nodes}
 
 
-def _readers(product: Product, graph: Wiring) -> list[int]:
+def _readers(product: OnnxProduct, graph: Wiring) -> list[int]:
     """The nodes that read the result, by identity; that of no node where it is an output."""
     return [id(node) for node in graph.readers.get(product.output, [None])]
 
 
 def _between_bytes(
-    product: Product, before: Product | None, fusions: Mapping[int, Fusion], graph: Wiring
+    product: OnnxProduct, before: OnnxProduct | None, fusions: Mapping[int, Fusion], graph: Wiring
 ) -> bool:
     """Whether what is beside a depthwise convolution reads and makes bytes."""
     fusion = fusions.get(id(before))

@@ -23,35 +23,12 @@ from tvm.relax.frontend.onnx import from_onnx
 
 from autoprune.errors import TargetError
 from autoprune.ir.files import read_file, write_atomically
-from autoprune.passes.kernels.geometry import Geometry
-from autoprune.passes.kernels.kernel import Tile
+from autoprune.passes.kernels.kernel import Product, Tile
 from autoprune.passes.kernels.registry import select
 from autoprune.passes.sparsify.layout import Array
 
 SMALLEST = 4096
 """Weights of a product from which on it is worth a kernel."""
-
-
-@dataclass(frozen=True, eq=False)
-class Matrix:
-    """A product of TVM's, as kernels see it: nothing is added or applied.
-
-    Attributes:
-        weight: shape [outputs, inputs].
-        rowwise: whether it is that of a linear layer, rather than of a 1x1 convolution.
-    """
-
-    weight: Array
-    rowwise: bool
-    depthwise = False
-    geometry = Geometry()
-    activation = x = output = ""
-    added = None
-
-    @property
-    def bias(self) -> Array:
-        """Nothing."""
-        return np.zeros(len(self.weight), np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,7 +144,7 @@ class _Rewriter(relax.PyExprMutator):  # type: ignore[misc]
         inputs, outputs = weight.shape
         positions = prod(shape[:-1])
         flat = x if len(shape) == 2 else relax.op.reshape(x, (positions, inputs))
-        y = self._product(Matrix(weight.T, True), flat, positions)
+        y = self._product(_matrix(weight.T, rowwise=True), flat, positions)
         if y is None:
             return None
         return self.builder_.normalize(relax.op.reshape(y, (*shape[:-1], outputs)))
@@ -186,13 +163,14 @@ class _Rewriter(relax.PyExprMutator):  # type: ignore[misc]
         # Kernels take all positions of a channel together, those of the whole batch here.
         planes = relax.op.permute_dims(x, (1, 0, 2, 3))
         flat = relax.op.reshape(planes, (inputs * positions,))
-        y = self._product(Matrix(weight.reshape(weight.shape[:2]), False), flat, positions)
+        product = _matrix(weight.reshape(weight.shape[:2]), rowwise=False)
+        y = self._product(product, flat, positions)
         if y is None:
             return None
         y = relax.op.reshape(y, (len(weight), batch, *plane))
         return self.builder_.normalize(relax.op.permute_dims(y, (1, 0, 2, 3)))
 
-    def _product(self, product: Matrix, x: Any, positions: Any) -> Any:
+    def _product(self, product: Product, x: Any, positions: Any) -> Any:
         """A call of the kernel for a product; None if it stays dense."""
         known = positions if isinstance(positions, int) else None
         if product.weight.size < SMALLEST or (
@@ -215,6 +193,11 @@ class _Rewriter(relax.PyExprMutator):  # type: ignore[misc]
         shape = (positions, outputs) if product.rowwise else (outputs, positions)
         made = relax.TensorType(shape, "float32")
         return self.builder_.emit(relax.call_tir(self.functions[tile], arguments, made))
+
+
+def _matrix(weight: Array, *, rowwise: bool) -> Product:
+    """A product of TVM's, as kernels see it: nothing is added or applied."""
+    return Product(rowwise, "", "", weight, np.zeros(len(weight), np.float32))
 
 
 def _last_line(error: Exception) -> str:

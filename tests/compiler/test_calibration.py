@@ -13,7 +13,7 @@ from autoprune.passes.kernels.encoding import between_bytes
 from autoprune.passes.kernels.geometry import Geometry
 from autoprune.passes.kernels.kernel import Step
 from autoprune.passes.lower.calibration import FARTHEST, coarse_enough, step_between
-from autoprune.passes.lower.products import Product
+from autoprune.passes.lower.match import OnnxProduct
 
 
 @pytest.mark.parametrize(
@@ -37,8 +37,8 @@ def product(activation="", added=None, depthwise=False, kernel=(3, 5)):
     weight = rng.standard_normal((8, (1 if depthwise else 8) * geometry.taps)).astype(np.float32)
     node = onnx.helper.make_node("Conv", ["x", "w"], ["y"], name="conv")
     bias = rng.standard_normal(8).astype(np.float32)
-    return Product(
-        (node,), False, "x", weight, bias, added, activation, geometry, depthwise=depthwise
+    return OnnxProduct(
+        False, "x", "y", weight, bias, added, activation, geometry, depthwise, nodes=(node,)
     )
 
 

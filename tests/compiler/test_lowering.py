@@ -15,12 +15,13 @@ from torch import nn
 
 from autoprune.passes.kernels.build import build_library
 from autoprune.passes.kernels.encoding import stored_share
+from autoprune.passes.kernels.kernel import Product
 from autoprune.passes.kernels.registry import select
 from autoprune.passes.lower.emit import with_sparse_operators
 from autoprune.passes.lower.fuse import find_fusions, find_regions
 from autoprune.passes.lower.library import kernels_of
+from autoprune.passes.lower.match import find_products, with_pool
 from autoprune.passes.lower.onnx_graph import wiring
-from autoprune.passes.lower.products import Product, find_products, with_pool
 from tests.kernels.test_operators import host
 from tests.onnx.build import Builder
 from tests.tolerance import ROUNDING_SINGLE
@@ -340,8 +341,7 @@ def test_which_blocks_are_chosen():
         return np.kron(kept, np.ones((rows, columns)))
 
     def chosen(weight, *, rowwise, precision="float32"):
-        node = helper.make_node("MatMul", ["x", "w"], ["y"])
-        product = Product((node,), rowwise, "x", weight, np.zeros(len(weight)))
+        product = Product(rowwise, "x", "y", weight, np.zeros(len(weight)))
         found = select(product, [precision])
         return 0 if found is None else found.kernel.rows
 

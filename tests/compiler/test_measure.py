@@ -10,8 +10,8 @@ pytest.importorskip("tvm", reason="needs apache-tvm")
 
 from autoprune.passes.lower import measure
 from autoprune.passes.lower.fuse import find_fusions
+from autoprune.passes.lower.match import find_products
 from autoprune.passes.lower.onnx_graph import wiring
-from autoprune.passes.lower.products import find_products
 from tests.compiler.test_lowering import graph
 
 OWN = 8.0

@@ -88,7 +88,7 @@ def int8_library(tmp_path_factory):
     target = with_dot_products()
     path = tmp_path_factory.mktemp("int8") / "operators.so"
     made = [RowwiseInt8(r, a, residual=res).lower(target) for res in (False, True) for r, a in INT8]
-    divided = tuple(RowwiseInt8Tile(64, t, target.dot, "relu", True, p) for t, p in DIVIDED)
+    divided = tuple(RowwiseInt8Tile(64, t, "relu", True, p, dot=target.dot) for t, p in DIVIDED)
     made.append(dataclasses.replace(made[0], rows=64, tiles=divided))
     build_library(made, target, path)
     return made, path

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from tvm.script import tirx as T
@@ -39,8 +39,7 @@ class Depthwise(Kernel):
     def matches(cls, product: Product, positions: int | None = None) -> Iterator[Candidate]:
         """Those whose padding can be between rows."""
         if product.depthwise and product.geometry.gap is not None:
-            kernel = cls(product.geometry.unpadded, product.activation)
-            yield Candidate(kernel)
+            yield Candidate(cls(product.geometry.unpadded, product.activation))
 
     def encode(self, product: Product, steps: Steps) -> dict[str, Array]:
         taps = np.ascontiguousarray(product.weight)
@@ -67,6 +66,8 @@ class DepthwiseTile:
         activation: name of what is applied last.
     """
 
+    kind: ClassVar[str] = "depthwise"
+
     geometry: Geometry
     lanes: int
     height: int
@@ -85,7 +86,7 @@ class DepthwiseTile:
         """Of the function."""
         g = self.geometry
         sizes = "_".join(f"{h}x{w}" for h, w in (g.kernel, g.stride, g.dilation))
-        return f"depthwise_{sizes}_{self.height}x{self.lanes}_{self.activation}"
+        return f"{self.kind}_{sizes}_{self.height}x{self.lanes}_{self.activation}"
 
     def primitive(self) -> Any:
         return _depthwise(self)
@@ -124,6 +125,8 @@ def _depthwise(kernel: DepthwiseTile) -> Any:
                     for r in T.unroll(height):
                         for lane in T.vectorized(lanes):
                             acc[r * lanes + lane] = B[c]
+                    row = T.meta_var(T.min(i * height, rows - height))
+                    column = T.meta_var(T.min(j * lanes, pitch - lanes))
                     for a in T.unroll(kh):
                         for b in T.unroll(kw):
                             for r in T.unroll(height):
@@ -133,20 +136,16 @@ def _depthwise(kernel: DepthwiseTile) -> Any:
                                         * X[
                                             c * plane
                                             + (a * dh % sh * sw + b * dw % sw) * phase
-                                            + (T.min(i * height, rows - height) + r + a * dh // sh)
-                                            * pitch
-                                            + T.min(j * lanes, pitch - lanes)
+                                            + (row + r + a * dh // sh) * pitch
+                                            + column
                                             + b * dw // sw
                                             + lane
                                         ]
                                     )
                     for r in T.unroll(height):
                         for lane in T.vectorized(lanes):
-                            Y[
-                                c,
-                                (T.min(i * height, rows - height) + r) * pitch
-                                + T.min(j * lanes, pitch - lanes)
-                                + lane,
-                            ] = activation(acc[r * lanes + lane])
+                            Y[c, (row + r) * pitch + column + lane] = activation(
+                                acc[r * lanes + lane]
+                            )
 
     return convolution

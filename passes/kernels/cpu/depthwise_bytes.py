@@ -13,19 +13,18 @@ What is left of a row as a single tap is multiplied as it is, by a weight in one
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from tvm import tirx
 from tvm.script import tirx as T
 
-from autoprune.passes.kernels.activations import check_activation
+from autoprune.passes.kernels.cpu.depthwise import DepthwiseTile
 from autoprune.passes.kernels.cpu.dot import dot_vectors
 from autoprune.passes.kernels.cpu.rounding import (
     FLIPPED,
-    Pack,
-    Unpack,
     activated,
+    lowered_bytes,
     packed_bytes,
     store_bytes,
 )
@@ -63,48 +62,26 @@ class DepthwiseBytes(Kernel):
     def encode(self, product: Product, steps: Steps) -> dict[str, Array]:
         return between_bytes(product, steps)
 
-    def attributes(self, product: Product, steps: Steps) -> dict[str, int]:
-        """Also the byte of x that stands for nothing."""
-        return {"zero": steps[product.x].zero, **product.geometry.attributes()}
-
     def lower(self, target: Target) -> Lowered:
         """Tiles of three rows, and of one."""
         dot, geometry = target.need_dot(), self.geometry.unpadded
-        tiles = (DepthwiseBytesTile(geometry, n, dot, self.activation) for n in (3, 1))
-        pack, unpack = (make(target.lanes, dot.offset) for make in (Pack, Unpack))
-        return Lowered(TOGETHER, tuple(tiles), pack, unpack=unpack, offset=dot.offset)
+        tiles = (
+            DepthwiseBytesTile(geometry, dot.lanes, n, self.activation, dot=dot) for n in (3, 1)
+        )
+        return lowered_bytes(target, tiles)
 
 
 @dataclass(frozen=True)
-class DepthwiseBytesTile:
+class DepthwiseBytesTile(DepthwiseTile):
     """`DepthwiseTile` of bytes, which makes bytes.
 
     Attributes:
-        geometry: taps, strides and dilations; padding is up to the caller.
-        height: rows of a tile.
-        dot: the instruction.
-        activation: name of what is applied last.
+        dot: the instruction, of whose lanes vectors are.
     """
 
-    geometry: Geometry
-    height: int
-    dot: Dot
-    activation: str = ""
+    kind = "depthwise8"
 
-    def __post_init__(self) -> None:
-        check_activation(self.activation)
-
-    @property
-    def tile(self) -> int:
-        """Columns of a tile."""
-        return self.dot.lanes
-
-    @property
-    def name(self) -> str:
-        """Of the function."""
-        g = self.geometry
-        sizes = "_".join(f"{h}x{w}" for h, w in (g.kernel, g.stride, g.dilation))
-        return f"depthwise8_{sizes}_{self.height}x{self.tile}_{self.activation}"
+    dot: Dot = field(kw_only=True)
 
     def primitive(self) -> Any:
         return _depthwise_bytes(self)
@@ -174,7 +151,7 @@ def _depthwise_bytes(kernel: DepthwiseBytesTile) -> Any:
             with T.vectorized(lanes) as lane:
                 found = sums[to + lane]
                 for k, place in enumerate(places):
-                    byte = _signed(weight, c if len(places) == 1 else k)
+                    byte = _byte(weight, c if len(places) == 1 else k, signed=True)
                     found = found + _byte(x[place + lane], c, signed=not dot.offset) * byte
                 T.buffer_store(sums, found, [to + lane])
 
@@ -222,27 +199,12 @@ def _depthwise_bytes(kernel: DepthwiseBytesTile) -> Any:
                 for j in T.serial((pitch + (lanes - 1)) // lanes):
                     acc = T.alloc_buffer((height * TOGETHER * lanes,), "int32")
                     begin(acc, Z, p)
-                    accumulate(
-                        acc, X, W, p,
-                        p * plane
-                        + T.min(i * height, rows - height) * pitch
-                        + T.max(T.min(j * lanes, pitch - lanes), 0),
-                        phase, pitch,
-                    )  # fmt: skip
-                    finish(
-                        acc, Y,
-                        p * made
-                        + T.min(i * height, rows - height) * pitch
-                        + T.max(T.min(j * lanes, pitch - lanes), 0),
-                        pitch, p, S, B, N,
-                    )  # fmt: skip
+                    row = T.meta_var(T.min(i * height, rows - height))
+                    column = T.meta_var(T.max(T.min(j * lanes, pitch - lanes), 0))
+                    accumulate(acc, X, W, p, p * plane + row * pitch + column, phase, pitch)
+                    finish(acc, Y, p * made + row * pitch + column, pitch, p, S, B, N)
 
     return convolution
-
-
-def _signed(word: Any, place: int) -> Any:
-    """One of four bytes, with a sign."""
-    return _byte(word, place, signed=True)
 
 
 def _byte(word: Any, place: int, *, signed: bool) -> Any:

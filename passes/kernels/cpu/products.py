@@ -26,18 +26,42 @@ the positions of an input begin.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from tvm import tirx
 from tvm.script import tirx as T
 
-from autoprune.passes.kernels.activations import check_activation
+from autoprune.passes.kernels.activations import ACTIVATIONS, check_activation
+from autoprune.passes.kernels.encoding import floats
+from autoprune.passes.kernels.kernel import Candidate, Kernel, Product, Steps
 from autoprune.passes.kernels.tiles import ACCUMULATORS
+from autoprune.passes.sparsify.layout import Array
 
 
-def divided(parts: int) -> str:
-    """The parts of a block in the name of a function."""
-    return f"_{parts}" if parts > 1 else ""
+@dataclass(frozen=True)
+class BlockKernel(Kernel):
+    """A kernel of weights in blocks.
+
+    Attributes:
+        rows: outputs of a block.
+        activation: name of what is applied last.
+        residual: whether a tensor in the shape of the output is added before that.
+    """
+
+    rows: int
+    activation: str = ""
+    residual: bool = False
+
+    @classmethod
+    def offer(cls, product: Product, stored: float, *rows: int, factor: float = 1.0) -> Candidate:
+        """The kernel for a product, whose cost is the share that it stores times a factor."""
+        made: Any = cls  # some have no rows to choose
+        kernel = made(*rows, activation=product.activation, residual=product.added is not None)
+        return Candidate(kernel, stored, factor * stored)
+
+    def encode(self, product: Product, steps: Steps) -> dict[str, Array]:
+        return floats(product, self.rows)
 
 
 def suffix(kernel: Any) -> str:
@@ -54,6 +78,12 @@ def check_size(kernel: Any, elements: int) -> None:
     check_activation(kernel.activation)
     if 4 * elements >= ACCUMULATORS:
         raise ValueError(f"{kernel} needs {4 * elements} bytes of accumulators")
+
+
+def finished(kernel: Any, value: Any, added: Any, *place: Any) -> Any:
+    """What a kernel stores at a place, of a product with its bias."""
+    rest = added[place] if kernel.residual else T.float32(0)
+    return ACTIVATIONS[kernel.activation](value + rest)
 
 
 def weights_of(

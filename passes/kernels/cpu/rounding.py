@@ -6,7 +6,7 @@ instruction wants signs, all bytes in memory have their highest bit flipped.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,74 +14,53 @@ from tvm import tirx
 from tvm.script import tirx as T
 
 from autoprune.passes.kernels.activations import ACTIVATIONS
-from autoprune.passes.kernels.target import Dot
+from autoprune.passes.kernels.geometry import TOGETHER
+from autoprune.passes.kernels.kernel import Lowered, Tile
+from autoprune.passes.kernels.target import Dot, Target
 
 FLIPPED = -0x7F7F7F80
 """The highest bits of four bytes, as an int32."""
 
 
 @dataclass(frozen=True)
-class Largest:
-    """The largest absolute value.
+class Rounding:
+    """A function between floats and bytes.
 
     Attributes:
-        lanes: float32 numbers of a vector.
-    """
-
-    lanes: int
-
-    @property
-    def name(self) -> str:
-        """Of the function."""
-        return f"largest_{self.lanes}"
-
-    def primitive(self) -> Any:
-        return _largest(self)
-
-
-@dataclass(frozen=True)
-class Pack:
-    """Rounding of four inputs to bytes of one int32.
-
-    Attributes:
+        kind: `largest` for the largest absolute value; `pack` rounds four inputs to the bytes of an
+            int32, and `unpack` makes floats of them; `quantize` rounds every row by a scale of its
+            own.
         lanes: float32 numbers of a vector.
         offset: of the instruction that reads the bytes.
     """
 
+    kind: str
     lanes: int
-    offset: int
+    offset: int = 0
 
     @property
     def name(self) -> str:
         """Of the function."""
-        return f"pack_{self.lanes}_{self.offset}"
+        offset = "" if self.kind == "largest" else f"_{self.offset}"
+        return f"{self.kind}_{self.lanes}{offset}"
 
     def primitive(self) -> Any:
-        return _pack(self)
+        return _WRITTEN[self.kind](self)
 
 
-@dataclass(frozen=True)
-class Unpack:
-    """The numbers that the four bytes of an int32 stand for.
-
-    Attributes:
-        lanes: float32 numbers of a vector.
-        offset: of the instruction that the bytes are for.
-    """
-
-    lanes: int
-    offset: int
-
-    @property
-    def name(self) -> str:
-        """Of the function."""
-        return f"unpack_{self.lanes}_{self.offset}"
-
-    def primitive(self) -> Any:
-        return _unpack(self)
+def lowered_bytes(target: Target, tiles: Iterable[Tile]) -> Lowered:
+    """A kernel that reads and makes bytes, of four outputs together."""
+    offset = target.need_dot().offset
+    pack, unpack = (Rounding(kind, target.lanes, offset) for kind in ("pack", "unpack"))
+    return Lowered(TOGETHER, tuple(tiles), pack, unpack=unpack, offset=offset)
 
 
-def _largest(kernel: Largest) -> Any:
+def absolute(x: Any) -> Any:
+    """Without its sign."""
+    return T.max(x, -x)
+
+
+def _largest(kernel: Rounding) -> Any:
     """The function; its arguments are numbers [n] and the result [1]."""
     lanes = kernel.lanes
 
@@ -96,12 +75,9 @@ def _largest(kernel: Largest) -> Any:
             most[lane] = T.float32(0)
         for i in T.serial(count // lanes):
             for lane in T.vectorized(lanes):
-                most[lane] = T.max(most[lane], T.max(X[i * lanes + lane], -X[i * lanes + lane]))
+                most[lane] = T.max(most[lane], absolute(X[i * lanes + lane]))
         for i in T.serial(count % lanes):
-            most[0] = T.max(
-                most[0],
-                T.max(X[count // lanes * lanes + i], -X[count // lanes * lanes + i]),
-            )
+            most[0] = T.max(most[0], absolute(X[count // lanes * lanes + i]))
         for lane in T.unroll(lanes - 1):
             most[0] = T.max(most[0], most[lane + 1])
         Y[0] = most[0]
@@ -134,7 +110,7 @@ def store_bytes(
         scales: of the outputs [block rows, 4].
         bias: of the outputs [block rows, 4].
         row: of the block.
-        numbers: as `spatial_int8` takes them.
+        numbers: as `_spatial_int8` takes them.
         added: what is added, in the shape of y.
     """
     *before, column = place
@@ -218,13 +194,22 @@ def packed_bytes(numbers: list[Any], dot: Dot) -> Any:
     return T.call_llvm_pure_intrin(f"int8x{4 * dot.lanes}", name, *pairs)
 
 
-def _pack(kernel: Pack) -> Any:
+def _pack(kernel: Rounding) -> Any:
     """The function; its arguments are activations [channels, n], what they become, and numbers.
 
     What they become is [channels / 4 rounded up, n], where the last channel fills the bytes that no
     channel is left for; the numbers are the step and what is zero.
     """
     lanes, offset = kernel.lanes, kernel.offset
+
+    def packed(x: Any, channels: Any, c: Any, i: Any, inverse: Any, numbers: Any) -> Any:
+        return bytes_of(
+            [
+                x[T.min(c * 4 + r, channels - 1), i] * inverse[0] + (numbers[1] + T.float32(0.5))
+                for r in range(4)
+            ],
+            offset,
+        )
 
     @T.prim_func
     def function(x: T.handle, q: T.handle, numbers: T.handle):
@@ -240,29 +225,17 @@ def _pack(kernel: Pack) -> Any:
         for c in T.serial(quads):
             for i in T.serial(count // lanes):
                 for lane in T.vectorized(lanes):
-                    Q[c, i * lanes + lane] = bytes_of(
-                        [
-                            X[T.min(c * 4 + r, channels - 1), i * lanes + lane] * inverse[0]
-                            + (N[1] + T.float32(0.5))
-                            for r in range(4)
-                        ],
-                        offset,
-                    )
+                    at = T.meta_var(i * lanes + lane)
+                    Q[c, at] = packed(X, channels, c, at, inverse, N)
             for i in T.serial(count % lanes):
-                Q[c, count // lanes * lanes + i] = bytes_of(
-                    [
-                        X[T.min(c * 4 + r, channels - 1), count // lanes * lanes + i] * inverse[0]
-                        + (N[1] + T.float32(0.5))
-                        for r in range(4)
-                    ],
-                    offset,
-                )
+                last = T.meta_var(count // lanes * lanes + i)
+                Q[c, last] = packed(X, channels, c, last, inverse, N)
 
     return function
 
 
-def _unpack(kernel: Unpack) -> Any:
-    """The function; its arguments are those of `Pack`."""
+def _unpack(kernel: Rounding) -> Any:
+    """The function; its arguments are those of `_pack`."""
     lanes, offset = kernel.lanes, kernel.offset
 
     @T.prim_func
@@ -278,13 +251,48 @@ def _unpack(kernel: Unpack) -> Any:
             for i in T.serial(count // lanes):
                 for r in T.unroll(4):
                     for lane in T.vectorized(lanes):
-                        X[c * 4 + r, i * lanes + lane] = (
-                            byte_of(Q[c, i * lanes + lane], r, offset) - N[1]
-                        ) * N[0]
+                        at = T.meta_var(i * lanes + lane)
+                        X[c * 4 + r, at] = (byte_of(Q[c, at], r, offset) - N[1]) * N[0]
             for i in T.serial(count % lanes):
                 for r in T.unroll(4):
-                    X[c * 4 + r, count // lanes * lanes + i] = (
-                        byte_of(Q[c, count // lanes * lanes + i], r, offset) - N[1]
-                    ) * N[0]
+                    last = T.meta_var(count // lanes * lanes + i)
+                    X[c * 4 + r, last] = (byte_of(Q[c, last], r, offset) - N[1]) * N[0]
 
     return function
+
+
+def _quantize(kernel: Rounding) -> Any:
+    """The function; it takes activations [positions, inputs], and the bytes and scales to make."""
+    lanes, offset = kernel.lanes, kernel.offset
+
+    @T.prim_func
+    def quantize(x: T.handle, q: T.handle, scales: T.handle):
+        T.func_attr({"global_symbol": kernel.name, "tir.noalias": True})
+        inputs = T.int32()
+        positions = T.int32()
+        X = T.match_buffer(x, (positions, inputs), "float32", align=4)
+        # Bytes, with or without a sign.
+        Q = T.match_buffer(q, (positions, inputs), "uint8", align=1)
+        S = T.match_buffer(scales, (positions,), "float32", align=4)
+        for m in T.serial(positions):
+            most = T.alloc_buffer((lanes,), "float32")
+            for lane in T.vectorized(lanes):
+                most[lane] = T.float32(1e-30)
+            for k in T.serial(inputs // lanes):
+                for lane in T.vectorized(lanes):
+                    most[lane] = T.max(most[lane], absolute(X[m, k * lanes + lane]))
+            for lane in T.unroll(lanes - 1):
+                most[0] = T.max(most[0], most[lane + 1])
+            S[m] = most[0] * T.float32(1 / 127)
+            for k in T.serial(inputs // lanes):
+                for lane in T.vectorized(lanes):
+                    at = T.meta_var(k * lanes + lane)
+                    whole = T.meta_var(
+                        T.floor(X[m, at] * (T.float32(127) / most[0]) + T.float32(offset + 0.5))
+                    )
+                    Q[m, at] = T.Cast("uint8", T.Cast("int32", whole))
+
+    return quantize
+
+
+_WRITTEN = {"largest": _largest, "pack": _pack, "unpack": _unpack, "quantize": _quantize}

@@ -4,26 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from tvm.script import tirx as T
 
-from autoprune.passes.kernels.activations import ACTIVATIONS
-from autoprune.passes.kernels.cpu.products import check_size, divided, suffix, weights_of
-from autoprune.passes.kernels.encoding import floats, stored_share
-from autoprune.passes.kernels.kernel import Candidate, Kernel, Lowered, Product, Steps
+from autoprune.passes.kernels.cpu.products import (
+    BlockKernel,
+    check_size,
+    finished,
+    suffix,
+    weights_of,
+)
+from autoprune.passes.kernels.encoding import stored_share
+from autoprune.passes.kernels.kernel import Candidate, Lowered, Product
 from autoprune.passes.kernels.registry import define
 from autoprune.passes.kernels.target import Target
 from autoprune.passes.kernels.tiles import divisor, rowwise_tiles
-from autoprune.passes.sparsify.layout import Array
 
 ROWS = (64, 32, 16, 8)
 """Outputs of a block that are tried."""
 
 
 @define
-@dataclass(frozen=True)
-class Rowwise(Kernel):
+class Rowwise(BlockKernel):
     """Outputs along the vectors."""
 
     name = "rowwise"
@@ -31,20 +34,11 @@ class Rowwise(Kernel):
     rowwise = True
     several = True
 
-    rows: int
-    activation: str = ""
-    residual: bool = False
-
     @classmethod
     def matches(cls, product: Product, positions: int | None = None) -> Iterator[Candidate]:
         """Linear layers."""
         for rows in ROWS if product.rowwise else ():
-            kernel = cls(rows, product.activation, product.added is not None)
-            stored = stored_share(product.weight, rows)
-            yield Candidate(kernel, stored, stored)
-
-    def encode(self, product: Product, steps: Steps) -> dict[str, Array]:
-        return floats(product, self.rows)
+            yield cls.offer(product, stored_share(product.weight, rows), rows)
 
     def lower(self, target: Target) -> Lowered:
         """Tiles as registers or measurements suggest."""
@@ -71,6 +65,8 @@ class RowwiseTile:
         parts: a block is computed in so many, one after the other, each of whole vectors.
     """
 
+    kind: ClassVar[str] = "rowwise"
+
     rows: int
     tile: int
     activation: str = ""
@@ -88,7 +84,8 @@ class RowwiseTile:
     @property
     def name(self) -> str:
         """Of the function."""
-        return f"rowwise_{self.rows}x{self.tile}{divided(self.parts)}{suffix(self)}"
+        parts = f"_{self.parts}" if self.parts > 1 else ""
+        return f"{self.kind}_{self.rows}x{self.tile}{parts}{suffix(self)}"
 
     def primitive(self) -> Any:
         return _rowwise(self)
@@ -96,7 +93,6 @@ class RowwiseTile:
 
 def _rowwise(kernel: RowwiseTile) -> Any:
     rows, tile, parts, width = kernel.rows, kernel.tile, kernel.parts, kernel.width
-    activation, residual = ACTIVATIONS[kernel.activation], kernel.residual
 
     @T.prim_func
     def product(
@@ -115,31 +111,23 @@ def _rowwise(kernel: RowwiseTile) -> Any:
         for t in T.serial(tiles):
             for o in T.serial(last - first):
                 for part in T.unroll(parts):
+                    row = T.meta_var(start + t * tile)
+                    output = T.meta_var((first + o) * rows + part * width)
                     acc = T.alloc_buffer((tile * width,), "float32")
                     for m in T.unroll(tile):
                         for r in T.vectorized(width):
                             acc[m * width + r] = B[first + o, part * width + r]
                     for b in T.serial(P[first + o + 1] - P[first + o]):
+                        block = T.meta_var(P[first + o] + b)
                         for m in T.unroll(tile):
                             for r in T.vectorized(width):
                                 acc[m * width + r] += (
-                                    V[P[first + o] + b, part * width + r]
-                                    * X[start + t * tile + m, I[P[first + o] + b]]
+                                    V[block, part * width + r] * X[row + m, I[block]]
                                 )
                     for m in T.unroll(tile):
                         for r in T.vectorized(width):
-                            Y[start + t * tile + m, (first + o) * rows + part * width + r] = (
-                                activation(
-                                    acc[m * width + r]
-                                    + (
-                                        R[
-                                            start + t * tile + m,
-                                            (first + o) * rows + part * width + r,
-                                        ]
-                                        if residual
-                                        else T.float32(0)
-                                    )
-                                )
+                            Y[row + m, output + r] = finished(
+                                kernel, acc[m * width + r], R, row + m, output + r
                             )
 
     return product

@@ -1,4 +1,4 @@
-"""Linear layers of 8-bit integers, and the rounding of rows before them.
+"""Linear layers of 8-bit integers.
 
 Four inputs are multiplied at a time, by the processor's dot product instruction.
 """
@@ -6,17 +6,18 @@ Four inputs are multiplied at a time, by the processor's dot product instruction
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from tvm.script import tirx as T
 
-from autoprune.passes.kernels.activations import ACTIVATIONS
 from autoprune.passes.kernels.cpu.dot import dot_vectors, dot_written_out
-from autoprune.passes.kernels.cpu.products import check_size, divided, suffix, weights_of
+from autoprune.passes.kernels.cpu.products import BlockKernel, finished, weights_of
+from autoprune.passes.kernels.cpu.rounding import Rounding
+from autoprune.passes.kernels.cpu.rowwise import RowwiseTile
 from autoprune.passes.kernels.encoding import LONGEST, integers, quadruples, stored_share
 from autoprune.passes.kernels.geometry import TOGETHER
-from autoprune.passes.kernels.kernel import Candidate, Kernel, Lowered, Product, Steps
+from autoprune.passes.kernels.kernel import Candidate, Lowered, Product, Steps
 from autoprune.passes.kernels.registry import define
 from autoprune.passes.kernels.target import Dot, Target
 from autoprune.passes.kernels.tiles import rowwise_tiles
@@ -30,8 +31,7 @@ QUANTUM = 16
 
 
 @define
-@dataclass(frozen=True)
-class RowwiseInt8(Kernel):
+class RowwiseInt8(BlockKernel):
     """`Rowwise` in blocks of four inputs; every position is rounded by a scale of its own."""
 
     name = "rowwise8"
@@ -40,20 +40,13 @@ class RowwiseInt8(Kernel):
     rowwise = True
     several = True
 
-    rows: int
-    activation: str = ""
-    residual: bool = False
-
     @classmethod
     def matches(cls, product: Product, positions: int | None = None) -> Iterator[Candidate]:
         """Linear layers whose inputs come in sixteens."""
         inputs = product.weight.shape[1]
-        if not product.rowwise or inputs % QUANTUM or inputs > LONGEST:
-            return
-        for rows in ROWS:
-            kernel = cls(rows, product.activation, product.added is not None)
-            stored = stored_share(quadruples(product), rows, TOGETHER)
-            yield Candidate(kernel, stored, stored)
+        if product.rowwise and inputs % QUANTUM == 0 and inputs <= LONGEST:
+            for rows in ROWS:
+                yield cls.offer(product, stored_share(quadruples(product), rows, TOGETHER), rows)
 
     def encode(self, product: Product, steps: Steps) -> dict[str, Array]:
         return integers(product, self.rows)
@@ -62,69 +55,27 @@ class RowwiseInt8(Kernel):
         """As `Rowwise`, with vectors of sums."""
         dot = target.need_dot()
         tiles = tuple(
-            RowwiseInt8Tile(self.rows, size, dot, self.activation, self.residual, parts)
+            RowwiseInt8Tile(self.rows, size, self.activation, self.residual, parts, dot=dot)
             for size, parts in rowwise_tiles(target, self.name, dot.lanes, self.rows)
         )
-        rounding = Quantize(target.lanes, dot.offset)
+        rounding = Rounding("quantize", target.lanes, dot.offset)
         return Lowered(self.rows, tiles, rounding, offset=dot.offset)
 
 
 @dataclass(frozen=True)
-class RowwiseInt8Tile:
+class RowwiseInt8Tile(RowwiseTile):
     """`RowwiseTile` for 8-bit weights and activations; a block has four inputs.
 
     Attributes:
-        rows: outputs of a block, a multiple of the instruction's lanes.
-        tile: positions that are computed at once.
-        dot: the instruction.
-        activation: name of what is applied last.
-        residual: whether a tensor in the shape of the output is added before that.
-        parts: a block is computed in so many, one after the other, each of whole vectors.
+        dot: the instruction, of whose lanes `rows` is a multiple.
     """
 
-    rows: int
-    tile: int
-    dot: Dot
-    activation: str = ""
-    residual: bool = False
-    parts: int = 1
+    kind = "rowwise8"
 
-    def __post_init__(self) -> None:
-        check_size(self, self.width * self.tile)
-
-    @property
-    def width(self) -> int:
-        """Outputs of a part."""
-        return self.rows // self.parts
-
-    @property
-    def name(self) -> str:
-        """Of the function."""
-        return f"rowwise8_{self.rows}x{self.tile}{divided(self.parts)}{suffix(self)}"
+    dot: Dot = field(kw_only=True)
 
     def primitive(self) -> Any:
         return _rowwise_int8(self)
-
-
-@dataclass(frozen=True)
-class Quantize:
-    """Rounding of every row of activations to 8 bits, by a scale of its own.
-
-    Attributes:
-        lanes: float32 numbers of a vector.
-        offset: added to the integers.
-    """
-
-    lanes: int
-    offset: int
-
-    @property
-    def name(self) -> str:
-        """Of the function."""
-        return f"quantize_{self.lanes}_{self.offset}"
-
-    def primitive(self) -> Any:
-        return _quantize_rows(self)
 
 
 def _rowwise_int8(kernel: RowwiseInt8Tile) -> Any:
@@ -135,10 +86,9 @@ def _rowwise_int8(kernel: RowwiseInt8Tile) -> Any:
     [positions] and of weights [block rows, rows], and the sums of each output's weights
     [block rows, rows], to which the offset of activations adds.
     """
-    rows, tile, lanes = kernel.rows, kernel.tile, kernel.dot.lanes
-    parts, width = kernel.parts, kernel.width
-    activation, residual = ACTIVATIONS[kernel.activation], kernel.residual
-    offset, written_out = kernel.dot.offset, not kernel.dot.intrinsic
+    rows, tile, parts, width = kernel.rows, kernel.tile, kernel.parts, kernel.width
+    dot, lanes, offset = kernel.dot, kernel.dot.lanes, kernel.dot.offset
+    in_vectors = bool(dot.intrinsic)
 
     @T.prim_func
     def product(
@@ -160,94 +110,37 @@ def _rowwise_int8(kernel: RowwiseInt8Tile) -> Any:
         for t in T.serial(tiles):
             for o in T.serial(last - first):
                 for part in T.unroll(parts):
+                    row = T.meta_var(start + t * tile)
+                    output = T.meta_var((first + o) * rows + part * width)
                     acc = T.alloc_buffer((tile * width,), "int32")
                     for m in T.unroll(tile):
                         for r in T.vectorized(width):
                             acc[m * width + r] = Z[first + o, part * width + r] * (-offset)
                     for b in T.serial(P[first + o + 1] - P[first + o]):
-                        if written_out:
+                        block = T.meta_var(P[first + o] + b)
+                        if in_vectors:
+                            for v in T.unroll(width // lanes):
+                                for m in T.unroll(tile):
+                                    to = T.meta_var(T.ramp(m * width + v * lanes, 1, lanes))
+                                    acc[to] = dot_vectors(
+                                        dot, acc[to],
+                                        T.broadcast(X[row + m, I[block]], lanes),
+                                        V[block, T.ramp(part * width + v * lanes, 1, lanes)],
+                                    )  # fmt: skip
+                        else:
                             for m in T.unroll(tile):
                                 for r in T.vectorized(width):
                                     acc[m * width + r] += dot_written_out(
-                                        kernel.dot,
-                                        X[start + t * tile + m, I[P[first + o] + b]],
-                                        V[P[first + o] + b, part * width + r],
-                                    )
-                        else:
-                            for v in T.unroll(width // lanes):
-                                for m in T.unroll(tile):
-                                    acc[T.ramp(m * width + v * lanes, 1, lanes)] = dot_vectors(
-                                        kernel.dot,
-                                        acc[T.ramp(m * width + v * lanes, 1, lanes)],
-                                        T.broadcast(
-                                            X[start + t * tile + m, I[P[first + o] + b]], lanes
-                                        ),
-                                        V[
-                                            P[first + o] + b,
-                                            T.ramp(part * width + v * lanes, 1, lanes),
-                                        ],
+                                        dot, X[row + m, I[block]], V[block, part * width + r]
                                     )
                     for m in T.unroll(tile):
                         for r in T.vectorized(width):
-                            Y[start + t * tile + m, (first + o) * rows + part * width + r] = (
-                                activation(
-                                    T.Cast("float32", acc[m * width + r])
-                                    * (S[first + o, part * width + r] * XS[start + t * tile + m])
-                                    + B[first + o, part * width + r]
-                                    + (
-                                        R[
-                                            start + t * tile + m,
-                                            (first + o) * rows + part * width + r,
-                                        ]
-                                        if residual
-                                        else T.float32(0)
-                                    )
-                                )
-                            )
+                            Y[row + m, output + r] = finished(
+                                kernel,
+                                T.Cast("float32", acc[m * width + r])
+                                * (S[first + o, part * width + r] * XS[row + m])
+                                + B[first + o, part * width + r],
+                                R, row + m, output + r,
+                            )  # fmt: skip
 
     return product
-
-
-def _quantize_rows(kernel: Quantize) -> Any:
-    """The rounding as a TVM function.
-
-    It takes activations [positions, inputs], and the bytes and the scales to be made.
-    """
-    lanes, offset = kernel.lanes, kernel.offset
-
-    @T.prim_func
-    def quantize(x: T.handle, q: T.handle, scales: T.handle):
-        T.func_attr({"global_symbol": kernel.name, "tir.noalias": True})
-        inputs = T.int32()
-        positions = T.int32()
-        X = T.match_buffer(x, (positions, inputs), "float32", align=4)
-        # Bytes, with or without a sign.
-        Q = T.match_buffer(q, (positions, inputs), "uint8", align=1)
-        S = T.match_buffer(scales, (positions,), "float32", align=4)
-        for m in T.serial(positions):
-            most = T.alloc_buffer((lanes,), "float32")
-            for lane in T.vectorized(lanes):
-                most[lane] = T.float32(1e-30)
-            for k in T.serial(inputs // lanes):
-                for lane in T.vectorized(lanes):
-                    most[lane] = T.max(
-                        most[lane],
-                        T.max(X[m, k * lanes + lane], -X[m, k * lanes + lane]),
-                    )
-            for lane in T.unroll(lanes - 1):
-                most[0] = T.max(most[0], most[lane + 1])
-            S[m] = most[0] * T.float32(1 / 127)
-            for k in T.serial(inputs // lanes):
-                for lane in T.vectorized(lanes):
-                    Q[m, k * lanes + lane] = T.Cast(
-                        "uint8",
-                        T.Cast(
-                            "int32",
-                            T.floor(
-                                X[m, k * lanes + lane] * (T.float32(127) / most[0])
-                                + T.float32(offset + 0.5)
-                            ),
-                        ),
-                    )
-
-    return quantize

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from autoprune.passes.kernels.cpu.products import BlockKernel
 from autoprune.passes.kernels.cpu.spatial import SpatialTile
-from autoprune.passes.kernels.encoding import floats, stored_share
-from autoprune.passes.kernels.kernel import Candidate, Kernel, Lowered, Product, Steps
+from autoprune.passes.kernels.encoding import stored_share
+from autoprune.passes.kernels.kernel import Candidate, Lowered, Product
 from autoprune.passes.kernels.registry import define
 from autoprune.passes.kernels.target import Target
-from autoprune.passes.sparsify.layout import Array
 
 SINGLE = 2.0
 """Time for a weight that is stored alone, and loads activations for itself, by that in a block."""
@@ -21,27 +21,20 @@ FEWEST_POSITIONS = 16
 
 @define
 @dataclass(frozen=True)
-class Scattered(Kernel):
+class Scattered(BlockKernel):
     """The operator turns activations over, so that positions run along the vectors."""
 
     name = "scattered"
     operator = "SparseLinearScattered"
     rowwise = True
-    rows = 1
 
-    activation: str = ""
-    residual: bool = False
+    rows: int = field(default=1, init=False)
 
     @classmethod
     def matches(cls, product: Product, positions: int | None = None) -> Iterator[Candidate]:
         """Linear layers that are not known to have fewer positions than a vector."""
         if product.rowwise and (positions is None or positions >= FEWEST_POSITIONS):
-            stored = stored_share(product.weight, 1)
-            kernel = cls(product.activation, product.added is not None)
-            yield Candidate(kernel, stored, SINGLE * stored)
-
-    def encode(self, product: Product, steps: Steps) -> dict[str, Array]:
-        return floats(product, 1)
+            yield cls.offer(product, stored_share(product.weight, 1), factor=SINGLE)
 
     def lower(self, target: Target) -> Lowered:
         """Tiles of up to 64 positions."""

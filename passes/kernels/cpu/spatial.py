@@ -8,14 +8,18 @@ from typing import Any
 
 from tvm.script import tirx as T
 
-from autoprune.passes.kernels.activations import ACTIVATIONS
-from autoprune.passes.kernels.cpu.products import check_size, suffix, weights_of
-from autoprune.passes.kernels.encoding import floats, stored_share
-from autoprune.passes.kernels.kernel import Candidate, Kernel, Lowered, Product, Steps
+from autoprune.passes.kernels.cpu.products import (
+    BlockKernel,
+    check_size,
+    finished,
+    suffix,
+    weights_of,
+)
+from autoprune.passes.kernels.encoding import stored_share
+from autoprune.passes.kernels.kernel import Candidate, Lowered, Product
 from autoprune.passes.kernels.registry import define
 from autoprune.passes.kernels.target import Target
 from autoprune.passes.kernels.tiles import divisor, spatial_tiles
-from autoprune.passes.sparsify.layout import Array
 
 ROWS = (16, 8, 4, 1)
 """Outputs of a block that are tried."""
@@ -29,8 +33,7 @@ does not have."""
 
 
 @define
-@dataclass(frozen=True)
-class Spatial(Kernel):
+class Spatial(BlockKernel):
     """Positions along the vectors."""
 
     name = "spatial"
@@ -38,20 +41,12 @@ class Spatial(Kernel):
     padded = True
     with_depthwise = "SparseConvDepthwise"
 
-    rows: int
-    activation: str = ""
-    residual: bool = False
-
     @classmethod
     def matches(cls, product: Product, positions: int | None = None) -> Iterator[Candidate]:
         """Convolutions without groups."""
         for rows in () if product.rowwise or product.depthwise else ROWS:
-            kernel = cls(rows, product.activation, product.added is not None)
-            stored = stored_share(product.weight, rows)
-            yield Candidate(kernel, stored, stored * (SINGLE if rows == 1 else 1))
-
-    def encode(self, product: Product, steps: Steps) -> dict[str, Array]:
-        return floats(product, self.rows)
+            stored, factor = stored_share(product.weight, rows), SINGLE if rows == 1 else 1
+            yield cls.offer(product, stored, rows, factor=factor)
 
     def lower(self, target: Target) -> Lowered:
         """Tiles as registers or measurements suggest."""
@@ -105,7 +100,6 @@ class SpatialTile:
 
 def _spatial(kernel: SpatialTile) -> Any:
     rows, lanes, vectors, tile = kernel.rows, kernel.lanes, kernel.vectors, kernel.tile
-    activation, residual = ACTIVATIONS[kernel.activation], kernel.residual
 
     @T.prim_func
     def product(
@@ -129,28 +123,20 @@ def _spatial(kernel: SpatialTile) -> Any:
                         for lane in T.vectorized(lanes):
                             acc[r * tile + v * lanes + lane] = B[first + o, r]
                 for b in T.serial(P[first + o + 1] - P[first + o]):
+                    block = T.meta_var(P[first + o] + b)
                     for v in T.unroll(vectors):
                         for r in T.unroll(rows):
                             for lane in T.vectorized(lanes):
                                 acc[r * tile + v * lanes + lane] += (
-                                    V[P[first + o] + b, r]
-                                    * X[I[P[first + o] + b] + start + t * tile + v * lanes + lane]
+                                    V[block, r] * X[I[block] + start + t * tile + v * lanes + lane]
                                 )
                 for r in T.unroll(rows):
                     for v in T.unroll(vectors):
                         for lane in T.vectorized(lanes):
-                            Y[(first + o) * rows + r, start + t * tile + v * lanes + lane] = (
-                                activation(
-                                    acc[r * tile + v * lanes + lane]
-                                    + (
-                                        R[
-                                            (first + o) * rows + r,
-                                            start + t * tile + v * lanes + lane,
-                                        ]
-                                        if residual
-                                        else T.float32(0)
-                                    )
-                                )
+                            output = T.meta_var((first + o) * rows + r)
+                            at = T.meta_var(start + t * tile + v * lanes + lane)
+                            Y[output, at] = finished(
+                                kernel, acc[r * tile + v * lanes + lane], R, output, at
                             )
 
     return product

@@ -6,15 +6,15 @@ Activations are [inputs / 4, positions], with the bytes of four inputs in an int
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tvm.script import tirx as T
 
-from autoprune.passes.kernels.activations import ACTIVATIONS
 from autoprune.passes.kernels.cpu.dot import dot_vectors, dot_written_out
-from autoprune.passes.kernels.cpu.products import check_size, suffix, weights_of
-from autoprune.passes.kernels.cpu.rounding import Largest, Pack, Unpack, store_bytes
+from autoprune.passes.kernels.cpu.products import BlockKernel, finished, suffix, weights_of
+from autoprune.passes.kernels.cpu.rounding import Rounding, lowered_bytes, store_bytes
+from autoprune.passes.kernels.cpu.spatial import SpatialTile
 from autoprune.passes.kernels.encoding import (
     CLIPPING,
     LONGEST,
@@ -25,7 +25,7 @@ from autoprune.passes.kernels.encoding import (
     stored_share,
 )
 from autoprune.passes.kernels.geometry import TOGETHER
-from autoprune.passes.kernels.kernel import Candidate, Kernel, Lowered, Product, Steps
+from autoprune.passes.kernels.kernel import Candidate, Lowered, Product, Steps
 from autoprune.passes.kernels.registry import define
 from autoprune.passes.kernels.target import Dot, Target
 from autoprune.passes.kernels.tiles import MOST
@@ -39,8 +39,7 @@ def _is_convolution(product: Product) -> bool:
 
 
 @define
-@dataclass(frozen=True)
-class SpatialInt8(Kernel):
+class SpatialInt8(BlockKernel):
     """`Spatial` in blocks of four inputs; every image is rounded by a scale of its own."""
 
     name = "spatial8"
@@ -49,17 +48,13 @@ class SpatialInt8(Kernel):
     padded = True
     with_depthwise = "SparseConvDepthwiseInt8"
 
-    rows: int
-    activation: str = ""
-    residual: bool = False
-
     @classmethod
     def matches(cls, product: Product, positions: int | None = None) -> Iterator[Candidate]:
         """Convolutions whose inputs and outputs come in fours."""
         if _is_convolution(product) and inputs_of(product) % TOGETHER == 0:
-            stored = stored_share(quadruples(product), TOGETHER, TOGETHER)
-            kernel = cls(TOGETHER, product.activation, product.added is not None)
-            yield Candidate(kernel, stored, stored)
+            yield cls.offer(
+                product, stored_share(quadruples(product), TOGETHER, TOGETHER), TOGETHER
+            )
 
     def encode(self, product: Product, steps: Steps) -> dict[str, Array]:
         return integers(product, self.rows)
@@ -68,17 +63,19 @@ class SpatialInt8(Kernel):
         """Half of the registers for accumulators."""
         dot, rows = target.need_dot(), self.rows
         vectors = max(1, min(target.registers // 2 // rows, MOST // (rows * dot.lanes), 12))
+        shapes = dict.fromkeys(((dot.lanes, vectors), (dot.lanes, 1), (1, 1)))
         tiles = (
-            SpatialInt8Tile(rows, count, dot, self.activation, self.residual)
-            for count in dict.fromkeys((vectors, 1, 0))
+            SpatialInt8Tile(rows, *shape, self.activation, self.residual, dot=dot)
+            for shape in shapes
         )
-        rounding, scale = Pack(target.lanes, dot.offset), Largest(target.lanes)
+        rounding = Rounding("pack", target.lanes, dot.offset)
+        scale = Rounding("largest", target.lanes)
         return Lowered(rows, tuple(tiles), rounding, scale, offset=dot.offset)
 
 
 @define
 @dataclass(frozen=True)
-class SpatialBytes(Kernel):
+class SpatialBytes(BlockKernel):
     """Convolutions that read bytes and make bytes, in blocks of 4 outputs.
 
     Dense ones, too, where what is beside them is of bytes.
@@ -87,10 +84,8 @@ class SpatialBytes(Kernel):
     name = "quantized"
     operator = "QuantizedConv"
     precision = "bytes"
-    rows = TOGETHER
 
-    activation: str = ""
-    residual: bool = False
+    rows: int = field(default=TOGETHER, init=False)
 
     @classmethod
     def matches(cls, product: Product, positions: int | None = None) -> Iterator[Candidate]:
@@ -104,53 +99,37 @@ class SpatialBytes(Kernel):
     def encode(self, product: Product, steps: Steps) -> dict[str, Array]:
         return between_bytes(product, steps)
 
-    def attributes(self, product: Product, steps: Steps) -> dict[str, int]:
-        """Also the byte of x that stands for nothing."""
-        return {"zero": steps[product.x].zero, **product.geometry.attributes()}
-
     def lower(self, target: Target) -> Lowered:
         """Tiles of three vectors, of one, and of a position."""
         dot = target.need_dot()
         tiles = (
-            SpatialInt8Tile(TOGETHER, count, dot, self.activation, self.residual, True)
-            for count in (3, 1, 0)
+            SpatialInt8Tile(
+                self.rows, *shape, self.activation, self.residual, dot=dot, quantized=True
+            )
+            for shape in ((dot.lanes, 3), (dot.lanes, 1), (1, 1))
         )
-        pack, unpack = (make(target.lanes, dot.offset) for make in (Pack, Unpack))
-        return Lowered(TOGETHER, tuple(tiles), pack, unpack=unpack, offset=dot.offset)
+        return lowered_bytes(target, tiles)
 
 
 @dataclass(frozen=True)
-class SpatialInt8Tile:
+class SpatialInt8Tile(SpatialTile):
     """`SpatialTile` for 8-bit weights and activations; a block has four inputs.
 
     With `quantized`, the output and what is added are bytes, too, and what exceeds a byte becomes
     the nearest one: ReLU needs no other activation where zero is the least byte.
 
     Attributes:
-        rows: outputs of a block.
-        vectors: vectors of a tile; 0 for a tile of one position, without vectors.
-        dot: the instruction.
-        activation: name of what is applied last.
-        residual: whether a tensor in the shape of the output is added before that.
+        dot: the instruction; vectors have its lanes, or a tile is one position without vectors.
         quantized: whether it makes bytes, rather than floats; blocks are of 4 outputs then.
     """
 
-    rows: int
-    vectors: int
-    dot: Dot
-    activation: str = ""
-    residual: bool = False
-    quantized: bool = False
+    dot: Dot = field(kw_only=True)
+    quantized: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
-        check_size(self, self.rows * self.tile)
-        if self.quantized and self.rows != 4:
-            raise ValueError(f"{self} makes bytes of {self.rows} outputs, not of 4")
-
-    @property
-    def tile(self) -> int:
-        """Positions of a tile."""
-        return self.vectors * self.dot.lanes or 1
+        super().__post_init__()
+        if self.quantized and self.rows != TOGETHER:
+            raise ValueError(f"{self} makes bytes of {self.rows} outputs, not of {TOGETHER}")
 
     @property
     def name(self) -> str:
@@ -174,13 +153,11 @@ def _spatial_int8(kernel: SpatialInt8Tile) -> Any:
     are made, before an activation those of numbers; one half is added, to round down.
     """
     rows, tile, dot = kernel.rows, kernel.tile, kernel.dot
-    lanes = dot.lanes if kernel.vectors else 1
-    vectors, offset = tile // lanes, dot.offset
-    activation, residual = ACTIVATIONS[kernel.activation], kernel.residual
-    in_vectors = bool(kernel.vectors and dot.intrinsic)
+    lanes, vectors, offset = kernel.lanes, kernel.vectors, dot.offset
+    in_vectors = bool(lanes == dot.lanes and dot.intrinsic)
     kind = "int32" if kernel.quantized else "float32"
 
-    def finish(
+    def store(
         sums: Any, added: Any, y: Any, row: Any, start: Any, scales: Any, bias: Any, numbers: Any
     ) -> None:
         vector = dot if in_vectors else replace(dot, lanes=lanes, packs="")
@@ -188,7 +165,7 @@ def _spatial_int8(kernel: SpatialInt8Tile) -> Any:
             store_bytes(
                 vector, kernel.activation, y, (row, start + v * lanes),
                 sums, [r * tile + v * lanes for r in range(4)],
-                scales, bias, row, numbers, added if residual else None,
+                scales, bias, row, numbers, added if kernel.residual else None,
             )  # fmt: skip
 
     @T.prim_func
@@ -217,56 +194,35 @@ def _spatial_int8(kernel: SpatialInt8Tile) -> Any:
                         for lane in T.vectorized(lanes):
                             acc[r * tile + v * lanes + lane] = Z[first + o, r] * (-offset)
                 for b in T.serial(P[first + o + 1] - P[first + o]):
-                    if in_vectors:
-                        for v in T.unroll(vectors):
-                            for r in T.unroll(rows):
-                                acc[T.ramp(r * tile + v * lanes, 1, lanes)] = dot_vectors(
-                                    dot,
-                                    acc[T.ramp(r * tile + v * lanes, 1, lanes)],
-                                    X[
-                                        T.ramp(
-                                            I[P[first + o] + b] + start + t * tile + v * lanes,
-                                            1,
-                                            lanes,
-                                        )
-                                    ],
-                                    T.broadcast(V[P[first + o] + b, r], lanes),
-                                )
-                    else:
-                        for v in T.unroll(vectors):
-                            for r in T.unroll(rows):
+                    block = T.meta_var(P[first + o] + b)
+                    for v in T.unroll(vectors):
+                        at = T.meta_var(I[block] + start + t * tile + v * lanes)
+                        for r in T.unroll(rows):
+                            if in_vectors:
+                                to = T.meta_var(T.ramp(r * tile + v * lanes, 1, lanes))
+                                acc[to] = dot_vectors(
+                                    dot, acc[to],
+                                    X[T.ramp(at, 1, lanes)], T.broadcast(V[block, r], lanes),
+                                )  # fmt: skip
+                            else:
                                 for lane in T.vectorized(lanes):
                                     acc[r * tile + v * lanes + lane] += dot_written_out(
-                                        dot,
-                                        X[
-                                            I[P[first + o] + b]
-                                            + start
-                                            + t * tile
-                                            + v * lanes
-                                            + lane
-                                        ],
-                                        V[P[first + o] + b, r],
+                                        dot, X[at + lane], V[block, r]
                                     )
                 if kernel.quantized:
-                    finish(acc, R, Y, first + o, start + t * tile, S, B, N)
+                    store(acc, R, Y, first + o, start + t * tile, S, B, N)
                 else:
                     for r in T.unroll(rows):
                         for v in T.unroll(vectors):
                             for lane in T.vectorized(lanes):
-                                Y[(first + o) * rows + r, start + t * tile + v * lanes + lane] = (
-                                    activation(
-                                        T.Cast("float32", acc[r * tile + v * lanes + lane])
-                                        * (S[first + o, r] * N[0])
-                                        + B[first + o, r]
-                                        + (
-                                            R[
-                                                (first + o) * rows + r,
-                                                start + t * tile + v * lanes + lane,
-                                            ]
-                                            if residual
-                                            else T.float32(0)
-                                        )
-                                    )
-                                )
+                                output = T.meta_var((first + o) * rows + r)
+                                place = T.meta_var(start + t * tile + v * lanes + lane)
+                                Y[output, place] = finished(
+                                    kernel,
+                                    T.Cast("float32", acc[r * tile + v * lanes + lane])
+                                    * (S[first + o, r] * N[0])
+                                    + B[first + o, r],
+                                    R, output, place,
+                                )  # fmt: skip
 
     return product

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import isclose, sqrt
 from typing import Any
 
@@ -15,40 +15,22 @@ from autoprune.analysis.products import products_of
 from autoprune.analysis.typing import infer
 from autoprune.frameworks.onnx.sessions import Feed
 from autoprune.frameworks.onnx.trace import trace
-from autoprune.passes.kernels.geometry import Geometry
+from autoprune.passes.kernels.geometry import POINT, Geometry
+from autoprune.passes.kernels.kernel import Product
 from autoprune.passes.lower.onnx_graph import Array, Wiring, attributes, is_vector
-
-POINT = Geometry()
-"""One tap, as linear layers have."""
 
 
 @dataclass(frozen=True, eq=False)
-class Product:
-    """activation(W x + bias + added), as some nodes compute it.
+class OnnxProduct(Product):
+    """A product as some nodes compute it.
 
     Attributes:
         nodes: the nodes, in order; the last one makes the output.
-        rowwise: whether the inputs run along the last axis of x, rather than the second.
-        x: name of the activations.
-        weight: shape [outputs, inputs * taps], or [channels, taps] if depthwise.
-        bias: shape [outputs].
-        added: name of a value of the output's shape that is added, if any.
-        activation: name of what is applied last, or empty.
-        geometry: of a convolution.
-        depthwise: whether it is a convolution of every channel by itself.
         before: a node that only gives x another shape, which the product does not need.
         pool: windows of a max pooling that follows all of that, if any.
     """
 
-    nodes: tuple[onnx.NodeProto, ...]
-    rowwise: bool
-    x: str
-    weight: Array
-    bias: Array
-    added: str | None = None
-    activation: str = ""
-    geometry: Geometry = POINT
-    depthwise: bool = False
+    nodes: tuple[onnx.NodeProto, ...] = field(kw_only=True)
     before: onnx.NodeProto | None = None
     pool: Geometry | None = None
 
@@ -57,13 +39,15 @@ class Product:
         """Of the product's own node."""
         return str(self.nodes[0].name or self.nodes[0].output[0])
 
-    @property
-    def output(self) -> str:
-        """Name of the result."""
-        return str(self.nodes[-1].output[0])
+    def followed_by(self, *nodes: onnx.NodeProto, **changes: Any) -> OnnxProduct:
+        """The product with nodes after it, the last of which makes the output."""
+        made = str(nodes[-1].output[0])
+        return replace(self, nodes=(*self.nodes, *nodes), output=made, **changes)
 
 
-def find_products(model: onnx.ModelProto, graph: Wiring, feed: Feed | None = None) -> list[Product]:
+def find_products(
+    model: onnx.ModelProto, graph: Wiring, feed: Feed | None = None
+) -> list[OnnxProduct]:
     """All products with constant float32 weights that kernels may exist for.
 
     Batch normalization should have been folded before, which ONNX Runtime does.
@@ -84,15 +68,13 @@ def find_products(model: onnx.ModelProto, graph: Wiring, feed: Feed | None = Non
     return products
 
 
-def with_pool(product: Product, graph: Wiring) -> Product | None:
+def with_pool(product: OnnxProduct, graph: Wiring) -> OnnxProduct | None:
     """A convolution with the max pooling that follows it alone, if there is one."""
     node = graph.only_reader(product.output)
     if node is None or node.op_type != "MaxPool" or product.rowwise or len(node.output) > 1:
         return None
     pool = _pool(attributes(node))
-    if pool is None:
-        return None
-    return replace(product, nodes=(*product.nodes, node), pool=pool)
+    return None if pool is None else product.followed_by(node, pool=pool)
 
 
 def _pool(settings: dict[str, Any]) -> Geometry | None:
@@ -107,7 +89,7 @@ def _pool(settings: dict[str, Any]) -> Geometry | None:
     return Geometry(*((int(h), int(w)) for h, w in found))
 
 
-def _product(node: onnx.NodeProto, found: analysis.Product, graph: Wiring) -> Product | None:
+def _product(node: onnx.NodeProto, found: analysis.Product, graph: Wiring) -> OnnxProduct | None:
     """The product that a node alone computes, if there are kernels of its kind.
 
     There are none of other groups than depthwise ones, nor of scaled products.
@@ -130,9 +112,10 @@ def _product(node: onnx.NodeProto, found: analysis.Product, graph: Wiring) -> Pr
     if depthwise and (outputs, found.size(found.inputs), len(found.windows)) != (1, 1, 2):
         return None
     matrix = layout.gathered(weight, (found.groups + found.outputs, found.inputs + found.taps))
-    return Product(
-        (node,), rowwise, found.x.name, matrix, bias, geometry=geometry, depthwise=depthwise
-    )
+    return OnnxProduct(
+        rowwise, found.x.name, str(node.output[0]), matrix, bias,
+        geometry=geometry, depthwise=depthwise, nodes=(node,),
+    )  # fmt: skip
 
 
 def _bias(found: analysis.Product, outputs: int, graph: Wiring) -> Array | None:
@@ -161,7 +144,7 @@ def _geometry(found: analysis.Product) -> Geometry | None:
     return POINT if plain else None
 
 
-def _unflattened(product: Product, graph: Wiring) -> Product:
+def _unflattened(product: OnnxProduct, graph: Wiring) -> OnnxProduct:
     """The product without the reshapes by which exporters make a matrix of more dimensions."""
     if not product.rowwise:
         return product
@@ -173,11 +156,10 @@ def _unflattened(product: Product, graph: Wiring) -> Product:
     known = None not in given and given[-1:] == (inputs,) and made == (*given[:-1], outputs)
     if not known or after.input[0] != product.output:
         return product
-    nodes = (*product.nodes, after)
-    return replace(product, nodes=nodes, x=before.input[0], before=before)
+    return product.followed_by(after, x=before.input[0], before=before)
 
 
-def _with_epilogue(product: Product, graph: Wiring, taken: set[int]) -> Product:
+def _with_epilogue(product: OnnxProduct, graph: Wiring, taken: set[int]) -> OnnxProduct:
     """The product with the additions and the activation that follow it alone.
 
     Args:
@@ -200,27 +182,26 @@ def _other(node: onnx.NodeProto, name: str) -> str:
     return str(node.input[1] if node.input[0] == name else node.input[0])
 
 
-def _add(product: Product, graph: Wiring) -> Product | None:
+def _add(product: OnnxProduct, graph: Wiring) -> OnnxProduct | None:
     node = graph.only_reader(product.output)
     if node is None or node.op_type != "Add" or node.input[0] == node.input[1]:
         return None
     other = _other(node, product.output)
     constant = graph.constant(other)
-    nodes = (*product.nodes, node)
     if constant is not None:
         along_last = product.rowwise and constant.shape[-1:] == (len(product.bias),)
         if product.added or not along_last or not is_vector(constant, len(product.bias)):
             return None
-        return replace(product, nodes=nodes, bias=product.bias + constant.reshape(-1))
+        return product.followed_by(node, bias=product.bias + constant.reshape(-1))
     shape = graph.shapes.get(product.output)
     # A size that is not known may be one that is broadcast.
     same = shape is not None and None not in shape and graph.shapes.get(other) == shape
     if product.added or product.depthwise or not same:
         return None
-    return replace(product, nodes=nodes, added=other)
+    return product.followed_by(node, added=other)
 
 
-def _unary(product: Product, graph: Wiring) -> Product | None:
+def _unary(product: OnnxProduct, graph: Wiring) -> OnnxProduct | None:
     node = graph.only_reader(product.output)
     if node is None:
         return None
@@ -232,12 +213,10 @@ def _unary(product: Product, graph: Wiring) -> Product | None:
         bounds = [graph.scalar(name) for name in node.input[1:]]
         bounds = bounds or [settings.get("min"), settings.get("max")]
         kind = "relu6" if bounds == [0.0, 6.0] else ""
-    if not kind:
-        return None
-    return replace(product, nodes=(*product.nodes, node), activation=kind)
+    return product.followed_by(node, activation=kind) if kind else None
 
 
-def _gated(product: Product, graph: Wiring) -> Product | None:
+def _gated(product: OnnxProduct, graph: Wiring) -> OnnxProduct | None:
     """The product times its sigmoid, hard or soft, and times 1 + erf written out."""
     readers = [node for node in graph.readers.get(product.output, []) if node is not None]
     if len(readers) != 2 or len(graph.readers[product.output]) != 2:
@@ -257,14 +236,13 @@ def _gated(product: Product, graph: Wiring) -> Product | None:
             hard and not np.allclose(slope, (1 / 6, 0.5))
         ):
             return None
-        nodes = (*product.nodes, gate, rest)
-        return replace(product, nodes=nodes, activation="hardswish" if hard else "silu")
+        return product.followed_by(gate, rest, activation="hardswish" if hard else "silu")
     return _erf(product, gate, rest, graph)
 
 
 def _erf(
-    product: Product, gate: onnx.NodeProto, rest: onnx.NodeProto, graph: Wiring
-) -> Product | None:
+    product: OnnxProduct, gate: onnx.NodeProto, rest: onnx.NodeProto, graph: Wiring
+) -> OnnxProduct | None:
     """Gelu as exporters write it: x (1 + erf(x / sqrt 2)) / 2, in several orders."""
     scale = graph.scalar(_other(gate, product.output))
     factor = 0.0 if not scale else scale if gate.op_type == "Mul" else 1 / scale
@@ -279,7 +257,7 @@ def _erf(
     one = graph.scalar(_other(plus, erf.output[0]))
     if one != 1 or halves != [0.5] or product.output not in factors or rest not in (first, second):
         return None
-    return replace(product, nodes=(*product.nodes, gate, *chain), activation="gelu")
+    return product.followed_by(gate, *chain, activation="gelu")
 
 
 def _chain(node: onnx.NodeProto, graph: Wiring, kinds: tuple[str, ...]) -> Iterator[onnx.NodeProto]:
