@@ -77,7 +77,6 @@ class OnnxExecutable:
         return found | {name: feed[name] for name in watch if name in feed}
 
     def operands(self, inputs: Any, calls: Collection[Node]) -> Mapping[str, Values]:
-        """See `Executable.operands`."""
         names = {node.name: {value.name for value in node.tensors} for node in calls}
         values = self.run(inputs, watch=set().union(*names.values()))
         return {call: {n: values[n] for n in read if n in values} for call, read in names.items()}
@@ -113,23 +112,18 @@ class OnnxFiles:
     def writers(
         self, model: onnx.ModelProto, plan: Plan | None
     ) -> Mapping[str, Callable[[Path], str | None]]:
-        """See `Files.writers`."""
         return {".onnx": partial(self.write_fixed, model)}
 
     def write_fixed(self, model: onnx.ModelProto, path: Path) -> None:
-        """See `Files.write_fixed`."""
         write_onnx(model, path, external=self.external)
 
     def feed(self, session: Any) -> Feed:
-        """See `Files.feed`."""
         return self.example_feed
 
     def example(self) -> tuple[Feed, None]:
-        """See `Files.example`."""
         return self.example_feed, None
 
     def open(self, model: onnx.ModelProto, threads: int) -> Timed:
-        """See `Files.open`."""
         return session_for(model, threads), self.example_feed
 
 
@@ -153,28 +147,23 @@ class OnnxNetwork:
 
     @property
     def graph(self) -> Graph:
-        """See `Network`."""
         return self.traced.graph
 
     @property
     def inputs(self) -> Feed:
-        """See `Network`."""
         return self.traced.feed
 
     @property
     def files(self) -> OnnxFiles:
-        """See `Network`."""
         return OnnxFiles(self.traced.feed, self.traced.file.external)
 
     def probes(self) -> Iterator[Feed]:
-        """See `Network.probes`."""
         drawn = probing(self.inputs)
         yield drawn
         if any(drawn[name] is not array for name, array in self.inputs.items()):
             yield self.inputs  # zeros may be what an input has to be
 
     def parameter(self, name: str) -> Array:
-        """See `Network.parameter`."""
         shape = self.graph.parameter_of[name].value.shape
         return read_tensor(self.model, self.traced.owners[name], shape)
 
@@ -200,7 +189,6 @@ class OnnxNetwork:
         )
 
     def call(self, node: str, operands: Mapping[str, Array]) -> tuple[Array, ...]:
-        """See `Network.call`."""
         proto = self.model.graph.node[self.traced.positions[node]]
         given = dict(operands)
         for name in filter(None, proto.input):
@@ -214,11 +202,9 @@ class OnnxNetwork:
         return run_alone(self.model, proto, given)
 
     def sample_calls(self, names: Collection[str]) -> Mapping[str, Sample | RuleError]:
-        """See `Network.sample_calls`."""
         return sample_calls(self.traced, names)
 
     def with_parameters(self, values: Mapping[str, Array]) -> OnnxNetwork:
-        """See `Network.with_parameters`."""
         if not values:
             return self
         model = copied(self.model)
@@ -240,17 +226,14 @@ class OnnxNetwork:
         seed: int = 0,
         precise: bool = False,
     ) -> Values:
-        """See `Network.run`."""
         owned = {n: self.parameter(n) for n in watch if n in self.graph.parameter_of}
         found = self.with_parameters(overrides)._itself.run(inputs, watch=watch, seed=seed)
         return {**owned, **overrides, **found} if owned else found
 
     def inner(self, inputs: Any, names: Collection[str]) -> Values:
-        """See `Network.inner`."""
         return self._inner.run(inputs, watch=names)
 
     def operands(self, inputs: Any, calls: Collection[Node]) -> Mapping[str, Values]:
-        """See `Executable.operands`."""
         return self._inner.operands(inputs, calls)
 
     @cached_property
@@ -258,24 +241,19 @@ class OnnxNetwork:
         return OnnxExecutable(self.model, (), optimize=True)
 
     def noise(self, inputs: Any, values: Values) -> float:
-        """See `Executable.noise`."""
         return self._itself.noise(inputs, values)
 
     def without_outputs(self) -> OnnxNetwork:
-        """See `Network.without_outputs`."""
         graph = dataclasses.replace(self.graph, loose=self.graph.outputs)
         return OnnxNetwork(dataclasses.replace(self.traced, graph=graph))
 
     def zeroed(self, typed: TypedGraph, kept: Kept, spared: Spared) -> OnnxExecutable:
-        """See `Network.zeroed`."""
         return self.executable(zeroed_model(self.traced, typed, kept, spared))
 
     def cut(self, typed: TypedGraph, kept: Kept) -> OnnxExecutable:
-        """See `Network.cut`."""
         return self.executable(cut_model(self.traced, typed, kept))
 
     def executable(self, model: onnx.ModelProto) -> OnnxExecutable:
-        """See `Network.executable`."""
         loose = {v.name for v in self.graph.loose}
         names = (o.name for o in self.model.graph.output if o.name not in loose)
         return OnnxExecutable(model, tuple(dict.fromkeys(names)))
@@ -289,7 +267,6 @@ class OnnxNetwork:
         keep_class: bool,
         keep_config: bool,
     ) -> Delivered:
-        """See `Network.deliver`."""
         plan = make_plan(choice.typed, choice.names, choice.kept).sealed()
         plan = plan.after(carried_plan(self.model))
         carry(cut.model, plan)
@@ -297,5 +274,4 @@ class OnnxNetwork:
         return Delivered(cut.model, plan, "ONNX", notes=notes)
 
     def planned(self, cut: OnnxExecutable, plan: Plan) -> onnx.ModelProto:
-        """See `Network.planned`."""
         return cut.model

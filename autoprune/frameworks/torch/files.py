@@ -42,7 +42,6 @@ class TorchFiles:
     def writers(
         self, model: nn.Module, plan: Plan | None
     ) -> Mapping[str, Callable[[Path], str | None]]:
-        """See `Files.writers`."""
         return {
             ".onnx": partial(self._save, save_onnx, model),
             ".pt2": partial(self._save, write_pt2, model),
@@ -50,20 +49,16 @@ class TorchFiles:
         }
 
     def write_fixed(self, model: nn.Module, path: Path) -> None:
-        """See `Files.write_fixed`."""
         inputs = self._given(path)
         export_onnx(model, inputs, path, dynamic_shapes=self._shapes(model, inputs))
 
     def feed(self, session: Any) -> Feed:
-        """See `Files.feed`."""
         return feed_of(session, self._given(None))
 
     def example(self) -> tuple[Any, Any]:
-        """See `Files.example`."""
         return self.inputs, self.dynamic_shapes
 
     def open(self, model: nn.Module, threads: int) -> Timed:
-        """See `Files.open`."""
         return open_exported(model, self._given(None), threads)
 
     def _save(

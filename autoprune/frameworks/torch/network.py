@@ -62,7 +62,6 @@ class TorchExecutable:
     def run(
         self, inputs: Any, *, watch: Collection[str] = (), seed: int = 0, precise: bool = False
     ) -> Values:
-        """See `Executable.run`."""
         given, changes = map_tensors(torch.Tensor.clone, as_inputs(inputs)), self.changes
         plainly: AbstractContextManager[Any] = nullcontext()
         runner: GraphRunner | None = None
@@ -86,7 +85,6 @@ class TorchExecutable:
         }
 
     def operands(self, inputs: Any, calls: Collection[Node]) -> Mapping[str, Values]:
-        """See `Executable.operands`."""
         assert isinstance(self.model, fx.GraphModule)
         runner = GraphRunner(self.model, self.changes, calls=[node.name for node in calls])
         with isolated(0):
@@ -94,7 +92,6 @@ class TorchExecutable:
         return runner.operands
 
     def noise(self, inputs: Any, values: Values) -> float:
-        """See `Executable.noise`."""
         return 0.0
 
     def _to_run(self) -> nn.Module:
@@ -135,37 +132,30 @@ class TorchNetwork:
 
     @property
     def graph(self) -> Graph:
-        """See `Network`."""
         return self.traced.graph
 
     @property
     def inputs(self) -> Inputs:
-        """See `Network`."""
         return self.traced.inputs
 
     @cached_property
     def rounding(self) -> float:
-        """See `Network`."""
         return rounding({v.dtype for node in self.graph.nodes for v in node.outputs})
 
     @property
     def autocasts(self) -> bool:
-        """See `Network`."""
         return autocast.is_on(self.traced.module.graph)
 
     @cached_property
     def own_class(self) -> TorchClass | None:
-        """See `Network`."""
         # Sizes of a graph module stand in generated code, not in attributes.
         return None if isinstance(self.model, fx.GraphModule) else TorchClass(self.traced)
 
     @cached_property
     def files(self) -> TorchFiles:
-        """See `Network`."""
         return TorchFiles(self.traced.inputs, self.traced.dynamic_shapes)
 
     def probes(self) -> Iterator[Inputs]:
-        """See `Network.probes`."""
         yield probing(self.inputs)
 
     @cached_property
@@ -173,11 +163,9 @@ class TorchNetwork:
         return owned_tensors(self.traced)
 
     def parameter(self, name: str) -> Array:
-        """See `Network.parameter`."""
         return array_of(self._tensors[name])
 
     def weights(self, computed: Iterable[str] = ()) -> Mapping[str, Array]:
-        """See `Network.weights`."""
         trained = [p.value.name for p in self.graph.parameters if p.kind == "parameter"]
         names = dict.fromkeys([*trained, *(n for n in computed if n not in self._tensors)])
 
@@ -211,7 +199,6 @@ class TorchNetwork:
         return {name: array_of(gradient) for name, gradient in pairs if gradient is not None}
 
     def call(self, node: str, operands: Mapping[str, Array]) -> tuple[Array, ...]:
-        """See `Network.call`."""
         (n,) = (n for n in self.traced.module.graph.nodes if n.name == node)
         device = next((t.device for t in self._tensors.values()), None)
         env = {leaf: self._operand(leaf, operands, device) for leaf in n.all_input_nodes}
@@ -231,11 +218,9 @@ class TorchNetwork:
         return tensor_of(operands[name], device) if name in operands else self._tensors[name]
 
     def sample_calls(self, names: Collection[str]) -> Mapping[str, Sample | RuleError]:
-        """See `Network.sample_calls`."""
         return sample_calls(self.traced, names, probing(self.inputs))
 
     def with_parameters(self, values: Mapping[str, Array]) -> TorchNetwork:
-        """See `Network.with_parameters`."""
         tensors = {
             self.graph.parameter_of[name].names[0]: _replacing(array)(self._tensors[name])
             for name, array in values.items()
@@ -257,7 +242,6 @@ class TorchNetwork:
         seed: int = 0,
         precise: bool = False,
     ) -> Values:
-        """See `Network.run`."""
         changes = {
             path: _replacing(array)
             for name, array in overrides.items()
@@ -267,45 +251,36 @@ class TorchNetwork:
         return runs.run(inputs, watch=watch, seed=seed, precise=precise)
 
     def inner(self, inputs: Any, names: Collection[str]) -> Values:
-        """See `Network.inner`."""
         return self.run(inputs, watch=names)
 
     def operands(self, inputs: Any, calls: Collection[Node]) -> Mapping[str, Values]:
-        """See `Executable.operands`."""
         return self._itself.operands(inputs, calls)
 
     def noise(self, inputs: Any, values: Values) -> float:
-        """See `Executable.noise`."""
         return 0.0
 
     def without_outputs(self) -> TorchNetwork:
-        """See `Network.without_outputs`."""
         graph = replace(self.graph, loose=self.graph.outputs)
         return TorchNetwork(replace(self.traced, graph=graph))
 
     def zeroed(self, typed: TypedGraph, kept: Kept, spared: Spared) -> TorchExecutable:
-        """See `Network.zeroed`."""
         return replace(self._itself, changes=zeroing(self.traced, typed, kept, spared))
 
     def cut(self, typed: TypedGraph, kept: Kept) -> TorchExecutable:
-        """See `Network.cut`."""
         return self.executable(cut_graph(self.traced, typed, kept, shared=True))
 
     def executable(self, model: nn.Module) -> TorchExecutable:
-        """See `Network.executable`."""
         return TorchExecutable(model, self.traced.output_names)
 
     def deliver(
         self, cut: TorchExecutable, choice: Choice, folded: tuple[str, ...],
         *, keep_class: bool, keep_config: bool,
     ) -> Delivered:  # fmt: skip
-        """See `Network.deliver`."""
         return delivered(
             self.traced, cut.model, choice, folded, keep_class=keep_class, keep_config=keep_config
         )
 
     def planned(self, cut: TorchExecutable, plan: Plan) -> nn.Module:
-        """See `Network.planned`."""
         return checked(self.traced, cut.model, plan)
 
 

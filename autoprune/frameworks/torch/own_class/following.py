@@ -48,11 +48,9 @@ class TorchClass:
     traced: Traced
 
     def ties(self, typed: TypedGraph, free: frozenset[int]) -> tuple[frozenset[int], ...]:
-        """See `OwnClass.ties`."""
         return tuple(shared_sizes(self.traced.model, typed, free))
 
     def is_configured(self, *, required: bool) -> bool:
-        """See `OwnClass.is_configured`."""
         model = self.traced.model
         if not has_configuration(model):
             return False
@@ -74,13 +72,11 @@ class TorchClass:
         return f"configuration {type(model.config).__name__} of {type(model).__name__}"
 
     def describable(self, typed: TypedGraph, roles: Sequence[frozenset[int]]) -> Describable:
-        """See `OwnClass.describable`."""
         return describable(Draft(self.traced.model, typed), roles)
 
     def objections(
         self, choice: Choice, parts: Sequence[frozenset[int]], *, configured: bool
     ) -> dict[int, str]:
-        """See `OwnClass.objections`."""
         cut = Cut(choice.typed, choice.names, choice.kept, self.traced)
         return inexpressible(self.traced.model, cut, parts, configured=configured)
 
