@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoprune.frameworks.torch.cut import cut_values
+from autoprune.frameworks.torch.cut import cut_tensor
 from autoprune.ir.axes import Leaf, Prod, concat, prod, size
 from autoprune.ir.positions import (
     PerOuter,
@@ -120,7 +120,7 @@ def test_cut_tensors_hold_the_elements_that_stay(data):
     )  # fmt: skip
     np.testing.assert_array_equal(cut_array(array, axes, kept), expected)
     np.testing.assert_array_equal(array[kept_index(axes, kept)], expected)
-    np.testing.assert_array_equal(cut_values(torch.from_numpy(array), axes, kept), expected)
+    np.testing.assert_array_equal(cut_tensor(torch.from_numpy(array), axes, kept), expected)
     together = np.ones(mask.shape, dtype=bool)
     for part in kept_masks(axes, kept):
         together &= part

@@ -18,14 +18,7 @@ from autoprune.analysis.planning import make_plan
 from autoprune.analysis.typing import TypedGraph
 from autoprune.errors import AutopruneError, RuleError
 from autoprune.frameworks.comparison import difference
-from autoprune.frameworks.network import (
-    NOTHING,
-    Array,
-    Choice,
-    Delivered,
-    LazyArrays,
-    Values,
-)
+from autoprune.frameworks.network import NOTHING, Array, Choice, Delivered, LazyArrays, Values
 from autoprune.frameworks.onnx.calls import run_alone, sample_calls
 from autoprune.frameworks.onnx.carried import carried_plan, carry, was_changed
 from autoprune.frameworks.onnx.cut import cut_model
@@ -82,7 +75,7 @@ class OnnxExecutable:
         return {call: {n: values[n] for n in read if n in values} for call, read in names.items()}
 
     def noise(self, inputs: Any, values: Values) -> float:
-        """See `Executable.noise`: ONNX Runtime's optimizations are another way."""
+        # ONNX Runtime's optimizations are another way to sum.
         feed, names = next(candidate_feeds(self.model, inputs)), list(values)
         session = session_for(self.model, outputs=names)
         return difference(list(values.values()), run(session, names, feed))
@@ -142,7 +135,6 @@ class OnnxNetwork:
 
     @property
     def model(self) -> onnx.ModelProto:
-        """The model as it was read."""
         return self.traced.model
 
     @property
@@ -168,7 +160,6 @@ class OnnxNetwork:
         return read_tensor(self.model, self.traced.owners[name], shape)
 
     def weights(self, computed: Iterable[str] = ()) -> Mapping[str, Array]:
-        """See `Network.weights`; integers that stand for fractions become these."""
         trained = [p.value.name for p in self.graph.parameters if p.kind == "parameter"]
         rest = [name for name in computed if name not in self.graph.parameter_of]
         values = reader(self.model, rest)(self.inputs) if rest else {}
@@ -178,11 +169,6 @@ class OnnxNetwork:
         )
 
     def gradients(self, loss: Callable[[Any], Any], inputs: Any) -> Mapping[str, Array]:
-        """See `Network.gradients`.
-
-        Raises:
-            AutopruneError: always.
-        """
         raise AutopruneError(
             "ONNX models cannot be differentiated",
             hint="bring it into torch by ap.to_torch, or ask for what needs no gradients",

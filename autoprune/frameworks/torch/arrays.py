@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import ml_dtypes
 import numpy as np
 import torch
@@ -47,10 +49,15 @@ def single(tensor: torch.Tensor) -> Array:
     return array_of(tensor.detach().float() if half else tensor)
 
 
+def get_attribute(module: nn.Module, path: str) -> Any:
+    """What stands at a dotted path: a parameter, a buffer, a module, or any other attribute."""
+    owner, _, name = path.rpartition(".")
+    return getattr(module.get_submodule(owner), name)
+
+
 def get_tensor(module: nn.Module, path: str) -> torch.Tensor:
     """The parameter, buffer or tensor attribute at a dotted path."""
-    owner, _, name = path.rpartition(".")
-    tensor: torch.Tensor = getattr(module.get_submodule(owner), name)
+    tensor: torch.Tensor = get_attribute(module, path)
     return tensor
 
 

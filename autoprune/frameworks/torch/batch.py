@@ -33,13 +33,6 @@ class Example(NamedTuple):
     expected: Any
 
 
-class AnyBatch(NamedTuple):
-    """A network exported for any batch, and examples of several batches to compare it on."""
-
-    program: torch.export.ExportedProgram
-    examples: tuple[Example, ...]
-
-
 def batch_of(inputs: Inputs) -> int:
     """The first size of every tensor among the inputs, or 0 if they do not share one."""
     sizes = {
@@ -65,12 +58,17 @@ def with_batch(inputs: Inputs, batch: int) -> Inputs:
     return map_tensors(resized, inputs)
 
 
-def export_any_batch(model: nn.Module, inputs: Inputs) -> AnyBatch:
+def export_any_batch(
+    model: nn.Module, inputs: Inputs
+) -> tuple[torch.export.ExportedProgram, tuple[Example, ...]]:
     """Export a network, in evaluation mode, such that its batch varies.
 
     Args:
         model: the network; it is not changed.
         inputs: example inputs; a batch of one is doubled, as torch.export takes ones for fixed.
+
+    Returns:
+        The program, and examples of several batches to compare it on.
 
     Raises:
         FixedBatch: if there is no batch, or the network fixes it.
@@ -87,7 +85,7 @@ def export_any_batch(model: nn.Module, inputs: Inputs) -> AnyBatch:
             program = export(work, given.args, given.kwargs, shapes)
     except Exception as error:
         raise FixedBatch(f"torch.export finds it fixed: {first_line(error)}") from error
-    return AnyBatch(program, examples)
+    return program, examples
 
 
 def _examples(model: nn.Module, inputs: Inputs, batch: int) -> Iterator[Example]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -13,14 +13,15 @@ from torch.utils import _pytree as pytree
 
 from autoprune.analysis.experiments.experiment import Array, Runner, Sample, concrete, outputs_of
 from autoprune.errors import RuleError
-from autoprune.frameworks.torch.autocast import Interpreter
+from autoprune.frameworks.torch.arrays import array_of, single
+from autoprune.frameworks.torch.cut import find_overload, owned_tensors
+from autoprune.frameworks.torch.equality import isolated
 from autoprune.frameworks.torch.norms import rescaled_norm
-from autoprune.frameworks.torch.objects import Inputs, input_leaves
+from autoprune.frameworks.torch.objects import Inputs, input_leaves, map_tensors
+from autoprune.frameworks.torch.runner import GraphRunner
 from autoprune.frameworks.torch.trace import Traced
-from autoprune.ir.graph import Argument, Node, Value
+from autoprune.ir.graph import Node
 from autoprune.ops.views import Resized
-
-Tensors = Mapping[str, torch.Tensor]
 
 
 def sample_calls(
@@ -31,69 +32,49 @@ def sample_calls(
     Args:
         traced: the traced model.
         names: of nodes.
-        inputs: arguments of the forward; by default the example inputs.
+        inputs: arguments of the forward, which are not changed; by default the example inputs.
 
     Returns:
         By node name, the sample, or why there can be none: the call draws random numbers, writes
         to its arguments, or has outputs whose shapes depend on data.
     """
-    given = traced.inputs if inputs is None else inputs
-    capture = _Capture(traced, names)
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        capture.run(*(_copied(leaf) for leaf in input_leaves(given)))
-    return capture.samples
-
-
-class _Capture(Interpreter):
-    """Runs a graph and makes samples of some of its calls on the way."""
-
-    def __init__(self, traced: Traced, names: Collection[str]) -> None:
-        super().__init__(traced.module)
-        self.nodes = {node.name: node for node in traced.graph.nodes if node.name in names}
-        self.constants = frozenset(p.value.name for p in traced.graph.parameters)
-        self.samples: dict[str, Sample | RuleError] = {}
-
-    def run_node(self, n: fx.Node) -> Any:
-        if n.name in self.nodes:
+    runner = GraphRunner(traced.module, calls=names)
+    with isolated(0):
+        runner.run(*input_leaves(map_tensors(torch.Tensor.clone, inputs or traced.inputs)))
+    owned = owned_tensors(traced)
+    nodes = {node.name: node for node in traced.graph.nodes}
+    samples: dict[str, Sample | RuleError] = {}
+    for n in traced.module.graph.nodes:
+        if n.name in names:
             try:
-                self.samples[n.name] = self._sample(n, self.nodes[n.name])
+                read = {v.name for v in nodes[n.name].inputs} & owned.keys()
+                operands = {name: array_of(owned[name]) for name in read}
+                operands |= runner.operands[n.name]
+                samples[n.name] = _sample(traced, n, nodes[n.name], operands)
             except RuleError as error:
-                self.samples[n.name] = error
-        return super().run_node(n)
+                samples[n.name] = error
+    return samples
 
-    def _sample(self, n: fx.Node, node: Node) -> Sample:
-        target = _pure(n.target, node)
-        node = concrete(node)
-        normal = n.normalized_arguments(self.module, normalize_to_only_use_kwargs=True)
-        if normal is None:
-            raise RuleError("its arguments have no names", where=str(node))
-        if any(value.dtype == "int" for value in node.outputs):
-            raise RuleError("it returns numbers", where=str(node))
-        tensors: dict[str, torch.Tensor] = {}
-        for name, argument in node.arguments.items():
-            self._collect(normal.kwargs[name], argument, tensors)
-        missing = [v for v in node.inputs if v.name not in tensors]
-        if missing:
-            raise RuleError(f"{missing[0]} is no tensor", where=str(node))
-        raw = {name: _plain(value) for name, value in normal.kwargs.items()}
-        device = next((t.device for t in tensors.values()), torch.device("cpu"))
-        run = _runner(target, node, raw, device)
-        sample = _in_double(node, tensors, run)
-        return replace(
-            sample,
-            constants=self.constants & tensors.keys(),
-            shares=any(r.alias_info is not None for r in target._schema.returns),
-        )
 
-    def _collect(self, raw: Any, argument: Argument, found: dict[str, torch.Tensor]) -> None:
-        if isinstance(argument, Value) and isinstance(raw, fx.Node):
-            value = self.env[raw]
-            if isinstance(value, torch.Tensor):
-                found[argument.name] = value
-        elif isinstance(argument, tuple) and isinstance(raw, list | tuple):
-            for r, a in zip(raw, argument, strict=True):
-                self._collect(r, a, found)
+def _sample(traced: Traced, n: fx.Node, node: Node, operands: Mapping[str, Array]) -> Sample:
+    target = _pure(n.target, node)
+    node = concrete(node)
+    normal = n.normalized_arguments(traced.module, normalize_to_only_use_kwargs=True)
+    if normal is None:
+        raise RuleError("its arguments have no names", where=str(node))
+    if any(value.dtype == "int" for value in node.outputs):
+        raise RuleError("it returns numbers", where=str(node))
+    missing = [v for v in node.inputs if v.name not in operands]
+    if missing:
+        raise RuleError(f"{missing[0]} is no tensor", where=str(node))
+    given = {v.name: operands[v.name] for v in node.inputs}
+    raw = {name: _plain(value) for name, value in normal.kwargs.items()}
+    device = next((t.device for t in traced.module.parameters()), torch.device("cpu"))
+    return replace(
+        _in_double(node, given, _runner(target, node, raw, device)),
+        constants=frozenset(given) & traced.graph.parameter_of.keys(),
+        shares=any(r.alias_info is not None for r in target._schema.returns),
+    )
 
 
 def _pure(target: Any, node: Node) -> torch._ops.OpOverload[..., Any]:
@@ -113,26 +94,22 @@ def _plain(raw: Any) -> Any:
     return list(raw) if isinstance(raw, list) else raw
 
 
-def _in_double(node: Node, tensors: Tensors, run: Runner) -> Sample:
+def _in_double(node: Node, operands: Mapping[str, Array], run: Runner) -> Sample:
     """The sample in float64 where the operator takes it, otherwise as it is."""
-    exact = {name: _array(tensor, double=True) for name, tensor in tensors.items()}
+    exact = {name: _widened(array, "f8", "c16") for name, array in operands.items()}
     sample = Sample(node, exact, run)
     try:
         outputs_of(sample, exact)
     except RuleError:
-        given = {name: _array(tensor, double=False) for name, tensor in tensors.items()}
+        given = {name: _widened(array, "f4", "c8") for name, array in operands.items()}
         return Sample(node, given, run)
     return sample
 
 
-def _array(tensor: torch.Tensor, *, double: bool) -> Array:
-    tensor = tensor.detach().cpu()
-    if tensor.is_complex():
-        tensor = tensor.to(torch.complex128) if double else tensor
-    elif tensor.is_floating_point():
-        half = tensor.dtype in (torch.float16, torch.bfloat16)
-        tensor = tensor.double() if double else tensor.float() if half else tensor
-    return np.array(tensor.resolve_conj().resolve_neg().numpy())
+def _widened(array: Array, real: str, complex_: str) -> Array:
+    """Numbers that are no integers in at least so many bits."""
+    wide = {"f": real, "V": real, "c": complex_}.get(array.dtype.kind, array.dtype)
+    return array.astype(wide if array.dtype.itemsize < np.dtype(wide).itemsize else array.dtype)
 
 
 def _runner(
@@ -172,15 +149,9 @@ def _runner(
                     **{name: given[key] for name, only, key in named if only and key in given},
                 )
         leaves = [v for v in pytree.tree_leaves(result) if isinstance(v, torch.Tensor)]
-        return tuple(_result(leaf) for leaf in leaves)
+        return tuple(single(leaf).copy() for leaf in leaves)
 
     return run
-
-
-def _result(tensor: torch.Tensor) -> Array:
-    if tensor.dtype in (torch.float16, torch.bfloat16):
-        tensor = tensor.float()
-    return np.array(tensor.detach().cpu().resolve_conj().resolve_neg().numpy())
 
 
 def _spelling(name: str, given: Mapping[str, Any]) -> str:
@@ -200,14 +171,3 @@ def _holds_nodes(raw: Any) -> bool:
 
 def _as_tuple(argument: Any) -> Any:
     return tuple(_as_tuple(part) for part in argument) if isinstance(argument, list) else argument
-
-
-def _copied(leaf: Any) -> Any:
-    return leaf.clone() if isinstance(leaf, torch.Tensor) else leaf
-
-
-def find_overload(op: str) -> Callable[..., Any]:
-    """The operator of a name such as `aten.add.Tensor`."""
-    namespace, packet, overload = op.split(".")
-    found: Callable[..., Any] = getattr(getattr(getattr(torch.ops, namespace), packet), overload)
-    return found

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from functools import partial
 
 import torch
 from torch import fx, nn
 
-from autoprune.frameworks.torch.arrays import get_tensor
+from autoprune.frameworks.torch.arrays import get_attribute
+from autoprune.frameworks.torch.runner import GraphRunner
 
 
 def computed_values(module: fx.GraphModule, names: Iterable[str]) -> dict[str, torch.Tensor]:
@@ -29,9 +30,9 @@ def dead_weights(module: fx.GraphModule, names: Iterable[str]) -> dict[str, torc
         out.
     """
     own = {
-        str(n.target): get_tensor(module, str(n.target)).detach().clone().requires_grad_()
+        str(n.target): parameter.detach().clone().requires_grad_()
         for n in module.graph.find_nodes(op="get_attr")
-        if isinstance(parameter := _attribute(module, str(n.target)), nn.Parameter)
+        if isinstance(parameter := get_attribute(module, str(n.target)), nn.Parameter)
         and parameter.is_floating_point()
     }
     draws = torch.Generator().manual_seed(0)
@@ -46,11 +47,6 @@ def dead_weights(module: fx.GraphModule, names: Iterable[str]) -> dict[str, torc
     return {path: mask for path, mask in dead.items() if bool(mask.any())}
 
 
-def _attribute(module: nn.Module, path: str) -> Any:
-    owner, _, name = path.rpartition(".")
-    return getattr(module.get_submodule(owner), name)
-
-
 def _computed(
     module: fx.GraphModule, names: Iterable[str], own: Mapping[str, torch.Tensor]
 ) -> dict[str, torch.Tensor]:
@@ -59,19 +55,16 @@ def _computed(
     nodes = {n.name: n for n in module.graph.nodes}
     wanted = {name: nodes[name.removesuffix("'")] for name in names}
     needed = {node for n in wanted.values() for node in _ancestors(n)}
-    interpreter = fx.Interpreter(module)
+    runner = GraphRunner(module, {path: partial(_instead, new) for path, new in own.items()})
     for node in module.graph.nodes:
-        known = node.op != "placeholder" and interpreter.env.keys() >= set(node.all_input_nodes)
+        known = node.op != "placeholder" and runner.env.keys() >= set(node.all_input_nodes)
         if node in needed and known:
-            value = own.get(str(node.target))
-            if node.op != "get_attr" or value is None:
-                value = interpreter.run_node(node)
-                # Operators that write to buffers, such as observers, write to copies.
-                is_buffer = node.op == "get_attr" and not isinstance(value, nn.Parameter)
-                if is_buffer and isinstance(value, torch.Tensor):
-                    value = value.clone()
-            interpreter.env[node] = value
-    return {n: interpreter.env[node] for n, node in wanted.items() if node in interpreter.env}
+            runner.env[node] = runner.run_node(node)
+    return {n: runner.env[node] for n, node in wanted.items() if node in runner.env}
+
+
+def _instead(new: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
+    return new
 
 
 def _ancestors(node: fx.Node) -> set[fx.Node]:

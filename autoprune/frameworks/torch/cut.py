@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from types import MappingProxyType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from torch import fx, nn
 from torch.utils import _pytree as pytree
 
+from autoprune.analysis.folding import Spared
 from autoprune.analysis.resizing import resized_calls
 from autoprune.analysis.typing import TypedGraph
 from autoprune.errors import TraceError
@@ -171,21 +171,16 @@ def _switches(graph: fx.Graph) -> dict[str, int]:
 
 def cut_tensor(tensor: torch.Tensor, axes: tuple[Axis, ...], kept: Kept) -> torch.Tensor:
     """The kept positions of a tensor, as a new one of the same kind (parameter or not)."""
-    new = cut_values(tensor.detach(), axes, kept)
+    new = tensor.detach()
+    for dim, index in cut_steps(axes, kept):
+        positions = torch.from_numpy(index).to(new.device)
+        if index.size == index.shape[dim]:
+            new = new.index_select(dim, positions.flatten())
+        else:
+            new = torch.take_along_dim(new, positions, dim)
     if isinstance(tensor, nn.Parameter):
         return nn.Parameter(new, requires_grad=tensor.requires_grad)
     return new
-
-
-def cut_values(tensor: torch.Tensor, axes: tuple[Axis, ...], kept: Kept) -> torch.Tensor:
-    """The kept positions of a tensor."""
-    for dim, index in cut_steps(axes, kept):
-        positions = torch.from_numpy(index).to(tensor.device)
-        if index.size == index.shape[dim]:
-            tensor = tensor.index_select(dim, positions.flatten())
-        else:
-            tensor = torch.take_along_dim(tensor, positions, dim)
-    return tensor
 
 
 def cut_parameters(traced: Traced, typed: TypedGraph, kept: Kept) -> dict[str, torch.Tensor]:
@@ -205,12 +200,7 @@ def cut_parameters(traced: Traced, typed: TypedGraph, kept: Kept) -> dict[str, t
 
 def owned_tensors(traced: Traced) -> dict[str, torch.Tensor]:
     """Every tensor of a traced model, by value name."""
-    owners = dict(traced.module.named_modules(remove_duplicate=False))
-    tensors: dict[str, torch.Tensor] = {}
-    for parameter in traced.graph.parameters:
-        owner, _, name = parameter.names[0].rpartition(".")
-        tensors[parameter.value.name] = getattr(owners[owner], name)
-    return tensors
+    return {p.value.name: get_tensor(traced.module, p.names[0]) for p in traced.graph.parameters}
 
 
 def copy_without(module: nn.Module, paths: Iterable[str]) -> Any:
@@ -235,11 +225,9 @@ def with_tensors(module: Module, tensors: Mapping[str, torch.Tensor]) -> Module:
     """
     if not tensors:
         return module
-    names: dict[int, list[str]] = {}
-    for name, tensor in module.named_parameters(remove_duplicate=False):
-        names.setdefault(id(tensor), []).append(name)
-    owned = (*names_of_tensors(module), *tensors)
-    replaced: Module = copy_without(module, owned)
+    names = names_by_tensor(module)
+    owned = (name for tied in names.values() for name in tied)
+    replaced: Module = copy_without(module, (*owned, *tensors))
     for path, values in tensors.items():
         old = get_tensor(module, path)
         new = nn.Parameter(values.detach(), requires_grad=old.requires_grad)
@@ -248,15 +236,15 @@ def with_tensors(module: Module, tensors: Mapping[str, torch.Tensor]) -> Module:
     return replaced
 
 
-def names_of_tensors(module: nn.Module) -> list[str]:
-    """Names of all parameters and buffers."""
-    return [
-        name
-        for name, _ in (
-            *module.named_parameters(remove_duplicate=False),
-            *module.named_buffers(remove_duplicate=False),
-        )
-    ]
+def names_by_tensor(module: nn.Module) -> dict[int, list[str]]:
+    """By identity of a parameter or buffer, all its names."""
+    names: dict[int, list[str]] = {}
+    for name, tensor in (
+        *module.named_parameters(remove_duplicate=False),
+        *module.named_buffers(remove_duplicate=False),
+    ):
+        names.setdefault(id(tensor), []).append(name)
+    return names
 
 
 def cut_graph(
@@ -277,13 +265,13 @@ def cut_graph(
 
 
 def independent(network: GraphNetwork, traced: Traced) -> GraphNetwork:
-    """A cut network that was made `shared`, with copies of what it shares."""
+    """A cut network that was made `shared`, with copies of what it shares, in the model's mode."""
     theirs = {id(p): p for p in traced.module.parameters()}
     memo: dict[int, Any] = {}
     for path, parameter in list(network.named_parameters(remove_duplicate=False)):
         if id(parameter) in theirs:
             set_tensor(network, path, copy.deepcopy(parameter, memo))
-    return network
+    return network.train(traced.model.training)
 
 
 def _replace_attributes(
@@ -339,7 +327,7 @@ class _Rewriter:
         with self.graph.inserting_before(n):
             new = {name: self._argument(a) for name, a in call.arguments.items()}
         if call.op is not None:
-            n.target = _overload(call.op)
+            n.target = find_overload(call.op)
             n.args = (n.args[0], *new.values())
             n.kwargs = {}
         else:
@@ -387,17 +375,12 @@ def _memory_written_to(nodes: Sequence[Node]) -> frozenset[str]:
     return frozenset(name for name in memory if memory[name] in roots)
 
 
-def _overload(op: str) -> Any:
-    namespace, packet, overload = op.split(".")
-    return getattr(getattr(getattr(torch.ops, namespace), packet), overload)
+def find_overload(op: str) -> Any:
+    """The operator of a name such as `aten.add.Tensor`."""
+    return operator.attrgetter(op)(torch.ops)
 
 
-def zeroing(
-    traced: Traced,
-    typed: TypedGraph,
-    kept: Kept,
-    spared: Mapping[str, frozenset[int]] = MappingProxyType({}),
-) -> dict[str, Change]:
+def zeroing(traced: Traced, typed: TypedGraph, kept: Kept, spared: Spared) -> dict[str, Change]:
     """What sets every position of the trained parameters to zero that does not stay.
 
     Args:

@@ -15,7 +15,6 @@ from torch import nn
 
 from autoprune.errors import AutopruneError, NotEqualError, first_line
 from autoprune.frameworks.onnx.file import session_for, write_onnx
-from autoprune.frameworks.onnx.timing import Timed
 from autoprune.frameworks.torch.batch import Example, FixedBatch, export_any_batch
 from autoprune.frameworks.torch.equality import difference, evaluating, probing, run, tolerance
 from autoprune.frameworks.torch.export_gaps import decompositions, translations
@@ -31,7 +30,7 @@ CHATTY = ("torch.onnx", "onnxscript", "onnx_ir")
 
 
 def export_onnx(
-    model: nn.Module, inputs: Inputs, path: str | Path, *, dynamic_shapes: Any = None
+    model: nn.Module, inputs: Inputs, path: str | Path, dynamic_shapes: Any = None
 ) -> float:
     """Write a model in evaluation mode as ONNX, once ONNX Runtime has agreed with torch.
 
@@ -44,15 +43,15 @@ def export_onnx(
         AutopruneError: if the exporter fails, or ONNX Runtime does; nothing is written then.
         TraceError: if the model cannot be copied.
     """
-    exported, gap = _checked(model, inputs, dynamic_shapes, str(path))
+    exported, gap = checked_onnx(model, inputs, dynamic_shapes, str(path))
     write_onnx(exported, Path(path))
     return gap
 
 
-def _checked(
+def checked_onnx(
     model: nn.Module, inputs: Inputs, dynamic_shapes: Any = None, where: str = "model.onnx"
 ) -> tuple[onnx.ModelProto, float]:
-    """What `export_onnx` writes, and returns."""
+    """What `export_onnx` writes, and returns; errors as there."""
     work = copy_of(model)
     with evaluating(work):
         examples = (Example(inputs, run(work, inputs)),)
@@ -78,30 +77,8 @@ def _checked(
                 raise failure from failure.__cause__
 
 
-def save_onnx(model: nn.Module, inputs: Inputs, path: Path, dynamic_shapes: Any) -> str:
-    """Write a model as `export_onnx` does, if nothing else is asked for such that its batch varies.
-
-    Returns:
-        Why the batch does not vary, or nothing.
-
-    Raises:
-        as `export_onnx`.
-    """
-    reason = ""
-    if dynamic_shapes is None:
-        try:
-            exported = _export_any_batch(model, inputs, str(path))
-        except FixedBatch as fixed:
-            reason = str(fixed)
-        else:
-            write_onnx(exported, path)
-            return ""
-    export_onnx(model, inputs, path, dynamic_shapes=dynamic_shapes)
-    return reason
-
-
-def _export_any_batch(model: nn.Module, inputs: Inputs, where: str) -> onnx.ModelProto:
-    """A model as ONNX whose batch varies, compared with torch on several.
+def write_any_batch(model: nn.Module, inputs: Inputs, path: Path) -> None:
+    """Write a model as ONNX whose batch varies, once ONNX Runtime agrees with torch on several.
 
     Raises:
         FixedBatch: if that is not to be had.
@@ -114,14 +91,15 @@ def _export_any_batch(model: nn.Module, inputs: Inputs, where: str) -> onnx.Mode
                 exported = _translate(
                     program.run_decompositions(decompositions()) if decompose else program
                 )
-                _check(exported, examples, where)
+                _check(exported, examples, str(path))
             except AutopruneError as error:
                 failure = failure or error.what
             except Exception as error:
                 failure = failure or _reason(error)
             else:
                 name_batch(exported)
-                return exported
+                write_onnx(exported, path)
+                return
     raise FixedBatch(failure)
 
 
@@ -279,13 +257,3 @@ def feed_of(session: Any, inputs: Inputs) -> dict[str, Any]:
             hint="inputs that the model ignores cannot be exported; leave them out",
         )
     return {n: v.numpy(force=True) for n, v in zip(names, tensors, strict=True)}
-
-
-def open_exported(model: nn.Module, inputs: Inputs, threads: int) -> Timed:
-    """A model in a session of ONNX Runtime, and the example inputs by name.
-
-    Raises:
-        AutopruneError: if it cannot be exported.
-    """
-    session = session_for(_checked(model, inputs)[0], threads)
-    return session, feed_of(session, inputs)

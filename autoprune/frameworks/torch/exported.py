@@ -15,6 +15,7 @@ from torch.utils import _pytree as pytree
 from autoprune.errors import TraceError
 from autoprune.frameworks.origin import user_line
 from autoprune.frameworks.torch import autocast
+from autoprune.frameworks.torch.arrays import get_attribute
 from autoprune.frameworks.torch.autocast import Interpreter
 from autoprune.ir.graph import Argument, Graph, Node, Parameter, Value
 from autoprune.ops.rule import writes_in_place
@@ -256,8 +257,7 @@ class _Reader:
 
     def _attribute(self, n: fx.Node) -> None:
         path = str(n.target)
-        owner, _, leaf = path.rpartition(".")
-        tensor = getattr(self.module.get_submodule(owner), leaf)
+        tensor = get_attribute(self.module, path)
         if not isinstance(tensor, torch.Tensor):
             return
         known = self.owned.get(id(tensor))

@@ -14,11 +14,17 @@ import torch
 from torch import nn
 
 from autoprune.errors import AutopruneError, PlanError, first_line
+from autoprune.frameworks.onnx.file import session_for
 from autoprune.frameworks.onnx.sessions import Feed
 from autoprune.frameworks.onnx.timing import Timed
 from autoprune.frameworks.torch.batch import FixedBatch, export_any_batch
 from autoprune.frameworks.torch.equality import difference, evaluating, run, tolerance
-from autoprune.frameworks.torch.export_onnx import export_onnx, feed_of, open_exported, save_onnx
+from autoprune.frameworks.torch.export_onnx import (
+    checked_onnx,
+    export_onnx,
+    feed_of,
+    write_any_batch,
+)
 from autoprune.frameworks.torch.objects import Inputs, plain
 from autoprune.frameworks.torch.packed import export
 from autoprune.frameworks.torch.trace import as_dynamic_shapes, copy_of, exportable
@@ -43,14 +49,14 @@ class TorchFiles:
         self, model: nn.Module, plan: Plan | None
     ) -> Mapping[str, Callable[[Path], str | None]]:
         return {
-            ".onnx": partial(self._save, save_onnx, model),
-            ".pt2": partial(self._save, write_pt2, model),
+            ".onnx": partial(self._save, write_any_batch, export_onnx, model),
+            ".pt2": partial(self._save, write_pt2_any_batch, write_pt2, model),
             ".safetensors": partial(write_safetensors, model, plan=plan),
         }
 
     def write_fixed(self, model: nn.Module, path: Path) -> None:
         inputs = self._given(path)
-        export_onnx(model, inputs, path, dynamic_shapes=self._shapes(model, inputs))
+        export_onnx(model, inputs, path, self._shapes(model, inputs))
 
     def feed(self, session: Any) -> Feed:
         return feed_of(session, self._given(None))
@@ -59,13 +65,27 @@ class TorchFiles:
         return self.inputs, self.dynamic_shapes
 
     def open(self, model: nn.Module, threads: int) -> Timed:
-        return open_exported(model, self._given(None), threads)
+        inputs = self._given(None)
+        session = session_for(checked_onnx(model, inputs)[0], threads)
+        return session, feed_of(session, inputs)
 
     def _save(
-        self, write: Callable[[nn.Module, Inputs, Path, Any], str], model: nn.Module, path: Path
+        self,
+        for_any_batch: Callable[[nn.Module, Inputs, Path], None],
+        write: Callable[[nn.Module, Inputs, Path, Any], object],
+        model: nn.Module,
+        path: Path,
     ) -> str:
-        inputs = self._given(path)
-        return write(model, inputs, path, self._shapes(model, inputs))
+        """Write a model for any batch, if nothing else is asked for; or say why that is not so."""
+        inputs, reason = self._given(path), ""
+        if self.dynamic_shapes is None:
+            try:
+                for_any_batch(model, inputs, path)
+                return ""
+            except FixedBatch as fixed:
+                reason = str(fixed)
+        write(model, inputs, path, self._shapes(model, inputs))
+        return reason
 
     def _shapes(self, model: nn.Module, inputs: Inputs) -> Any:
         return as_dynamic_shapes(model, inputs, self.dynamic_shapes)
@@ -80,22 +100,12 @@ class TorchFiles:
         return self.inputs
 
 
-def write_pt2(model: nn.Module, inputs: Inputs, path: Path, dynamic_shapes: Any) -> str:
-    """Write a model as a `torch.export` program, if nothing else is asked for for any batch.
-
-    Returns:
-        Why its batch does not vary, or nothing.
+def write_pt2(model: nn.Module, inputs: Inputs, path: Path, dynamic_shapes: Any = None) -> None:
+    """Write a model as a `torch.export` program.
 
     Raises:
         AutopruneError: if it cannot be exported; nothing is written then.
     """
-    reason = ""
-    if dynamic_shapes is None:
-        try:
-            _write_program(_any_batch(model, inputs), path)
-            return ""
-        except FixedBatch as fixed:
-            reason = str(fixed)
     try:
         # Tracing may change what a module remembers between calls.
         work = copy_of(model)
@@ -109,7 +119,6 @@ def write_pt2(model: nn.Module, inputs: Inputs, path: Path, dynamic_shapes: Any)
             hint="save as .safetensors, which holds the weights",
         ) from error
     _write_program(program, path)
-    return reason
 
 
 def _write_program(program: torch.export.ExportedProgram, path: Path) -> None:
@@ -119,8 +128,8 @@ def _write_program(program: torch.export.ExportedProgram, path: Path) -> None:
     write_atomically(path, archive.getvalue())
 
 
-def _any_batch(model: nn.Module, inputs: Inputs) -> torch.export.ExportedProgram:
-    """A program that computes what a model does on several batches.
+def write_pt2_any_batch(model: nn.Module, inputs: Inputs, path: Path) -> None:
+    """Write a program that computes what a model does on several batches.
 
     Raises:
         FixedBatch: if that is not to be had.
@@ -135,7 +144,7 @@ def _any_batch(model: nn.Module, inputs: Inputs) -> torch.export.ExportedProgram
             raise FixedBatch(f"the exported program: {first_line(error)}") from error
         if gap > tolerance(expected):
             raise FixedBatch(f"the exported program differs by {gap:.1g} on another batch")
-    return program
+    _write_program(program, path)
 
 
 def write_safetensors(model: nn.Module, path: Path, plan: Plan | None) -> None:

@@ -18,14 +18,7 @@ from autoprune.analysis.guarantees import Spared
 from autoprune.analysis.typing import TypedGraph
 from autoprune.errors import RuleError, TraceError
 from autoprune.frameworks.comparison import HUGE, rounding
-from autoprune.frameworks.network import (
-    NOTHING,
-    Array,
-    Choice,
-    Delivered,
-    LazyArrays,
-    Values,
-)
+from autoprune.frameworks.network import NOTHING, Array, Choice, Delivered, LazyArrays, Values
 from autoprune.frameworks.torch import autocast
 from autoprune.frameworks.torch.arrays import array_of, single, tensor_of
 from autoprune.frameworks.torch.calls import sample_calls
@@ -127,7 +120,6 @@ class TorchNetwork:
 
     @property
     def model(self) -> nn.Module:
-        """The user's module."""
         return self.traced.model
 
     @property
@@ -179,7 +171,7 @@ class TorchNetwork:
         return LazyArrays(read, names)
 
     def gradients(self, loss: Callable[[Any], Any], inputs: Any) -> Mapping[str, Array]:
-        """See `Network.gradients`; the loss is given what the model itself returns."""
+        # The loss is given what the model itself returns.
         module, given = self.traced.module, map_tensors(torch.Tensor.clone, as_inputs(inputs))
         own = {
             p.value.name: self._tensors[p.value.name].detach().requires_grad_()

@@ -24,17 +24,7 @@ def layer_norm(
     *,
     share: float,
 ) -> Tensor:
-    """`torch.layer_norm` of an input of which only a share is given.
-
-    Args:
-        input: shape [..., *normalized_shape].
-        normalized_shape: trailing sizes, after the cut.
-        weight: gain, of that shape.
-        bias: of that shape.
-        eps: added to the variance.
-        cudnn_enable: ignored, as by torch.
-        share: positions given, relative to those the statistics are taken over.
-    """
+    """`torch.layer_norm` of an input of which only a share of what is normalized is given."""
     dims = tuple(range(-len(normalized_shape), 0))
     return _affine(_normalized(input, dims, eps, share), weight, bias)
 
@@ -49,17 +39,7 @@ def group_norm(
     *,
     share: float,
 ) -> Tensor:
-    """`torch.group_norm` of an input of which only a share of each group is given.
-
-    Args:
-        input: shape [batch, channels, ...].
-        num_groups: the channels are this many groups of equal size.
-        weight: gain per channel.
-        bias: per channel.
-        eps: added to the variance.
-        cudnn_enabled: ignored, as by torch.
-        share: channels given of each group, relative to those the statistics are taken over.
-    """
+    """`torch.group_norm` of an input of which only a share of each group is given."""
     batch, channels, *space = input.shape
     grouped = input.reshape(batch, num_groups, channels // num_groups * prod(space))
     normalized = _normalized(grouped, (-1,), eps, share).reshape(input.shape)
@@ -83,10 +63,12 @@ def _affine(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
     return x if bias is None else x + bias
 
 
+_FUNCTIONS: dict[Any, Callable[..., Tensor]] = {
+    torch.ops.aten.layer_norm.default: layer_norm,
+    torch.ops.aten.group_norm.default: group_norm,
+}
+
+
 def rescaled_norm(target: Any) -> Callable[..., Tensor]:
     """The function of this module that stands in for an operator."""
-    functions: dict[Any, Callable[..., Tensor]] = {
-        torch.ops.aten.layer_norm.default: layer_norm,
-        torch.ops.aten.group_norm.default: group_norm,
-    }
-    return functions[target]
+    return _FUNCTIONS[target]

@@ -26,7 +26,7 @@ from autoprune.frameworks.torch.own_class.configuration import (
 )
 from autoprune.frameworks.torch.own_class.describable import Draft, describable
 from autoprune.frameworks.torch.own_class.modules import architecture_of
-from autoprune.frameworks.torch.own_class.rebuild import Cut, in_own_class, inexpressible
+from autoprune.frameworks.torch.own_class.rebuild import in_own_class, inexpressible
 from autoprune.frameworks.torch.trace import Traced, copy_of
 from autoprune.ir.plan import Plan
 from autoprune.report.progress import say
@@ -77,8 +77,7 @@ class TorchClass:
     def objections(
         self, choice: Choice, parts: Sequence[frozenset[int]], *, configured: bool
     ) -> dict[int, str]:
-        cut = Cut(choice.typed, choice.names, choice.kept, self.traced)
-        return inexpressible(self.traced.model, cut, parts, configured=configured)
+        return inexpressible(self.traced, choice, parts, configured=configured)
 
 
 def delivered(
@@ -92,9 +91,9 @@ def delivered(
 ) -> Delivered:
     """See `Network.deliver`; `network` is the cut graph."""
     assert isinstance(network, GraphNetwork)
-    model, cut = traced.model, Cut(choice.typed, choice.names, choice.kept, traced)
+    model = traced.model
     collect_like(model)
-    result, plan, reason = _formed(model, cut, network, keep_class=keep_class)
+    result, plan, reason = _formed(traced, choice, network, keep_class=keep_class)
     plan = replace(
         plan,
         folded=folded,
@@ -125,26 +124,26 @@ def delivered(
 
 
 def _formed(
-    model: nn.Module, cut: Cut, network: GraphNetwork, *, keep_class: bool
+    traced: Traced, choice: Choice, network: GraphNetwork, *, keep_class: bool
 ) -> tuple[nn.Module, Plan, str]:
     """The pruned network as the model's own class, or the cut graph and why it has to be that."""
     reason = "keep_class=False"
-    if isinstance(model, fx.GraphModule):
+    if isinstance(traced.model, fx.GraphModule):
         reason = "so was the network that was given"
     elif keep_class:
         say("cutting it in the model's own class")
         try:
-            return *in_own_class(model, cut, network), ""
+            return *in_own_class(traced, choice, network), ""
         except Inexpressible as inexpressible:
             reason = str(inexpressible)
-    _check_export(model, cut.traced)
-    plan = make_plan(cut.typed, cut.names, cut.kept, None)
-    return independent(network, cut.traced).train(model.training), plan, reason
+    _check_export(traced)
+    plan = make_plan(choice.typed, choice.names, choice.kept, None)
+    return independent(network, traced), plan, reason
 
 
-def _check_export(model: nn.Module, traced: Traced) -> None:
+def _check_export(traced: Traced) -> None:
     """A result that only exists as a graph is worth what the exported graph is worth."""
-    runs = copy_of(model, shared=not traced.graph.mutated).eval()
+    runs = copy_of(traced.model, shared=not traced.graph.mutated).eval()
     expected = traced.wanted.of(run(runs, traced.inputs))
     gap = difference(expected, traced.wanted.of(run(traced.module, traced.inputs)))
     if gap > tolerance(expected):

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from itertools import count
+from typing import Any
 
 import torch
 from torch import nn
@@ -17,7 +18,7 @@ from torch import nn
 from autoprune.analysis.resizing import sizes_of
 from autoprune.errors import PlanError
 from autoprune.frameworks.torch.arrays import get_tensor, set_tensor
-from autoprune.frameworks.torch.cut import copy_without, cut_tensor
+from autoprune.frameworks.torch.cut import copy_without, cut_tensor, names_by_tensor
 from autoprune.frameworks.torch.own_class.attributes import described_by_weight, entries_of
 from autoprune.ir import axes as ax
 from autoprune.ir.axes import Axis, Leaf
@@ -35,20 +36,16 @@ def rebuild(model: nn.Module, plan: Plan, *, shared: bool = False) -> nn.Module:
         PlanError: if the model lacks a parameter or attribute of the plan, or has a parameter in
             another shape.
     """
-    names = _names_of_tensors(model)
+    names = names_by_tensor(model)
     for name in plan.folded:
-        if name not in {n for tied in names.values() for n in tied}:
+        if all(name not in tied for tied in names.values()):
             raise PlanError("the plan folds constants into no parameter", where=name)
     result = _cut_copy(model, plan, names, shared=shared)
     sizes = sizes_of(plan.choices())
     for path, entries in plan.attributes.items():
         for name, stated in entries.items():
-            axes = plan.axes(stated)
-            try:
-                module = result.get_submodule(path)
-            except AttributeError:
-                module = nn.Module()
-            old = vars(module).get(name)
+            axes, held = plan.axes(stated), _attributes(result, path)
+            old = held.get(name)
             if not axes or entries_of(old) != tuple(axis.size for axis in axes):
                 raise PlanError(
                     f"the plan changes a size that is not in the model: {old!r} was expected to "
@@ -57,22 +54,26 @@ def rebuild(model: nn.Module, plan: Plan, *, shared: bool = False) -> nn.Module:
                     hint="apply the plan to the uncut architecture it was made for",
                 )
             new = [ax.size(axis, sizes) for axis in axes]
-            setattr(module, name, type(old)(new) if isinstance(old, tuple | list) else new[0])
+            held[name] = type(old)(new) if isinstance(old, tuple | list) else new[0]
     for path, constants in plan.constants.items():
         for name, (before, after) in constants.items():
-            try:
-                module = result.get_submodule(path)
-            except AttributeError:
-                module = nn.Module()
-            held = vars(module).get(name, ())
-            if type(held) not in (float, type(None)) or held != before:
+            held = _attributes(result, path)
+            if type(held.get(name, ())) not in (float, type(None)) or held[name] != before:
                 raise PlanError(
                     f"the plan changes a number that is not in the model: {before} was expected",
                     where=f"{path}.{name}",
                     hint="apply the plan to the uncut architecture it was made for",
                 )
-            setattr(module, name, after)
+            held[name] = after
     return result
+
+
+def _attributes(model: nn.Module, path: str) -> dict[str, Any]:
+    """What stands in the attributes of a module; nothing where there is none."""
+    try:
+        return vars(model.get_submodule(path))
+    except AttributeError:
+        return {}
 
 
 def architecture_of(model: nn.Module) -> str:
@@ -135,17 +136,6 @@ def _agreeing(module: nn.Module) -> set[str]:
     bias = owned.get("bias", ())
     outputs = (vars(module).get(name) for name in ("out_features", "out_channels", "num_features"))
     return found | ({"bias"} if bias and bias[0].size in outputs else set())
-
-
-def _names_of_tensors(model: nn.Module) -> dict[int, list[str]]:
-    """By identity of a parameter or buffer, all its names."""
-    names: dict[int, list[str]] = {}
-    for name, tensor in (
-        *model.named_parameters(remove_duplicate=False),
-        *model.named_buffers(remove_duplicate=False),
-    ):
-        names.setdefault(id(tensor), []).append(name)
-    return names
 
 
 def _tensor_of_plan(model: nn.Module, name: str, axes: Sequence[Axis]) -> torch.Tensor:

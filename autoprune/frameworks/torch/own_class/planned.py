@@ -51,7 +51,7 @@ def checked(traced: Traced, network: nn.Module, plan: Plan) -> nn.Module:
     """
     if not plan.rebuildable:
         assert isinstance(network, GraphNetwork)
-        return independent(network, traced).train(traced.model.training)
+        return independent(network, traced)
     small = _rebuilt(traced.model, plan)
     expected = run(network, traced.inputs)
     try:

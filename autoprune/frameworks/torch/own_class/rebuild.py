@@ -7,7 +7,7 @@ network is decided by running it and by comparing its calls with those of the cu
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -43,57 +43,45 @@ PATIENCE = 3
 """Most candidates with other numbers whose calls are compared; each is exported for that."""
 
 
-@dataclass(frozen=True)
-class Cut(Choice):
-    """A choice of units of a traced network.
-
-    Attributes:
-        traced: the network.
-    """
-
-    traced: Traced
-
-
-def in_own_class(model: nn.Module, cut: Cut, network: nn.Module) -> tuple[nn.Module, Plan]:
+def in_own_class(traced: Traced, choice: Choice, network: nn.Module) -> tuple[nn.Module, Plan]:
     """The cut network as the model's own class, and the plan that makes it.
 
     Args:
-        model: the user's model.
-        cut: what to cut.
+        traced: the user's model.
+        choice: what stays of it.
         network: the cut graph.
 
     Raises:
         Inexpressible: with the first objection, if there is one to every candidate.
     """
-    judge = Judge(cut, run(network, cut.traced.inputs))
+    model, judge = traced.model, _Judge(traced, choice, network)
     judge.check_norms()
     first = ""
-    for attributes in islice(attribute_readings(model, cut.typed, cut.kept), ATTEMPTS):
+    for attributes in islice(attribute_readings(model, choice.typed, choice.kept), ATTEMPTS):
         try:
-            plan = _fitting(model, cut, attributes, judge)
+            plan = judge.fitting(attributes)
         except Inexpressible as inexpressible:
             first = first or str(inexpressible)
             continue
         for key in _twins(model, attributes):
             fewer = _without(model, attributes, key)
             try:
-                plan = _fitting(model, cut, fewer, judge)
+                plan = judge.fitting(fewer)
             except Inexpressible:
                 continue
             attributes = fewer
-        plan = _with_unread(model, cut, attributes, judge, plan)
+        plan = _with_unread(judge, attributes, plan)
         return rebuild(model, plan), plan
     raise Inexpressible(first)
 
 
-def _with_unread(
-    model: nn.Module, cut: Cut, attributes: Attributes, judge: Judge, plan: Plan
-) -> Plan:
+def _with_unread(judge: _Judge, attributes: Attributes, plan: Plan) -> Plan:
     """The plan with those widths that only code around it reads, if what it makes is the same."""
-    unread = unread_sizes(model, cut.typed, cut.kept, attributes)
+    choice = judge.choice
+    unread = unread_sizes(judge.model, choice.typed, choice.kept, attributes)
     if not unread:
         return plan
-    stated = make_plan(cut.typed, cut.names, cut.kept, unread).attributes
+    stated = judge.plan(unread).attributes
     fuller = replace(
         plan,
         attributes={
@@ -102,29 +90,22 @@ def _with_unread(
         },
     )
     try:
-        same = judge.gap(model, fuller) == judge.gap(model, plan)
+        same = judge.gap(fuller) == judge.gap(plan)
     except (Inexpressible, PlanError):
         return plan
     return fuller if same else plan
 
 
 def inexpressible(
-    model: nn.Module, cut: Cut, parts: Sequence[frozenset[int]], *, configured: bool
+    traced: Traced, choice: Choice, parts: Sequence[frozenset[int]], *, configured: bool
 ) -> dict[int, str]:
-    """The leaves whose cut no model of the user's class can follow, found by trying, and why not.
-
-    Args:
-        model: the user's model.
-        cut: what is to be cut.
-        parts: leaves that are accepted or left alone together, tried in this order.
-        configured: its configuration has to describe it, too.
-    """
+    """The leaves whose cut no model of the user's class can follow; as `OwnClass.objections`."""
     accepted = frozenset[int]()
     objections: dict[int, str] = {}
     for part in each(parts, "trying what the model's own class can express"):
         trial = accepted | part
-        kept = {uid: units for uid, units in cut.kept.items() if uid in trial}
-        objection = _objection(model, replace(cut, kept=kept), configured=configured)
+        kept = {uid: units for uid, units in choice.kept.items() if uid in trial}
+        objection = _objection(traced, replace(choice, kept=kept), configured=configured)
         if objection:
             objections.update(dict.fromkeys(part, objection))
         else:
@@ -132,97 +113,62 @@ def inexpressible(
     return objections
 
 
-def _objection(model: nn.Module, cut: Cut, *, configured: bool) -> str:
+def _objection(traced: Traced, choice: Choice, *, configured: bool) -> str:
     """Why no reading of the attributes makes the model compute what the cut graph does, if so.
 
     Only the numbers are compared, unless they differ: then a factor may be missing.
     """
-    collect_like(model)
-    network = cut_graph(cut.traced, cut.typed, cut.kept, shared=True)
-    judge = Judge(cut, run(network, cut.traced.inputs))
-    del network
+    collect_like(traced.model)
+    typed, kept = choice.typed, choice.kept
+    judge = _Judge(traced, choice, cut_graph(traced, typed, kept, shared=True))
     first = ""
     try:
         judge.check_norms()
-        for attributes in islice(attribute_readings(model, cut.typed, cut.kept), ATTEMPTS):
+        for attributes in islice(attribute_readings(traced.model, typed, kept), ATTEMPTS):
             try:
-                plan = make_plan(cut.typed, cut.names, cut.kept, attributes)
-                if judge.gap(model, plan) > judge.tolerance:
-                    plan = _fitting(model, cut, attributes, judge)
+                plan = judge.plan(attributes)
+                if judge.gap(plan) > judge.tolerance:
+                    plan = judge.fitting(attributes)
             except (Inexpressible, PlanError) as objection:
                 first = first or str(objection)
                 continue
             if not configured:
                 return ""
-            changes = shrunk_sizes(cut.typed, cut.kept)
-            candidate = judge.build(model, plan)
-            return follow_configuration(candidate, plan, changes, cut.traced.inputs)
+            changes = shrunk_sizes(typed, kept)
+            return follow_configuration(judge.build(plan), plan, changes, traced.inputs)
     except Inexpressible as contradiction:
         return str(contradiction)
     return first
 
 
-def _fitting(model: nn.Module, cut: Cut, attributes: Attributes, judge: Judge) -> Plan:
-    """The plan that sets these attributes and slices parameters, if it makes the cut graph.
-
-    Numbers that come out otherwise are made up for where parameters can take up the factor.
-
-    Raises:
-        Inexpressible: if it is not the cut graph, saying in what.
-    """
-    plan = make_plan(cut.typed, cut.names, cut.kept, attributes)
-    try:
-        gap = judge.gap(model, plan)
-    except PlanError as error:
-        raise Inexpressible(f"{error.what} ({error.where})") from error
-    if gap > judge.tolerance:
-        judge.lose_patience(gap)
-    found = judge.compare(model, plan)
-    explained: frozenset[str] = frozenset()
-    if found.discrepancies and not found.problem:
-        try:
-            edits = place(cut.typed, cut.names, found.discrepancies)
-        except Unplaceable as reason:
-            raise Inexpressible(
-                f"its forward computes something else: {found.discrepancies[0]}; {reason}"
-            ) from reason
-        explained = edits.explained
-        constants = constant_readings(model, cut.typed, edits.constants)
-        plan = make_plan(cut.typed, cut.names, cut.kept, attributes, edits.factors, constants)
-        gap = judge.gap(model, plan)
-        found = judge.compare(model, plan)
-    left = [d for d in found.discrepancies if d.node.name not in explained]
-    if found.problem or left:
-        raise Inexpressible(f"its forward is not the cut graph: {found.problem or left[0]}")
-    if gap > judge.precision:
-        raise _differs(gap)
-    return plan
-
-
-def _differs(gap: float) -> Inexpressible:
-    return Inexpressible(f"its forward computes something else (relative difference {gap:.1e})")
-
-
-class Judge:
-    """Compares candidates with the cut graph.
+class _Judge:
+    """Compares what plans make of a model with the cut graph.
 
     Args:
-        cut: what was cut.
-        expected: the cut graph's outputs.
+        traced: the model.
+        choice: what stays of it.
+        network: the cut graph; it is run, and not kept.
     """
 
-    def __init__(self, cut: Cut, expected: Any) -> None:
-        self.cut = cut
-        self.expected = cut.traced.wanted.of(expected)
+    def __init__(self, traced: Traced, choice: Choice, network: nn.Module) -> None:
+        self.traced = traced
+        self.model = traced.model
+        self.choice = choice
+        self.expected = traced.wanted.of(run(network, traced.inputs))
         self.tolerance = tolerance(self.expected)
-        self.precision = precision(cut.typed.graph, self.expected)
-        self.calls = resized_calls(cut.typed, cut.kept)
+        self.precision = precision(choice.typed.graph, self.expected)
+        self.calls = resized_calls(choice.typed, choice.kept)
         self._patience = PATIENCE
-        self._shared = not cut.typed.graph.mutated
+        self._shared = not choice.typed.graph.mutated
 
-    def build(self, model: nn.Module, plan: Plan) -> nn.Module:
-        """What a plan makes of a model, to be looked at; errors as of `rebuild`."""
-        return rebuild(model, plan, shared=self._shared)
+    def plan(self, attributes: Attributes, *edits: Any) -> Plan:
+        """The plan that slices parameters and sets these attributes; `edits` as of `make_plan`."""
+        choice = self.choice
+        return make_plan(choice.typed, choice.names, choice.kept, attributes, *edits)
+
+    def build(self, plan: Plan) -> nn.Module:
+        """What a plan makes of the model, to be looked at; errors as of `rebuild`."""
+        return rebuild(self.model, plan, shared=self._shared)
 
     def check_norms(self) -> None:
         """Notice early what no attribute changes.
@@ -230,7 +176,7 @@ class Judge:
         Raises:
             Inexpressible: if a norm of the cut graph is over a share of its positions.
         """
-        for node in self.cut.typed.graph.nodes:
+        for node in self.choice.typed.graph.nodes:
             call = self.calls.get(node.name)
             if call is not None and call.share != 1.0:
                 raise Inexpressible(
@@ -238,45 +184,77 @@ class Judge:
                     f"axis, in {node.op} ({node.source or node.name})"
                 )
 
-    def lose_patience(self, gap: float) -> None:
-        """Count a candidate whose numbers differ: few are worth comparing call by call.
+    def fitting(self, attributes: Attributes) -> Plan:
+        """The plan that sets these attributes and slices parameters, if it makes the cut graph.
+
+        Numbers that come out otherwise are made up for where parameters can take up the factor.
+        Few candidates whose numbers differ are worth comparing call by call.
 
         Raises:
-            Inexpressible: if there were too many.
+            Inexpressible: if it is not the cut graph, saying in what.
         """
-        if not self._patience:
+        typed = self.choice.typed
+        plan = self.plan(attributes)
+        try:
+            gap = self.gap(plan)
+        except PlanError as error:
+            raise Inexpressible(f"{error.what} ({error.where})") from error
+        if gap > self.tolerance:
+            if not self._patience:
+                raise _differs(gap)
+            self._patience -= 1
+        found = self.compare(plan)
+        explained: frozenset[str] = frozenset()
+        if found.discrepancies and not found.problem:
+            try:
+                edits = place(typed, self.choice.names, found.discrepancies)
+            except Unplaceable as reason:
+                raise Inexpressible(
+                    f"its forward computes something else: {found.discrepancies[0]}; {reason}"
+                ) from reason
+            explained = edits.explained
+            constants = constant_readings(self.model, typed, edits.constants)
+            plan = self.plan(attributes, edits.factors, constants)
+            gap = self.gap(plan)
+            found = self.compare(plan)
+        left = [d for d in found.discrepancies if d.node.name not in explained]
+        if found.problem or left:
+            raise Inexpressible(f"its forward is not the cut graph: {found.problem or left[0]}")
+        if gap > self.precision:
             raise _differs(gap)
-        self._patience -= 1
+        return plan
 
-    def gap(self, model: nn.Module, plan: Plan) -> float:
+    def gap(self, plan: Plan) -> float:
         """Relative difference between the outputs of the cut graph and of what a plan makes.
 
         Raises:
             PlanError: if it makes nothing.
             Inexpressible: if that does not run.
         """
-        candidate = self.build(model, plan).eval()
+        candidate = self.build(plan).eval()
         try:
-            outputs = run(candidate, self.cut.traced.inputs)
+            outputs = run(candidate, self.traced.inputs)
         except Exception as problem:
             raise Inexpressible(f"its forward does not follow: {first_line(problem)}") from problem
-        return difference(self.expected, self.cut.traced.wanted.of(outputs))
+        return difference(self.expected, self.traced.wanted.of(outputs))
 
-    def compare(self, model: nn.Module, plan: Plan) -> Comparison:
+    def compare(self, plan: Plan) -> Comparison:
         """Differences between the calls of the cut graph and of what a plan makes.
 
         Raises:
             Inexpressible: if the candidate cannot be exported.
         """
-        traced = self.cut.traced
+        inputs, shapes = self.traced.inputs, self.traced.dynamic_shapes
         try:
-            candidate = self.build(model, plan)
-            graph = trace(candidate, traced.inputs, dynamic_shapes=traced.dynamic_shapes).graph
+            graph = trace(self.build(plan), inputs, dynamic_shapes=shapes).graph
         except TraceError as problem:
             raise Inexpressible(f"it cannot be exported again: {problem.what}") from problem
-        del candidate
-        collect_like(model)
-        return compare(self.cut.typed, sizes_of(self.cut.kept), self.calls, graph)
+        collect_like(self.model)
+        return compare(self.choice.typed, sizes_of(self.choice.kept), self.calls, graph)
+
+
+def _differs(gap: float) -> Inexpressible:
+    return Inexpressible(f"its forward computes something else (relative difference {gap:.1e})")
 
 
 _Key = tuple[type, str]
