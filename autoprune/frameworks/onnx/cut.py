@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import helper
 
 from autoprune.analysis.resizing import resized_calls, sizes_of
 from autoprune.analysis.typing import TypedGraph
@@ -16,7 +15,7 @@ from autoprune.errors import GraphError
 from autoprune.frameworks.onnx.file import opset
 from autoprune.frameworks.onnx.new_numbers import NumberRewriter
 from autoprune.frameworks.onnx.norms import ShareOfNorm
-from autoprune.frameworks.onnx.tensors import cut_tensors, fresh_names, readers_of
+from autoprune.frameworks.onnx.tensors import Additions, cut_tensors, readers_of
 from autoprune.frameworks.onnx.trace import TracedOnnx
 from autoprune.ir import axes as ax
 from autoprune.ir.graph import Argument
@@ -48,9 +47,10 @@ def cut_model(traced: TracedOnnx, typed: TypedGraph, kept: Kept) -> onnx.ModelPr
     """
     model = cut_tensors(traced, typed, kept)
     calls = resized_calls(typed, kept)
-    numbers = NumberRewriter(model, traced, typed, kept, calls)
+    additions = Additions(model.graph)
+    numbers = NumberRewriter(model, traced, typed, kept, calls, additions)
     numbers.rewrite()
-    rewriter = _CallRewriter(model, traced, fresh_names(model.graph))
+    rewriter = _CallRewriter(model, traced, additions)
     for name, call in calls.items():
         if name in traced.positions:
             rewriter.rewrite(name, call)
@@ -66,7 +66,7 @@ class _CallRewriter:
 
     model: onnx.ModelProto
     traced: TracedOnnx
-    fresh: Callable[[str], str]
+    additions: Additions
     after: dict[int, onnx.NodeProto] = field(default_factory=dict)
     """New nodes by the position of the node that they come after."""
     instead: dict[int, list[onnx.NodeProto]] = field(default_factory=dict)
@@ -93,9 +93,8 @@ class _CallRewriter:
     def _rescale_norm(self, position: int, name: str, share: float) -> None:
         node = self.model.graph.node[position]
         seen = self.traced.numbers.seen[name]
-        norm = ShareOfNorm(
-            node, share, len(seen.shape), seen.dtype, opset(self.model), self.fresh, self._constant
-        )
+        version = opset(self.model)
+        norm = ShareOfNorm(node, share, len(seen.shape), seen.dtype, version, self.additions)
         self.instead[position] = norm.build()
 
     def _state(self, node: onnx.NodeProto, name: str, value: Argument) -> None:
@@ -103,22 +102,19 @@ class _CallRewriter:
         if name not in _INPUT_SINCE_13 or opset(self.model) < 13:
             _set_attribute(node, name, value)
             return
-        node.input.append(self._constant(node.output[0], np.array(value, dtype=np.int64)))
+        sizes = np.array(value, dtype=np.int64)
+        node.input.append(self.additions.constant(node.output[0], sizes))
         _remove_attribute(node, "num_outputs")
 
     def _scale(self, position: int, name: str, factor: float) -> None:
         """Multiply an output; the product takes over its name, so that all readers see it."""
         dtype = np.dtype(self.traced.numbers.seen[name].dtype)
-        unscaled = self.fresh(name)
+        unscaled = self.additions.name(name)
         node = self.model.graph.node[position]
         node.output[list(node.output).index(name)] = unscaled
-        factors = [unscaled, self._constant(name, np.array(factor, dtype))]
-        self.after[position] = helper.make_node("Mul", factors, [name], name=self.fresh(name))
-
-    def _constant(self, name: str, array: Any) -> str:
-        new = self.fresh(name)
-        self.model.graph.initializer.append(numpy_helper.from_array(array, new))
-        return new
+        factors = [unscaled, self.additions.constant(name, np.array(factor, dtype))]
+        self.after[position] = scaled = self.additions.node("Mul", factors, name)
+        scaled.output[0] = name
 
 
 def _set_attribute(node: onnx.NodeProto, name: str, value: Argument) -> None:

@@ -15,12 +15,11 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import helper, numpy_helper
 
 from autoprune.analysis.resizing import sizes_of
 from autoprune.analysis.typing import TypedGraph
 from autoprune.errors import GraphError
-from autoprune.frameworks.onnx.tensors import fresh_names, readers_of, write_tensor
+from autoprune.frameworks.onnx.tensors import Additions, readers_of, write_tensor
 from autoprune.frameworks.onnx.trace import TracedOnnx
 from autoprune.ir import axes as ax
 from autoprune.ir.graph import Argument
@@ -50,6 +49,7 @@ class NumberRewriter:
         typed: its axis types.
         kept: kept units by leaf.
         resized: what changes in the calls, by node name.
+        additions: to the copy.
         before: new nodes by the position of the node that they come before.
     """
 
@@ -58,10 +58,10 @@ class NumberRewriter:
     typed: TypedGraph
     kept: Kept
     resized: Mapping[str, Resized]
+    additions: Additions
     before: dict[int, list[onnx.NodeProto]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._fresh = fresh_names(self.model.graph)
         self._made: dict[tuple[str, bytes], str] = {}
         sizes = sizes_of(self.kept)
         self._shapes = {
@@ -135,13 +135,8 @@ class NumberRewriter:
                 assert current is not None
                 self._made[key] = self._scaled(use, current)
             else:
-                self._made[key] = self._constant(use.name, use.wanted)
+                self._made[key] = self.additions.constant(use.name, use.wanted)
         self.model.graph.node[use.node].input[use.input] = self._made[key]
-
-    def _constant(self, name: str, array: Array) -> str:
-        new = self._fresh(name)
-        self.model.graph.initializer.append(numpy_helper.from_array(array, new))
-        return new
 
     def _scaled(self, use: _Use, current: Array) -> str:
         """The number times the ratio of what it is to be and what it is."""
@@ -166,10 +161,10 @@ class NumberRewriter:
         for op, factor in steps:
             if (factor == 1).all():
                 continue
-            new = self._fresh(use.name)
-            node = helper.make_node(op, [name, self._constant(use.name, factor)], [new], name=new)
+            factors = [name, self.additions.constant(use.name, factor)]
+            node = self.additions.node(op, factors, use.name)
             self.before.setdefault(first, []).append(node)
-            name = new
+            name = node.name
         return name
 
 

@@ -6,7 +6,7 @@ With a share `s` of the positions kept, the mean over all is `m = s mean(x)`, an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,9 +15,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from autoprune.errors import GraphError
-
-Fresh = Callable[[str], str]
-Constant = Callable[[str, Any], str]
+from autoprune.frameworks.onnx.tensors import Additions
 
 _NARROW = {"float16": TensorProto.FLOAT16, "bfloat16": TensorProto.BFLOAT16}
 """Dtypes whose statistics are taken in float32."""
@@ -33,8 +31,7 @@ class ShareOfNorm:
         rank: number of dimensions of the input.
         dtype: of the input.
         opset: version of the standard operators.
-        fresh: gives a new name.
-        constant: adds a constant to the graph and gives its name.
+        additions: to the graph.
         nodes: the nodes, in order.
     """
 
@@ -43,8 +40,7 @@ class ShareOfNorm:
     rank: int
     dtype: str
     opset: int
-    fresh: Fresh
-    constant: Constant
+    additions: Additions
     nodes: list[onnx.NodeProto] = field(default_factory=list)
 
     def build(self) -> list[onnx.NodeProto]:
@@ -64,7 +60,7 @@ class ShareOfNorm:
             result = self._normalized(total, [self.rank - 1], epsilon)
         elif self.node.op_type == "GroupNormalization":
             shape = np.array([0, attributes["num_groups"], -1])
-            rows = self._add("Reshape", [x, self.constant(x, shape)])
+            rows = self._add("Reshape", [x, self.additions.constant(x, shape)])
             flat = self._normalized(rows, [2], epsilon)
             result = self._add("Reshape", [flat, self._add("Shape", [x])])
             weights = self._columns(x, weights)
@@ -94,7 +90,7 @@ class ShareOfNorm:
 
     def _columns(self, x: str, weights: list[str]) -> list[str]:
         """Weights of channels, in a shape that broadcasts along all that follows them."""
-        column = self.constant(x, np.array([-1, *[1] * (self.rank - 2)]))
+        column = self.additions.constant(x, np.array([-1, *[1] * (self.rank - 2)]))
         return [self._add("Reshape", [name, column]) for name in weights]
 
     def _normalized(self, x: str, dims: Sequence[int], epsilon: float) -> str:
@@ -104,13 +100,9 @@ class ShareOfNorm:
         centred = self._add("Sub", [x, mean])
         kept = self._mean(self._add("Mul", [centred, centred]), dims)
         removed = self._add("Mul", [mean, mean])
-        variance = self._add(
-            "Add",
-            [
-                self._add("Mul", [kept, self._number(self.share)]),
-                self._add("Mul", [removed, self._number(1 - self.share)]),
-            ],
-        )
+        kept = self._add("Mul", [kept, self._number(self.share)])
+        removed = self._add("Mul", [removed, self._number(1 - self.share)])
+        variance = self._add("Add", [kept, removed])
         deviation = self._add("Sqrt", [self._add("Add", [variance, self._number(epsilon)])])
         result = self._add("Div", [centred, deviation])
         if self.dtype in _NARROW:
@@ -121,13 +113,12 @@ class ShareOfNorm:
         axes = np.array(dims)
         if self.opset < 18:
             return self._add("ReduceMean", [x], axes=axes.tolist(), keepdims=1)
-        return self._add("ReduceMean", [x, self.constant(x, axes)], keepdims=1)
+        return self._add("ReduceMean", [x, self.additions.constant(x, axes)], keepdims=1)
 
     def _number(self, number: float) -> str:
         dtype = "float32" if self.dtype in _NARROW else self.dtype
-        return self.constant(self.node.output[0], np.array(number, dtype=dtype))
+        return self.additions.constant(self.node.output[0], np.array(number, dtype=dtype))
 
     def _add(self, op: str, inputs: list[str], **attributes: Any) -> str:
-        name = self.fresh(self.node.output[0])
-        self.nodes.append(helper.make_node(op, inputs, [name], name=name, **attributes))
-        return name
+        self.nodes.append(self.additions.node(op, inputs, self.node.output[0], **attributes))
+        return self.nodes[-1].name

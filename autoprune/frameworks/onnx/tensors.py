@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -163,18 +163,34 @@ def readers_of(graph: onnx.GraphProto) -> Iterator[str]:
     yield from (o.name for o in graph.output)
 
 
-def fresh_names(graph: onnx.GraphProto) -> Callable[[str], str]:
-    """A function that gives names derived from others, none of them twice or in the graph."""
-    names = {n for node in graph.node for n in (*node.input, *node.output, node.name)}
-    names.update(t.name for t in graph.initializer)
-    names.update(i.name for i in graph.input)
+class Additions:
+    """Names and constants that a graph gets while it is rewritten.
 
-    def fresh(name: str) -> str:
-        number, new = 0, f"{name}.cut"
-        while new in names:
+    Args:
+        graph: to which constants are added.
+    """
+
+    def __init__(self, graph: onnx.GraphProto) -> None:
+        self._graph = graph
+        self._names = {n for node in graph.node for n in (*node.input, *node.output, node.name)}
+        self._names.update(part.name for part in (*graph.initializer, *graph.input))
+
+    def name(self, old: str) -> str:
+        """A name derived from another one, which nothing has."""
+        number, new = 0, f"{old}.cut"
+        while new in self._names:
             number += 1
-            new = f"{name}.cut{number}"
-        names.add(new)
+            new = f"{old}.cut{number}"
+        self._names.add(new)
         return new
 
-    return fresh
+    def constant(self, old: str, array: Array) -> str:
+        """Add a constant; its name is derived from another one."""
+        new = self.name(old)
+        self._graph.initializer.append(numpy_helper.from_array(array, new))
+        return new
+
+    def node(self, op: str, inputs: Sequence[str], old: str, **attributes: Any) -> onnx.NodeProto:
+        """A node, still to be put somewhere, whose one output has its name."""
+        new = self.name(old)
+        return helper.make_node(op, inputs, [new], name=new, **attributes)

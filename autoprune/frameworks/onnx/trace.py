@@ -94,7 +94,6 @@ class TracedOnnx:
 
     @property
     def model(self) -> onnx.ModelProto:
-        """The model it was read from, unchanged."""
         return self.file.model
 
 

@@ -11,7 +11,8 @@ from torch import fx, nn
 from torch._C import _functorch as functorch
 from torch.utils import _pytree as pytree
 
-from autoprune.frameworks.comparison import array_difference, rounding
+from autoprune.frameworks import comparison
+from autoprune.frameworks.network import Array
 from autoprune.frameworks.torch.arrays import array_of
 from autoprune.frameworks.torch.autocast import left_as_found
 from autoprune.frameworks.torch.objects import Inputs, map_tensors, plain, read_outputs
@@ -85,27 +86,20 @@ def difference(a: Any, b: Any) -> float:
     Each pair of tensors is compared relative to the largest magnitude that differs in it; equal
     infinities and NaNs in the same places count as equal.
     """
-    left, right = _tensors(a), _tensors(b)
-    if len(left) != len(right):
-        return float("inf")
-    return max((_tensor_difference(x, y) for x, y in zip(left, right, strict=True)), default=0.0)
+    return comparison.difference(_arrays(a), _arrays(b))
 
 
-def _tensors(structure: Any) -> list[torch.Tensor]:
+def _arrays(structure: Any) -> list[Array]:
     """The tensors in a structure."""
-    return [v for v in pytree.tree_leaves(structure) if isinstance(v, torch.Tensor)]
-
-
-def _tensor_difference(x: torch.Tensor, y: torch.Tensor) -> float:
-    return array_difference(array_of(x), array_of(y))
+    return [array_of(v) for v in pytree.tree_leaves(structure) if isinstance(v, torch.Tensor)]
 
 
 def tolerance(outputs: Any) -> float:
     """The rounding level of the least precise floating-point output."""
-    return rounding(str(v.dtype).removeprefix("torch.") for v in _tensors(outputs))
+    return comparison.tolerance(_arrays(outputs))
 
 
 def precision(graph: Graph, outputs: Any) -> float:
     """The rounding level of the least precise numbers that outputs are computed in."""
     computed = {v.dtype for node in graph.nodes for v in node.outputs}
-    return max(rounding(computed), tolerance(outputs))
+    return max(comparison.rounding(computed), tolerance(outputs))

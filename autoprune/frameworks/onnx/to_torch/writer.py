@@ -250,20 +250,16 @@ class OnnxCall:
 
     @property
     def op(self) -> str:
-        """The ONNX operator."""
         return self.node.op_type
 
     @property
     def opset(self) -> int:
-        """Version of the standard operators."""
         return opset(self.writer.traced.model)
 
     def has(self, position: int) -> bool:
-        """Whether an input is given."""
         return position < len(self.node.input) and bool(self.node.input[position])
 
     def tensor(self, position: int) -> fx.Node:
-        """An input as a tensor."""
         return self.writer.tensor(self.node.input[position])
 
     def optional(self, position: int) -> fx.Node | None:
@@ -272,7 +268,6 @@ class OnnxCall:
 
     @property
     def tensors(self) -> list[fx.Node]:
-        """All inputs as tensors."""
         return [self.writer.tensor(name) for name in self.node.input if name]
 
     def number(self, position: int) -> Numbers:
@@ -297,12 +292,10 @@ class OnnxCall:
 
     @property
     def rank(self) -> int:
-        """Number of dimensions of the first input."""
         return len(self.shape(0))
 
     @property
     def attributes(self) -> Mapping[str, Any]:
-        """The attributes that are given."""
         return {a.name: plain(read_attribute(a)) for a in self.node.attribute}
 
     def attribute(self, name: str, default: Any = None) -> Any:
@@ -320,7 +313,6 @@ class OnnxCall:
         return [self.emit(operator.getitem, whole, i) for i in range(count)]
 
     def emit_module(self, kind: str, module: nn.Module, *args: fx.Node | None) -> fx.Node:
-        """A call of a module of its own."""
         name = self.writer.add_module(kind, module)
         return self._marked(self.writer.graph.call_module(name, args))
 
@@ -330,12 +322,10 @@ class OnnxCall:
 
     @property
     def place(self) -> str:
-        """Name and operator of the node."""
         name = self.node.name or next((n for n in self.node.output if n), "")
         return f"node {name}, operator {operator_key(self.node)}"
 
     def unsupported(self, why: str) -> TraceError:
-        """The error for a node that cannot be written."""
         return TraceError(
             f"the ONNX operator {operator_key(self.node)} cannot be brought into torch: {why}",
             where=self.place,

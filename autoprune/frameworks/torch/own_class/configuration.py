@@ -11,7 +11,6 @@ import contextlib
 import copy
 import inspect
 import io
-import logging
 import math
 import tempfile
 import warnings
@@ -25,6 +24,7 @@ from torch import nn
 from autoprune.errors import AutopruneError, first_line
 from autoprune.frameworks.torch.equality import difference, run, tolerance
 from autoprune.frameworks.torch.objects import Inputs
+from autoprune.frameworks.torch.quiet import quiet
 from autoprune.frameworks.torch.trace import copy_of
 from autoprune.ir.plan import Plan
 
@@ -149,19 +149,6 @@ def reads_back(model: nn.Module, inputs: Inputs) -> str:
     return ""
 
 
-@contextlib.contextmanager
-def _unheard() -> Iterator[None]:
-    """What a library warns of in configurations that are only tried is not for users."""
-    before = logging.root.manager.disable
-    logging.disable(max(before, logging.WARNING))
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
-
-
 def _disagreement(pruned: nn.Module, inputs: Inputs) -> str:
     try:
         with torch.random.fork_rng(devices=[]):
@@ -276,8 +263,10 @@ class Blueprint:
         key = frozenset(changed.items())
         if key not in self._built:
             trial = copy.deepcopy(self._config)
+            # What a library says of configurations that are only tried is not for users.
+            chatty = {base.__module__.partition(".")[0] for base in type(trial).__mro__}
             try:
-                with _unheard(), torch.device("meta"):
+                with quiet(*chatty), torch.device("meta"):
                     _set(trial, changed)
                     trial = _written_and_read(trial)
                     self._built[key] = shapes_of(self._network(trial))

@@ -67,7 +67,6 @@ class TorchClass:
 
     @property
     def configuration(self) -> str:
-        """What the model's configuration is called."""
         model: Any = self.traced.model
         return f"configuration {type(model.config).__name__} of {type(model).__name__}"
 
