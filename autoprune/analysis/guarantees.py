@@ -8,15 +8,19 @@ whether summing over them is covered.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from autoprune.analysis.dependence import constants, needed
 from autoprune.analysis.typing import TypedGraph
-from autoprune.ir.graph import Node, Value
+from autoprune.ir.graph import Node, Parameter, Value
 from autoprune.ir.group import Group, Guarantee
+from autoprune.ir.positions import Kept, kept_masks
 from autoprune.ir.reason import NO_REASON, Reason
 from autoprune.ops.rule import writes_in_place
 from autoprune.ops.views import Call, State, Zeroing
@@ -99,6 +103,19 @@ def spared_parameters(typed: TypedGraph, cut: Collection[Group]) -> Spared:
         weight = call.tensor("weight").name
         spared[weight] = spared.get(weight, _NONE) | uids
     return spared
+
+
+def trained_masks(
+    typed: TypedGraph, kept: Kept, spared: Spared
+) -> Iterator[tuple[Parameter, tuple[NDArray[np.bool_], ...]]]:
+    """Trained parameters of which positions do not stay, with masks that tell which do."""
+    for parameter in typed.graph.parameters:
+        if parameter.kind == "parameter":
+            name = parameter.value.name
+            whole = spared.get(name, frozenset())
+            rest = {uid: units for uid, units in kept.items() if uid not in whole}
+            if masks := tuple(kept_masks(typed.types[name], rest)):
+                yield parameter, masks
 
 
 def folding_calls(typed: TypedGraph, cut: Collection[Group]) -> list[tuple[Call, frozenset[int]]]:

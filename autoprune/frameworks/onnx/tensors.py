@@ -11,14 +11,14 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from autoprune.analysis.guarantees import Spared
+from autoprune.analysis.guarantees import Spared, trained_masks
 from autoprune.analysis.typing import TypedGraph
 from autoprune.frameworks.onnx.attributes import constant_of, fill_of
 from autoprune.frameworks.onnx.large import copied, copy_fields
 from autoprune.frameworks.onnx.parameters import QUANTIZED
 from autoprune.frameworks.onnx.trace import Owner, TracedOnnx, reads
 from autoprune.ir.graph import Argument, Value
-from autoprune.ir.positions import Kept, cut_array, kept_masks
+from autoprune.ir.positions import Kept, cut_array
 
 Array = NDArray[Any]
 
@@ -54,7 +54,7 @@ def cut_tensors(traced: TracedOnnx, typed: TypedGraph, kept: Kept) -> onnx.Model
     changed = [
         p.value
         for p in traced.graph.parameters
-        if not all(axis.uids.isdisjoint(kept) for axis in typed.types[p.value.name])
+        if not typed.uids[p.value.name].isdisjoint(kept)
         and p.value.name in traced.owners
         and traced.owners[p.value.name].kind != "filled"
     ]
@@ -79,14 +79,7 @@ def zeroed_model(
 
     The zero of an integer weight is its zero point.
     """
-    changed: dict[Value, list[NDArray[np.bool_]]] = {}
-    for parameter in traced.graph.parameters:
-        if parameter.kind == "parameter":
-            name = parameter.value.name
-            left = spared.get(name, frozenset())
-            rest = {uid: units for uid, units in kept.items() if uid not in left}
-            if masks := list(kept_masks(typed.types[name], rest)):
-                changed[parameter.value] = masks
+    changed = {p.value: masks for p, masks in trained_masks(typed, kept, spared)}
     model = _without_numbers(traced, changed)
     for value, masks in changed.items():
         array = read_tensor(traced.model, traced.owners[value.name], value.shape)

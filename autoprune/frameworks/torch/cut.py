@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import fx, nn
 from torch.utils import _pytree as pytree
 
-from autoprune.analysis.folding import Spared
+from autoprune.analysis.guarantees import Spared, trained_masks
 from autoprune.analysis.resizing import resized_calls
 from autoprune.analysis.typing import TypedGraph
 from autoprune.errors import TraceError
@@ -31,7 +31,7 @@ from autoprune.frameworks.torch.runner import SCALED, Change
 from autoprune.frameworks.torch.trace import Traced, computed_tensors
 from autoprune.ir.axes import Axis
 from autoprune.ir.graph import Argument, Node, Value
-from autoprune.ir.positions import Kept, cut_steps, kept_masks
+from autoprune.ir.positions import Kept, cut_steps
 from autoprune.ops.rule import find, writes_in_place
 from autoprune.ops.views import Resized, Scaled
 
@@ -191,9 +191,9 @@ def cut_parameters(traced: Traced, typed: TypedGraph, kept: Kept) -> dict[str, t
     changed: dict[str, torch.Tensor] = {}
     tensors = owned_tensors(traced)
     for parameter in traced.graph.parameters:
-        axes = typed.types[parameter.value.name]
-        if not all(axis.uids.isdisjoint(kept) for axis in axes):
-            new = cut_tensor(tensors[parameter.value.name], axes, kept)
+        name = parameter.value.name
+        if not typed.uids[name].isdisjoint(kept):
+            new = cut_tensor(tensors[name], typed.types[name], kept)
             changed.update(dict.fromkeys(parameter.names, new))
     return changed
 
@@ -380,26 +380,21 @@ def find_overload(op: str) -> Any:
     return operator.attrgetter(op)(torch.ops)
 
 
-def zeroing(traced: Traced, typed: TypedGraph, kept: Kept, spared: Spared) -> dict[str, Change]:
+def zeroing(typed: TypedGraph, kept: Kept, spared: Spared) -> dict[str, Change]:
     """What sets every position of the trained parameters to zero that does not stay.
 
     Args:
-        traced: the network.
-        typed: its axis types.
+        typed: the axis types of the network.
         kept: the units that stay.
         spared: by parameter, leaves that are left whole in it.
 
     By path, under each of a parameter's names; those that keep all their values are left out.
     """
-    changes: dict[str, Change] = {}
-    for parameter in traced.graph.parameters:
-        if parameter.kind == "parameter":
-            whole = spared.get(parameter.value.name, frozenset())
-            choice = {uid: units for uid, units in kept.items() if uid not in whole}
-            masks = tuple(kept_masks(typed.types[parameter.value.name], choice))
-            if masks:
-                changes.update(dict.fromkeys(parameter.names, partial(_zeroed, masks)))
-    return changes
+    return {
+        path: partial(_zeroed, masks)
+        for parameter, masks in trained_masks(typed, kept, spared)
+        for path in parameter.names
+    }
 
 
 def _zeroed(masks: Sequence[NDArray[np.bool_]], tensor: torch.Tensor) -> torch.Tensor:

@@ -256,7 +256,7 @@ class TorchNetwork:
         return TorchNetwork(replace(self.traced, graph=graph))
 
     def zeroed(self, typed: TypedGraph, kept: Kept, spared: Spared) -> TorchExecutable:
-        return replace(self._itself, changes=zeroing(self.traced, typed, kept, spared))
+        return replace(self._itself, changes=zeroing(typed, kept, spared))
 
     def cut(self, typed: TypedGraph, kept: Kept) -> TorchExecutable:
         return self.executable(cut_graph(self.traced, typed, kept, shared=True))

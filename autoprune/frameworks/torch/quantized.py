@@ -65,9 +65,12 @@ def check_graph(graph: Graph) -> None:
     weights = {p.value.name for p in graph.parameters if p.kind == "parameter"}
     read = {v.name for node in graph.nodes for v in node.inputs if len(v.shape) > 1}
     integers = [
-        node.inputs[0]
+        value
         for node in graph.nodes
-        if "dequantize" in node.op and node.inputs and node.inputs[0].name in graph.parameter_of
+        for value in node.inputs[:1]
+        if value.name in graph.parameter_of
+        and value.dtype in ("int8", "uint8")
+        and any(result.dtype.startswith("float") for result in node.outputs)
     ]
     if integers and not weights & read:
         raise TraceError(f"weights are {integers[0].dtype}", where=integers[0].name, hint=_HINT)

@@ -49,9 +49,12 @@ def quiet_torch() -> Iterator[None]:
 
 @contextmanager
 def quiet(*names: str) -> Iterator[None]:
-    """Keep back all warnings, and what loggers of some names say that is no error."""
+    """Keep back all warnings, and what loggers of some names, or all, say that is no error."""
+    disabled = logging.root.manager.disable
     loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
+    if not names:
+        logging.disable(max(disabled, logging.WARNING))
     for logger in loggers:
         logger.setLevel(logging.ERROR)
     try:
@@ -59,5 +62,6 @@ def quiet(*names: str) -> Iterator[None]:
             warnings.simplefilter("ignore")
             yield
     finally:
+        logging.disable(disabled)
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)

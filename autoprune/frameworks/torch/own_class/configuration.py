@@ -14,8 +14,9 @@ import io
 import math
 import tempfile
 import warnings
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import torch
@@ -35,6 +36,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 Place = tuple[str, ...]
 """Attribute names that lead from a configuration to a number in it or in one nested in it."""
 
+Values = Mapping[Place, float | None]
 
 BUILDS = 60
 """Most networks that are built, without weights, in search of a configuration."""
@@ -201,9 +203,7 @@ class Blueprint:
         self._config: Any = model.config
         self._built: dict[frozenset[tuple[Place, float | None]], Shapes | None] = {}
 
-    def numbers(
-        self, changes: Mapping[float, set[float]], shapes: Shapes
-    ) -> dict[Place, float | None] | None:
+    def numbers(self, changes: Mapping[float, set[float]], shapes: Shapes) -> Values | None:
         """Values with which the class has parameters of the given shapes, by coordinate descent.
 
         Numbers that no shape depends on, such as the epsilon of a norm, take their new value.
@@ -213,43 +213,19 @@ class Blueprint:
             shapes: of every tensor of the state.
         """
         numbers = [n for n in _numbers(self._config, changes) if not self._is_structural(n)]
-        builds = 0
+        numbers.sort(key=lambda n: n.old is None)
+        certain = {n.place: n.candidates[0] for n in numbers if n.old and len(n.candidates) == 1}
+        builds = count(1)
 
-        def distances(values: Mapping[Place, float | None]) -> dict[str, float] | None:
+        def distances(values: Values) -> dict[str, float] | None:
             """How far parameters are from their shapes; None where sizes do not go together."""
-            nonlocal builds
-            builds += 1
-            built = self._shapes(values)
+            built = self._shapes(values) if next(builds) <= BUILDS else None
             if built is None or built.keys() != shapes.keys():
                 return None
             return {n: _distance(built[n], s) for n, s in shapes.items() if built[n] != s}
 
-        certain = {n.place: n.candidates[0] for n in numbers if n.old and len(n.candidates) == 1}
-        for start in (certain, {}):
-            chosen: dict[Place, float | None] = dict(start)
-            wrong = distances(chosen)
-            improved = True
-            while wrong and improved:
-                improved = False
-                for number in sorted(numbers, key=lambda n: n.old is None):
-                    missing = {size for name in wrong for size in shapes[name]}
-                    candidates = number.candidates
-                    if number.old is None:  # what it followed from may change, and it may not
-                        likely = missing.intersection(candidates)
-                        candidates = (*likely, *(missing - likely))
-                    for value in (number.old, *candidates):
-                        trial = {**chosen, number.place: value}
-                        stated = value == chosen.get(number.place, number.old)
-                        if stated or builds >= BUILDS:
-                            continue
-                        left = distances(trial)
-                        if left is not None and sum(left.values()) < sum(wrong.values()) - 1e-6:
-                            chosen, wrong, improved = trial, left, True
-                    if not wrong:
-                        break
-            if wrong is not None and not wrong:
-                return chosen
-        return None
+        found = (_descended(numbers, start, shapes, distances) for start in (certain, {}))
+        return next((values for values in found if values is not None), None)
 
     def _is_structural(self, number: _Number) -> bool:
         """Whether it says how many layers there are, not how large they are."""
@@ -257,22 +233,52 @@ class Blueprint:
         built = [self._shapes({number.place: value}) for value in number.candidates[:1]]
         return any(b is not None and usual is not None and b.keys() != usual.keys() for b in built)
 
-    def _shapes(self, values: Mapping[Place, float | None]) -> Shapes | None:
+    def _shapes(self, values: Values) -> Shapes | None:
         """Of the class with other numbers; None if it refuses them, in whatever words."""
         changed = {place: v for place, v in values.items() if v != _get(self._config, place)}
         key = frozenset(changed.items())
         if key not in self._built:
             trial = copy.deepcopy(self._config)
             # What a library says of configurations that are only tried is not for users.
-            chatty = {base.__module__.partition(".")[0] for base in type(trial).__mro__}
             try:
-                with quiet(*chatty), torch.device("meta"):
+                with quiet(), torch.device("meta"):
                     _set(trial, changed)
                     trial = _written_and_read(trial)
                     self._built[key] = shapes_of(self._network(trial))
             except Exception:
                 self._built[key] = None
         return self._built[key]
+
+
+def _descended(
+    numbers: Sequence[_Number],
+    start: Values,
+    shapes: Shapes,
+    distances: Callable[[Values], dict[str, float] | None],
+) -> Values | None:
+    """Values with which no shape is wrong, if changing number by number leads there."""
+    chosen, wrong, improved = start, distances(start), True
+    while wrong and improved:
+        improved = False
+        for number in numbers:
+            for value in _candidates(number, {size for name in wrong for size in shapes[name]}):
+                trial = {**chosen, number.place: value}
+                if value == chosen.get(number.place, number.old):
+                    continue
+                left = distances(trial)
+                if left is not None and sum(left.values()) < sum(wrong.values()) - 1e-6:
+                    chosen, wrong, improved = trial, left, True
+            if not wrong:
+                break
+    return chosen if wrong == {} else None
+
+
+def _candidates(number: _Number, missing: Collection[int]) -> Iterator[float | None]:
+    """What a number may become; one that is not given may change with what it followed from."""
+    yield number.old
+    yield from (n for n in number.candidates if number.old is not None or n in missing)
+    if number.old is None:
+        yield from (n for n in missing if n not in number.candidates)
 
 
 def _distance(built: Sequence[int], wanted: Sequence[int]) -> float:
@@ -301,6 +307,6 @@ def _get(config: Any, place: Place) -> Any:
     return config
 
 
-def _set(config: Any, values: Mapping[Place, float | None]) -> None:
+def _set(config: Any, values: Values) -> None:
     for place, value in values.items():
         setattr(_get(config, place[:-1]), place[-1], value)
