@@ -73,7 +73,7 @@ _MODULE_OF = {
     "Plan": "autoprune.ir.plan",
     "Pruner": "autoprune.passes.learners.pruner",
     "Result": "autoprune.passes.pruning.result",
-    "Sparsifier": "autoprune.passes.learners.masks",
+    "Sparsifier": "autoprune.passes.learners.sparsifier",
     "State": "autoprune.ops.views",
     "apply_plan": "autoprune.api",
     "compile": "autoprune.api",
@@ -94,8 +94,8 @@ if TYPE_CHECKING:
     from autoprune.ir.plan import Plan
     from autoprune.ops.custom import forget_rule, rule
     from autoprune.ops.views import State
-    from autoprune.passes.learners.masks import Sparsifier
     from autoprune.passes.learners.pruner import Pruner
+    from autoprune.passes.learners.sparsifier import Sparsifier
     from autoprune.passes.pruning.criteria import criterion, forget_criterion
     from autoprune.passes.pruning.request import Options
     from autoprune.passes.pruning.result import Result

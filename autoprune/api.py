@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from autoprune.frameworks.network import Network
     from autoprune.passes.lower.compiled import Compiled
     from autoprune.passes.sparsify.distribution import Distribution
+    from autoprune.passes.sparsify.masks import WeightCriterion
     from autoprune.passes.sparsify.result import SparseResult
-    from autoprune.passes.sparsify.single import WeightCriterion
     from autoprune.passes.sparsify.specs import FormatSpec
 
 
@@ -347,13 +347,12 @@ def sparsify(
         >>> print(result.report)
         >>> result.save("sparse.onnx")
     """
-    from autoprune.passes.sparsify.one_shot import sparsify as make_sparse
-    from autoprune.passes.sparsify.single import Request as SparseRequest
+    from autoprune.passes.sparsify import one_shot
 
     patterns = (ignore,) if isinstance(ignore, str) else tuple(ignore)
-    request = SparseRequest(format, sparsity, patterns, distribution, criterion, rearrange)
+    request = one_shot.Request(format, sparsity, patterns, distribution, criterion, rearrange)
     found = given(model, example_inputs, dynamic_shapes)
-    return make_sparse(found, calibration, request)
+    return one_shot.sparsify(found, calibration, request)
 
 
 @progress()

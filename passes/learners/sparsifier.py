@@ -21,9 +21,10 @@ from autoprune.passes.learners.sharding import is_sharded
 from autoprune.passes.pruning.given import given
 from autoprune.passes.pruning.result import Result
 from autoprune.passes.sparsify.distribution import Distribution
+from autoprune.passes.sparsify.one_shot import open_sparsity, row_of
 from autoprune.passes.sparsify.result import SparseResult
 from autoprune.passes.sparsify.specs import FormatSpec
-from autoprune.passes.sparsify.torch_model import check_weights, find_sparsity, report_on
+from autoprune.passes.sparsify.torch_model import check_weights, report_on
 from autoprune.passes.sparsify.weights import find_weights
 
 
@@ -93,7 +94,7 @@ class Sparsifier(Session[MaskTraining]):
         self._inputs = None if example_inputs is None else as_inputs(example_inputs)
         self._dynamic_shapes = dynamic_shapes
         self._found = find_weights(model, format, ignore, trained=True)
-        self.sparsity = find_sparsity(self._found.weights, sparsity)
+        self.sparsity = open_sparsity(self._found.weights, sparsity)
 
     def __getattr__(self, name: str) -> Train:
         """Such as `sparsifier.gmp(...)`, short for `sparsifier.train(..., GMP(), ...)`."""
@@ -149,8 +150,9 @@ class Sparsifier(Session[MaskTraining]):
                 has other parameters than those that were trained.
         """
         training = self._finished()
-        names = (weight.name for weight in training.weights)
-        masks = {n: m.clone() for n, m in zip(names, training.masks, strict=True)}
-        report = report_on(self.model, self._found, masks)
+        pairs = list(zip(training.weights, training.masks, strict=True))
+        rows = tuple(row_of(weight, int(mask.sum())) for weight, mask in pairs)
+        report = report_on(self.model, self._found, rows)
+        masks = {weight.name: mask.clone() for weight, mask in pairs}
         files = TorchFiles(self._inputs, self._dynamic_shapes)
         return SparseResult(copy_of(self.model), masks, report, files, self._plan)

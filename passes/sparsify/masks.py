@@ -8,9 +8,12 @@ weights will do, such as `np.abs(weight) * input_norms`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from autoprune.errors import BudgetError, FormatError
+from autoprune.passes.registry import Registry
 from autoprune.passes.sparsify.layout import Array, Format, Mask, Scores
 
 
@@ -27,6 +30,16 @@ def l2(weight: Array) -> Scores:
 def random(weight: Array, seed: int) -> Scores:
     """Independent uniform scores, the baseline: the larger the blocks, the more alike they are."""
     return np.random.default_rng(seed).random(weight.shape)
+
+
+WeightCriterion = Callable[[Array], Scores]
+"""From a matrix [outputs, inputs] to the importance of each weight, 0 or more."""
+
+WEIGHT_CRITERIA: Registry[WeightCriterion] = Registry(
+    "criterion", BudgetError, "a function of a matrix"
+)
+WEIGHT_CRITERIA.add("l1", l1)
+WEIGHT_CRITERIA.add("l2", l2)
 
 
 def find_mask(format: Format, scores: Scores, sparsity: float | None = None) -> Mask:

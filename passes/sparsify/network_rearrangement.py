@@ -28,10 +28,6 @@ from autoprune.passes.sparsify.rearrangement import Matrix, Place, rearrange
 from autoprune.passes.sparsify.weights import Weight
 from autoprune.report.quantities import count
 
-TRIES = 0
-"""Exchanges tried in a turn, for each unit of an axis. Five would gain 2 % of importance, on layers
-of 512 x 512, and take ten times as long as the starting orders alone."""
-
 
 @dataclass(frozen=True, eq=False)
 class Move:
@@ -71,7 +67,7 @@ def rearranged(
         for group in analysis.found.groups
         if all(o.parameter in tensors for o in group.occurrences)
     }
-    found = rearrange(list(_matrices(analysis, movable, weights, sparsity, score)), tries=TRIES)
+    found = rearrange(list(_matrices(analysis, movable, weights, sparsity, score)))
     orders = {
         uid: order
         for uid, order in found.orders.items()
@@ -115,7 +111,7 @@ def _matrices(
         axes = analysis.typed.types[value_of[weight.name]]
         outputs, inputs = weight.shape
         values = weight.matrix(weight.parameter.detach()).float().numpy(force=True)
-        scores = np.asarray(score(values), np.float64)
+        scores = score(values)
         size = weight.parameter.shape[1]
         yield Matrix(
             scores / max(float(scores.mean()), 1e-30),

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from math import prod
 from typing import Any
 
+import numpy as np
 import onnx
 
 from autoprune.errors import AutopruneError
@@ -17,10 +18,10 @@ from autoprune.passes.pruning.choose import check_finite
 from autoprune.passes.pruning.given import Given
 from autoprune.passes.sparsify.gram import Calibration
 from autoprune.passes.sparsify.layout import Array, Mask
-from autoprune.passes.sparsify.one_shot import make_sparse
-from autoprune.passes.sparsify.onnx_weights import OnnxWeight, find_weights
+from autoprune.passes.sparsify.one_shot import Request, make_sparse, open_sparsity
+from autoprune.passes.sparsify.onnx_weights import find_weights
 from autoprune.passes.sparsify.result import SparseResult
-from autoprune.passes.sparsify.single import WEIGHT_CRITERIA, Request, open_sparsity
+from autoprune.passes.sparsify.selection import SparseWeight
 from autoprune.report.sparsity import SparsityReport
 
 
@@ -35,21 +36,22 @@ def sparsify_onnx(
         )
     network = OnnxNetwork(trace(given.model, given.inputs))
     feeds = None if calibration is None else calibration_feeds(network.model, calibration)
-    WEIGHT_CRITERIA.resolve(request.criterion)
     weights, reasons = find_weights(network, request.format, request.ignore)
 
-    def read(weight: OnnxWeight) -> Array:
-        return weight.matrix(network.parameter(weight.name))
+    def read(weight: SparseWeight) -> Array:
+        tensor = network.parameter(weight.name)
+        values = tensor.astype(np.float32) if tensor.dtype == np.float16 else tensor
+        return np.ascontiguousarray(weight.matrix(values))
 
     check_finite({weight.name: read(weight) for weight in weights})
-    amount = open_sparsity([(w.format, w.shape) for w in weights], request.sparsity)
+    amount = open_sparsity(weights, request.sparsity)
     written: dict[str, Array] = {}
     masks: dict[str, Mask] = {}
 
-    def write(weight: OnnxWeight, values: Array, mask: Mask) -> Array:
+    def write(weight: SparseWeight, values: Array, mask: Mask) -> Array:
         dtype = network.parameter(weight.name).dtype
-        written[weight.name] = weight.tensor(values).astype(dtype)
-        masks[weight.name] = weight.tensor(mask)
+        written[weight.name] = np.ascontiguousarray(weight.tensor(values), dtype)
+        masks[weight.name] = np.ascontiguousarray(weight.tensor(mask))
         return written[weight.name]
 
     runs = None if feeds is None else Calibration([(network, feeds)])

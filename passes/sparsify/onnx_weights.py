@@ -3,62 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from math import prod
-
-import numpy as np
 
 from autoprune.analysis.products import Product, products_of
 from autoprune.analysis.typing import infer
 from autoprune.frameworks.onnx.network import OnnxNetwork
-from autoprune.passes.sparsify.layout import Array, Format
-from autoprune.passes.sparsify.selection import Candidate, check_found, select
+from autoprune.passes.sparsify.selection import Candidate, SparseWeight, select
 from autoprune.passes.sparsify.specs import FormatSpec, unusual_shape
 
 FLOATS = ("float16", "float32", "float64")
 
 
-@dataclass(frozen=True, eq=False)
-class OnnxWeight:
-    """A tensor that becomes sparse.
-
-    Attributes:
-        name: of the tensor.
-        format: as a matrix [outputs, kernel * inputs].
-        dims: of the weight, [outputs, inputs, *kernel].
-        transposed: whether it is stored as [inputs, outputs].
-    """
-
-    name: str
-    format: Format
-    dims: tuple[int, ...]
-    transposed: bool
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Outputs and inputs of the matrix."""
-        return self.dims[0], prod(self.dims[1:])
-
-    def matrix(self, tensor: Array) -> Array:
-        """A tensor as a matrix; inputs run fastest, so that a pattern is one of inputs at a tap.
-
-        Half precision becomes single.
-        """
-        values = tensor.astype(np.float32) if tensor.dtype == np.float16 else tensor
-        ordered = values.T if self.transposed else np.moveaxis(values, 1, -1)
-        return np.ascontiguousarray(ordered.reshape(self.shape))
-
-    def tensor(self, matrix: Array) -> Array:
-        """A matrix in the shape of the tensor."""
-        outputs, inputs, *kernel = self.dims
-        if self.transposed:
-            return np.ascontiguousarray(matrix.T)
-        return np.ascontiguousarray(np.moveaxis(matrix.reshape(outputs, *kernel, inputs), -1, 1))
-
-
 def find_weights(
     network: OnnxNetwork, format: FormatSpec, ignore: Sequence[str]
-) -> tuple[tuple[OnnxWeight, ...], dict[str, str]]:
+) -> tuple[tuple[SparseWeight, ...], dict[str, str]]:
     """The tensors that become sparse, and why the weights of other layers stay dense, by name.
 
     Args:
@@ -74,9 +31,7 @@ def find_weights(
     candidates = list(_candidates(network))
     names = [name for candidate in candidates for name in candidate.names]
     chosen, reasons = select(candidates, format, ignore, names)
-    weights = tuple(OnnxWeight(c.names[0], found, c.dims, c.weight) for c, found in chosen)
-    check_found(weights, format, reasons)
-    return weights, reasons
+    return tuple(SparseWeight(c.names[0], own, c.dims, c.weight) for c, own in chosen), reasons
 
 
 def _candidates(network: OnnxNetwork) -> Iterator[Candidate[bool]]:

@@ -14,14 +14,12 @@ Order = npt.NDArray[np.intp]
 """For each new place, the old one of what comes there."""
 
 
-def best_order(uses: Sequence[Use], units: int, tries: int, rng: np.random.Generator) -> Order:
+def best_order(uses: Sequence[Use], units: int) -> Order:
     """The best order found; the present one if no other is better, or none matters.
 
     Args:
         uses: the axis in all matrices.
         units: its size.
-        tries: exchanges of two units that are tried.
-        rng: draws them.
     """
     tied = [use for use in uses if use.tied]
     if not tied:
@@ -30,8 +28,7 @@ def best_order(uses: Sequence[Use], units: int, tries: int, rng: np.random.Gener
     def retained(order: Order) -> float:
         return sum(use.retained(order) for use in tied)
 
-    start = max(_starts(tied, units), key=retained)
-    return max((start, _exchanged(tied, start, tries, rng)), key=retained)
+    return max(_candidates(tied, units), key=retained)
 
 
 @dataclass(frozen=True)
@@ -87,7 +84,7 @@ class Use:
         return np.concatenate(parts, axis=1)
 
 
-def _starts(uses: Sequence[Use], units: int) -> list[Order]:
+def _candidates(uses: Sequence[Use], units: int) -> list[Order]:
     """Orders worth trying: as it is, by importance, dealt out, and clustered."""
     group = max(use.group for use in uses)
     features = np.concatenate([use.features() for use in uses], axis=1)
@@ -112,68 +109,3 @@ def _clustered(features: Scores, falling: Order, group: int) -> Order:
         profile += vectors[order[i]]
         left[order[i]] = False
     return order
-
-
-def _exchanged(uses: Sequence[Use], order: Order, tries: int, rng: np.random.Generator) -> Order:
-    """Exchange random pairs of units wherever that is a gain.
-
-    With a price for each level, that of the last one kept, tiles are worth what their levels bring
-    above it, independently of each other; so only tiles that change need to be looked at.
-    """
-    order = order.copy()
-    views = [_View(use, use.reordered(order)) for use in uses]
-    negligible = 1e-12 * sum(float(view.scores.sum()) for view in views)
-    for a, b in rng.integers(len(order), size=(tries, 2)).tolist():
-        if a != b and sum(view.gain(a, b) for view in views) > negligible:
-            order[[a, b]] = order[[b, a]]
-            for view in views:
-                view.exchange(a, b)
-    return order
-
-
-class _View:
-    """The scores of a matrix while the units of one of its axes change places."""
-
-    def __init__(self, use: Use, scores: Scores) -> None:
-        self.use = use
-        self.scores = scores
-        gains = use.format.gains(scores)
-        self.price = 0.0 if use.keep is None else float(gains[max(use.keep, 1) - 1])
-
-    def gain(self, a: int, b: int) -> float:
-        """What exchanging two units would add to the worth of the tiles concerned."""
-        pairs = self.use.rows[[a, b]], self.use.cols[[a, b]]
-        tied = [d for d, tile in enumerate(self.use.format.tile) if tile > 1 and pairs[d].size]
-        touched = exchanged = self.scores
-        for dim in tied:
-            places = np.arange(self.scores.shape[dim])
-            if len(tied) == 1:
-                places = _touched(pairs[dim], self.use.format.tile[dim], len(places))
-                touched = exchanged = self.scores.take(places, axis=dim)
-            exchanged = exchanged.take(_with_exchanged(places, pairs[dim]), axis=dim)
-        return self._worth(exchanged) - self._worth(touched)
-
-    def exchange(self, a: int, b: int) -> None:
-        """Let two units change places."""
-        for scores, positions in ((self.scores, self.use.rows), (self.scores.T, self.use.cols)):
-            both = positions[[a, b]]
-            scores[both] = scores[both[::-1]]
-
-    def _worth(self, scores: Scores) -> float:
-        gains = self.use.format.gains(scores)
-        return float(np.maximum(gains - self.price, 0).sum())
-
-
-def _touched(positions: Order, tile: int, size: int) -> Order:
-    """All positions of the tiles in which some positions lie, rising."""
-    first = np.unique(positions // tile) * tile
-    found = (first[:, None] + np.arange(tile)).ravel()
-    return found[found < size]
-
-
-def _with_exchanged(positions: Order, both: Order) -> Order:
-    """Places in `positions`, rising numbers, after the two rows of `both` have changed places."""
-    places = np.arange(len(positions))
-    at = np.searchsorted(positions, both)
-    places[at] = at[::-1]
-    return places

@@ -80,20 +80,6 @@ def unusual_shape(dims: Sequence[int], groups: int) -> str:
     return ""
 
 
-def none_found(spec: FormatSpec, reasons: Mapping[str, str]) -> FormatError:
-    """What to raise if no weight becomes sparse.
-
-    Args:
-        spec: the formats that were asked for.
-        reasons: why weights stay dense, by name.
-    """
-    why = "; ".join(f"{name}: {reason}" for name, reason in list(reasons.items())[:3])
-    return FormatError(
-        f"there is no layer for the format {spec!r}" + (f" ({why})" if why else ""),
-        hint="give a smaller format, or formats by name: format={'encoder.*': 'block 8x1'}",
-    )
-
-
 def _parsed(spec: str | Format) -> Format:
     if isinstance(spec, str):
         return parse_format(spec)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -21,9 +21,8 @@ from autoprune.passes.pruning.given import Given
 from autoprune.passes.sparsify.gram import Calibration, does_not_run
 from autoprune.passes.sparsify.layout import Array, Mask
 from autoprune.passes.sparsify.network_rearrangement import rearranged
-from autoprune.passes.sparsify.one_shot import make_sparse
+from autoprune.passes.sparsify.one_shot import Request, make_sparse, open_sparsity
 from autoprune.passes.sparsify.result import SparseResult
-from autoprune.passes.sparsify.single import WEIGHT_CRITERIA, Request, open_sparsity
 from autoprune.passes.sparsify.weights import Found, Weight, find_weights
 from autoprune.report.sparsity import SparseRow, SparsityReport
 
@@ -35,28 +34,27 @@ def sparsify_module(
     plan = carried_plan(given.model)
     inputs = None if given.inputs is None else as_inputs(given.inputs)
     batches = None if calibration is None else batches_of(calibration)
-    score = WEIGHT_CRITERIA.resolve(request.criterion)
     sparse = copy_of(given.model)
     found = find_weights(sparse, request.format, request.ignore)
     check_weights(found)
-    amount = find_sparsity(found.weights, request.sparsity)
+    amount = open_sparsity(found.weights, request.sparsity)
     notes: tuple[str, ...] = ()
     if request.rearrange:
         if inputs is None:
             raise TraceError("rearranging needs example inputs", hint="ap.sparsify(model, x, ...)")
-        notes = rearranged(sparse, inputs, found.weights, amount, score)
+        notes = rearranged(sparse, inputs, found.weights, amount, request.scores)
     masks: dict[str, Tensor] = {}
 
     @torch.no_grad()
     def write(weight: Weight, values: Array, mask: Mask) -> Array:
         parameter = weight.parameter
         parameter.copy_(weight.tensor(torch.from_numpy(values)))
-        masks[weight.name] = weight.tensor(torch.from_numpy(mask)).to(parameter.device)
+        masks[weight.name] = weight.tensor(torch.from_numpy(mask)).to(parameter.device).contiguous()
         return array_of(parameter)
 
     runs = None if batches is None else calibrated(sparse, batches)
     rows = make_sparse(found.weights, values_of, write, request, amount, runs)
-    report = _report(sparse, rows, found, notes)
+    report = report_on(sparse, found, rows, notes)
     files = TorchFiles(inputs, given.dynamic_shapes)
     return SparseResult(sparse, masks, report, files, plan)
 
@@ -120,24 +118,9 @@ def values_of(weight: Weight) -> Array:
     return single(weight.matrix(weight.parameter))
 
 
-def find_sparsity(weights: Sequence[Weight], sparsity: float | None) -> float:
-    """The sparsity of the weights whose format leaves it open; errors as of `open_sparsity`."""
-    return open_sparsity([(weight.format, weight.shape) for weight in weights], sparsity)
-
-
-def report_on(model: nn.Module, found: Found, masks: Mapping[str, Tensor]) -> SparsityReport:
-    """What became of the weights of a network that was trained to be sparse."""
-    rows = tuple(
-        SparseRow(
-            w.name, w.shape, str(w.format), 1 - int(masks[w.name].sum()) / w.parameter.numel()
-        )
-        for w in found.weights
-    )
-    return _report(model, rows, found, ())
-
-
-def _report(
-    model: nn.Module, rows: tuple[SparseRow, ...], found: Found, notes: tuple[str, ...]
+def report_on(
+    model: nn.Module, found: Found, rows: tuple[SparseRow, ...], notes: tuple[str, ...] = ()
 ) -> SparsityReport:
+    """What became of the weights of a network."""
     parameters = sum(parameter.numel() for parameter in model.parameters())
     return SparsityReport(rows, parameters, found.reasons, notes)

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
-from torch import Tensor, fx, nn
+from torch import fx, nn
 from torch.nn import functional
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from autoprune.passes.patterns import matches
-from autoprune.passes.sparsify.layout import Format
-from autoprune.passes.sparsify.selection import Candidate, check_found, select
+from autoprune.passes.sparsify.selection import Candidate, SparseWeight, select
 from autoprune.passes.sparsify.specs import FormatSpec, unusual_shape
 
 # What torch.export writes, and what `autoprune.to_torch` does.
@@ -28,44 +26,15 @@ _CONV = (
 )
 
 
-@dataclass(frozen=True, eq=False)
-class Weight:
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Weight(SparseWeight):
     """A parameter that becomes sparse.
 
     Attributes:
-        name: of the parameter.
-        parameter: the parameter, of shape [outputs, inputs, *kernel].
-        format: as a matrix [outputs, kernel * inputs].
+        parameter: the parameter.
     """
 
-    name: str
     parameter: nn.Parameter
-    format: Format
-
-    transposed: ClassVar[bool] = False
-
-    @property
-    def dims(self) -> tuple[int, ...]:
-        """The shape of the parameter."""
-        return tuple(self.parameter.shape)
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Outputs and inputs of the matrix."""
-        outputs = len(self.parameter)
-        return outputs, self.parameter.numel() // outputs
-
-    def matrix(self, tensor: Tensor) -> Tensor:
-        """A tensor of the parameter's shape as a matrix.
-
-        Inputs run fastest, so that a pattern along them is one of inputs at the same tap.
-        """
-        return tensor.movedim(1, -1).reshape(self.shape)
-
-    def tensor(self, matrix: Tensor) -> Tensor:
-        """A matrix as a tensor of the parameter's shape."""
-        outputs, inputs, *kernel = self.parameter.shape
-        return matrix.reshape(outputs, *kernel, inputs).movedim(-1, 1).contiguous()
 
 
 @dataclass(frozen=True)
@@ -102,12 +71,10 @@ def find_weights(
     named = tuple(format) if isinstance(format, Mapping) else ()
     names = [name for name, _ in model.named_parameters(remove_duplicate=False)]
     candidates = _candidates(model, named, trained)
-    chosen, reasons = select(candidates, format, patterns, names)
-    if not named:
-        reasons.update(_computed(model))
-    weights = tuple(Weight(c.names[0], c.weight, own) for c, own in chosen)
-    check_found(weights, format, reasons)
-    return Found(weights, reasons)
+    others = {} if named else dict(_computed(model))
+    chosen, reasons = select(candidates, format, patterns, names, others)
+    weights = (Weight(c.names[0], own, c.dims, parameter=c.weight) for c, own in chosen)
+    return Found(tuple(weights), reasons)
 
 
 def _computed(model: nn.Module) -> Iterator[tuple[str, str]]:

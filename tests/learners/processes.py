@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import distributed
 
-SECONDS = 60
+SECONDS = 180
 """A job that takes longer hangs."""
 
 

@@ -11,19 +11,28 @@ from autoprune.ir.positions import unit_positions
 from autoprune.passes.sparsify.formats.blocks import CSR, Block
 from autoprune.passes.sparsify.formats.patterns import NM
 from autoprune.passes.sparsify.masks import find_mask, l2
-from autoprune.passes.sparsify.rearrangement import (
-    Matrix,
-    Place,
-    rearrange,
-    reordered,
-    whole,
-)
+from autoprune.passes.sparsify.rearrangement import Matrix, Place, rearrange
 from autoprune.passes.sparsify.registry import parse_format
 from tests.effort import examples
 from tests.sparsify.formats import NAMES, seeds, sparsity_for
 from tests.tolerance import ROUNDING_DOUBLE
 
 sizes = st.integers(2, 20)
+
+
+def whole(axis, size):
+    """The places of a dimension that is just that axis."""
+    return (Place(axis, np.arange(size)[:, None]),)
+
+
+def reordered(matrix, rows, cols, orders):
+    """A matrix with its axes in new orders."""
+    for dim, places in enumerate((rows, cols)):
+        indices = np.arange(matrix.shape[dim])
+        for place in places:
+            indices[place.positions] = place.positions[orders[place.axis]]
+        matrix = matrix.take(indices, axis=dim)
+    return matrix
 
 
 def retained(matrix, scores):
@@ -40,7 +49,7 @@ def test_a_chain_computes_the_same_and_keeps_no_less(one, two, sparsity, i, h, o
     hidden, inputs = whole("hidden", h), whole("inputs", i)
     first = Matrix(l2(w1), parse_format(one), sparsity_for(one, sparsity), hidden, inputs)
     second = Matrix(l2(w2), parse_format(two), sparsity_for(two, sparsity), (), hidden)
-    found = rearrange([first, second], tries=5, seed=seed)
+    found = rearrange([first, second])
 
     new1 = reordered(w1, hidden, inputs, found.orders)
     new2 = reordered(w2, (), hidden, found.orders)
@@ -78,36 +87,11 @@ def test_large_inputs_are_spread_over_groups():
     assert found.after == 12
 
 
-@pytest.mark.parametrize(("format", "sparsity"), [(NM(1, 4, 4), None), (Block(4, 1), 0.7)])
-def test_exchanges_find_what_no_start_has(format, sparsity):
-    scores = np.random.default_rng(0).random((12, 24))
-    matrix = Matrix(scores, format, sparsity, whole("o", 12), whole("i", 24))
-    assert rearrange([matrix], tries=30).after > rearrange([matrix], tries=0).after
-
-
-@given(seeds)
-@settings(max_examples=examples(40))
-def test_exchanges_lose_nothing_of_the_start(seed):
-    scores = np.random.default_rng(seed).random((6, 5)) ** 3
-    matrix = Matrix(scores, Block(2, 1), 0.6, whole("o", 6))
-    start = rearrange([matrix], rounds=1, tries=0).after
-    assert rearrange([matrix], rounds=1, seed=seed).after >= start - ROUNDING_DOUBLE
-
-
-def test_exchanges_find_a_perfect_matching():
-    # Each input is large where one other is small.
-    halves = np.random.default_rng(0).random((30, 8)) < 0.5
-    scores = np.hstack([halves, ~halves]).astype(float)
-    matrix = Matrix(scores, NM(1, 2), None, (), whole("i", 16))
-    assert rearrange([matrix], tries=0).after < 240
-    assert rearrange([matrix], tries=60).after == 240
-
-
 def test_an_axis_on_both_sides_of_a_matrix_has_one_order():
     rng = np.random.default_rng(1)
     w, x = rng.standard_normal((10, 10)), rng.standard_normal(10)
     state = whole("state", 10)
-    found = rearrange([Matrix(l2(w), Block(2, 2), 0.5, state, state)], tries=10)
+    found = rearrange([Matrix(l2(w), Block(2, 2), 0.5, state, state)])
     order = found.orders["state"]
     assert found.after > found.before
     new = reordered(w, state, state, found.orders)
@@ -120,7 +104,7 @@ def test_units_of_several_positions_move_as_one():
     axis = concat(Leaf(1, 2), prod(channel, Leaf(2, 3)))
     places = (Place("channel", unit_positions(axis, channel.uid)),)
     scores = np.random.default_rng(2).random((4, 17))
-    found = rearrange([Matrix(scores, Block(1, 4), 0.5, (), places)], tries=10)
+    found = rearrange([Matrix(scores, Block(1, 4), 0.5, (), places)])
     order = found.orders["channel"]
     channels = scores[:, 2:].reshape(4, 5, 3)[:, order]
     expected = np.hstack([scores[:, :2], channels.reshape(4, 15)])
@@ -135,12 +119,6 @@ def test_an_axis_that_no_format_depends_on_keeps_its_order():
     found = rearrange([Matrix(scores, Block(2, 1), 0.5, *axes)])
     assert (found.orders["i"] == np.arange(7)).all()
     assert (found.orders["o"] != np.arange(6)).any()
-
-
-def test_the_same_seed_finds_the_same_orders():
-    matrix = Matrix(np.random.default_rng(4).random((12, 9)), Block(4, 1), 0.5, whole("o", 12))
-    one, two = rearrange([matrix], seed=5), rearrange([matrix], seed=5)
-    assert one.orders["o"].tolist() == two.orders["o"].tolist()
 
 
 def test_axes_that_do_not_fit_are_refused():

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoprune.passes.learners.masks.choices import choices_of, choose, dense_levels, final_levels
+from autoprune.passes.learners.masks.choices import choices_of, choose, dense_and_final
 from autoprune.passes.learners.masks.learnable import relaxed_highest
 from autoprune.passes.sparsify.formats.blocks import Block
 from autoprune.passes.sparsify.formats.patterns import NM
@@ -22,7 +22,7 @@ def test_masks_are_those_of_the_format(name, outputs, inputs, share, seed):
     rng, format = np.random.default_rng(seed), parse_format(name)
     # Whole numbers, so that there are equal ones, and sums are exact.
     scores = rng.integers(0, 9, (outputs, inputs)).astype(np.float64)
-    levels, final = format.levels(scores.shape), final_levels(format, scores.shape)
+    levels, (_, final) = format.levels(scores.shape), dense_and_final(format, scores.shape)
     keep = final if levels is None else round(share * levels)
     expected = format.choose(scores, None if levels is None else keep)
     assert np.array_equal(choose(format, torch.from_numpy(scores), keep).numpy(), expected)
@@ -32,9 +32,10 @@ def test_masks_are_those_of_the_format(name, outputs, inputs, share, seed):
 def test_everything_is_kept_at_first_and_masks_are_nested(name):
     format, shape = parse_format(name), (13, 19)
     scores = torch.from_numpy(np.random.default_rng(0).random(shape))
-    before = choose(format, scores, dense_levels(format, shape))
+    dense, final = dense_and_final(format, shape)
+    before = choose(format, scores, dense)
     assert before.all()
-    for keep in reversed(range(final_levels(format, shape) or 1, dense_levels(format, shape))):
+    for keep in reversed(range(final or 1, dense)):
         mask = choose(format, scores, keep)
         assert (mask <= before).all()
         before = mask

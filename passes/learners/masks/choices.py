@@ -86,29 +86,21 @@ def highest(rows: Tensor, keep: int) -> Tensor:
     return above | (equal & (equal.cumsum(dim=1) <= room))
 
 
-def dense_levels(format: Format, shape: tuple[int, int]) -> int:
-    """Levels at which a matrix is dense, also of formats that say how much is kept.
+def dense_and_final(format: Format, shape: tuple[int, int]) -> tuple[int, int | None]:
+    """Levels at which a matrix is dense, and at which it is as sparse as the format says.
 
-    Those of N:M are the inputs of a group that are kept, those of constant fan-in the inputs. Of a
-    format of another kind that says how much is kept, it is one more than what it says.
+    The latter is None for a format that does not say how much is kept. Levels of N:M are the inputs
+    of a group that are kept, those of constant fan-in the inputs; those of another format that says
+    how much is kept are 1 and 0.
     """
     levels = format.levels(shape)
     if levels is not None:
-        return levels
+        return levels, None
     if isinstance(format, NM):
-        return format.m
-    return shape[1] if isinstance(format, ConstantFanIn) else 1
-
-
-def final_levels(format: Format, shape: tuple[int, int]) -> int | None:
-    """Levels at which a format that says how much is kept is reached; None for the others."""
-    if format.levels(shape) is not None:
-        return None
-    if isinstance(format, NM):
-        return format.n
+        return format.m, format.n
     if isinstance(format, ConstantFanIn) and format.k is not None:
-        return min(format.k, shape[1])
-    return 0
+        return shape[1], min(format.k, shape[1])
+    return 1, 0
 
 
 def choose(format: Format, scores: Tensor, keep: int) -> Tensor:
@@ -119,16 +111,14 @@ def choose(format: Format, scores: Tensor, keep: int) -> Tensor:
     Args:
         format: which masks are allowed.
         scores: importance of each weight, 0 or more; shape [outputs, inputs].
-        keep: a number from `final_levels` to `dense_levels`.
+        keep: a number up to that of `dense_and_final`.
     """
     outputs, inputs = scores.shape
     choices = choices_of(format, (outputs, inputs))
     if choices is not None:
         return choices.spread(highest(choices.rows(scores), keep))
-    if format.levels((outputs, inputs)) is None:
-        if keep:
-            return torch.ones_like(scores, dtype=torch.bool)
-        mask = format.choose(scores.double().numpy(force=True))
-    else:
-        mask = format.choose(scores.double().numpy(force=True), keep)
+    says = format.levels((outputs, inputs)) is None
+    if says and keep:
+        return torch.ones_like(scores, dtype=torch.bool)
+    mask = format.choose(scores.double().numpy(force=True), None if says else keep)
     return torch.from_numpy(np.ascontiguousarray(mask)).to(scores.device)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed import ProcessGroup
 
-from autoprune.passes.learners.masks.choices import choose, dense_levels, final_levels
+from autoprune.passes.learners.masks.choices import choose, dense_and_final
 from autoprune.passes.learners.schedule import Schedule
 from autoprune.passes.learners.training import Training, TrainingMethod
 from autoprune.passes.sparsify.distribution import Distribution, Layer, find_levels
@@ -54,7 +54,7 @@ class MaskTraining(Training):
         self.sparsity = sparsity
         self.distribution = distribution
         self.masks = [torch.ones_like(w.parameter, dtype=torch.bool) for w in weights]
-        self.levels = [dense_levels(w.format, w.shape) for w in weights]
+        self.levels = [dense_and_final(w.format, w.shape)[0] for w in weights]
         self.hidden: list[Tensor] = []
         self.revealed = True
         self.memory: dict[str, list[Tensor]] = {}
@@ -105,13 +105,11 @@ class MaskTraining(Training):
         """
         layers: dict[str, Layer] = {}
         for i, weight in enumerate(self.weights):
-            final = final_levels(weight.format, weight.shape)
+            dense, final = dense_and_final(weight.format, weight.shape)
             if final is None:
                 values = scores[i].double().numpy(force=True)
-                dims = tuple(weight.parameter.shape)
-                layers[str(i)] = Layer(np.ascontiguousarray(values), weight.format, dims)
+                layers[str(i)] = Layer(np.ascontiguousarray(values), weight.format, weight.dims)
             else:
-                dense = dense_levels(weight.format, weight.shape)
                 self.levels[i] = dense - floor(reached * (dense - final) + 1e-9)
         found = find_levels(layers, self.sparsity * reached, self.distribution)
         for number, levels in found.items():
@@ -129,7 +127,7 @@ class MaskTraining(Training):
         """Keep these weights, given as masks of matrices, in all processes."""
         self.masks = [
             # Not all ways to communicate know booleans.
-            weight.tensor(self.agreed(mask.to(torch.uint8)).bool())
+            weight.tensor(self.agreed(mask.to(torch.uint8)).bool()).contiguous()
             for weight, mask in zip(self.weights, masks, strict=True)
         ]
 
