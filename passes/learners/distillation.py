@@ -94,12 +94,10 @@ class Teacher(Watch):
         self._taught = Recorder(self.network, names)
 
     def close(self) -> None:
-        """Remove all hooks."""
         super().close()
         self._taught.close()
 
     def prepare(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Run the teacher on what the student is about to see."""
         self._follow_device()
         with torch.no_grad():
             # Copies, because a forward may change its inputs in place.
@@ -115,7 +113,6 @@ class Teacher(Watch):
             self.network.to(theirs)
 
     def term(self, output: Any, features: Features) -> Tensor:
-        """How far the student is from the teacher."""
         options = self._distillation
         (taught_output, taught), self._lesson = self._lesson, (None, {})
         pair = _logits(output, taught_output)

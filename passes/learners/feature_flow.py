@@ -58,7 +58,6 @@ class FeatureFlow(Watch):
         super().__init__(model, names)
 
     def term(self, output: Any, features: Features) -> Tensor:
-        """Of the flow through every stage."""
         flows = [flow for stage in self._stages for flow in _flows(stage, features)]
         if not flows:
             shapes = (f"`{name}`: {tuple(x.shape)}" for (name, _), x in features.items())

@@ -125,7 +125,6 @@ class Recorder:
         return features or {}
 
     def close(self) -> None:
-        """Remove the hooks."""
         for handle in self._handles:
             handle.remove()
         self._features = None

@@ -54,24 +54,20 @@ class SparseOptimizer(torch.optim.Optimizer, Generic[AnyTraining]):
 
     @property
     def method(self) -> TrainingMethod[Any]:
-        """What is done around each step."""
         return self.training.method
 
     # The base replaces these when a state is loaded, so they are looked up there every time.
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:  # type: ignore[override]
-        """Those of the base optimizer."""
         return self.base.param_groups
 
     @property
     def state(self) -> Any:  # type: ignore[override]
-        """That of the base optimizer."""
         return self.base.state
 
     @property
     def defaults(self) -> dict[str, Any]:  # type: ignore[override]
-        """Those of the base optimizer."""
         return self.base.defaults
 
     @torch.optim.Optimizer.profile_hook_step
@@ -130,11 +126,9 @@ class SparseOptimizer(torch.optim.Optimizer, Generic[AnyTraining]):
         return loss
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget the gradients."""
         self.base.zero_grad(set_to_none=set_to_none)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Let the base optimizer train more parameters."""
         self.base.add_param_group(param_group)
 
     def state_dict(self) -> dict[str, Any]:

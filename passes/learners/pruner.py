@@ -182,10 +182,15 @@ class Pruner(Session[UnitTraining]):
             warnings.warn(self._note, BudgetWarning, stacklevel=3)  # through `hesso` and the like
         computed = [n for n in self.analysis.effective if n not in self.analysis.graph.parameter_of]
         dead = dead_weights(self._network.traced.module, computed)
-        units = find_units(self.analysis, groups, self.model, dead)
-        selection = Selection(self.analysis, groups, ties, request)
         training = UnitTraining(
-            units, selection, self.monitor, method, base, self.model, schedule, self.process_group
+            method,
+            base,
+            self.model,
+            schedule,
+            self.process_group,
+            units=find_units(self.analysis, groups, self.model, dead),
+            selection=Selection(self.analysis, groups, ties, request),
+            monitor=self.monitor,
         )
         if self._teacher is not None:
             base.register_step_pre_hook(self._check_distilled)

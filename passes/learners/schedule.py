@@ -66,15 +66,12 @@ class Schedule:
         return divmod(step - self.start, self.length)
 
     def prunes(self, step: int) -> bool:
-        """Whether a step belongs to the pruning part."""
         return self.start <= step < self.stop
 
     def begins_period(self, step: int) -> bool:
-        """Whether a period begins with this step."""
         return self.prunes(step) and self.period(step)[1] == 0
 
     def ends_period(self, step: int) -> bool:
-        """Whether a period ends with this step."""
         return self.prunes(step) and self.period(step + 1)[1] == 0
 
     def wanted(self, period: int, total: int) -> int:

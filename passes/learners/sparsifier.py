@@ -135,7 +135,13 @@ class Sparsifier(Session[MaskTraining]):
             )
         check_weights(self._found)
         training = MaskTraining(
-            weights, self.sparsity, self.distribution, method, base, self.model, schedule
+            method=method,
+            base=base,
+            model=self.model,
+            schedule=schedule,
+            weights=weights,
+            sparsity=self.sparsity,
+            distribution=self.distribution,
         )
         with torch.no_grad():
             # Finds out whether the distribution is known before a step is done.

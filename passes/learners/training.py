@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
@@ -22,6 +23,7 @@ from autoprune.passes.learners.sharding import agreed, anywhere, is_sharded
 from autoprune.passes.registry import Registry
 
 
+@dataclass(eq=False)
 class Training(ABC):
     """Where a run stands, and what the network is meanwhile.
 
@@ -41,21 +43,13 @@ class Training(ABC):
     unfinished: ClassVar[str]
     """What goes on until the schedule stops."""
 
-    def __init__(
-        self,
-        method: TrainingMethod[Any],
-        base: torch.optim.Optimizer,
-        model: nn.Module,
-        schedule: Schedule,
-        process_group: ProcessGroup | None = None,
-    ) -> None:
-        self.method = method
-        self.base = base
-        self.model = model
-        self.schedule = schedule
-        self.process_group = process_group
-        self.step = 0
-        self.scratch: list[Tensor] = []
+    method: TrainingMethod[Any]
+    base: torch.optim.Optimizer
+    model: nn.Module
+    schedule: Schedule
+    process_group: ProcessGroup | None = None
+    step: int = field(default=0, init=False)
+    scratch: list[Tensor] = field(default_factory=list, init=False)
 
     @property
     @abstractmethod

@@ -23,7 +23,6 @@ class GMP(MaskMethod, name="gmp"):
     timing: ClassVar[Timing] = Timing(start=0.1, stop=0.7, periods=10, ramp=Polynomial(3))
 
     def after(self, training: MaskTraining) -> None:
-        """Remove what this period removes."""
         if training.period_ends:
             scores = magnitudes(training)
             training.set_levels(training.schedule.reached(training.step + 1), scores)

@@ -56,7 +56,6 @@ class Learnable(MaskMethod, name="learnable"):
             )
 
     def check(self, weights: Sequence[Weight]) -> None:
-        """Refuse formats of which it is not known what they choose among."""
         for weight in weights:
             if choices_of(weight.format, weight.shape) is None:
                 raise LearnerError(
@@ -78,7 +77,6 @@ class Learnable(MaskMethod, name="learnable"):
                 weight.parameter.grad.mul_(gate)
 
     def after(self, training: MaskTraining) -> None:
-        """Train the scores; choose when they are done."""
         schedule, step = training.schedule, training.step
         if not schedule.prunes(step):
             return
@@ -100,11 +98,9 @@ class Learnable(MaskMethod, name="learnable"):
             training.memory, training.cache = {}, {}
 
     def hides(self, training: MaskTraining) -> bool:
-        """During the pruning part."""
         return training.schedule.prunes(training.step)
 
     def gates(self, training: MaskTraining) -> list[Tensor]:
-        """Soft masks while they are trained."""
         if not (self.hides(training) and "scores" in training.memory):
             return training.masks
         return [
@@ -169,7 +165,6 @@ class Learnable(MaskMethod, name="learnable"):
         return slope * (by_mask - mean)
 
     def _train(self, training: MaskTraining) -> None:
-        """A step of Adam."""
         memory = training.memory
         count = training.step - training.schedule.start
         gradients, training.scratch = training.scratch, []

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from math import floor
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.distributed import ProcessGroup
 
 from autoprune.passes.learners.masks.choices import choose, dense_and_final
-from autoprune.passes.learners.schedule import Schedule
 from autoprune.passes.learners.training import Training, TrainingMethod
 from autoprune.passes.sparsify.distribution import Distribution, Layer, find_levels
 from autoprune.passes.sparsify.weights import Weight
 
 
+@dataclass(eq=False, kw_only=True)
 class MaskTraining(Training):
     """A run that makes weights zero where masks say.
 
@@ -36,49 +36,36 @@ class MaskTraining(Training):
 
     maker = "Sparsifier"
     unfinished = "masks change"
+
     method: MaskMethod
 
-    def __init__(
-        self,
-        weights: tuple[Weight, ...],
-        sparsity: float,
-        distribution: str | Distribution,
-        method: MaskMethod,
-        base: torch.optim.Optimizer,
-        model: nn.Module,
-        schedule: Schedule,
-        process_group: ProcessGroup | None = None,
-    ) -> None:
-        super().__init__(method, base, model, schedule, process_group)
-        self.weights = weights
-        self.sparsity = sparsity
-        self.distribution = distribution
-        self.masks = [torch.ones_like(w.parameter, dtype=torch.bool) for w in weights]
-        self.levels = [dense_and_final(w.format, w.shape)[0] for w in weights]
-        self.hidden: list[Tensor] = []
-        self.revealed = True
-        self.memory: dict[str, list[Tensor]] = {}
-        self.cache: dict[tuple[str, int], list[Tensor]] = {}
+    weights: tuple[Weight, ...]
+    sparsity: float
+    distribution: str | Distribution
+    hidden: list[Tensor] = field(default_factory=list, init=False)
+    revealed: bool = field(default=True, init=False)
+    memory: dict[str, list[Tensor]] = field(default_factory=dict, init=False)
+    cache: dict[tuple[str, int], list[Tensor]] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        self.masks = [torch.ones_like(w.parameter, dtype=torch.bool) for w in self.weights]
+        self.levels = [dense_and_final(w.format, w.shape)[0] for w in self.weights]
 
     @property
     def device(self) -> torch.device:
-        """Where flags are put together."""
         return self.weights[0].parameter.device
 
     @property
     def goal(self) -> str:
-        """The sparsity, and the formats."""
         formats = dict.fromkeys(str(weight.format) for weight in self.weights)
         return f"sparsity={self.sparsity:g} of {', '.join(formats)}"
 
     @property
     def parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """Those that become sparse."""
         return ((weight.name, weight.parameter) for weight in self.weights)
 
     @property
     def period_ends(self) -> bool:
-        """Whether a period of the pruning part ends with this step."""
         return self.schedule.ends_period(self.step)
 
     def values(self, i: int) -> Tensor:
@@ -133,7 +120,6 @@ class MaskTraining(Training):
 
     @torch.no_grad()
     def reveal(self) -> None:
-        """Put what the optimizer trains into the parameters."""
         if not self.revealed:
             for weight, hidden in zip(self.weights, self.hidden, strict=True):
                 weight.parameter.copy_(hidden)
@@ -141,7 +127,6 @@ class MaskTraining(Training):
 
     @torch.no_grad()
     def hide(self) -> None:
-        """Put what the network computes with in this step into the parameters."""
         if not self.revealed:
             return
         gates = self.method.gates(self)
@@ -160,19 +145,16 @@ class MaskTraining(Training):
                 weight.parameter.mul_(gate)
 
     def advance(self) -> None:
-        """Let the network compute with what it computes with in the next step."""
         super().advance()
         self.hide()
 
     def revived(self) -> Iterator[tuple[str, str]]:
-        """Removed weights that are not zero."""
         for weight, mask in zip(self.weights, self.masks, strict=True):
             left = int(weight.parameter.detach()[~mask].count_nonzero())
             if left:
                 yield f"{left} removed weights are not zero any more", weight.name
 
     def kept(self) -> dict[str, Any]:
-        """Masks, hidden weights, and what the method remembers."""
         return {
             "weights": [weight.name for weight in self.weights],
             "masks": self.masks,
@@ -182,13 +164,11 @@ class MaskTraining(Training):
         }
 
     def fits(self, state: dict[str, Any]) -> bool:
-        """Whether it is about the same weights."""
         names = [weight.name for weight in self.weights]
         shapes = [weight.parameter.shape for weight in self.weights]
         return state.get("weights") == names and [m.shape for m in state["masks"]] == shapes
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Take over what `kept` was."""
         self.levels = [int(level) for level in state["levels"]]
         self.masks = self._own(state["masks"])
         self.hidden = self._own(state["hidden"])

@@ -46,7 +46,6 @@ class SRigL(MaskMethod, name="srigl"):
             )
 
     def check(self, weights: Sequence[Weight]) -> None:
-        """Refuse formats other than constant fan-in."""
         for weight in weights:
             if not isinstance(weight.format, ConstantFanIn):
                 raise LearnerError(
@@ -62,7 +61,6 @@ class SRigL(MaskMethod, name="srigl"):
         super().gradients(training)
 
     def after(self, training: MaskTraining) -> None:
-        """Choose the first masks, or exchange weights."""
         schedule, step = training.schedule, training.step
         gradients, training.scratch = training.scratch, []
         if step == schedule.start:
@@ -78,7 +76,6 @@ class SRigL(MaskMethod, name="srigl"):
             )
 
     def _exchanged(self, training: MaskTraining, i: int, gradient: Tensor, share: float) -> Tensor:
-        """The next mask of a matrix."""
         weight, fan_in = training.weights[i], training.levels[i]
         mask = weight.matrix(training.masks[i])
         size = training.values(i).abs()

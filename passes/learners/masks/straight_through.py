@@ -45,7 +45,6 @@ class SRSTE(MaskMethod, name="sr_ste"):
                 weight.parameter.grad.add_(hidden.masked_fill(mask, 0.0), alpha=self.decay)
 
     def after(self, training: MaskTraining) -> None:
-        """Choose the masks of the next step."""
         schedule = training.schedule
         if not schedule.prunes(training.step):
             return
@@ -56,5 +55,4 @@ class SRSTE(MaskMethod, name="sr_ste"):
         training.choose(scores)
 
     def hides(self, training: MaskTraining) -> bool:
-        """During the pruning part."""
         return training.schedule.prunes(training.step)

@@ -40,7 +40,6 @@ class TurboVBI(Penalized, name="turbo_vbi"):
     interval: int = 10
 
     def gradients(self, training: UnitTraining) -> None:
-        """Update the posterior now and then; add the gradient of the prior."""
         if not self.acts(training):
             return
         units, memory = training.units, training.memory

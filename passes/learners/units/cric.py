@@ -50,13 +50,11 @@ class HESSOCRIC(Method, name="hesso_cric"):
     loss: Callable[[], float | Tensor] | None = field(default=None, repr=False)
 
     def pauses(self, training: UnitTraining) -> bool:
-        """While units are tried."""
         return "done" not in training.memory and self._begin(training) <= training.step < (
             training.schedule.start
         )
 
     def gradients(self, training: UnitTraining) -> None:
-        """Collect <x, g>."""
         if not self.pauses(training):
             return
         memory, units = training.memory, training.units
@@ -79,7 +77,6 @@ class HESSOCRIC(Method, name="hesso_cric"):
         _collect(training, moments, memory["trying"])
 
     def after(self, training: UnitTraining) -> None:
-        """Move on along the path, end a cycle, or choose the units of a period."""
         memory = training.memory
         if self.pauses(training):
             sample = (training.step - self._begin(training)) % self.samples
@@ -95,7 +92,6 @@ class HESSOCRIC(Method, name="hesso_cric"):
             training.choose(memory["target"], memory["scores"])
 
     def _begin(self, training: UnitTraining) -> int:
-        """The first step of the first cycle."""
         cycles = min(self.cycles, training.schedule.start // self.samples)
         if cycles < 1:
             raise LearnerError(

@@ -31,7 +31,6 @@ class WGSEF(Penalized, name="wgsef"):
     ramp: Ramp = Polynomial()
 
     def after(self, training: UnitTraining) -> None:
-        """The proximal map, after the base optimizer's step."""
         if self.acts(training):
             schedule, units, memory = training.schedule, training.units, training.memory
             if schedule.begins_period(training.step):

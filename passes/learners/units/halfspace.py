@@ -32,12 +32,10 @@ class HSPG(Method, name="hspg"):
     epsilon: float = 0.0
 
     def before(self, training: UnitTraining) -> None:
-        """Keep the weights before the step."""
         if training.step < training.schedule.last_period:
             training.scratch = training.units.copies()
 
     def after(self, training: UnitTraining) -> None:
-        """The penalized step, and the projection."""
         schedule, units = training.schedule, training.units
         if schedule.begins_period(training.step):
             scores = training.agreed(relative_magnitude(units))
@@ -78,7 +76,6 @@ class DHSPG(Method, name="dhspg"):
     epsilon: float = 0.9
 
     def before(self, training: UnitTraining) -> None:
-        """Keep the weights that this step's decisions are about."""
         if training.step == training.schedule.start:
             training.scratch = training.units.copies()
         elif self._penalizes(training):
@@ -86,7 +83,6 @@ class DHSPG(Method, name="dhspg"):
             training.scratch = penalized.copies()
 
     def after(self, training: UnitTraining) -> None:
-        """Divide the units, or do the penalized step and the projection."""
         schedule, units = training.schedule, training.units
         old, training.scratch = training.scratch, []
         if training.step == schedule.start:

@@ -17,12 +17,10 @@ class HESSO(Method, name="hesso"):
     """
 
     def before(self, training: UnitTraining) -> None:
-        """Keep the weights of steps whose update is judged."""
         if training.schedule.begins_period(training.step):
             training.scratch = training.units.copies()
 
     def after(self, training: UnitTraining) -> None:
-        """Choose the units of the period."""
         if training.schedule.begins_period(training.step):
             rates = training.rates(training.units)
             moments = update_moments(training.units, training.scratch, rates)

@@ -68,7 +68,6 @@ class Monitor:
         )
 
     def add(self, record: Record) -> None:
-        """Keep a record, and hand it on."""
         self.records.append(record)
         if self._callback is not None:
             self._callback(record)

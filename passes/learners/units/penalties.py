@@ -23,13 +23,11 @@ class Penalized(Method):
     """
 
     def after(self, training: UnitTraining) -> None:
-        """Choose the units when the last period begins."""
         if training.step == training.schedule.last_period:
             scores = training.agreed(self.importance(training))
             training.choose(training.target(scores), scores)
 
     def acts(self, training: UnitTraining) -> bool:
-        """Whether the penalty is on."""
         return training.schedule.start <= training.step < training.schedule.last_period
 
     def importance(self, training: UnitTraining) -> Tensor:
@@ -71,7 +69,6 @@ class GroupLasso(Penalized, name="group_lasso"):
     ramp: Ramp = Polynomial()
 
     def gradients(self, training: UnitTraining) -> None:
-        """Add the gradient of the penalty."""
         if self.acts(training):
             training.units.add_decay(self.coefficients(training, training.units.norms()))
 
@@ -117,7 +114,6 @@ class Polarization(Penalized, name="polarization"):
     t: float = 1.2
 
     def gradients(self, training: UnitTraining) -> None:
-        """Add the gradient of the regularizer."""
         if self.acts(training):
             norms = training.units.norms()
             slopes = torch.cat([self._slope(gates) for gates in training.units.split(norms)])

@@ -106,7 +106,6 @@ class Units:
 
     @property
     def count(self) -> int:
-        """Number of units."""
         return sum(group.units for group in self.groups)
 
     def split(self, values: Tensor) -> list[Tensor]:
@@ -114,11 +113,9 @@ class Units:
         return list(values.split([group.units for group in self.groups]))
 
     def zeros(self) -> Tensor:
-        """A zero for every unit."""
         return torch.zeros(self.count, device=self.device)
 
     def none(self) -> Tensor:
-        """A mask without any unit."""
         return torch.zeros(self.count, dtype=torch.bool, device=self.device)
 
     @torch.no_grad()
@@ -155,7 +152,6 @@ class Units:
         return self.sums(lambda _, part: torch.ones_like(part.local, dtype=torch.float32))
 
     def copies(self) -> list[Tensor]:
-        """The values of all parameters as they are now."""
         return [part.local.clone() for part in self.slices]
 
     def add_decay(self, coefficients: Tensor) -> None:
@@ -238,7 +234,6 @@ class Zeros:
 
     @torch.no_grad()
     def write(self) -> None:
-        """Set them to zero."""
         for part, factors in self._factors:
             part.local.mul_(factors)
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed import ProcessGroup
 
-from autoprune.passes.learners.schedule import Schedule
 from autoprune.passes.learners.sharding import held, whole_of
 from autoprune.passes.learners.training import Training, TrainingMethod
 from autoprune.passes.learners.units.history import Monitor, Record
@@ -18,6 +17,7 @@ from autoprune.passes.learners.units.selection import Selection, lowest
 from autoprune.passes.learners.units.slices import Units, Zeros
 
 
+@dataclass(eq=False, kw_only=True)
 class UnitTraining(Training):
     """A run that brings units to zero.
 
@@ -34,46 +34,32 @@ class UnitTraining(Training):
     maker = "Pruner"
     unfinished = "removing units takes"
 
-    def __init__(
-        self,
-        units: Units,
-        selection: Selection,
-        monitor: Monitor,
-        method: Method,
-        base: torch.optim.Optimizer,
-        model: nn.Module,
-        schedule: Schedule,
-        process_group: ProcessGroup | None = None,
-    ) -> None:
-        super().__init__(method, base, model, schedule, process_group)
-        self.units = units
-        self.selection = selection
-        self.monitor = monitor
-        self.chosen = units.none()
-        self.zero = units.none()
-        self.memory: dict[str, Tensor] = {}
-        self.weights: list[Tensor] = []
-        self._zeros = Zeros(units, self.zero)
+    units: Units
+    selection: Selection
+    monitor: Monitor
+    memory: dict[str, Tensor] = field(default_factory=dict, init=False)
+    weights: list[Tensor] = field(default_factory=list, init=False)
+
+    def __post_init__(self) -> None:
+        self.chosen = self.units.none()
+        self.zero = self.units.none()
+        self._zeros = Zeros(self.units, self.zero)
 
     @property
     def device(self) -> torch.device:
-        """Where sums over units are made."""
         return self.units.device
 
     @property
     def goal(self) -> str:
-        """The budget."""
         cost, part = self.selection.request.budget
         return f"{cost}={f'{part:g}' if isinstance(part, int | float) else part}"
 
     @property
     def parameters(self) -> Iterator[tuple[None, nn.Parameter]]:
-        """Those that units lie in."""
         return ((None, part.parameter) for part in self.units.slices)
 
     @property
     def shrinking(self) -> Tensor:
-        """Units on their way to zero."""
         return self.chosen & ~self.zero
 
     def rates(self, units: Units) -> list[float]:
@@ -116,14 +102,12 @@ class UnitTraining(Training):
             self.erase(shrinking)
 
     def erase(self, mask: Tensor) -> None:
-        """Set units to zero for good."""
         self.chosen = self.chosen | mask
         self.zero = self.zero | mask
         self._zeros = Zeros(self.units, self.zero)
         self._zeros.write()
 
     def advance(self) -> None:
-        """Let chosen units shrink, and set to zero again what the base optimizer moved."""
         if self.schedule.prunes(self.step):
             self.shrink()
         self._zeros.write()
@@ -146,13 +130,11 @@ class UnitTraining(Training):
         )
 
     def revived(self) -> Iterator[tuple[str, None]]:
-        """Removed units whose weights are not zero."""
         left = int((self.zero & (self.units.norms() > 0)).sum())
         if left:
             yield f"{left} removed units have weights that are not zero any more", None
 
     def kept(self) -> dict[str, Any]:
-        """What is chosen and zero, and what the method remembers."""
         parameters = (part.parameter for part in self.units.slices)
         weights = [
             whole_of(tensor, parameter)
@@ -167,12 +149,10 @@ class UnitTraining(Training):
         }
 
     def fits(self, state: dict[str, Any]) -> bool:
-        """Whether it is about the same units."""
         names = [group.name for group in self.units.groups]
         return state.get("groups") == names and len(state["chosen"]) == self.units.count
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Take over what `kept` was."""
         device = self.device
         self.chosen = state["chosen"].to(device)
         self.zero = state["zero"].to(device)

@@ -28,11 +28,9 @@ class Blocks:
 
     @property
     def tile(self) -> tuple[int, int]:
-        """Outputs and inputs of a block."""
         return 1, 1
 
     def fits(self, mask: Mask) -> str | None:
-        """Name the first block that is kept in part."""
         rows, cols = self.tile
         kept = kept_tiles(mask, rows, cols)
         torn = np.argwhere(spread(kept, rows, cols, _shape(mask)) != mask)
@@ -44,16 +42,13 @@ class Blocks:
         return f"the block of {outputs} and {inputs} is kept in part"
 
     def levels(self, shape: tuple[int, int]) -> int:
-        """The number of blocks."""
         rows, cols = self.tile
         return -(-shape[0] // rows) * -(-shape[1] // cols)
 
     def gains(self, scores: Scores) -> Scores:
-        """Sums of blocks, falling."""
         return -np.sort(-tile_sums(scores, *self.tile), axis=None)
 
     def choose(self, scores: Scores, keep: int | None = None) -> Mask:
-        """The `keep` blocks with the highest sums."""
         if keep is None:
             raise FormatError(f"the format {self} does not say how many blocks are kept")
         sums = tile_sums(scores, *self.tile)
@@ -85,11 +80,9 @@ class Block(Blocks):
 
     @property
     def tile(self) -> tuple[int, int]:
-        """Outputs and inputs of a block."""
         return self.rows, self.cols
 
     def encode(self, weight: Array, mask: Mask) -> Encoded:
-        """Store the kept blocks."""
         require_fit(self, weight, mask)
         inputs = weight.shape[1]
         kept = kept_tiles(mask, *self.tile)
@@ -109,7 +102,6 @@ class Block(Blocks):
         return Encoded(self, _shape(weight), arrays)
 
     def decode(self, encoded: Encoded) -> Array:
-        """The dense matrix."""
         values, columns, starts = encoded.arrays.values()
         outputs, inputs = encoded.shape
         block_rows = len(starts) - 1
@@ -136,14 +128,12 @@ class CSR(Blocks):
         return "csr"
 
     def encode(self, weight: Array, mask: Mask) -> Encoded:
-        """Store the kept weights."""
         require_fit(self, weight, mask)
         columns = as_index(np.nonzero(mask)[1])
         arrays = {"values": weight[mask], "columns": columns, "offsets": offsets(mask.sum(axis=1))}
         return Encoded(self, _shape(weight), arrays)
 
     def decode(self, encoded: Encoded) -> Array:
-        """The dense matrix."""
         values, columns, starts = encoded.arrays.values()
         dense = np.zeros(encoded.shape, values.dtype)
         dense[np.repeat(np.arange(len(dense)), np.diff(starts)), columns] = values
@@ -165,7 +155,6 @@ class Bitmask(Blocks):
         return "bitmask"
 
     def encode(self, weight: Array, mask: Mask) -> Encoded:
-        """Store the kept weights."""
         require_fit(self, weight, mask)
         padded = np.pad(mask, ((0, 0), (0, -mask.shape[1] % WORD)))
         words = np.packbits(padded, axis=1, bitorder="little").view("<u2")
@@ -173,7 +162,6 @@ class Bitmask(Blocks):
         return Encoded(self, _shape(weight), arrays)
 
     def decode(self, encoded: Encoded) -> Array:
-        """The dense matrix."""
         values, words, _ = encoded.arrays.values()
         bits = np.unpackbits(words.view(np.uint8), axis=1, bitorder="little")
         dense = np.zeros(encoded.shape, values.dtype)

@@ -44,7 +44,6 @@ class NM:
         return self.shared, self.m
 
     def fits(self, mask: Mask) -> str | None:
-        """Name the first group that differs between outputs, or keeps too much."""
         outputs, inputs = mask.shape
         kept = kept_tiles(mask, self.shared, 1)
         torn = np.argwhere(spread(kept, self.shared, 1, (outputs, inputs)) != mask)
@@ -62,7 +61,6 @@ class NM:
         return f"{counts[row, group]} of {among} are kept for {where}, not {self.n}"
 
     def encode(self, weight: Array, mask: Mask) -> Encoded:
-        """Store the kept weights of every group."""
         require_fit(self, weight, mask)
         outputs, inputs = weight.shape
         groups = tiled(np.where(mask, weight, weight.dtype.type(0)), self.shared, self.m)
@@ -76,7 +74,6 @@ class NM:
         return Encoded(self, (outputs, inputs), arrays)
 
     def decode(self, encoded: Encoded) -> Array:
-        """The dense matrix."""
         values, columns = encoded.arrays.values()
         outputs, inputs = encoded.shape
         dense = np.zeros((len(values) * self.shared, inputs), values.dtype)
@@ -89,11 +86,9 @@ class NM:
         """The pattern says how much is kept."""
 
     def gains(self, scores: Scores) -> Scores:
-        """What the best pattern keeps; shape [1]."""
         return np.array([scores[self.choose(scores)].sum()])
 
     def choose(self, scores: Scores, keep: int | None = None) -> Mask:
-        """The `n` inputs of every group with the highest sums."""
         if keep is not None:
             raise FormatError(f"the format {self} says itself how much is kept")
         outputs, inputs = scores.shape
@@ -126,13 +121,11 @@ class ConstantFanIn:
         return 1, 1
 
     def fits(self, mask: Mask) -> str | None:
-        """Name the first output with too many inputs."""
         counts = mask.sum(axis=1)
         full = np.flatnonzero(counts > (mask.shape[1] if self.k is None else self.k))
         return f"output {full[0]} keeps {counts[full[0]]} inputs" if len(full) else None
 
     def encode(self, weight: Array, mask: Mask) -> Encoded:
-        """Store the kept weights of every output."""
         require_fit(self, weight, mask)
         outputs, inputs = weight.shape
         k = int(mask.sum(axis=1).max()) if self.k is None else self.k
@@ -142,7 +135,6 @@ class ConstantFanIn:
         return Encoded(self, (outputs, inputs), {"values": values, "columns": as_index(columns)})
 
     def decode(self, encoded: Encoded) -> Array:
-        """The dense matrix."""
         values, columns = encoded.arrays.values()
         dense = np.zeros(encoded.shape, values.dtype)
         np.put_along_axis(dense, columns, values, axis=1)
@@ -153,12 +145,10 @@ class ConstantFanIn:
         return shape[1] if self.k is None else None
 
     def gains(self, scores: Scores) -> Scores:
-        """What one more input of every output keeps."""
         gains: Scores = -np.sort(-scores, axis=1).sum(axis=0)
         return gains if self.k is None else gains[: self.k].sum(keepdims=True)
 
     def choose(self, scores: Scores, keep: int | None = None) -> Mask:
-        """The inputs of every output with the highest scores."""
         kept = self.k if keep is None else keep
         if kept is None or None not in (keep, self.k):
             said = "does not say" if kept is None else "says itself"
