@@ -87,7 +87,9 @@ class Teacher(Watch):
         self, student: nn.Module, distillation: Distillation, network: nn.Module | None = None
     ) -> None:
         names = _feature_names(student, distillation)
-        self.network = frozen_copy(student) if network is None else network.eval()
+        if network is None:
+            network = copy_of(student).requires_grad_(False)
+        self.network = network.eval()
         super().__init__(student, names)
         self._distillation = distillation
         self._lesson: tuple[Any, Features] = (None, {})
@@ -128,15 +130,6 @@ class Teacher(Watch):
 
 def _device(module: nn.Module) -> torch.device | None:
     return next((parameter.device for parameter in module.parameters()), None)
-
-
-def frozen_copy(model: nn.Module) -> nn.Module:
-    """A copy of `model` in evaluation mode, none of whose parameters is trained.
-
-    Raises:
-        TraceError: if the model cannot be copied.
-    """
-    return copy_of(model).eval().requires_grad_(False)
 
 
 def find_logits(output: Any) -> Tensor | None:

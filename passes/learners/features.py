@@ -184,12 +184,7 @@ class Watch(ABC):
 
     @abstractmethod
     def term(self, output: Any, features: Features) -> Tensor:
-        """The loss term of a pass that is done, a scalar.
-
-        Args:
-            output: of the model.
-            features: of its modules.
-        """
+        """The loss term of a pass that is done, a scalar, of the model's output and features."""
 
     def prepare(  # noqa: B027
         self, args: tuple[Any, ...], kwargs: dict[str, Any]

@@ -30,7 +30,6 @@ from autoprune.passes.learners.units.selection import Selection
 from autoprune.passes.learners.units.slices import find_units
 from autoprune.passes.learners.units.unit_training import Method, UnitTraining
 from autoprune.passes.pruning.analysed import analyse_network
-from autoprune.passes.pruning.keep_class import Attempt
 from autoprune.passes.pruning.prune import cut_trained, prune_analysed
 from autoprune.passes.pruning.reporting import shortfall
 from autoprune.passes.pruning.request import (
@@ -43,6 +42,7 @@ from autoprune.passes.pruning.request import (
     one_budget,
 )
 from autoprune.passes.pruning.result import Result
+from autoprune.passes.pruning.scope import Movable
 from autoprune.report.progress import progress
 
 
@@ -130,7 +130,6 @@ class Pruner(Session[UnitTraining]):
         self.options = replace(options, per_outer=False, allocation=options.allocation or "global")
         self.monitor = Monitor(callback, log_dir)
         self.process_group = process_group
-        self._reasons: dict[str, Reason] = {}
         self._note = ""
         self._teacher: Teacher | None = None
         # Training may shard the model and so take its whole parameters away.
@@ -176,7 +175,7 @@ class Pruner(Session[UnitTraining]):
         )
         with progress(self.options.progress):
             attempt = prune_analysed(self._network, self.analysis, request, self._why_frozen)
-        groups, ties, self._reasons = self._agreed(attempt)
+        movable = self._agreed(attempt.movable)
         self._note = shortfall(request, attempt.result.report)
         if self._note:
             warnings.warn(self._note, BudgetWarning, stacklevel=3)  # through `hesso` and the like
@@ -188,8 +187,8 @@ class Pruner(Session[UnitTraining]):
             self.model,
             schedule,
             self.process_group,
-            units=find_units(self.analysis, groups, self.model, dead),
-            selection=Selection(self.analysis, groups, ties, request),
+            units=find_units(self.analysis, movable.groups, self.model, dead),
+            selection=Selection(self.analysis, movable, request),
             monitor=self.monitor,
         )
         if self._teacher is not None:
@@ -213,12 +212,13 @@ class Pruner(Session[UnitTraining]):
         self.monitor.close()
         if self._teacher is not None:
             self._teacher.close()
+        names = self.analysis.names
         with progress(self.options.progress):
             result = cut_trained(
                 self._trace(gathered(self.model, self._whole, self._device, self.process_group)),
                 self.analysis.graph.digest,
                 training.selection.kept(training.zero),
-                self._reasons,
+                {names[uid]: why for uid, why in training.selection.movable.reasons.items()},
                 self.options,
             )
         if self._note:
@@ -272,10 +272,8 @@ class Pruner(Session[UnitTraining]):
                     return Reason(f"left alone: {name} is frozen", remedy=remedy)
         return None
 
-    def _agreed(
-        self, attempt: Attempt
-    ) -> tuple[tuple[Group, ...], tuple[frozenset[int], ...], dict[str, Reason]]:
-        """What may shrink, what has to shrink alike, and why the rest may not, by group name.
+    def _agreed(self, movable: Movable) -> Movable:
+        """What may shrink, what has to shrink alike, and why the rest may not.
 
         Processes that train together may have begun with other weights, and so have found other
         groups; those of the first process count.
@@ -283,11 +281,11 @@ class Pruner(Session[UnitTraining]):
         names = self.analysis.names
         groups, ties, reasons = first_of(
             (
-                [names[group.leaf.uid] for group in attempt.movable.groups],
-                [[names[uid] for uid in tie] for tie in attempt.movable.ties],
+                [names[group.leaf.uid] for group in movable.groups],
+                [[names[uid] for uid in tie] for tie in movable.ties],
                 {
                     names[uid]: (reason.text, reason.node and reason.node.name, reason.remedy)
-                    for uid, reason in attempt.movable.reasons.items()
+                    for uid, reason in movable.reasons.items()
                 },
             ),
             self.process_group,
@@ -295,13 +293,13 @@ class Pruner(Session[UnitTraining]):
         )
         uids = {name: uid for uid, name in names.items()}
         nodes = {node.name: node for node in self.analysis.graph.nodes}
-        return (
+        return Movable(
             tuple(self.analysis.groups[uids[name]] for name in groups),
-            tuple(frozenset(uids[name] for name in tie) for tie in ties),
             {
-                name: Reason(text, nodes.get(node or ""), remedy)
+                uids[name]: Reason(text, nodes.get(node or ""), remedy)
                 for name, (text, node, remedy) in reasons.items()
             },
+            tuple(frozenset(uids[name] for name in tie) for tie in ties),
         )
 
     def _forget_weights(self) -> None:

@@ -70,15 +70,7 @@ class Session(Generic[AnyTraining]):
         return self.optimizer.training
 
     def _by_name(self, name: str, begin: Callable[..., Any]) -> Callable[..., Any]:
-        """A function that begins a training by the method of a name, with its usual settings.
-
-        Args:
-            name: of the method.
-            begin: what is called with the base optimizer, the method, and the rest.
-
-        Raises:
-            AttributeError: if there is no such method.
-        """
+        """A function that begins a training by the method of a name, with its usual settings."""
         known = known_methods(self._family)
         if name not in known:
             raise AttributeError(

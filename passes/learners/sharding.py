@@ -64,11 +64,9 @@ def whole_tensor(tensor: Tensor) -> Tensor:
 
 
 def whole_of(part: Tensor, like: Tensor) -> Tensor:
-    """The whole of a tensor that is sharded as another one; all processes ask for it together.
+    """The whole of a tensor that is sharded as another one, from the parts that processes hold.
 
-    Args:
-        part: what this process holds of it.
-        like: the other tensor.
+    All of them have to ask for it together.
     """
     if not isinstance(like, DTensor):
         return part

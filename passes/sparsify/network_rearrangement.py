@@ -165,27 +165,19 @@ def move_where_equal(
         if equal():
             return list(moves)
         for moved in moves.values():
-            _undo(moved)
+            _apply(moved, back=True)
         done = []
         for uid, moved in moves.items():
             _apply(moved)
             if equal():
                 done.append(uid)
             else:
-                _undo(moved)
+                _apply(moved, back=True)
         return done
 
 
-def _apply(moves: Iterable[Move]) -> None:
-    for move in moves:
-        _reorder(move.tensor, move.dim, move.index)
-
-
-def _undo(moves: Iterable[Move]) -> None:
-    for move in moves:
-        _reorder(move.tensor, move.dim, np.argsort(move.index))
-
-
 @torch.no_grad()
-def _reorder(tensor: Tensor, dim: int, index: Order) -> None:
-    tensor.copy_(tensor.index_select(dim, torch.from_numpy(index).to(tensor.device)))
+def _apply(moves: Iterable[Move], *, back: bool = False) -> None:
+    for move in moves:
+        index = torch.from_numpy(np.argsort(move.index) if back else move.index)
+        move.tensor.copy_(move.tensor.index_select(move.dim, index.to(move.tensor.device)))

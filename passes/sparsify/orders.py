@@ -15,11 +15,9 @@ Order = npt.NDArray[np.intp]
 
 
 def best_order(uses: Sequence[Use], units: int) -> Order:
-    """The best order found; the present one if no other is better, or none matters.
+    """The best order found of an axis of so many units, given its uses in all matrices.
 
-    Args:
-        uses: the axis in all matrices.
-        units: its size.
+    The present one if no other is better, or none matters.
     """
     tied = [use for use in uses if use.tied]
     if not tied:

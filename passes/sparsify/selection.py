@@ -116,8 +116,7 @@ def select(
         if not obstacle:
             spec = format if wanted is None else wanted
             assert not isinstance(spec, Mapping)
-            kind = "conv" if len(candidate.dims) > 2 else "linear"
-            found, obstacle = format_for(spec, candidate.dims, kind)
+            found, obstacle = format_for(spec, candidate.dims)
         if found is None:
             reasons[candidate.names[0]] = obstacle
         else:

@@ -38,16 +38,11 @@ def check_spec(spec: FormatSpec) -> None:
             _parsed(single)
 
 
-def format_for(spec: str | Format, dims: Sequence[int], kind: str) -> tuple[Format | None, str]:
-    """The format of a weight, or why there is none.
-
-    Args:
-        spec: one format.
-        dims: shape of the weight, [outputs, inputs, *kernel].
-        kind: `linear` or `conv`.
-    """
+def format_for(spec: str | Format, dims: Sequence[int]) -> tuple[Format | None, str]:
+    """The format of a weight of shape [outputs, inputs, *kernel], or why there is none."""
     outputs, inputs = dims[0], prod(dims[1:])
     if isinstance(spec, str) and spec in AUTO:
+        kind = "conv" if len(dims) > 2 else "linear"
         blocks = [parse_format(f"block {size}") for size in AUTO[spec][kind]]
         fitting = (b for b in blocks if outputs % b.tile[0] == 0 and dims[1] % b.tile[1] == 0)
         chosen = next(fitting, None)
@@ -64,11 +59,9 @@ def format_for(spec: str | Format, dims: Sequence[int], kind: str) -> tuple[Form
 
 
 def unusual_shape(dims: Sequence[int], groups: int) -> str:
-    """Why a weight of this shape becomes sparse only if its name is given; empty if it is usual.
+    """Why a weight becomes sparse only if its name is given; empty if it is usual.
 
-    Args:
-        dims: shape of the weight, [outputs, inputs, *kernel].
-        groups: of a convolution.
+    Its shape is [outputs, inputs, *kernel], and the convolution may have groups.
     """
     kernel = dims[2:]
     if groups > 1:

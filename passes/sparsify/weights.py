@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 from torch import fx, nn
@@ -28,11 +29,7 @@ _CONV = (
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Weight(SparseWeight):
-    """A parameter that becomes sparse.
-
-    Attributes:
-        parameter: the parameter.
-    """
+    """A parameter that becomes sparse."""
 
     parameter: nn.Parameter
 
@@ -95,8 +92,9 @@ def _candidates(
     aliases: dict[int, list[str]] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         aliases.setdefault(id(parameter), []).append(name)
-    found = {id(parameter): (name, parameter, why) for name, parameter, why in _of_modules(model)}
-    for name, parameter, why in _of_graph(model) if isinstance(model, fx.GraphModule) else ():
+    found: dict[int, tuple[str, nn.Parameter, str]] = {}
+    in_graph = _of_graph(model) if isinstance(model, fx.GraphModule) else ()
+    for name, parameter, why in chain(_of_modules(model), in_graph):
         found.setdefault(id(parameter), (name, parameter, why))
     for name, parameter in model.named_parameters():
         # A pattern for modules means their layers, not tables of embeddings and the like.
@@ -111,24 +109,21 @@ def _candidates(
 
 
 def _of_modules(model: nn.Module) -> Iterator[tuple[str, nn.Parameter, str]]:
-    """Weights of layers, each once, and why they only become sparse if they are named."""
+    """Weights of layers, and why they only become sparse if they are named."""
     others = {
         id(parameter)
         for module in model.modules()
         if not isinstance(module, nn.Linear | _ConvNd)
         for parameter in module._parameters.values()
     }
-    seen = set[int]()
     for path, module in model.named_modules():
         weight = module._parameters.get("weight")
         layer = isinstance(module, nn.Linear | _ConvNd)
         if weight is None or not layer or isinstance(module, _ConvTransposeNd):
             continue
-        if id(weight) not in seen:
-            seen.add(id(weight))
-            shared = "another layer uses it too" if id(weight) in others else ""
-            unusual = shared or _unusual(weight, getattr(module, "groups", 1))
-            yield f"{path}.weight" if path else "weight", weight, unusual
+        shared = "another layer uses it too" if id(weight) in others else ""
+        unusual = shared or _unusual(weight, getattr(module, "groups", 1))
+        yield f"{path}.weight" if path else "weight", weight, unusual
 
 
 def _of_graph(model: fx.GraphModule) -> Iterator[tuple[str, nn.Parameter, str]]:

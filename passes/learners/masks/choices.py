@@ -35,11 +35,7 @@ class Choices:
     width: int | None
 
     def rows(self, values: Tensor) -> Tensor:
-        """Sums of the values of each choice; shape [rows, choices of a row], padded with zeros.
-
-        Args:
-            values: shape [outputs, inputs].
-        """
+        """Sums of the values of each choice; shape [rows, choices of a row], padded with zeros."""
         (outputs, inputs), (high, wide) = self.shape, self.tile
         values = pad(values, (0, -inputs % wide, 0, -outputs % high))
         tiles = values.reshape(values.shape[0] // high, high, values.shape[1] // wide, wide)
@@ -71,12 +67,7 @@ def choices_of(format: Format, shape: tuple[int, int]) -> Choices | None:
 
 
 def highest(rows: Tensor, keep: int) -> Tensor:
-    """Mask of the `keep` highest of each row; among equals, the first.
-
-    Args:
-        rows: shape [rows, choices].
-        keep: how many; all, if there are fewer.
-    """
+    """Mask of the `keep` highest of each row (all, if there are fewer); among equals, the first."""
     size = rows.shape[1]
     if not 0 < keep < size:
         return torch.full_like(rows, keep > 0, dtype=torch.bool)

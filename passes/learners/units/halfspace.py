@@ -135,15 +135,7 @@ def penalty_of(penalty: float | None, base: torch.optim.Optimizer) -> float:
 def descend(
     training: UnitTraining, units: Units, old: list[Tensor], strength: Tensor, norms: Tensor
 ) -> None:
-    """Take the gradient step of `sum strength_g ||x_g||`, at the weights before the step.
-
-    Args:
-        training: for learning rates.
-        units: in which parameters to do so.
-        old: weights before the step, for each parameter.
-        strength: shape [units].
-        norms: of the old weights; shape [units].
-    """
+    """Take the gradient step of `sum strength_g ||x_g||`, at the old weights, of these norms."""
     coefficients = training.agreed(-strength / norms.clamp_min(TINY))
     units.add(coefficients, [p.local for p in units.slices], old, training.rates(units))
 
@@ -156,16 +148,7 @@ def project(
     among: Tensor,
     epsilon: float,
 ) -> None:
-    """Set to zero the units whose step left their half-space.
-
-    Args:
-        training: the state.
-        units: in which parameters to look.
-        old: weights before the step, for each parameter.
-        norms: of the old weights; shape [units].
-        among: the units that may be set to zero; shape [units].
-        epsilon: parameter of the half-space.
-    """
+    """Set to zero those among some units whose step from the old weights left their half-space."""
     along = units.sums(lambda i, part: old[i].float() * part.local.float())
     leaving = among & (training.agreed(along - epsilon * norms.square()) < 0)
     if bool(leaving.any()):

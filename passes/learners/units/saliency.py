@@ -18,13 +18,7 @@ class Moments:
     """Inner products of weights x and update directions d, by unit; all of shape [units].
 
     The direction is what the base optimizer subtracts, divided by the learning rate: with momentum
-    or preconditioning and weight decay, as the base computes them.
-
-    Attributes:
-        xx: <x, x>.
-        dd: <d, d>.
-        xd: <x, d>.
-        size: number of scalars.
+    or preconditioning and weight decay, as the base computes them; `size` is the number of scalars.
     """
 
     xx: Tensor
@@ -34,12 +28,10 @@ class Moments:
 
     @property
     def norm(self) -> Tensor:
-        """||x||."""
         return self.xx.sqrt()
 
     @property
     def average(self) -> Tensor:
-        """||x|| divided by the number of scalars."""
         return self.norm / self.size.clamp_min(1)
 
     @property
@@ -51,13 +43,7 @@ class Moments:
 def moments_of(
     units: Units, weights: Sequence[Tensor], direction: Callable[[int, Slices], Tensor]
 ) -> Moments:
-    """Moments of weights and directions.
-
-    Args:
-        units: the units.
-        weights: x, for each parameter.
-        direction: d of the i-th parameter, in the shape of its local part.
-    """
+    """Moments of weights, and of the direction of the i-th parameter, shaped as its local part."""
     return Moments(
         xx=units.sums(lambda i, _: weights[i].float().square()),
         dd=units.sums(lambda i, part: direction(i, part).square()),
@@ -67,12 +53,9 @@ def moments_of(
 
 
 def update_moments(units: Units, old: Sequence[Tensor], rates: Sequence[float]) -> Moments:
-    """Moments of the step that the base optimizer has just done.
+    """Moments of the step that the base optimizer has just done from the old weights.
 
-    Args:
-        units: the units.
-        old: weights before the step, for each parameter.
-        rates: learning rate of each parameter; where it is 0, so is the direction.
+    Where the learning rate of a parameter is 0, so is the direction.
     """
 
     def direction(i: int, part: Slices) -> Tensor:

@@ -23,22 +23,25 @@ class Selection:
 
     Attributes:
         analysis: of the model.
-        groups: the groups that may shrink.
-        ties: leaves that have to shrink alike.
+        movable: the groups that may shrink, and which of them have to shrink alike.
         request: the target and how to meet it.
     """
 
     analysis: Analysis
-    groups: tuple[Group, ...]
-    ties: tuple[frozenset[int], ...]
+    movable: Movable
     request: Request
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """The groups that may shrink."""
+        return self.movable.groups
 
     def choose(self, scores: Tensor, gone: Tensor) -> Tensor:
         """The units that have to go so that the target is met, by the lowest scores.
 
         Args:
-            scores: importance; shape [units].
-            gone: those that go in any case, chosen by an earlier call; shape [units].
+            scores: shape [units].
+            gone: those that go in any case; shape [units].
 
         Raises:
             LearnerError: if a score is not finite.
@@ -54,8 +57,7 @@ class Selection:
         by_group = np.split(values, np.cumsum([g.units for g in self.groups])[:-1])
         uids = (g.leaf.uid for g in self.groups)
         scored = UnitScores(dict(zip(uids, by_group, strict=True)))
-        movable = Movable(self.groups, ties=self.ties)
-        kept = allocate(self.analysis, movable, scored, self.request)
+        kept = allocate(self.analysis, self.movable, scored, self.request)
         masks = [_removed(group, kept) for group in self.groups]
         return torch.from_numpy(np.concatenate(masks)).to(scores.device)
 
@@ -88,13 +90,7 @@ def _removed(group: Group, kept: Kept) -> np.ndarray[tuple[int], np.dtype[np.boo
 
 
 def lowest(scores: Tensor, among: Tensor, count: int) -> Tensor:
-    """A mask of the `count` lowest-scored units among some; of equals the first.
-
-    Args:
-        scores: shape [units].
-        among: those to choose from; shape [units].
-        count: how many.
-    """
+    """A mask of the `count` lowest-scored units among some; of equals the first. Shapes [units]."""
     candidates = among.nonzero()[:, 0]
     order = scores[candidates].argsort(stable=True)
     mask = torch.zeros_like(among)

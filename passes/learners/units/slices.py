@@ -64,12 +64,6 @@ class Slices:
         return None if gradient is None else _as_real(local_part(gradient))
 
     @property
-    def addable_gradient(self) -> Tensor | None:
-        """The gradient that a term may be added to; none if it is missing or sparse."""
-        gradient = self.gradient
-        return None if gradient is None or gradient.is_sparse else gradient
-
-    @property
     def dense_gradient(self) -> Tensor:
         """The gradient this process holds in float32; zeros if there is none."""
         gradient = self.gradient
@@ -155,18 +149,13 @@ class Units:
         return [part.local.clone() for part in self.slices]
 
     def add_decay(self, coefficients: Tensor) -> None:
-        """Add multiples of the weights to the gradients, by unit.
+        """Add multiples, of shape [units], of the weights to the gradients.
 
         Parameters without a gradient, or with a sparse one, are left out.
-
-        Args:
-            coefficients: shape [units].
         """
-        self.add(
-            coefficients,
-            [part.addable_gradient for part in self.slices],
-            [part.local for part in self.slices],
-        )
+        found = [part.gradient for part in self.slices]
+        gradients = [None if g is None or g.is_sparse else g for g in found]
+        self.add(coefficients, gradients, [part.local for part in self.slices])
 
     def among(self, mask: Tensor) -> Units:
         """The same numbering, but only the parameters in which one of some units lies."""
@@ -186,11 +175,7 @@ class Units:
 
     @torch.no_grad()
     def scale(self, factors: Tensor) -> None:
-        """Multiply every slice of every unit by the factor of the unit, in place.
-
-        Args:
-            factors: shape [units].
-        """
+        """Multiply every slice of every unit by its factor, in place; shape [units]."""
         for part in self.slices:
             for dim, owner in part.owners:
                 values = part.local

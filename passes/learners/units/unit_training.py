@@ -72,12 +72,7 @@ class UnitTraining(Training):
         return self.selection.choose(self.agreed(scores), self.chosen)
 
     def choose(self, target: Tensor, scores: Tensor) -> None:
-        """At the beginning of a period: let its share of the target begin to shrink.
-
-        Args:
-            target: all units that have to go.
-            scores: the lowest go first.
-        """
+        """At the beginning of a period: let its share of the target shrink, the lowest first."""
         period, _ = self.schedule.period(self.step)
         wanted = self.schedule.wanted(period, int(target.sum()))
         rest = target & ~self.chosen
