@@ -93,8 +93,8 @@ class Sparsifier(Session[MaskTraining]):
         self.distribution = distribution
         self._inputs = None if example_inputs is None else as_inputs(example_inputs)
         self._dynamic_shapes = dynamic_shapes
-        self._found = find_weights(model, format, ignore, trained=True)
-        self.sparsity = open_sparsity(self._found.weights, sparsity)
+        self._weights, self._reasons = find_weights(model, format, ignore, trained=True)
+        self.sparsity = open_sparsity(self._weights, sparsity)
 
     def __getattr__(self, name: str) -> Train:
         """Such as `sparsifier.gmp(...)`, short for `sparsifier.train(..., GMP(), ...)`."""
@@ -124,22 +124,21 @@ class Sparsifier(Session[MaskTraining]):
         """
         self._check(base)
         schedule = (method.timing if timing is None else timing).schedule(steps)
-        weights = self._found.weights
-        method.check(weights)
-        sharded = next((w.name for w in weights if is_sharded(w.parameter)), None)
+        method.check(self._weights)
+        sharded = next((w.name for w in self._weights if is_sharded(w.parameter)), None)
         if sharded is not None:
             raise LearnerError(
                 "weights are sharded over processes",
                 where=sharded,
                 hint="train with DistributedDataParallel",
             )
-        check_weights(self._found)
+        check_weights(self._weights)
         training = MaskTraining(
             method=method,
             base=base,
             model=self.model,
             schedule=schedule,
-            weights=weights,
+            weights=self._weights,
             sparsity=self.sparsity,
             distribution=self.distribution,
         )
@@ -158,7 +157,7 @@ class Sparsifier(Session[MaskTraining]):
         training = self._finished()
         pairs = list(zip(training.weights, training.masks, strict=True))
         rows = tuple(row_of(weight, int(mask.sum())) for weight, mask in pairs)
-        report = report_on(self.model, self._found, rows)
+        report = report_on(self.model, rows, self._reasons)
         masks = {weight.name: mask.clone() for weight, mask in pairs}
         files = TorchFiles(self._inputs, self._dynamic_shapes)
         return SparseResult(copy_of(self.model), masks, report, files, self._plan)

@@ -69,10 +69,7 @@ def kept_levels(format: Format, shape: tuple[int, int], sparsity: float | None) 
     levels = format.levels(shape)
     if levels is None:
         if sparsity is not None:
-            raise BudgetError(
-                f"the format {format} says itself how much is kept, not sparsity={sparsity:g}",
-                hint="leave the sparsity out, or take another format",
-            )
+            raise no_sparsity(format, sparsity)
         return None
     if sparsity is None:
         raise BudgetError(
@@ -80,6 +77,14 @@ def kept_levels(format: Format, shape: tuple[int, int], sparsity: float | None) 
         )
     check_sparsity(sparsity)
     return round((1 - sparsity) * levels)
+
+
+def no_sparsity(format: Format, sparsity: float) -> BudgetError:
+    """What to raise if a sparsity is given that is not for the format to choose."""
+    return BudgetError(
+        f"the format {format} says itself how much is kept, not sparsity={sparsity:g}",
+        hint="leave the sparsity out, or take another format",
+    )
 
 
 def check_scores(scores: Scores) -> None:

@@ -52,7 +52,7 @@ def rearranged(
         inputs: example inputs.
         weights: those that will become sparse.
         sparsity: of those whose format leaves it open.
-        score: importance of the weights of a matrix.
+        score: importance of the weights of a matrix, float64.
 
     Returns:
         What was done, in sentences.

@@ -8,12 +8,16 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from autoprune.errors import BudgetError
 from autoprune.passes.pruning.given import Given
 from autoprune.passes.sparsify.distribution import Distribution, Layer, find_levels
 from autoprune.passes.sparsify.gram import Calibration
 from autoprune.passes.sparsify.layout import Array, Mask, Scores
-from autoprune.passes.sparsify.masks import WEIGHT_CRITERIA, WeightCriterion, check_sparsity
+from autoprune.passes.sparsify.masks import (
+    WEIGHT_CRITERIA,
+    WeightCriterion,
+    check_sparsity,
+    no_sparsity,
+)
 from autoprune.passes.sparsify.reconstruction import reconstruct
 from autoprune.passes.sparsify.result import SparseResult
 from autoprune.passes.sparsify.selection import SparseWeight
@@ -68,11 +72,7 @@ def open_sparsity(weights: Sequence[SparseWeight], sparsity: float | None) -> fl
         return SPARSITY
     check_sparsity(sparsity)
     if all(weight.format.levels(weight.shape) is None for weight in weights):
-        raise BudgetError(
-            f"the format {weights[0].format} says itself how much is kept, not "
-            f"sparsity={sparsity:g}",
-            hint="leave the sparsity out, or take another format",
-        )
+        raise no_sparsity(weights[0].format, sparsity)
     return float(sparsity)
 
 

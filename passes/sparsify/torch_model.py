@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -23,7 +23,7 @@ from autoprune.passes.sparsify.layout import Array, Mask
 from autoprune.passes.sparsify.network_rearrangement import rearranged
 from autoprune.passes.sparsify.one_shot import Request, make_sparse, open_sparsity
 from autoprune.passes.sparsify.result import SparseResult
-from autoprune.passes.sparsify.weights import Found, Weight, find_weights
+from autoprune.passes.sparsify.weights import Weight, find_weights
 from autoprune.report.sparsity import SparseRow, SparsityReport
 
 
@@ -35,14 +35,14 @@ def sparsify_module(
     inputs = None if given.inputs is None else as_inputs(given.inputs)
     batches = None if calibration is None else batches_of(calibration)
     sparse = copy_of(given.model)
-    found = find_weights(sparse, request.format, request.ignore)
-    check_weights(found)
-    amount = open_sparsity(found.weights, request.sparsity)
+    weights, reasons = find_weights(sparse, request.format, request.ignore)
+    check_weights(weights)
+    amount = open_sparsity(weights, request.sparsity)
     notes: tuple[str, ...] = ()
     if request.rearrange:
         if inputs is None:
             raise TraceError("rearranging needs example inputs", hint="ap.sparsify(model, x, ...)")
-        notes = rearranged(sparse, inputs, found.weights, amount, request.scores)
+        notes = rearranged(sparse, inputs, weights, amount, request.scores)
     masks: dict[str, Tensor] = {}
 
     @torch.no_grad()
@@ -53,8 +53,8 @@ def sparsify_module(
         return array_of(parameter)
 
     runs = None if batches is None else calibrated(sparse, batches)
-    rows = make_sparse(found.weights, values_of, write, request, amount, runs)
-    report = report_on(sparse, found, rows, notes)
+    rows = make_sparse(weights, values_of, write, request, amount, runs)
+    report = report_on(sparse, rows, reasons, notes)
     files = TorchFiles(inputs, given.dynamic_shapes)
     return SparseResult(sparse, masks, report, files, plan)
 
@@ -104,13 +104,13 @@ def _kind_of(inputs: Inputs) -> object:
     return str(structure), *kinds
 
 
-def check_weights(found: Found) -> None:
+def check_weights(weights: Sequence[Weight]) -> None:
     """Refuse weights that cannot be compared.
 
     Raises:
         GraphError: naming the first parameter with a NaN or an infinity.
     """
-    check_finite({weight.name: values_of(weight) for weight in found.weights})
+    check_finite({weight.name: values_of(weight) for weight in weights})
 
 
 def values_of(weight: Weight) -> Array:
@@ -119,8 +119,11 @@ def values_of(weight: Weight) -> Array:
 
 
 def report_on(
-    model: nn.Module, found: Found, rows: tuple[SparseRow, ...], notes: tuple[str, ...] = ()
+    model: nn.Module,
+    rows: tuple[SparseRow, ...],
+    reasons: Mapping[str, str],
+    notes: tuple[str, ...] = (),
 ) -> SparsityReport:
     """What became of the weights of a network."""
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    return SparsityReport(rows, parameters, found.reasons, notes)
+    return SparsityReport(rows, parameters, reasons, notes)

@@ -34,23 +34,10 @@ class Weight(SparseWeight):
     parameter: nn.Parameter
 
 
-@dataclass(frozen=True)
-class Found:
-    """What becomes sparse.
-
-    Attributes:
-        weights: in the order of the network's modules.
-        reasons: why the other weights of layers stay dense, by name.
-    """
-
-    weights: tuple[Weight, ...]
-    reasons: Mapping[str, str]
-
-
 def find_weights(
     model: nn.Module, format: FormatSpec, ignore: str | Sequence[str], *, trained: bool = False
-) -> Found:
-    """The weights of a network that become sparse.
+) -> tuple[tuple[Weight, ...], dict[str, str]]:
+    """The weights that become sparse, and why those of other layers stay dense, by name.
 
     Args:
         model: the network.
@@ -71,7 +58,7 @@ def find_weights(
     others = {} if named else dict(_computed(model))
     chosen, reasons = select(candidates, format, patterns, names, others)
     weights = (Weight(c.names[0], own, c.dims, parameter=c.weight) for c, own in chosen)
-    return Found(tuple(weights), reasons)
+    return tuple(weights), reasons
 
 
 def _computed(model: nn.Module) -> Iterator[tuple[str, str]]:

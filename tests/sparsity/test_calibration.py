@@ -32,7 +32,7 @@ def calibration(model: nn.Module, *batches) -> Calibration:
 def test_quadratic_forms_are_sums_of_squared_outputs(layer, shape):
     torch.manual_seed(0)
     model = nn.Sequential(layer.double())
-    (weight,) = find_weights(model, {"*": "csr"}, ()).weights
+    (weight,), _ = find_weights(model, {"*": "csr"}, ())
     x = torch.randn(shape, dtype=torch.float64)
     gram = calibration(model, x).gram("0.weight")
     matrix = weight.matrix(weight.parameter).detach().numpy()

@@ -53,7 +53,7 @@ def test_the_dense_network_computes_the_same(make):
     assert not result.report.notes[0].startswith("0 axes")
     reordered = copy.deepcopy(model).eval()
     inputs = as_inputs(x)
-    weights = find_weights(reordered, named, ()).weights
+    weights, _ = find_weights(reordered, named, ())
     rearranged(reordered, inputs, weights, 0.5, l2)
     assert not torch.equal(next(reordered.parameters()), next(model.parameters()))
     assert difference(model.eval()(x), reordered(x)) < CUT
