@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from networkx.utils import UnionFind
 
 from autoprune.analysis.guarantees import spared_parameters
 from autoprune.analysis.typing import TypedGraph
@@ -163,6 +162,8 @@ def _written_to(typed: TypedGraph) -> frozenset[str]:
     writing = [node for node in nodes if node.tensors and writes_in_place(node.op)]
     if not writing:
         return frozenset()
+    from networkx.utils import UnionFind  # which comes with torch; ONNX models write nowhere
+
     memory = UnionFind(v.name for node in nodes for v in (*node.inputs, *node.outputs))
     for node in nodes:
         operator = typed.operator_of(node)

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import fx, nn
+from torch._C._functorch import is_functorch_wrapped_tensor
 
 from autoprune.frameworks.network import NOTHING, Values
 from autoprune.frameworks.torch.arrays import array_of
@@ -90,7 +91,8 @@ def _named(n: fx.Node, result: Any, paths: Collection[str]) -> Iterator[tuple[st
 
 def _parts(name: str, result: Any) -> Iterator[tuple[str, torch.Tensor]]:
     if isinstance(result, torch.Tensor):
-        yield name, result
+        if not is_functorch_wrapped_tensor(result):  # of one sample, inside of torch.vmap
+            yield name, result
     elif isinstance(result, list | tuple):
         for i, part in enumerate(result):
             yield from _parts(f"{name}.{i}", part)
