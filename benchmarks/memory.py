@@ -1,10 +1,11 @@
 """Peak memory of `ap.prune`, as a multiple of the model's weights.
 
-    python -m benchmarks.memory [--flops 0.5] [MODEL ...]
+    python -m benchmarks.memory [--flops 0.5] [--onnx] [MODEL ...]
 
 Each model is pruned in a process of its own, once another one has been, so that what is imported
 does not count. The multiple is of what is in memory at most during the call, beyond what was there
-before it; the model itself comes on top.
+before it; the model itself comes on top. With `--onnx`, models are exported
+to files first, and these are pruned: then the model is read during the call, and counts once.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import argparse
 import json
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -48,8 +50,20 @@ def in_memory(kind: str) -> int:
     raise RuntimeError(f"there is no {kind}")
 
 
-def measure(name: str, flops: float) -> dict[str, float]:
-    """Weights of a model, and what is in memory at most while it is pruned, in bytes."""
+def export(name: str, path: Path) -> None:
+    """Write a model as ONNX."""
+    import torch
+
+    model, inputs = MODELS[name]()
+    given = ((), inputs) if isinstance(inputs, dict) else ((inputs,), {})
+    torch.onnx.export(model, given[0], str(path), kwargs=given[1], dynamo=True, verbose=False)
+
+
+def measure(name: str, flops: float, path: Path | None) -> dict[str, float]:
+    """Weights of a model, and what is in memory at most while it is pruned, in bytes.
+
+    With a path, of the ONNX file there.
+    """
     import gc
 
     import torch
@@ -60,11 +74,19 @@ def measure(name: str, flops: float) -> dict[str, float]:
     torch.set_num_threads(1)
     small = nn.Sequential(nn.Linear(8, 64), nn.ReLU(), nn.Linear(64, 2))
     ap.prune(small, torch.randn(1, 8), flops=0.5)
-    model, inputs = MODELS[name]()
-    with torch.no_grad():
-        model(**inputs) if isinstance(inputs, dict) else model(inputs)
+    model: Any = path
+    inputs = None
+    if path is None:
+        model, inputs = MODELS[name]()
+        with torch.no_grad():
+            model(**inputs) if isinstance(inputs, dict) else model(inputs)
+        weights = sum(p.numel() * p.element_size() for p in model.parameters())
+    else:
+        weights = sum(file.stat().st_size for file in path.parent.iterdir())
+        warm = path.with_name("warm.onnx")
+        torch.onnx.export(small, (torch.randn(1, 8),), str(warm), dynamo=True, verbose=False)
+        ap.prune(warm, flops=0.5)
     gc.collect()
-    weights = sum(p.numel() * p.element_size() for p in model.parameters())
     before = in_memory("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
     ap.prune(model, inputs, flops=flops)
@@ -75,21 +97,35 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("models", nargs="*", metavar="MODEL", help=", ".join(MODELS))
     parser.add_argument("--flops", type=float, default=0.5)
-    parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--onnx", action="store_true", help="prune the models as ONNX files")
+    parser.add_argument("--here", choices=("export", "measure"), help=argparse.SUPPRESS)
+    parser.add_argument("--file", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     names = options.models or list(MODELS)
-    if options.here:
-        print(json.dumps(measure(names[0], options.flops)))
+    if options.here == "export":
+        export(names[0], options.file)
+        return
+    if options.here == "measure":
+        print(json.dumps(measure(names[0], options.flops, options.file)))
         return
     print(f"{'model':<12} {'weights':>9} {'peak of prune':>14} {'times':>6}")
     for name in names:
-        command = [sys.executable, "-m", "benchmarks.memory", name, "--here"]
-        done = subprocess.run(
-            [*command, "--flops", str(options.flops)], check=True, capture_output=True, text=True
-        )
-        found = json.loads(done.stdout.strip().splitlines()[-1])
+        with tempfile.TemporaryDirectory() as folder:
+            file = ("--file", f"{folder}/model.onnx") if options.onnx else ()
+            if options.onnx:
+                in_process(name, "--here", "export", *file)
+            found = json.loads(
+                in_process(name, "--here", "measure", "--flops", str(options.flops), *file)
+            )
         weights, peak = found["weights"], found["peak"]
         print(f"{name:<12} {weights / 1e6:>6.0f} MB {peak / 1e6:>11.0f} MB {peak / weights:>6.2f}")
+
+
+def in_process(*arguments: str) -> str:
+    """The last line that this module prints in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.memory", *arguments]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return (done.stdout.strip().splitlines() or [""])[-1]
 
 
 if __name__ == "__main__":

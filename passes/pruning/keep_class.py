@@ -2,77 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from autoprune.analysis.cost import CostModel
 from autoprune.errors import AutopruneError, BudgetError
-from autoprune.frameworks.network import Choice, Delivered, Describable, OwnClass
+from autoprune.frameworks.network import Describable, OwnClass
 from autoprune.ir.group import Group, Guarantee
+from autoprune.ir.positions import Kept
 from autoprune.ir.reason import Reason
-from autoprune.passes.pruning.analysed import Analysis
-from autoprune.passes.pruning.request import Options, Request
-from autoprune.passes.pruning.result import Result
+from autoprune.passes.pruning.cutting import Cut, Task
+from autoprune.passes.pruning.request import Options
 from autoprune.passes.pruning.roles import joined, role
 from autoprune.passes.pruning.scope import Movable
-from autoprune.report import Report
 
 FAIR_PART = 0.25
 """Share of the reduction that a result of the model's own class has to reach."""
 
 
-@dataclass(frozen=True)
-class Attempt:
-    """The pruned network, how it came about, and what could shrink."""
-
-    result: Result[Any]
-    choice: Choice
-    delivered: Delivered
-    movable: Movable
-
-    def as_wanted(self, *, configured: bool) -> bool:
-        """Whether it is of the model's class and, if asked for, its configuration describes it."""
-        described = not (configured and self.delivered.obstacle)
-        return self.result.plan.rebuildable and described
-
-    @property
-    def shortcoming(self) -> str:
-        """Why it is not as wanted."""
-        return self.delivered.obstacle or self.delivered.form_reason
-
-
-def fit_class(
-    own: OwnClass | None,
-    analysis: Analysis,
-    movable: Movable,
-    request: Request,
-    attempt: Callable[[Movable], Attempt],
-) -> Attempt:
-    """The best attempt, of the model's own class if possible and wanted; errors as `allocate`."""
-    options = request.options
+def fit_class(task: Task, movable: Movable) -> Cut:
+    """The network cut in the model's own class if possible and wanted; errors as `allocate`."""
+    own, options = task.network.own_class, task.request.options
     if own is None:
-        return attempt(movable)
+        return task.cut(task.choose(movable))
     if (options.keep_config or options.uniform) and _is_configured(own, options):
         try:
-            return _fit(own, analysis, movable, request, attempt, configured=True)
+            return _fit(own, task, movable, configured=True)
         except BudgetError:
             if options.keep_config:
                 raise
-    return _fit(own, analysis, movable, request, attempt, configured=False)
+    return _fit(own, task, movable, configured=False)
 
 
-def _fit(
-    own: OwnClass,
-    analysis: Analysis,
-    movable: Movable,
-    request: Request,
-    attempt: Callable[[Movable], Attempt],
-    *,
-    configured: bool,
-) -> Attempt:
+def _fit(own: OwnClass, task: Task, movable: Movable, *, configured: bool) -> Cut:
     """See `fit_class`; with `configured`, the model's configuration has to describe it, too."""
-    options = request.options
+    analysis, options = task.analysis, task.request.options
     stated = Describable()
 
     def tied(movable: Movable) -> Movable:
@@ -89,13 +53,15 @@ def _fit(
         left = {uid: Reason(f"left alone: {why}") for uid, why in stated.objections.items()}
         movable = tied(movable.without(left))
         roles = _roles(movable.groups, movable.ties, analysis.costs)
-    full = attempt(movable)
-    if not options.keep_class or full.as_wanted(configured=configured):
-        return full
-    if request.budget[0] == "sizes" and not options.keep_config:
-        return full  # exactly what is asked for, in whatever class
-    objections = own.objections(full.choice, roles, configured=configured)
+    full = task.choose(movable)
+    cut = task.cut(full)
+    if not options.keep_class or cut.as_wanted(configured=configured):
+        return cut
+    if task.request.budget[0] == "sizes" and not options.keep_config:
+        return cut  # exactly what is asked for, in whatever class
+    objections = own.objections(cut.choice, roles, configured=configured)
     while True:
+        del cut  # before there is another one
         left = {
             uid: Reason(
                 f"left alone, to keep the model's class: {objection}",
@@ -103,28 +69,29 @@ def _fit(
             )
             for uid, objection in objections.items()
         }
-        rest = tied(movable.without(left))
         try:
-            fitted = attempt(rest)
+            rest = task.choose(tied(movable.without(left)))
         except BudgetError:
             if options.keep_config:
                 raise
-            return full
-        if not configured or fitted.as_wanted(configured=True) or not rest.groups:
+            return task.cut(full)
+        if not configured and not _worth(analysis.costs, rest.kept, full.kept):
+            return task.cut(full)
+        cut = task.cut(rest)
+        if not configured or cut.as_wanted(configured=True) or not rest.movable.groups:
             break
         # Each size can be stated alone, but not these together.
         last = next(uids for uids in reversed(roles) if not uids <= objections.keys())
-        objections |= dict.fromkeys(last, fitted.shortcoming)
-    if options.keep_config and not fitted.as_wanted(configured=True):
+        objections |= dict.fromkeys(last, cut.shortcoming)
+    if options.keep_config and not cut.as_wanted(configured=True):
         raise AutopruneError(
             "no configuration was found that describes the network when the budget is met: "
-            f"{fitted.shortcoming}",
+            f"{cut.shortcoming}",
             where=own.configuration,
             hint='leave out keep_config and keep the result with result.save("small.safetensors"), '
             "or ask for less",
         )
-    worthwhile = configured or _worth(fitted.result.report, full.result.report)
-    return fitted if fitted.result.plan.rebuildable and worthwhile else full
+    return cut if cut.result.plan.rebuildable else task.cut(full)
 
 
 def _is_configured(own: OwnClass, options: Options) -> bool:
@@ -153,7 +120,9 @@ def _roles(
     return sorted(roles, key=lambda uids: costs.params(dict.fromkeys(uids, 1)))
 
 
-def _worth(own: Report, full: Report) -> bool:
+def _worth(costs: CostModel, own: Kept, full: Kept) -> bool:
     """Whether keeping the class leaves a fair part of the reduction."""
-    reduction = own.before.params - own.after.params
-    return reduction >= FAIR_PART * (full.before.params - full.after.params)
+    before, in_own, in_full = (
+        costs.params({uid: len(units) for uid, units in kept.items()}) for kept in ({}, own, full)
+    )
+    return before - in_own >= FAIR_PART * (before - in_full)

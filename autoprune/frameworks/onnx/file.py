@@ -15,7 +15,13 @@ from onnx import external_data_helper as external
 
 from autoprune.errors import TraceError
 from autoprune.frameworks.onnx.functions import inlined
-from autoprune.frameworks.onnx.large import copied, fits_one_message, write_external
+from autoprune.frameworks.onnx.large import (
+    MAPPED_FROM,
+    bytes_of_tensors,
+    copied,
+    fits_one_message,
+    write_external,
+)
 from autoprune.frameworks.onnx.limits import check_tensors, tensor_bytes
 from autoprune.frameworks.onnx.sessions import open_session
 from autoprune.frameworks.onnx.walk import messages, texts_of
@@ -200,7 +206,7 @@ def session_for(
         outputs: values that the session can also return.
     """
     with tempfile.TemporaryDirectory() as folder, _more_outputs(model, outputs):
-        if fits_one_message(model):
+        if bytes_of_tensors(model) < MAPPED_FROM and fits_one_message(model):
             return open_session(model.SerializeToString(), threads, optimize=optimize)
         path, data = Path(folder, "model.onnx"), Path(folder, "model.data")
         with path.open("wb") as graph, data.open("wb") as tensors:

@@ -15,6 +15,9 @@ from onnx import TensorProto, helper
 PROTOBUF_LIMIT = 2**31 - 2**20
 """Bytes that one protobuf message can hold, with room for what is not counted."""
 
+MAPPED_FROM = 2**27
+"""Bytes of tensors from which a session reads them from a file, which takes no memory twice."""
+
 EXTERNAL_FROM = 1024
 """Bytes from which a tensor is moved out of the graph."""
 
@@ -23,8 +26,12 @@ def fits_one_message(model: onnx.ModelProto) -> bool:
     """Whether a model can be serialized."""
     graph = model.graph
     rest = (*graph.node, *graph.value_info, *model.functions, *graph.sparse_initializer)
-    size = sum(map(_bytes, graph.initializer)) + sum(int(part.ByteSize()) for part in rest)
-    return size < PROTOBUF_LIMIT
+    return bytes_of_tensors(model) + sum(int(part.ByteSize()) for part in rest) < PROTOBUF_LIMIT
+
+
+def bytes_of_tensors(model: onnx.ModelProto) -> int:
+    """Size of the initializers of a model."""
+    return sum(map(_bytes, model.graph.initializer))
 
 
 def _bytes(tensor: TensorProto) -> int:

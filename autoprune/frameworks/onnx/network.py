@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -65,7 +66,8 @@ class OnnxExecutable:
         if names and key not in self._sessions:
             self._sessions[key] = session_for(self.model, optimize=self.optimize, outputs=names)
         feed = next(candidate_feeds(self.model, inputs))
-        values = run(self._sessions[key], names, feed) if names else []
+        # Copies: what ONNX Runtime returns keeps all memory that the run took.
+        values = [deepcopy(v) for v in run(self._sessions[key], names, feed)] if names else []
         found = dict(zip(names, values, strict=True))
         return found | {name: feed[name] for name in watch if name in feed}
 

@@ -100,4 +100,5 @@ def _seen(value: Any) -> Seen:
     if not isinstance(value, np.ndarray):
         return Seen((), "sequence", None)
     keep = value.size <= (LARGEST if value.dtype.kind in "iub" else SMALL)
-    return Seen(value.shape, value.dtype.name, value if keep else None)
+    # What ONNX Runtime returns keeps all memory that the run took.
+    return Seen(value.shape, value.dtype.name, value.copy() if keep else None)

@@ -18,6 +18,7 @@ from onnx import helper, numpy_helper
 
 import autoprune.frameworks.onnx.contributed  # noqa: F401  (tells of ONNX Runtime's operators)
 from autoprune.errors import TraceError
+from autoprune.frameworks.network import LazyArrays
 from autoprune.frameworks.onnx.attributes import (
     PLAIN,
     constant_of,
@@ -160,9 +161,10 @@ class _Reader:
             is_dynamic(model),
         )  # fmt: skip
 
-    def _constants(self, graph: onnx.GraphProto) -> dict[str, NDArray[Any]]:
+    def _constants(self, graph: onnx.GraphProto) -> Mapping[str, NDArray[Any]]:
         """Note the owner of every tensor that stands in the model, and what it is."""
-        tensors: dict[str, NDArray[Any]] = {}
+        stored: dict[str, onnx.TensorProto] = {}
+        constants: dict[str, NDArray[Any]] = {}
         for sparse in graph.sparse_initializer:
             dtype = helper.tensor_dtype_to_np_dtype(sparse.values.data_type).name
             self.seen[sparse.values.name] = Seen(tuple(sparse.dims), dtype, None)
@@ -170,17 +172,25 @@ class _Reader:
             if tensor.name in self.owners:
                 raise TraceError("two tensors have the same name", where=f"tensor {tensor.name}")
             self.owners[tensor.name] = Owner("initializer", i)
-            tensors[tensor.name] = numpy_helper.to_array(tensor)
+            stored[tensor.name] = tensor
+            dtype = helper.tensor_dtype_to_np_dtype(tensor.data_type).name
+            keep = prod(tensor.dims) <= LARGEST
+            array = numpy_helper.to_array(tensor) if keep else None
+            self.seen[tensor.name] = Seen(tuple(tensor.dims), dtype, array)
         for i, node in enumerate(graph.node):
             if node.op_type == "Constant" and node.domain in STANDARD:
                 array = constant_of(node)
                 if array is not None:
                     self.owners[node.output[0]] = Owner("node", i)
-                    tensors[node.output[0]] = array
-        for name, array in tensors.items():
+                    constants[node.output[0]] = array
+        for name, array in constants.items():
             keep = array.size <= LARGEST
             self.seen[name] = Seen(array.shape, array.dtype.name, array if keep else None)
-        return tensors
+
+        def read(name: str) -> NDArray[Any]:
+            return numpy_helper.to_array(stored[name]) if name in stored else constants[name]
+
+        return LazyArrays(read, [*stored, *constants])
 
     def _fill(self, graph: onnx.GraphProto) -> None:
         """Weights may be written as one number and a shape."""
