@@ -136,18 +136,32 @@ class _Following:
         return self.outputs.restored(values)
 
 
+def accepts(module: fx.GraphModule, leaves: Sequence[Any]) -> bool:
+    """Whether an exported graph computes for flattened inputs of these sizes what its model does.
+
+    Sizes that are not those of the example inputs have to be dynamic.
+    """
+    expected = _expected_inputs(module)
+    return len(leaves) == len(expected) and all(map(_fits, leaves, expected))
+
+
+def _fits(given: Any, expected: Any) -> bool:
+    if not isinstance(given, torch.Tensor):
+        return bool(given == expected)
+    is_shape = isinstance(expected, tuple) and given.ndim == len(expected)
+    return is_shape and all(e in (None, n) for n, e in zip(given.shape, expected, strict=True))
+
+
 def _check_input(given: Any, expected: Any) -> None:
-    if isinstance(given, torch.Tensor):
-        shape = tuple(given.shape)
-        fits = isinstance(expected, tuple) and len(shape) == len(expected)
-        if not fits or any(e not in (None, n) for n, e in zip(shape, expected, strict=True)):
-            wanted = ", ".join("any" if e is None else str(e) for e in expected)
-            raise TraceError(
-                f"this network was traced for inputs of shape ({wanted}), got {shape}",
-                hint='trace it with Options(dynamic_shapes="batch"), or on inputs of this shape',
-            )
-    elif given != expected:
+    if _fits(given, expected):
+        return
+    if not isinstance(given, torch.Tensor):
         raise TraceError(f"this network was traced with the input {expected!r}, got {given!r}")
+    wanted = ", ".join("any" if e is None else str(e) for e in expected)
+    raise TraceError(
+        f"this network was traced for inputs of shape ({wanted}), got {tuple(given.shape)}",
+        hint='trace it with Options(dynamic_shapes="batch"), or on inputs of this shape',
+    )
 
 
 def _expected_inputs(module: fx.GraphModule) -> tuple[Any, ...]:

@@ -24,14 +24,21 @@ from autoprune.frameworks.torch.arrays import array_of, single, tensor_of
 from autoprune.frameworks.torch.calls import sample_calls
 from autoprune.frameworks.torch.causes import does_not_run, is_mismatch, summary, user_line
 from autoprune.frameworks.torch.computed import computed_values
-from autoprune.frameworks.torch.cut import cut_graph, owned_tensors, with_tensors, zeroing
+from autoprune.frameworks.torch.cut import accepts, cut_graph, owned_tensors, with_tensors, zeroing
 from autoprune.frameworks.torch.equality import isolated, outputs_on, probing
 from autoprune.frameworks.torch.files import TorchFiles
 from autoprune.frameworks.torch.objects import Inputs, input_leaves, map_tensors, plain
 from autoprune.frameworks.torch.own_class.following import TorchClass, delivered
 from autoprune.frameworks.torch.own_class.planned import checked
 from autoprune.frameworks.torch.runner import Change, GraphRunner
-from autoprune.frameworks.torch.trace import Traced, as_inputs, check_outputs, copy_of, trace
+from autoprune.frameworks.torch.trace import (
+    Traced,
+    as_inputs,
+    check_outputs,
+    copy_of,
+    ordered,
+    trace,
+)
 from autoprune.ir.graph import Graph, Node
 from autoprune.ir.plan import Plan
 from autoprune.ir.positions import Kept
@@ -104,6 +111,13 @@ class TorchExecutable:
         )
 
 
+def _calls(module: fx.GraphModule) -> list[tuple[Any, ...]]:
+    """What a graph calls on what, whatever sizes are written into it."""
+    return [
+        (n.name, n.op, n.target, *(i.name for i in n.all_input_nodes)) for n in module.graph.nodes
+    ]
+
+
 def _replacing(array: Array) -> Change:
     return lambda old: tensor_of(array, old.device).to(old.dtype)
 
@@ -172,7 +186,8 @@ class TorchNetwork:
 
     def gradients(self, loss: Callable[[Any], Any], inputs: Any) -> Mapping[str, Array]:
         # The loss is given what the model itself returns.
-        module, given = self.traced.module, map_tensors(torch.Tensor.clone, as_inputs(inputs))
+        module, given = self._graph_for(inputs)
+        given = map_tensors(torch.Tensor.clone, given)
         own = {
             p.value.name: self._tensors[p.value.name].detach().requires_grad_()
             for p in self.graph.parameters
@@ -225,6 +240,31 @@ class TorchNetwork:
     def _itself(self) -> TorchExecutable:
         return TorchExecutable(self.traced.module, self.traced.output_names)
 
+    @cached_property
+    def _resized(self) -> dict[tuple[Any, ...], fx.GraphModule]:
+        """Graphs for inputs of other sizes, by these."""
+        return {}
+
+    def _graph_for(self, inputs: Any) -> tuple[fx.GraphModule, Inputs]:
+        """The graph to run on these inputs, and the inputs in its order.
+
+        Sizes of the example inputs are written into a graph; for others it is exported anew.
+        """
+        given = ordered(self.model, as_inputs(inputs))
+        leaves = input_leaves(given)
+        if accepts(self.traced.module, leaves):
+            return self.traced.module, given
+        sizes = tuple(tuple(v.shape) if isinstance(v, torch.Tensor) else v for v in leaves)
+        if sizes not in self._resized:
+            module = trace(self.model, given, dynamic_shapes=self.traced.dynamic_shapes).module
+            if _calls(module) != _calls(self.traced.module):
+                raise TraceError(
+                    "on these inputs the network makes other calls than on the example inputs",
+                    hint="give inputs of the sizes of the example inputs",
+                )
+            self._resized[sizes] = module
+        return self._resized[sizes], given
+
     def run(
         self,
         inputs: Any,
@@ -239,14 +279,16 @@ class TorchNetwork:
             for name, array in overrides.items()
             for path in self.graph.parameter_of[name].names
         }
-        runs = replace(self._itself, changes=changes)
-        return runs.run(inputs, watch=watch, seed=seed, precise=precise)
+        module, given = self._graph_for(inputs)
+        runs = replace(self._itself, model=module, changes=changes)
+        return runs.run(given, watch=watch, seed=seed, precise=precise)
 
     def inner(self, inputs: Any, names: Collection[str]) -> Values:
         return self.run(inputs, watch=names)
 
     def operands(self, inputs: Any, calls: Collection[Node]) -> Mapping[str, Values]:
-        return self._itself.operands(inputs, calls)
+        module, given = self._graph_for(inputs)
+        return replace(self._itself, model=module).operands(given, calls)
 
     def noise(self, inputs: Any, values: Values) -> float:
         return 0.0

@@ -93,6 +93,13 @@ def as_inputs(example_inputs: Any) -> Inputs:
     return Inputs((example_inputs,), {})
 
 
+def ordered(model: nn.Module, inputs: Inputs) -> Inputs:
+    """In the forward's own order, which is the order of the exported graph's inputs."""
+    args, kwargs = inputs
+    order = [name for name in inspect.signature(model.forward).parameters if name in kwargs]
+    return Inputs(args, {name: kwargs[name] for name in dict.fromkeys([*order, *kwargs])})
+
+
 def trace(
     model: nn.Module,
     example_inputs: Any,
@@ -117,10 +124,7 @@ def trace(
     check_weights(model)
     args, kwargs = as_inputs(example_inputs)
     _check_unpacked((args, kwargs))
-    # In the forward's own order, which is the order of the exported graph's inputs.
-    order = [name for name in inspect.signature(model.forward).parameters if name in kwargs]
-    kwargs = {name: kwargs[name] for name in dict.fromkeys([*order, *kwargs])}
-    inputs = Inputs(args, kwargs)
+    inputs = ordered(model, Inputs(args, kwargs))
     dynamic_shapes = as_dynamic_shapes(model, inputs, dynamic_shapes)
     _check_names(model)
     try:
