@@ -16,7 +16,7 @@ from autoprune.ir.plan import Plan
 from autoprune.passes.pruning import plans
 from autoprune.passes.pruning import prune as steps
 from autoprune.passes.pruning.criteria import Score, find_criterion
-from autoprune.passes.pruning.given import given, is_onnx, traced
+from autoprune.passes.pruning.given import given, is_onnx
 from autoprune.passes.pruning.reporting import shortfall
 from autoprune.passes.pruning.request import (
     DEFAULTS,
@@ -155,16 +155,17 @@ def prune(
     _check_counts(
         multiple_of=1 if multiple_of is None else multiple_of, min_units=options.min_units
     )
+    scope = as_scope(only, ignore, outputs)
     request = Request(
         budget=one_budget(budget, budget_names()),
         criterion=find_criterion(criterion),
-        scope=as_scope(only, ignore, outputs),
+        scope=scope,
         multiple_of=multiple_of,
         seed=seed,
         options=options,
     )
     with progress(options.progress):
-        network = traced(model, example_inputs, options.dynamic_shapes, request.scope.outputs)
+        network = given(model, example_inputs, options.dynamic_shapes).trace(scope.outputs)
         result = steps.prune(network, request)
     if note := shortfall(request, result.report):
         result.note(note)
@@ -193,7 +194,7 @@ def inspect(
     check_options(options)
     scope = as_scope(only, ignore, outputs)
     with progress(options.progress):
-        network = traced(model, example_inputs, options.dynamic_shapes, scope.outputs)
+        network = given(model, example_inputs, options.dynamic_shapes).trace(scope.outputs)
         return steps.inspect(network, scope, options)
 
 
@@ -209,19 +210,23 @@ def apply_plan(
 ) -> onnx.ModelProto: ...
 
 
+@overload
+def apply_plan(model: Network, plan: Plan) -> Any: ...
+
+
 @progress()
 def apply_plan(
-    model: nn.Module | str | Path | onnx.ModelProto,
+    model: nn.Module | str | Path | onnx.ModelProto | Network,
     plan: Plan,
     example_inputs: Any = None,
     *,
     dynamic_shapes: Any = None,
-) -> nn.Module | onnx.ModelProto:
+) -> Any:
     """A copy of `model` cut as a plan says, ready to load a pruned checkpoint into.
 
     Args:
         model: a fresh instance of the architecture the plan was made for, uncut; or the ONNX
-            model it was made for.
+            model, or the `Network` of another framework, it was made for.
         plan: a `Plan`.
         example_inputs: needed only if the pruned network is a GraphModule.
         dynamic_shapes: as given to `prune`, with example inputs.
@@ -234,9 +239,7 @@ def apply_plan(
             f"a Plan is needed, got {type(plan).__name__}",
             hint="result.plan, or ap.Plan.load(path)",
         )
-    found: nn.Module | onnx.ModelProto
-    found = plans.apply_plan(given(model, example_inputs, dynamic_shapes), plan)
-    return found
+    return plans.apply_plan(given(model, example_inputs, dynamic_shapes), plan)
 
 
 @progress()
@@ -357,7 +360,7 @@ def sparsify(
 
 @progress()
 def compile(
-    model: Saving | nn.Module | str | Path | onnx.ModelProto,
+    model: Saving | nn.Module | str | Path | onnx.ModelProto | Network,
     example_inputs: Any = None,
     *,
     target: str | Sequence[str] = "x86-64",
@@ -374,8 +377,8 @@ def compile(
     few of them are left.
 
     Args:
-        model: a result of `prune`, `sparsify`, a `Pruner` or a `Sparsifier`, a module, or an ONNX
-            model as a path or a ModelProto.
+        model: a result of `prune`, `sparsify`, a `Pruner` or a `Sparsifier`, a module, an ONNX
+            model as a path or a ModelProto, or a `Network` that can be written as ONNX.
         example_inputs: for a module as for `prune`; for ONNX arrays as for `prune`, or None to
             make some up. They and their outputs go into the artifact as test vectors.
         target: the processors to compile for: `x86-64`, `arm64`, or one of their instruction sets.

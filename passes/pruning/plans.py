@@ -34,6 +34,7 @@ def load(given: Given, path: str | Path) -> nn.Module:
     """See `autoprune.load`."""
     from autoprune.frameworks.torch.files import fill, read_safetensors
 
+    given.check_framework("`load`", onnx=False)
     plan, tensors = read_safetensors(path)
     small: nn.Module = _follow(given, plan, weights=False)
     fill(small, tensors, str(path))
@@ -43,6 +44,16 @@ def load(given: Given, path: str | Path) -> nn.Module:
 def _follow(given: Given, plan: Plan, *, weights: bool) -> Any:
     """A network made by the steps of a plan; without `weights` only its shape matters."""
     plan.check()
+    if given.network is not None:
+        if len(plan.steps) > 1:
+            raise PlanError(
+                f"the plan has {len(plan.steps)} steps, and {type(given.network).__name__} was "
+                "read before the first",
+                hint="apply one of `plan.steps` after the other, each to a network of what the "
+                "last one made",
+            )
+        return _apply(given, plan, weights=weights)
+    given.check_framework("following a plan")
     if given.is_onnx:
         from autoprune.frameworks.onnx.carried import carried_plan, carry
         from autoprune.frameworks.onnx.file import read_onnx
@@ -59,7 +70,7 @@ def _follow(given: Given, plan: Plan, *, weights: bool) -> Any:
 
 def _apply(given: Given, plan: Plan, *, weights: bool) -> Any:
     """A model cut as one step of a plan says."""
-    if not given.is_onnx:
+    if given.network is None and not given.is_onnx:
         from autoprune.frameworks.torch.own_class.planned import rebuilt
 
         small = rebuilt(given.model, plan, weights=weights, traceable=given.inputs is not None)
@@ -99,7 +110,8 @@ def _traced_as_planned(given: Given, plan: Plan) -> Network:
     Each step may have been traced with other dynamic shapes, which the graph shows.
     """
     network = given.trace()
-    others = [s for s in (None, "batch") if s != given.dynamic_shapes and not given.is_onnx]
+    fixed = given.is_onnx or given.network is not None
+    others = [s for s in (None, "batch") if s != given.dynamic_shapes and not fixed]
     while network.graph.digest != plan.graph and others:
         with contextlib.suppress(TraceError):
             network = replace(given, dynamic_shapes=others.pop(0)).trace()
@@ -107,7 +119,7 @@ def _traced_as_planned(given: Given, plan: Plan) -> Network:
         raise PlanError(
             "the plan was made for another graph",
             hint="apply it to the model it was made with"
-            if given.is_onnx
+            if fixed
             else "apply it to the architecture, and the library versions, it was made with, and "
             "pass the same dynamic_shapes",
         )

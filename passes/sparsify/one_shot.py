@@ -53,6 +53,7 @@ def sparsify(
 ) -> SparseResult[Any]:
     """`autoprune.sparsify`; arguments and errors as there."""
     WEIGHT_CRITERIA.resolve(request.criterion)
+    given.check_framework("`sparsify`")
     if given.is_onnx:
         from autoprune.passes.sparsify.onnx_model import sparsify_onnx
 

@@ -206,3 +206,18 @@ def test_a_framework(tmp_path):
         result.save(tmp_path / "small.onnx")
     with pytest.raises(ap.TraceError, match="read already"):
         ap.prune(network, x, flops=0.5)
+
+    followed = ap.apply_plan(network, result.plan)
+    assert np.array_equal(followed(x), result.model(x))
+    twice = result.plan.after(result.plan)
+    with pytest.raises(ap.PlanError, match="2 steps"):
+        ap.apply_plan(network, twice)
+    for foreign in (network, result):
+        with pytest.raises(ap.TraceError, match="`sparsify` needs"):
+            ap.sparsify(foreign)
+        with pytest.raises(ap.TraceError, match="`load` needs"):
+            ap.load(foreign, tmp_path / "small.safetensors")
+        with pytest.raises(ap.AutopruneError, match="perceptrons are not written as ONNX"):
+            ap.compile(foreign)
+    with pytest.raises(ap.TraceError, match="pruning needs"):
+        ap.prune(result, flops=0.5)
