@@ -1,11 +1,7 @@
-"""Peak memory of `ap.prune`, as a multiple of the model's weights.
+"""Peak memory of `ap.prune`, as a multiple of the model's weights; writes docs/memory.md.
 
-    python -m benchmarks.memory [--flops 0.5] [--onnx] [MODEL ...]
-
-Each model is pruned in a process of its own, once another one has been, so that what is imported
-does not count. The multiple is of what is in memory at most during the call, beyond what was there
-before it; the model itself comes on top. With `--onnx`, models are exported
-to files first, and these are pruned: then the model is read during the call, and counts once.
+python -m benchmarks.memory            # all models
+python -m benchmarks.memory gpt2       # these, printed and not written
 """
 
 from __future__ import annotations
@@ -38,6 +34,22 @@ def resnet50() -> tuple[Any, Any]:
 
     return get("tv_resnet50").build().eval(), torch.randn(1, 3, 64, 64)
 
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "memory.md"
+
+HEADER = """# Memory
+
+What is in memory at most during `ap.prune`, beyond what was there before the call, as a multiple of
+the weights (MB) of the model. Each model is pruned in a process of its own, once a small one has
+been, so that what is imported does not count. A module was there before, and comes on top; an ONNX
+file is read during the call, and counts once. Written by `python -m benchmarks.memory`.
+
+| model | of | FLOPs kept | weights | peak | times |
+|---|---|---|---|---|---|
+"""
+
+SHARES = (0.5, 0.9)
+"""Shares of the FLOPs that are kept."""
 
 MODELS: dict[str, Callable[[], tuple[Any, Any]]] = {"gpt2": gpt2, "tv_resnet50": resnet50}
 
@@ -94,31 +106,37 @@ def measure(name: str, flops: float, path: Path | None) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("models", nargs="*", metavar="MODEL", help=", ".join(MODELS))
-    parser.add_argument("--flops", type=float, default=0.5)
-    parser.add_argument("--onnx", action="store_true", help="prune the models as ONNX files")
     parser.add_argument("--here", choices=("export", "measure"), help=argparse.SUPPRESS)
     parser.add_argument("--file", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--flops", type=float, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    names = options.models or list(MODELS)
     if options.here == "export":
-        export(names[0], options.file)
+        export(options.models[0], options.file)
         return
     if options.here == "measure":
-        print(json.dumps(measure(names[0], options.flops, options.file)))
+        print(json.dumps(measure(options.models[0], options.flops, options.file)))
         return
-    print(f"{'model':<12} {'weights':>9} {'peak of prune':>14} {'times':>6}")
-    for name in names:
+    page = HEADER
+    for name in options.models or MODELS:
         with tempfile.TemporaryDirectory() as folder:
-            file = ("--file", f"{folder}/model.onnx") if options.onnx else ()
-            if options.onnx:
-                in_process(name, "--here", "export", *file)
-            found = json.loads(
-                in_process(name, "--here", "measure", "--flops", str(options.flops), *file)
-            )
-        weights, peak = found["weights"], found["peak"]
-        print(f"{name:<12} {weights / 1e6:>6.0f} MB {peak / 1e6:>11.0f} MB {peak / weights:>6.2f}")
+            file = ("--file", f"{folder}/model.onnx")
+            in_process(name, "--here", "export", *file)
+            for form, of_form in (("torch", ()), ("ONNX", file)):
+                for flops in SHARES:
+                    row = (name, "--here", "measure", "--flops", str(flops), *of_form)
+                    found = json.loads(in_process(*row))
+                    weights, peak = found["weights"], found["peak"]
+                    page += (
+                        f"| {name} | {form} | {flops} | {weights / 1e6:.0f} | {peak / 1e6:.0f} "
+                        f"| {peak / weights:.2f} |\n"
+                    )
+    print(page)
+    if not options.models:
+        PAGE.write_text(page)
 
 
 def in_process(*arguments: str) -> str:

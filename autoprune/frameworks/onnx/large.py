@@ -15,7 +15,7 @@ from onnx import TensorProto, helper
 PROTOBUF_LIMIT = 2**31 - 2**20
 """Bytes that one protobuf message can hold, with room for what is not counted."""
 
-MAPPED_FROM = 2**27
+MAPPED_FROM = 2**25
 """Bytes of tensors from which a session reads them from a file, which takes no memory twice."""
 
 EXTERNAL_FROM = 1024
