@@ -229,7 +229,7 @@ def test_onnx(name):
 
 
 def _read(traced, p: Parameter):
-    return read_tensor(traced.model, traced.owners[p.value.name], p.value.shape)
+    return read_tensor(traced, p.value.name)
 
 
 def test_embeddings_of_onnx():

@@ -98,7 +98,7 @@ def test_products_are_what_is_computed(name):
 
 
 def stored(traced: TracedOnnx, value: Value) -> np.ndarray:
-    return read_tensor(traced.model, traced.owners[value.name], value.shape)
+    return read_tensor(traced, value.name)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -11,37 +11,41 @@ from onnx import helper, numpy_helper
 
 from autoprune.ir.graph import Argument
 
+_CONSTANTS = {
+    "value": None, "value_float": np.float32, "value_floats": np.float32,
+    "value_int": np.int64, "value_ints": np.int64,
+}  # fmt: skip
+"""Dtypes by the attributes that hold the tensor of a Constant node."""
+
 
 def constant_of(node: onnx.NodeProto) -> NDArray[Any] | None:
     """The tensor of a Constant node; None if it is sparse or text."""
-    for a in node.attribute:
-        if a.name == "value":
-            return numpy_helper.to_array(a.t)
-        if a.name in ("value_float", "value_floats"):
-            return np.array(helper.get_attribute_value(a), dtype=np.float32)
-        if a.name in ("value_int", "value_ints"):
-            return np.array(helper.get_attribute_value(a), dtype=np.int64)
-    return None
+    found = (
+        np.array(value, _CONSTANTS[name])
+        for name, value in attributes_of(node).items()
+        if name in _CONSTANTS
+    )
+    return next(found, None)
 
 
 def fill_of(node: onnx.NodeProto) -> NDArray[Any]:
     """The number a ConstantOfShape node fills with, shape [1]."""
-    for a in node.attribute:
-        if a.name == "value":
-            return numpy_helper.to_array(a.t).reshape(1)
-    return np.zeros(1, dtype=np.float32)
+    number: NDArray[Any] = attributes_of(node).get("value", np.zeros(1, dtype=np.float32))
+    return number.reshape(1)
 
 
-def read_attribute(a: onnx.AttributeProto) -> Any:
-    """The value of an attribute: text, numbers, lists of them or an array; None for a graph."""
+def attributes_of(node: onnx.NodeProto) -> dict[str, Any]:
+    """The attributes of a node: text, numbers, lists of them or arrays; None for graphs."""
+    return {a.name: _read(a) for a in node.attribute}
+
+
+def _read(a: onnx.AttributeProto) -> Any:
     if a.type == onnx.AttributeProto.TENSOR:
         return numpy_helper.to_array(a.t)
     if a.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS):
         return None
     value = helper.get_attribute_value(a)
-    if isinstance(value, list):
-        return [_text(v) for v in value]
-    return _text(value)
+    return [_text(v) for v in value] if isinstance(value, list) else _text(value)
 
 
 def _text(value: Any) -> Any:

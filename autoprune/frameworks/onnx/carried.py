@@ -13,6 +13,7 @@ import json
 import zlib
 
 import onnx
+from onnx import helper
 
 from autoprune.errors import PlanError
 from autoprune.ir.plan import LARGEST, Plan
@@ -22,12 +23,8 @@ _PLAN, _STRUCTURE = "autoprune.plan", "autoprune.structure"
 
 def carry(model: onnx.ModelProto, plan: Plan) -> None:
     """Note in a pruned model the plan that made it."""
-    left = [entry for entry in model.metadata_props if entry.key not in (_PLAN, _STRUCTURE)]
     notes = {_PLAN: _packed(plan), _STRUCTURE: _structure(model)}
-    new = [onnx.StringStringEntryProto(key=key, value=value) for key, value in notes.items()]
-    entries = onnx.ModelProto(metadata_props=[*left, *new]).metadata_props
-    del model.metadata_props[:]
-    model.metadata_props.extend(entries)
+    helper.set_model_props(model, {**_notes(model), **notes})
 
 
 def carried_plan(model: onnx.ModelProto) -> Plan | None:
@@ -36,16 +33,18 @@ def carried_plan(model: onnx.ModelProto) -> Plan | None:
     Raises:
         PlanError: if the plan was damaged.
     """
-    notes = {entry.key: entry.value for entry in model.metadata_props}
-    if _PLAN not in notes or notes.get(_STRUCTURE) != _structure(model):
-        return None
-    return _unpacked(notes[_PLAN])
+    notes = _notes(model)
+    return _unpacked(notes[_PLAN]) if _PLAN in notes and not was_changed(model) else None
 
 
 def was_changed(model: onnx.ModelProto) -> bool:
     """Whether the model was pruned, and its nodes or the shapes of its tensors changed since."""
-    notes = {entry.key: entry.value for entry in model.metadata_props}
+    notes = _notes(model)
     return _PLAN in notes and notes.get(_STRUCTURE) != _structure(model)
+
+
+def _notes(model: onnx.ModelProto) -> dict[str, str]:
+    return {entry.key: entry.value for entry in model.metadata_props}
 
 
 def _packed(plan: Plan) -> str:

@@ -16,6 +16,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from autoprune.frameworks.onnx.attributes import attributes_of
 from autoprune.frameworks.onnx.file import session_for
 from autoprune.frameworks.onnx.sessions import run
 from autoprune.frameworks.onnx.walk import subgraphs
@@ -115,7 +116,7 @@ def _sizes(node: onnx.NodeProto, shape: tuple[int, ...]) -> NDArray[Any]:
     """What Shape and Size give for a tensor of this shape."""
     if node.op_type == "Size":
         return np.array(prod(shape), dtype=np.int64)
-    bounds = {a.name: a.i for a in node.attribute}
+    bounds = attributes_of(node)
     return np.array(shape[bounds.get("start", 0) : bounds.get("end")], dtype=np.int64)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 
 import numpy as np
 import onnx
@@ -54,7 +55,7 @@ def cut_model(traced: TracedOnnx, typed: TypedGraph, kept: Kept) -> onnx.ModelPr
     for name, call in calls.items():
         if name in traced.positions:
             rewriter.rewrite(name, call)
-    _insert(model.graph, numbers.before, rewriter.instead, rewriter.after)
+    _insert(model.graph, numbers.before, rewriter.instead)
     _drop_unused(model.graph, traced)
     _update_shapes(model.graph, traced, typed, kept)
     return model
@@ -67,10 +68,8 @@ class _CallRewriter:
     model: onnx.ModelProto
     traced: TracedOnnx
     additions: Additions
-    after: dict[int, onnx.NodeProto] = field(default_factory=dict)
-    """New nodes by the position of the node that they come after."""
     instead: dict[int, list[onnx.NodeProto]] = field(default_factory=dict)
-    """New nodes by the position of the node whose place they take."""
+    """Nodes by the position of the node whose place they take."""
 
     def rewrite(self, name: str, call: Resized) -> None:
         position = self.traced.positions[name]
@@ -80,8 +79,8 @@ class _CallRewriter:
         places = self.traced.slots[name]
         for argument, value in call.arguments.items():
             place = places.get(argument)
-            if place is not None and place.attribute:
-                _set_attribute(node, place.attribute, value)
+            if isinstance(place, str):
+                _set_attribute(node, place, value)
             elif place is None and (node.op_type, argument) in _OPTIONAL:
                 self._state(node, _OPTIONAL[node.op_type, argument], value)
             # Other arguments without a place follow from the shapes.
@@ -113,18 +112,15 @@ class _CallRewriter:
         node = self.model.graph.node[position]
         node.output[list(node.output).index(name)] = unscaled
         factors = [unscaled, self.additions.constant(name, np.array(factor, dtype))]
-        self.after[position] = scaled = self.additions.node("Mul", factors, name)
+        scaled = self.additions.node("Mul", factors, name)
         scaled.output[0] = name
+        self.instead.setdefault(position, [node]).append(scaled)
 
 
 def _set_attribute(node: onnx.NodeProto, name: str, value: Argument) -> None:
+    _remove_attribute(node, name)
     plain = list(value) if isinstance(value, tuple) else value
-    new = helper.make_attribute(name, plain)
-    for attribute in node.attribute:
-        if attribute.name == name:
-            attribute.CopyFrom(new)
-            return
-    node.attribute.append(new)
+    node.attribute.append(helper.make_attribute(name, plain))
 
 
 def _remove_attribute(node: onnx.NodeProto, name: str) -> None:
@@ -138,16 +134,11 @@ def _insert(
     graph: onnx.GraphProto,
     before: Mapping[int, list[onnx.NodeProto]],
     instead: Mapping[int, list[onnx.NodeProto]],
-    after: Mapping[int, onnx.NodeProto],
 ) -> None:
-    if not before and not instead and not after:
+    if not before and not instead:
         return
-    ordered: list[onnx.NodeProto] = []
-    for i, node in enumerate(graph.node):
-        ordered += [*before.get(i, ()), *instead.get(i, [node])]
-        if i in after:
-            ordered.append(after[i])
-    copies = onnx.GraphProto(node=ordered)
+    pairs = ((*before.get(i, ()), *instead.get(i, [node])) for i, node in enumerate(graph.node))
+    copies = onnx.GraphProto(node=chain.from_iterable(pairs))
     del graph.node[:]
     graph.node.extend(copies.node)
 

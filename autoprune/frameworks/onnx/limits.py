@@ -9,7 +9,7 @@ from math import prod
 from pathlib import Path
 
 import onnx
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from autoprune.errors import TraceError
 from autoprune.frameworks.onnx.sessions import Feed
@@ -30,15 +30,6 @@ _PACKED: dict[int, int] = {
     if hasattr(TensorProto, name)
 }
 """Types of which a byte holds several numbers, with their bits."""
-
-_FIELDS: dict[int, tuple[str, int]] = {
-    TensorProto.FLOAT: ("float_data", 1), TensorProto.COMPLEX64: ("float_data", 2),
-    TensorProto.DOUBLE: ("double_data", 1), TensorProto.COMPLEX128: ("double_data", 2),
-    TensorProto.INT64: ("int64_data", 1), TensorProto.UINT32: ("uint64_data", 1),
-    TensorProto.UINT64: ("uint64_data", 1), TensorProto.STRING: ("string_data", 1),
-}  # fmt: skip
-"""Where tensors that are not raw keep their numbers, and how many for each element; the others in
-`int32_data`."""
 
 # A light copy for shape inference keeps the numbers of tensors that may be shapes.
 _LARGEST_SHAPE = 1024
@@ -88,21 +79,15 @@ def check_tensors(model: onnx.ModelProto) -> None:
         TraceError: naming a tensor that does not, or whose sparse indices are outside of it.
     """
     for tensor in messages(TensorProto, model):
-        size = tensor_bytes(tensor)
-        if tensor.HasField("raw_data") and tensor.data_type != TensorProto.STRING:
-            fits = len(tensor.raw_data) == size
-        else:
-            field, each = _FIELDS.get(tensor.data_type, ("int32_data", 1))
-            elements = prod(tensor.dims) * each
-            fits = len(getattr(tensor, field)) in {elements} | (
-                {size} if tensor.data_type in _PACKED else set()
-            )
-        if not fits:
+        tensor_bytes(tensor)
+        try:
+            numpy_helper.to_array(tensor)
+        except ValueError as error:
             raise TraceError(
                 f"a tensor of shape {list(tensor.dims)} does not hold as many numbers",
                 where=f"tensor {tensor.name:.80}",
                 hint="the file may be damaged",
-            )
+            ) from error
     for sparse in messages(onnx.SparseTensorProto, model):
         _check_sparse(sparse)
 
@@ -116,7 +101,7 @@ def _check_sparse(sparse: onnx.SparseTensorProto) -> None:
     indices = sparse.indices
     if indices.data_type != TensorProto.INT64:
         raise TraceError("the indices of a sparse tensor are no int64", where=where)
-    numbers = onnx.numpy_helper.to_array(indices)
+    numbers = numpy_helper.to_array(indices)
     (count,) = sparse.values.dims
     if numbers.shape == (count,):
         inside = bool(((numbers >= 0) & (numbers < prod(sizes))).all())

@@ -25,10 +25,9 @@ from autoprune.frameworks.onnx.carried import carried_plan, carry, was_changed
 from autoprune.frameworks.onnx.cut import cut_model
 from autoprune.frameworks.onnx.feeds import candidate_feeds, probing
 from autoprune.frameworks.onnx.file import session_for, write_onnx
-from autoprune.frameworks.onnx.large import copied
 from autoprune.frameworks.onnx.run import reader
 from autoprune.frameworks.onnx.sessions import Feed, run
-from autoprune.frameworks.onnx.tensors import read_tensor, weight, write_tensor, zeroed_model
+from autoprune.frameworks.onnx.tensors import read_tensor, weight, with_tensors, zeroed_model
 from autoprune.frameworks.onnx.timing import Timed
 from autoprune.frameworks.onnx.trace import TracedOnnx
 from autoprune.ir.graph import Graph, Node
@@ -158,8 +157,7 @@ class OnnxNetwork:
             yield self.inputs  # zeros may be what an input has to be
 
     def parameter(self, name: str) -> Array:
-        shape = self.graph.parameter_of[name].value.shape
-        return read_tensor(self.model, self.traced.owners[name], shape)
+        return read_tensor(self.traced, name)
 
     def weights(self, computed: Iterable[str] = ()) -> Mapping[str, Array]:
         trained = [p.value.name for p in self.graph.parameters if p.kind == "parameter"]
@@ -178,16 +176,9 @@ class OnnxNetwork:
 
     def call(self, node: str, operands: Mapping[str, Array]) -> tuple[Array, ...]:
         proto = self.model.graph.node[self.traced.positions[node]]
-        given = dict(operands)
-        for name in filter(None, proto.input):
-            if name in given:
-                continue
-            known = self.traced.numbers.seen[name]
-            owner = self.traced.owners.get(name)
-            tensor = known.array if owner is None else read_tensor(self.model, owner, known.shape)
-            assert tensor is not None
-            given[name] = tensor
-        return run_alone(self.model, proto, given)
+        known = (name for name in proto.input if name and name not in operands)
+        given = {name: read_tensor(self.traced, name) for name in known}
+        return run_alone(self.model, proto, {**operands, **given})
 
     def sample_calls(self, names: Collection[str]) -> Mapping[str, Sample | RuleError]:
         return sample_calls(self.traced, names)
@@ -195,9 +186,7 @@ class OnnxNetwork:
     def with_parameters(self, values: Mapping[str, Array]) -> OnnxNetwork:
         if not values:
             return self
-        model = copied(self.model)
-        for name, array in values.items():
-            write_tensor(model, self.traced.owners[name], np.asarray(array))
+        model = with_tensors(self.traced, values, lambda name: np.asarray(values[name]))
         file = dataclasses.replace(self.traced.file, model=model)
         return OnnxNetwork(dataclasses.replace(self.traced, file=file))
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from autoprune.analysis.resizing import sizes_of
 from autoprune.analysis.typing import TypedGraph
 from autoprune.errors import GraphError
-from autoprune.frameworks.onnx.tensors import Additions, readers_of, write_tensor
+from autoprune.frameworks.onnx.tensors import Additions, read_tensor, readers_of, write_tensor
 from autoprune.frameworks.onnx.trace import TracedOnnx
 from autoprune.ir import axes as ax
 from autoprune.ir.graph import Argument
@@ -94,38 +94,29 @@ class NumberRewriter:
         """Every use of a number by the network, with what it has to be after the cut."""
         traced = self.traced
         names = {position: name for name, position in traced.positions.items()}
+        filled = {o.position: name for name, o in traced.owners.items() if o.kind == "filled"}
         for position, node in enumerate(traced.model.graph.node):
             if position in names:
                 yield from self._uses_by(position, node, names[position])
-            elif any(self._is_filled(name) for name in node.output):
-                name = node.output[0]
-                old = self._known(node.input[0])
+            elif position in filled:
+                name, old = filled[position], read_tensor(traced, node.input[0])
                 shape = self._shapes.get(name, traced.numbers.seen[name].shape)
                 yield _Use(position, 0, node.input[0], np.array(shape, old.dtype))
 
     def _uses_by(self, position: int, node: onnx.NodeProto, name: str) -> Iterator[_Use]:
         traced = self.traced
         changed = self.resized.get(name, Resized()).arguments
-        argument_at = {p.input: a for a, p in traced.slots[name].items()}
+        argument_at = {slot: argument for argument, slot in traced.slots[name].items()}
         for i, given in enumerate(node.input):
             computed = given in traced.numbers.computed
             if not computed and given not in traced.owners:
                 continue
             argument = argument_at.get(i, "")
             if argument in changed:
-                yield _Use(position, i, given, _like(self._known(given), changed[argument]))
+                yield _Use(position, i, given, _like(read_tensor(traced, given), changed[argument]))
             elif computed:
-                axes = self.typed.types.get(given, ())
-                yield _Use(position, i, given, cut_array(self._known(given), axes, self.kept))
-
-    def _is_filled(self, name: str) -> bool:
-        owner = self.traced.owners.get(name)
-        return owner is not None and owner.kind == "filled"
-
-    def _known(self, name: str) -> Array:
-        array = self.traced.numbers.seen[name].array
-        assert array is not None, name
-        return array
+                old, axes = read_tensor(traced, given), self.typed.types.get(given, ())
+                yield _Use(position, i, given, cut_array(old, axes, self.kept))
 
     def _redirect(self, use: _Use, current: Array | None) -> None:
         """Let one input read the wanted value."""

@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper
+from onnx import TensorProto
 
 from autoprune.errors import GraphError
+from autoprune.frameworks.onnx.attributes import attributes_of
 from autoprune.frameworks.onnx.tensors import Additions
 
 _NARROW = {"float16": TensorProto.FLOAT16, "bfloat16": TensorProto.BFLOAT16}
@@ -49,7 +50,7 @@ class ShareOfNorm:
         Raises:
             GraphError: if the node is no such norm.
         """
-        attributes = {a.name: helper.get_attribute_value(a) for a in self.node.attribute}
+        attributes = attributes_of(self.node)
         epsilon = float(attributes.get("epsilon", 1e-5 if not self.node.domain else 1e-12))
         x, weights = self.node.input[0], [name for name in self.node.input[1:] if name]
         if self.node.op_type == "LayerNormalization":

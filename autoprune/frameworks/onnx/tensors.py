@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -17,28 +17,29 @@ from autoprune.frameworks.onnx.attributes import constant_of, fill_of
 from autoprune.frameworks.onnx.large import copied, copy_fields
 from autoprune.frameworks.onnx.parameters import QUANTIZED
 from autoprune.frameworks.onnx.trace import Owner, TracedOnnx, reads
-from autoprune.ir.graph import Argument, Value
+from autoprune.ir.graph import Argument
 from autoprune.ir.positions import Kept, cut_array
 
 Array = NDArray[Any]
 
 
-def read_tensor(model: onnx.ModelProto, owner: Owner, shape: tuple[int, ...]) -> Array:
-    """The tensor at a place of a model; `shape` is that of one filled with a number."""
-    if owner.kind == "initializer":
-        return numpy_helper.to_array(model.graph.initializer[owner.position])
-    node = model.graph.node[owner.position]
-    if owner.kind == "filled":
-        return np.broadcast_to(fill_of(node), shape)
-    array = constant_of(node)
-    assert array is not None
+def read_tensor(traced: TracedOnnx, name: str) -> Array:
+    """A tensor of the model, or a number that is known before it runs."""
+    owner, seen = traced.owners.get(name), traced.numbers.seen[name]
+    array = seen.array
+    if owner is not None and owner.kind == "initializer":
+        array = numpy_helper.to_array(traced.model.graph.initializer[owner.position])
+    elif owner is not None:
+        node = traced.model.graph.node[owner.position]
+        filled = owner.kind == "filled"
+        array = np.broadcast_to(fill_of(node), seen.shape) if filled else constant_of(node)
+    assert array is not None, name
     return array
 
 
 def weight(traced: TracedOnnx, name: str) -> Array:
     """A trained tensor in floating point."""
-    shape = traced.graph.parameter_of[name].value.shape
-    array = read_tensor(traced.model, traced.owners[name], shape)
+    array = read_tensor(traced, name)
     if array.dtype.kind in "iu":
         zero = _zero_point(traced, name, array)
         scale = _of_quantization(traced, name, array, "scale", np.ones((), np.float32))
@@ -52,24 +53,27 @@ def cut_tensors(traced: TracedOnnx, typed: TypedGraph, kept: Kept) -> onnx.Model
     Filled tensors are left alone: their shape is an argument like others.
     """
     changed = [
-        p.value
-        for p in traced.graph.parameters
-        if not typed.uids[p.value.name].isdisjoint(kept)
-        and p.value.name in traced.owners
-        and traced.owners[p.value.name].kind != "filled"
+        name
+        for name in traced.graph.parameter_of
+        if not typed.uids[name].isdisjoint(kept)
+        and name in traced.owners
+        and traced.owners[name].kind != "filled"
     ]
-    model = _without_numbers(traced, changed)
-    for value in changed:
-        array = read_tensor(traced.model, traced.owners[value.name], value.shape)
-        cut = cut_array(array, typed.types[value.name], kept)
-        write_tensor(model, traced.owners[value.name], cut)
+    return with_tensors(
+        traced, changed, lambda name: cut_array(read_tensor(traced, name), typed.types[name], kept)
+    )
+
+
+def with_tensors(
+    traced: TracedOnnx, names: Collection[str], new: Callable[[str], Array]
+) -> onnx.ModelProto:
+    """A copy of the model with other tensors of these names."""
+    owners = {name: traced.owners[name] for name in names}
+    rewritten = {o.position for o in owners.values() if o.kind == "initializer"}
+    model = copied(traced.model, rewritten)
+    for name, owner in owners.items():
+        write_tensor(model, owner, new(name))
     return model
-
-
-def _without_numbers(traced: TracedOnnx, values: Iterable[Value]) -> onnx.ModelProto:
-    """A copy of the model that waits for new tensors of these values."""
-    owners = [traced.owners[value.name] for value in values]
-    return copied(traced.model, {o.position for o in owners if o.kind == "initializer"})
 
 
 def zeroed_model(
@@ -79,15 +83,16 @@ def zeroed_model(
 
     The zero of an integer weight is its zero point.
     """
-    changed = {p.value: masks for p, masks in trained_masks(typed, kept, spared)}
-    model = _without_numbers(traced, changed)
-    for value, masks in changed.items():
-        array = read_tensor(traced.model, traced.owners[value.name], value.shape)
-        zero = _zero_point(traced, value.name, array)
-        for mask in masks:
+    changed = {p.value.name: masks for p, masks in trained_masks(typed, kept, spared)}
+
+    def zeroed(name: str) -> Array:
+        array = read_tensor(traced, name)
+        zero = _zero_point(traced, name, array)
+        for mask in changed[name]:
             array = np.where(mask, array, zero)
-        write_tensor(model, traced.owners[value.name], array)
-    return model
+        return array
+
+    return with_tensors(traced, changed, zeroed)
 
 
 def _zero_point(traced: TracedOnnx, name: str, array: Array) -> Array:
@@ -112,7 +117,7 @@ def _of_quantization(
                 continue
             at = getattr(quantized, which)
             if at is not None and len(proto.input) > at and proto.input[at] in traced.owners:
-                found = read_tensor(traced.model, traced.owners[proto.input[at]], ())
+                found = read_tensor(traced, proto.input[at])
                 dim = node.arguments.get("dim") if quantized.dim is None else quantized.dim
                 return np.broadcast_to(_along(found, array, dim), array.shape)
     return np.broadcast_to(default, array.shape)

@@ -21,10 +21,10 @@ from autoprune.errors import TraceError
 from autoprune.frameworks.network import LazyArrays
 from autoprune.frameworks.onnx.attributes import (
     PLAIN,
+    attributes_of,
     constant_of,
     fill_of,
     plain,
-    read_attribute,
 )
 from autoprune.frameworks.onnx.constants import LARGEST, Numbers, Seen, find_numbers, measures
 from autoprune.frameworks.onnx.feeds import graph_inputs, is_dynamic
@@ -48,12 +48,8 @@ LARGEST_FILLED = 2**27
 """Elements of the largest weight that is written as one number and a shape."""
 
 
-@dataclass(frozen=True, slots=True)
-class Slot:
-    """Where an argument stands in an ONNX node: an input or an attribute."""
-
-    input: int | None = None
-    attribute: str = ""
+Slot = int | str
+"""Where an argument stands in an ONNX node: the position of an input, or an attribute."""
 
 
 @dataclass(frozen=True)
@@ -256,7 +252,7 @@ class _Reader:
             return None, {}
         if known is None:
             return self._unlisted(node)
-        attributes = {a.name: read_attribute(a) for a in node.attribute}
+        attributes = attributes_of(node)
         read = self._inputs(node, known.inputs)
         if isinstance(read, str):
             return read, {}
@@ -290,13 +286,18 @@ class _Reader:
             argument = self._input(given, names[i])
             if argument is None:
                 return f"its `{names[i].rstrip('!')}` depends on data"
-            found[names[i].rstrip("!?")] = argument, Slot(input=i)
+            found[names[i].rstrip("!?")] = argument, i
         return found
 
     def _unlisted(self, node: onnx.NodeProto) -> tuple[Arguments, dict[str, Slot]]:
         """Arguments for a rule from outside the package: the tensors, and attributes by name."""
-        attributes = {a.name: plain(read_attribute(a)) for a in node.attribute if a.type in PLAIN}
-        slots = {name: Slot(attribute=name) for name in attributes}
+        kinds = {a.name: a.type for a in node.attribute}
+        attributes = {
+            name: plain(value)
+            for name, value in attributes_of(node).items()
+            if kinds[name] in PLAIN
+        }
+        slots: dict[str, Slot] = {name: name for name in attributes}
         return {"tensors": self._all_read(node), **attributes}, slots
 
     def _keep_sizes(self, number: str, reason: str) -> None:
@@ -386,5 +387,5 @@ def _settings(known: Signature, attributes: Mapping[str, Any]) -> tuple[Argument
         given = attributes.get(attribute, default)
         arguments[name] = bool(given) if isinstance(default, bool) else plain(given)
         if attribute in attributes:
-            slots[name] = Slot(attribute=attribute)
+            slots[name] = attribute
     return arguments, slots

@@ -33,15 +33,16 @@ _ALIKE: dict[str, Callable[..., Any]] = {
 
 for _name, _target in _ALIKE.items():
     writes_as(_name, _target)
-writes_as("LeakyRelu", F.leaky_relu, "alpha:negative_slope=0.01")
-writes_as("Elu", F.elu, "alpha=1.0")
-writes_as("Celu", F.celu, "alpha=1.0")
-writes_as("Gelu microsoft.Gelu", F.gelu, "approximate='none'")
+writes_as("LeakyRelu", F.leaky_relu, "x | alpha:negative_slope=0.01")
+writes_as("Elu", F.elu, "x | alpha=1.0")
+writes_as("Celu", F.celu, "x | alpha=1.0")
+writes_as("ThresholdedRelu", F.threshold, "x | alpha:threshold=1.0 value=0.0")
+writes_as("Gelu microsoft.Gelu", F.gelu, "x | approximate='none'")
 
 
 @writes("Identity")
 def _identity(call: OnnxCall) -> fx.Node:
-    return call.tensor(0)
+    return call.tensors[0]
 
 
 @writes("microsoft.BiasGelu")
@@ -54,8 +55,8 @@ def swish(x: torch.Tensor, alpha: float) -> torch.Tensor:
     return x * torch.sigmoid(alpha * x)
 
 
-writes_as("Swish", swish, "alpha=1.0")
-writes_as("microsoft.QuickGelu", swish, "alpha=1.702")
+writes_as("Swish", swish, "x | alpha=1.0")
+writes_as("microsoft.QuickGelu", swish, "x | alpha=1.702")
 
 
 def selu(x: torch.Tensor, alpha: float, gamma: float) -> torch.Tensor:
@@ -63,7 +64,7 @@ def selu(x: torch.Tensor, alpha: float, gamma: float) -> torch.Tensor:
     return gamma * F.elu(x, alpha)
 
 
-writes_as("Selu", selu, "alpha=1.67326319217681884765625 gamma=1.05070102214813232421875")
+writes_as("Selu", selu, "x | alpha=1.67326319217681884765625 gamma=1.05070102214813232421875")
 
 
 def hard_sigmoid(x: torch.Tensor, alpha: float, beta: float) -> torch.Tensor:
@@ -71,7 +72,7 @@ def hard_sigmoid(x: torch.Tensor, alpha: float, beta: float) -> torch.Tensor:
     return torch.clamp(alpha * x + beta, 0, 1)
 
 
-writes_as("HardSigmoid", hard_sigmoid, "alpha=0.2 beta=0.5")
+writes_as("HardSigmoid", hard_sigmoid, "x | alpha=0.2 beta=0.5")
 
 
 def shrink(x: torch.Tensor, lambd: float, bias: float) -> torch.Tensor:
@@ -80,12 +81,7 @@ def shrink(x: torch.Tensor, lambd: float, bias: float) -> torch.Tensor:
     return torch.where(x > lambd, x - bias, torch.where(x < -lambd, x + bias, zero))
 
 
-writes_as("Shrink", shrink, "lambd=0.5 bias=0.0")
-
-
-@writes("ThresholdedRelu")
-def _thresholded_relu(call: OnnxCall) -> fx.Node:
-    return call.emit(F.threshold, call.tensor(0), call.attribute("alpha", 1.0), 0.0)
+writes_as("Shrink", shrink, "x | lambd=0.5 bias=0.0")
 
 
 def is_inf(x: torch.Tensor, negative: bool, positive: bool) -> torch.Tensor:
@@ -93,7 +89,7 @@ def is_inf(x: torch.Tensor, negative: bool, positive: bool) -> torch.Tensor:
     return (torch.isneginf(x) & negative) | (torch.isposinf(x) & positive)
 
 
-writes_as("IsInf", is_inf, "detect_negative:negative=True detect_positive:positive=True")
+writes_as("IsInf", is_inf, "x | detect_negative:negative=True detect_positive:positive=True")
 
 
 def cast(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
@@ -118,7 +114,7 @@ writes_as("CastLike", cast_like)
 def _clip(call: OnnxCall) -> fx.Node:
     low, high = _bound(call, 1, "min"), _bound(call, 2, "max")
     if low is None and high is None:
-        return call.tensor(0)
+        return call.tensors[0]
     if isinstance(low, fx.Node) != isinstance(high, fx.Node):
         # torch.clamp takes two numbers or two tensors.
         above = call.tensor(0) if low is None else call.emit(torch.clamp, call.tensor(0), low)

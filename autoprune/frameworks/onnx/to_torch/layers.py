@@ -53,7 +53,7 @@ def windowed(call: OnnxCall) -> fx.Node:
     automatic = call.attribute("auto_pad", "NOTSET") not in ("NOTSET", "VALID")
     if automatic and max(call.attribute("strides", (1,))) > 1:
         return call.emit(of_this_size, call.tensor(0), tuple(call.shape(0)[2:]))
-    return call.tensor(0)
+    return call.tensors[0]
 
 
 def symmetric(pads: Pads) -> bool:
@@ -80,7 +80,7 @@ def _convolution(call: OnnxCall) -> fx.Node:
     if not symmetric(pads):
         x, pads = call.emit(F.pad, x, for_pad(pads)), (0,) * (2 * count)
     return call.emit(
-        _CONVOLUTIONS[count], x, call.tensor(1), call.optional(2),
+        _CONVOLUTIONS[count], x, call.tensor(1), call.tensor(2),
         call.attribute("strides", (1,) * count), pads[:count],
         call.attribute("dilations", (1,) * count), call.attribute("group", 1),
     )  # fmt: skip
@@ -103,7 +103,7 @@ def _transposed_convolution(call: OnnxCall) -> fx.Node:
     pads = call.attribute("pads") or (0,) * (2 * count)
     uneven = not symmetric(pads)
     y = call.emit(
-        _TRANSPOSED[count], call.tensor(0), call.tensor(1), call.optional(2),
+        _TRANSPOSED[count], call.tensor(0), call.tensor(1), call.tensor(2),
         call.attribute("strides", (1,) * count), (0,) * count if uneven else pads[:count],
         call.attribute("output_padding", (0,) * count), call.attribute("group", 1),
         call.attribute("dilations", (1,) * count),
@@ -113,7 +113,7 @@ def _transposed_convolution(call: OnnxCall) -> fx.Node:
 
 @writes("Gemm")
 def _gemm(call: OnnxCall) -> fx.Node:
-    a, b, bias = call.tensor(0), call.tensor(1), call.optional(2)
+    a, b, bias = call.tensor(0), call.tensor(1), call.tensor(2)
     alpha, beta = call.attribute("alpha", 1.0), call.attribute("beta", 1.0)
     if call.attribute("transA", 0):
         a = call.emit(torch.t, a)
@@ -204,7 +204,7 @@ def layer_norm(
     return y if bias is None else y + bias
 
 
-writes_as("LayerNormalization", layer_norm, "axis=-1 epsilon:eps=1e-5")
+writes_as("LayerNormalization", layer_norm, "x weight bias | axis=-1 epsilon:eps=1e-5")
 
 
 def rms_norm(x: torch.Tensor, weight: torch.Tensor, axis: int, eps: float) -> torch.Tensor:
@@ -217,9 +217,9 @@ def rms_norm(x: torch.Tensor, weight: torch.Tensor, axis: int, eps: float) -> to
 writes_as(
     "RMSNormalization SimplifiedLayerNormalization microsoft.SimplifiedLayerNormalization",
     rms_norm,
-    "axis=-1 epsilon:eps=1e-5",
+    "x weight | axis=-1 epsilon:eps=1e-5",
 )
-writes_as("LpNormalization", F.normalize, "p=2 axis:dim=-1")
+writes_as("LpNormalization", F.normalize, "x | p=2 axis:dim=-1")
 writes_as("MatMul", torch.matmul)
 
 

@@ -65,7 +65,7 @@ def _max_pool(call: OnnxCall) -> Written:
         return call.emit(max_pool, windowed(call), *windows)
     if not symmetric(windows[2]) or call.attribute("storage_order", 0):
         raise call.unsupported("positions are only given with even padding and row by row")
-    return call.emit_parts(max_pool_indices, 2, windowed(call), *windows)
+    return call.emit_parts(max_pool_indices, windowed(call), *windows)
 
 
 def average_pool(

@@ -40,7 +40,7 @@ def dequantize(
     return y * _spread(scale, x, axis, block)
 
 
-writes_as("DequantizeLinear", dequantize, "axis=1 block_size:block=0")
+writes_as("DequantizeLinear", dequantize, "x scale zero | axis=1 block_size:block=0")
 
 
 def quantize(
@@ -66,4 +66,4 @@ def _quantize(call: OnnxCall) -> fx.Node:
     dtype = torch_dtype(call.dtype(2)) if call.has(2) else dtype_of(given or 2)
     if dtype.is_floating_point:
         raise call.unsupported("it makes floating point numbers of eight bits")
-    return call.emit(quantize, call.tensor(0), call.tensor(1), call.optional(2), axis, block, dtype)
+    return call.emit(quantize, call.tensor(0), call.tensor(1), call.tensor(2), axis, block, dtype)

@@ -14,9 +14,6 @@ from torch import fx
 
 from autoprune.frameworks.onnx.to_torch.writer import OnnxCall, writes
 
-_ORDER = {"LSTM": (0, 2, 3, 1), "GRU": (1, 0, 2), "RNN": (0,)}
-"""Where torch's gates stand in ONNX: i f g o among i o f c, r z n among z r h."""
-
 
 def _ordered(rows: torch.Tensor, order: tuple[int, ...]) -> torch.Tensor:
     """Rows of all gates, in another order of the gates."""
@@ -40,7 +37,7 @@ def recur(
     """A recurrent layer by torch.
 
     Args:
-        kind: `LSTM`, `GRU`, `RNN_TANH` or `RNN_RELU`.
+        kind: of `_LAYERS`.
         x: shape [time, batch, inputs], or [batch, time, inputs].
         w: shape [directions, gates * hidden, inputs].
         r: shape [directions, gates * hidden, hidden].
@@ -56,22 +53,21 @@ def recur(
     """
     if not time_first:
         x = x.transpose(0, 1)
+        h, c = (s if s is None else s.transpose(0, 1) for s in (h, c))
     directions, hidden = w.shape[0], r.shape[2]
     if direction == "reverse":
         x = torch.flip(x, (0,))
     zero = x.new_zeros(directions, x.shape[1], hidden)
-    start = [zero if s is None else s if time_first else s.transpose(0, 1) for s in (h, c)]
-    order = _ORDER[kind.split("_")[0]]
+    start = [zero if s is None else s for s in (h, c)]
+    layer, order = _LAYERS[kind]
     weights = []
     for d in range(directions):
-        weights += [_ordered(w[d], order), _ordered(r[d], order)]
-        if b is not None:
-            weights += [_ordered(part, order) for part in torch.chunk(b[d], 2, 0)]
-    rest = (weights, b is not None, 1, 0.0, False, directions == 2, False)
-    if kind == "LSTM":
-        y, *last = torch.lstm(x, start, *rest)
-    else:
-        y, *last = _LAYERS[kind](x, start[0], *rest)
+        parts = [w[d], r[d], *([] if b is None else torch.chunk(b[d], 2))]
+        weights += [_ordered(part, order) for part in parts]
+    y, *last = layer(
+        x, start if kind == "LSTM" else start[0],
+        weights, b is not None, 1, 0.0, False, directions == 2, False,
+    )  # fmt: skip
     if direction == "reverse":
         y = torch.flip(y, (0,))
     y = y.reshape(*y.shape[:2], directions, hidden)
@@ -80,52 +76,34 @@ def recur(
     return (y.transpose(0, 1), *(s.transpose(0, 1) for s in last))
 
 
-def reset_first(
-    x: torch.Tensor,
-    w: torch.Tensor,
-    r: torch.Tensor,
-    b: torch.Tensor | None,
-    h: torch.Tensor | None,
-    direction: str,
-    time_first: bool,
-) -> tuple[torch.Tensor, ...]:
-    """A GRU whose reset gate comes before the product, which torch has not; see `recur`."""
-    if not time_first:
-        x, h = x.transpose(0, 1), None if h is None else h.transpose(0, 1)
-    states, last = [], []
-    for d in range(w.shape[0]):
-        backward = direction == "reverse" or d == 1
-        start = x.new_zeros(x.shape[1], r.shape[2]) if h is None else h[d]
-        bias = None if b is None else b[d]
-        rows = _reset_first_steps(torch.flip(x, (0,)) if backward else x, w[d], r[d], bias, start)
-        last.append(rows[-1])
-        states.append(torch.flip(rows, (0,)) if backward else rows)
-    y, final = torch.stack(states, 1), torch.stack(last)
-    if time_first:
-        return y, final
-    return y.permute(2, 0, 1, 3), final.transpose(0, 1)
+def _reset_first(
+    x: torch.Tensor, h: torch.Tensor, weights: list[torch.Tensor], *_: object
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """`torch.gru` with the reset gate before the product, and the gates in the order of ONNX."""
+    each, hidden = len(weights) // len(h), h.shape[2]
+    outputs, last = [], []
+    for d, state in enumerate(h):
+        w, r, *biases = weights[d * each : (d + 1) * each]
+        bias = torch.sum(torch.stack(biases), 0) if biases else None
+        states = []
+        for step in F.linear(torch.flip(x, (0,)) if d else x, w, bias):
+            update, reset, new = step.chunk(3, -1)
+            update = torch.sigmoid(update + state @ r[:hidden].T)
+            reset = torch.sigmoid(reset + state @ r[hidden : 2 * hidden].T)
+            new = torch.tanh(new + (reset * state) @ r[2 * hidden :].T)
+            state = (1 - update) * new + update * state
+            states.append(state)
+        last.append(state)
+        outputs.append(torch.stack(states[::-1] if d else states))
+    return torch.cat(outputs, 2), torch.stack(last)
 
 
-def _reset_first_steps(
-    x: torch.Tensor, w: torch.Tensor, r: torch.Tensor, b: torch.Tensor | None, h: torch.Tensor
-) -> torch.Tensor:
-    """The states of one direction, shape [time, batch, hidden]."""
-    hidden = r.shape[1]
-    from_input = F.linear(x, w, None if b is None else torch.sum(torch.stack(b.chunk(2)), 0))
-    states = []
-    for step in from_input:
-        update, reset, new = step.chunk(3, -1)
-        update = torch.sigmoid(update + h @ r[:hidden].T)
-        reset = torch.sigmoid(reset + h @ r[hidden : 2 * hidden].T)
-        new = torch.tanh(new + (reset * h) @ r[2 * hidden :].T)
-        h = (1 - update) * new + update * h
-        states.append(h)
-    return torch.stack(states)
-
-
-_LAYERS: dict[str, Callable[..., tuple[torch.Tensor, torch.Tensor]]] = {
-    "GRU": torch.gru, "RNN_TANH": torch.rnn_tanh, "RNN_RELU": torch.rnn_relu,
+_LAYERS: dict[str, tuple[Callable[..., tuple[torch.Tensor, ...]], tuple[int, ...]]] = {
+    "LSTM": (torch.lstm, (0, 2, 3, 1)), "GRU": (torch.gru, (1, 0, 2)),
+    "GRU_RESET_FIRST": (_reset_first, (0, 1, 2)), "RNN_TANH": (torch.rnn_tanh, (0,)),
+    "RNN_RELU": (torch.rnn_relu, (0,)),
 }  # fmt: skip
+"""With where its gates stand in ONNX: i f g o among i o f c, r z n among z r h."""
 
 _USUAL = {
     "LSTM": ["Sigmoid", "Tanh", "Tanh"], "GRU": ["Sigmoid", "Tanh"], "RNN": ["Tanh"],
@@ -135,20 +113,9 @@ _USUAL = {
 @writes("LSTM GRU RNN")
 def _recurrent(call: OnnxCall) -> list[fx.Node]:
     direction = call.attribute("direction", "forward")
-    directions = 2 if direction == "bidirectional" else 1
-    kind = _kind(call, directions)
-    has_memory = call.op == "LSTM"
-    time_first = not call.attribute("layout", 0)
-    if call.op == "GRU" and not call.attribute("linear_before_reset", 0):
-        return call.emit_parts(
-            reset_first, 2, call.tensor(0), call.tensor(1), call.tensor(2), call.optional(3),
-            call.optional(5), direction, time_first,
-        )  # fmt: skip
-    return call.emit_parts(
-        recur, 3 if has_memory else 2, kind, call.tensor(0), call.tensor(1), call.tensor(2),
-        call.optional(3), call.optional(5), call.optional(6) if has_memory else None,
-        direction, time_first,
-    )  # fmt: skip
+    kind = _kind(call, 2 if direction == "bidirectional" else 1)
+    inputs = [call.tensor(i) for i in (0, 1, 2, 3, 5, 6)]
+    return call.emit_parts(recur, kind, *inputs, direction, not call.attribute("layout", 0))
 
 
 def _kind(call: OnnxCall, directions: int) -> str:
@@ -166,7 +133,10 @@ def _kind(call: OnnxCall, directions: int) -> str:
         raise call.unsupported("it clips, couples its gates, or has peepholes")
     if call.has(4) and not _full_length(call):
         raise call.unsupported("its sequences may have different lengths")
-    return call.op if call.op != "RNN" else "RNN_RELU" if rectified else "RNN_TANH"
+    if call.op == "RNN":
+        return "RNN_RELU" if rectified else "RNN_TANH"
+    first = call.op == "GRU" and not call.attribute("linear_before_reset", 0)
+    return "GRU_RESET_FIRST" if first else call.op
 
 
 def _full_length(call: OnnxCall) -> bool:

@@ -10,45 +10,23 @@ import torch.nn.functional as F
 from torch import fx
 
 from autoprune.frameworks.onnx.to_torch.sizes import list_of
-from autoprune.frameworks.onnx.to_torch.writer import OnnxCall, writes
-
-Dims = list[int]
+from autoprune.frameworks.onnx.to_torch.writer import OnnxCall, writes, writes_as
 
 
-def reduce_prod(x: torch.Tensor, dims: Dims, keep: bool) -> torch.Tensor:
-    """Product."""
-    for dim in sorted((d % x.ndim for d in dims), reverse=True):
-        x = torch.prod(x, dim, keep)
+def product(x: torch.Tensor, dim: list[int], keepdim: bool) -> torch.Tensor:
+    """The product over some dimensions."""
+    for d in sorted((d % x.ndim for d in dim), reverse=True):
+        x = torch.prod(x, d, keepdim)
     return x
-
-
-def reduce_l1(x: torch.Tensor, dims: Dims, keep: bool) -> torch.Tensor:
-    """Sum of magnitudes."""
-    return torch.sum(torch.abs(x), dims, keep)
-
-
-def reduce_l2(x: torch.Tensor, dims: Dims, keep: bool) -> torch.Tensor:
-    """Root of the sum of squares."""
-    norm: torch.Tensor = torch.linalg.vector_norm(x, 2, dims, keep)
-    return norm
-
-
-def reduce_squares(x: torch.Tensor, dims: Dims, keep: bool) -> torch.Tensor:
-    """Sum of squares."""
-    return torch.sum(x * x, dims, keep)
-
-
-def reduce_log(x: torch.Tensor, dims: Dims, keep: bool) -> torch.Tensor:
-    """Logarithm of the sum."""
-    return torch.log(torch.sum(x, dims, keep))
 
 
 _REDUCTIONS: dict[str, Callable[..., Any]] = {
     "ReduceSum": torch.sum, "ReduceMean": torch.mean, "ReduceMax": torch.amax,
-    "ReduceMin": torch.amin, "ReduceProd": reduce_prod, "ReduceL1": reduce_l1,
-    "ReduceL2": reduce_l2, "ReduceSumSquare": reduce_squares, "ReduceLogSum": reduce_log,
+    "ReduceMin": torch.amin, "ReduceProd": product, "ReduceL1": torch.sum,
+    "ReduceL2": torch.linalg.vector_norm, "ReduceSumSquare": torch.sum, "ReduceLogSum": torch.sum,
     "ReduceLogSumExp": torch.logsumexp,
 }  # fmt: skip
+_BEFORE = {"ReduceL1": torch.abs, "ReduceSumSquare": torch.square}
 
 
 @writes(" ".join(_REDUCTIONS))
@@ -58,10 +36,13 @@ def _reduce(call: OnnxCall) -> fx.Node:
         raise call.unsupported("its axes depend on data")
     if not list_of(axes if axes is not None else ()):
         if call.attribute("noop_with_empty_axes", 0):
-            return call.tensor(0)
+            return call.tensors[0]
         axes = tuple(range(call.rank))
-    keep = call.attribute("keepdims", True)
-    return call.emit(_REDUCTIONS[call.op], call.tensor(0), [int(a) for a in list_of(axes)], keep)
+    x, dims = call.tensor(0), [int(a) for a in list_of(axes)]
+    if call.op in _BEFORE:
+        x = call.emit(_BEFORE[call.op], x)
+    y = call.emit(_REDUCTIONS[call.op], x, dim=dims, keepdim=call.attribute("keepdims", True))
+    return call.emit(torch.log, y) if call.op == "ReduceLogSum" else y
 
 
 @writes("ArgMax ArgMin")
@@ -100,14 +81,6 @@ def _softmax(call: OnnxCall) -> fx.Node:
     return call.emit(shaped_like, rows, x)
 
 
-@writes("TopK")
-def _top(call: OnnxCall) -> list[fx.Node]:
-    axis = call.attribute("axis", -1)
-    largest, ordered = (call.attribute(name, True) for name in ("largest", "sorted"))
-    count = call.attribute("k") if call.opset < 10 else call.number(1)
-    return call.emit_parts(top, 2, call.tensor(0), count, axis, largest, ordered)
-
-
 def top(
     x: torch.Tensor, count: Any, axis: int, largest: bool, ordered: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -116,18 +89,16 @@ def top(
     return found.values, found.indices
 
 
-def cumulative(x: torch.Tensor, axis: int, exclusive: bool, backward: bool) -> torch.Tensor:
+writes_as("TopK", top, "x k! | axis=-1 largest=True sorted:ordered=True", parts=True)
+
+
+def cumulative(x: torch.Tensor, axis: Any, exclusive: bool, backward: bool) -> torch.Tensor:
     """Sums up to each element, from either end, with or without it."""
-    y = torch.flip(x, (axis,)) if backward else x
-    total = torch.cumsum(y, axis).to(x.dtype)
+    dim = list_of(axis)[0]
+    y = torch.flip(x, (dim,)) if backward else x
+    total = torch.cumsum(y, dim).to(x.dtype)
     total = total - y if exclusive else total
-    return torch.flip(total, (axis,)) if backward else total
+    return torch.flip(total, (dim,)) if backward else total
 
 
-@writes("CumSum")
-def _cumulative(call: OnnxCall) -> fx.Node:
-    axis = call.known(1)
-    if axis is None:
-        raise call.unsupported("its axis depends on data")
-    exclusive, backward = (call.attribute(name, False) for name in ("exclusive", "reverse"))
-    return call.emit(cumulative, call.tensor(0), int(axis.item()), exclusive, backward)
+writes_as("CumSum", cumulative, "x axis! | exclusive=False reverse:backward=False")

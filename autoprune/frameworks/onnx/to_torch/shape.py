@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -23,21 +24,15 @@ def reshape(x: torch.Tensor, shape: Any, allow_zero: bool) -> torch.Tensor:
     return x.reshape(wanted)
 
 
-@writes("Reshape")
-def _reshape(call: OnnxCall) -> fx.Node:
-    zero = call.attribute("allowzero", False)
-    return call.emit(reshape, call.tensor(0), call.number(1), zero)
+writes_as("Reshape", reshape, "x shape! | allowzero:allow_zero=False")
 
 
-@writes("Flatten")
-def _flatten(call: OnnxCall) -> fx.Node:
-    axis = call.attribute("axis", 1) % max(call.rank, 1)
-    x = call.tensor(0)
-    if axis == 0:
-        whole = call.attribute("axis", 1) != 0  # the axis is the rank
-        return call.emit(torch.reshape, x, (-1, 1) if whole else (1, -1))
-    rows = x if axis == 1 else call.emit(torch.flatten, x, 0, axis - 1)
-    return call.emit(torch.flatten, rows, 1)
+def flatten(x: torch.Tensor, axis: int) -> torch.Tensor:
+    """The elements in two dimensions: what comes before the axis, and the rest."""
+    return x.reshape(math.prod(x.shape[:axis]), math.prod(x.shape[axis:]))
+
+
+writes_as("Flatten", flatten, "x | axis=1")
 
 
 @writes("Transpose")
@@ -46,29 +41,21 @@ def _transpose(call: OnnxCall) -> fx.Node:
     return call.emit(torch.permute, call.tensor(0), order)
 
 
-def _axes(call: OnnxCall, rank: int) -> tuple[int, ...] | None:
-    """Axes as an attribute or an input, counted from the front; None if there are none."""
-    axes = call.given(1, "axes")
-    if isinstance(axes, fx.Node):
-        raise call.unsupported("its axes depend on data")
-    return None if axes is None else tuple(int(a) % rank for a in list_of(axes))
+def squeeze(x: torch.Tensor, axes: Any) -> torch.Tensor:
+    """`x` without some dimensions of size one, or without all of them."""
+    return x.squeeze() if axes is None else x.squeeze(list_of(axes))
 
 
-@writes("Squeeze")
-def _squeeze(call: OnnxCall) -> fx.Node:
-    axes = _axes(call, call.rank)
-    if axes is None:
-        axes = tuple(i for i, n in enumerate(call.shape(0)) if n == 1)
-    return call.emit(torch.squeeze, call.tensor(0), axes)
-
-
-@writes("Unsqueeze")
-def _unsqueeze(call: OnnxCall) -> fx.Node:
-    axes = call.given(1, "axes")
-    x = call.tensor(0)
-    for axis in sorted(_axes(call, call.rank + len(list_of(axes))) or ()):
-        x = call.emit(torch.unsqueeze, x, axis)
+def unsqueeze(x: torch.Tensor, axes: Any) -> torch.Tensor:
+    """`x` with dimensions of size one at some axes of the result."""
+    rank = x.ndim + len(list_of(axes))
+    for axis in sorted(a % rank for a in list_of(axes)):
+        x = x.unsqueeze(axis)
     return x
+
+
+writes_as("Squeeze", squeeze, "x axes!")
+writes_as("Unsqueeze", unsqueeze, "x axes!")
 
 
 def expand(x: torch.Tensor, shape: Any) -> torch.Tensor:
@@ -83,9 +70,7 @@ def expand(x: torch.Tensor, shape: Any) -> torch.Tensor:
     )
 
 
-@writes("Expand")
-def _expand(call: OnnxCall) -> fx.Node:
-    return call.emit(expand, call.tensor(0), call.number(1))
+writes_as("Expand", expand, "x shape!")
 
 
 def tile(x: torch.Tensor, repeats: Any) -> torch.Tensor:
@@ -93,9 +78,7 @@ def tile(x: torch.Tensor, repeats: Any) -> torch.Tensor:
     return x.repeat(list_of(repeats))
 
 
-@writes("Tile")
-def _tile(call: OnnxCall) -> fx.Node:
-    return call.emit(tile, call.tensor(0), call.number(1))
+writes_as("Tile", tile, "x repeats!")
 
 
 @writes("Concat")
@@ -110,11 +93,10 @@ def split(x: torch.Tensor, parts: Any, axis: int) -> tuple[torch.Tensor, ...]:
 
 @writes("Split")
 def _split(call: OnnxCall) -> list[fx.Node]:
-    axis, count = call.attribute("axis", 0), len(call.node.output)
-    parts = call.given(1, "split")
+    axis, parts = call.attribute("axis", 0), call.given(1, "split")
     if parts is None:
-        return call.emit_parts(torch.chunk, count, call.tensor(0), count, axis)
-    return call.emit_parts(split, count, call.tensor(0), parts, axis)
+        return call.emit_parts(torch.chunk, call.tensor(0), len(call.node.output), axis)
+    return call.emit_parts(split, call.tensor(0), parts, axis)
 
 
 def slices(x: torch.Tensor, starts: Any, ends: Any, axes: Any, steps: Any) -> torch.Tensor:
@@ -133,12 +115,7 @@ def slices(x: torch.Tensor, starts: Any, ends: Any, axes: Any, steps: Any) -> to
     return x
 
 
-@writes("Slice")
-def _slice(call: OnnxCall) -> fx.Node:
-    return call.emit(
-        slices, call.tensor(0), call.given(1, "starts"), call.given(2, "ends"),
-        call.given(3, "axes"), call.number(4),
-    )  # fmt: skip
+writes_as("Slice", slices, "x starts! ends! axes! steps!")
 
 
 def wrapped(index: torch.Tensor, size: int) -> torch.Tensor:
@@ -178,7 +155,7 @@ def gather_elements(x: torch.Tensor, index: torch.Tensor, axis: int) -> torch.Te
     return torch.gather(x, axis, wrapped(index, x.shape[axis]).long())
 
 
-writes_as("GatherElements", gather_elements, "axis=0")
+writes_as("GatherElements", gather_elements, "x index | axis=0")
 
 
 def _places(x: torch.Tensor, index: torch.Tensor, batch_dims: int = 0) -> tuple[torch.Tensor, ...]:
@@ -198,7 +175,7 @@ def gather_nd(x: torch.Tensor, index: torch.Tensor, batch_dims: int) -> torch.Te
     return x[_places(x, index, batch_dims)]
 
 
-writes_as("GatherND", gather_nd, "batch_dims=0")
+writes_as("GatherND", gather_nd, "x index | batch_dims=0")
 
 
 def scatter_nd(
@@ -229,35 +206,26 @@ def scatter_elements(
     return torch.scatter_reduce(x, axis, places, source, _REDUCTIONS[reduction])
 
 
-writes_as("ScatterElements Scatter", scatter_elements, "axis=0 reduction='none'")
+writes_as("ScatterElements Scatter", scatter_elements, "x index source | axis=0 reduction='none'")
 
 
-def pad(x: torch.Tensor, pads: Any, axes: Any, mode: str, value: float) -> torch.Tensor:
+def pad(x: torch.Tensor, pads: Any, value: Any, axes: Any, mode: str) -> torch.Tensor:
     """Elements before and after; `pads` counts those before each of the axes, then after."""
     sizes = list_of(pads)
     where = [a % x.ndim for a in (range(x.ndim) if axes is None else list_of(axes))]
     ends = dict(zip(where, zip(sizes[: len(where)], sizes[len(where) :], strict=True), strict=True))
     if mode == "constant":
         flat = [n for axis in reversed(range(x.ndim)) for n in ends.get(axis, (0, 0))]
-        return F.pad(x, flat, value=value)
+        return F.pad(x, flat, value=0.0 if value is None else list_of(value)[0])
     for axis, (before, after) in ends.items():
         if before or after:
-            places = np.pad(np.arange(x.shape[axis]), (before, after), mode=_MODES[mode])
+            positions = np.arange(x.shape[axis])
+            places = np.pad(positions, (before, after), mode=mode)  # type: ignore[call-overload]
             x = x.index_select(axis, torch.from_numpy(places).to(x.device))
     return x
 
 
-_MODES: dict[str, Any] = {"reflect": "reflect", "edge": "edge", "wrap": "wrap"}
-
-
-@writes("Pad")
-def _pad(call: OnnxCall) -> fx.Node:
-    value = call.known(2)
-    if call.has(2) and value is None:
-        raise call.unsupported("it pads with a number that depends on data")
-    number = call.attribute("value", 0.0) if value is None else value.reshape(()).item()
-    mode = call.attribute("mode", "constant")
-    return call.emit(pad, call.tensor(0), call.given(1, "pads"), call.number(3), mode, number)
+writes_as("Pad", pad, "x pads! value! axes! | mode='constant'")
 
 
 def filled(shape: Any, value: float, dtype: torch.dtype, like: Any) -> torch.Tensor:
@@ -286,13 +254,13 @@ def _range(call: OnnxCall) -> fx.Node:
     return call.emit(arange, *numbers, dtype, call.writer.like())
 
 
-@writes("Trilu")
-def _triangle(call: OnnxCall) -> fx.Node:
-    diagonal = call.known(1)
-    if call.has(1) and diagonal is None:
-        raise call.unsupported("its diagonal depends on data")
-    target = torch.triu if call.attribute("upper", 1) else torch.tril
-    return call.emit(target, call.tensor(0), 0 if diagonal is None else int(diagonal.item()))
+def triangle(x: torch.Tensor, diagonal: Any, upper: bool) -> torch.Tensor:
+    """`x` with zeros below a diagonal, or above it."""
+    first = 0 if diagonal is None else list_of(diagonal)[0]
+    return x.triu(first) if upper else x.tril(first)
+
+
+writes_as("Trilu", triangle, "x diagonal! | upper=True")
 
 
 def one_hot(index: torch.Tensor, depth: Any, values: torch.Tensor, axis: int) -> torch.Tensor:
@@ -305,24 +273,19 @@ def one_hot(index: torch.Tensor, depth: Any, values: torch.Tensor, axis: int) ->
     return torch.where(new == places, values[1], values[0])
 
 
-@writes("OneHot")
-def _one_hot(call: OnnxCall) -> fx.Node:
-    axis = call.attribute("axis", -1)
-    return call.emit(one_hot, call.tensor(0), call.number(1), call.tensor(2), axis)
+writes_as("OneHot", one_hot, "index depth! values | axis=-1")
 
 
-def depth_to_space(x: torch.Tensor, block: int) -> torch.Tensor:
-    """Channels `[block, block, c]` become pixels of `c` channels."""
+def depth_to_space(x: torch.Tensor, block: int, mode: str) -> torch.Tensor:
+    """Channels `[block, block, c]`, or in mode CRD `[c, block, block]`, become pixels of `c`."""
+    if mode == "CRD":
+        return F.pixel_shuffle(x, block)
     n, c, h, w = x.shape
     y = x.reshape(n, block, block, c // block**2, h, w).permute(0, 3, 4, 1, 5, 2)
     return y.reshape(n, c // block**2, h * block, w * block)
 
 
-@writes("DepthToSpace")
-def _depth_to_space(call: OnnxCall) -> fx.Node:
-    by_columns = call.attribute("mode", "DCR") == "CRD"
-    target = F.pixel_shuffle if by_columns else depth_to_space
-    return call.emit(target, call.tensor(0), call.attribute("blocksize"))
+writes_as("DepthToSpace", depth_to_space, "x | blocksize:block mode='DCR'")
 
 
 def space_to_depth(x: torch.Tensor, block: int) -> torch.Tensor:
@@ -332,7 +295,7 @@ def space_to_depth(x: torch.Tensor, block: int) -> torch.Tensor:
     return y.reshape(n, c * block**2, h // block, w // block)
 
 
-writes_as("SpaceToDepth", space_to_depth, "blocksize:block")
+writes_as("SpaceToDepth", space_to_depth, "x | blocksize:block")
 
 
 @writes("NonZero")

@@ -14,7 +14,13 @@ import torch
 from numpy.typing import NDArray
 from torch import fx
 
-from autoprune.frameworks.onnx.to_torch.writer import SIZES, OnnxCall, dtype_of, writes
+from autoprune.frameworks.onnx.to_torch.writer import (
+    SIZES,
+    OnnxCall,
+    dtype_of,
+    writes,
+    writes_as,
+)
 
 Array = NDArray[Any]
 
@@ -40,14 +46,8 @@ def count(x: torch.Tensor) -> Array:
     return array_of(x.numel())
 
 
-@writes("Shape", SIZES)
-def _shape(call: OnnxCall) -> fx.Node:
-    return call.emit(sizes, call.tensor(0), call.attribute("start", 0), call.attribute("end", None))
-
-
-@writes("Size", SIZES)
-def _size(call: OnnxCall) -> fx.Node:
-    return call.emit(count, call.tensor(0))
+writes_as("Shape", sizes, "x | start=0 end", SIZES)
+writes_as("Size", count, "x", SIZES)
 
 
 def _quotient(a: Any, b: Any) -> Any:
@@ -78,25 +78,17 @@ def _sqrt(call: OnnxCall) -> fx.Node:
     return call.emit(arithmetic, call.number(0), "Pow", 0.5)
 
 
-def to_float(a: Any) -> Array:
-    """The numbers as floats."""
-    return array_of(np.frompyfunc(float, 1, 1)(array_of(a)))
-
-
-def to_int(a: Any) -> Array:
-    """The numbers as integers, rounded towards zero."""
-    return array_of(np.frompyfunc(_truncated, 1, 1)(array_of(a)))
+def converted(a: Any, to: int) -> Array:
+    """The numbers as floats, or as integers rounded towards zero; `to` is of ONNX."""
+    convert = float if dtype_of(to).is_floating_point else _truncated
+    return array_of(np.frompyfunc(convert, 1, 1)(array_of(a)))
 
 
 def _truncated(number: Any) -> Any:
     return int(number) if isinstance(number, float | bool) else number
 
 
-@writes("Cast", SIZES)
-def _cast(call: OnnxCall) -> fx.Node:
-    dtype = dtype_of(call.attribute("to"))
-    convert = to_float if dtype.is_floating_point else to_int
-    return call.emit(convert, call.number(0))
+writes_as("Cast", converted, "a! | to", SIZES)
 
 
 def reshaped(a: Any, shape: tuple[int, ...]) -> Array:
@@ -125,9 +117,7 @@ def taken(a: Any, index: Any, axis: int) -> Array:
     return array_of(np.take(array_of(a), np.asarray(index, dtype=np.int64), axis))
 
 
-@writes("Gather", SIZES)
-def _gather(call: OnnxCall) -> fx.Node:
-    return call.emit(taken, call.number(0), call.number(1), call.attribute("axis", 0))
+writes_as("Gather", taken, "a! index! | axis=0", SIZES)
 
 
 def sliced(a: Any, starts: Any, ends: Any, axes: Any, steps: Any) -> Array:
@@ -141,12 +131,7 @@ def sliced(a: Any, starts: Any, ends: Any, axes: Any, steps: Any) -> Array:
     return array[tuple(key)]
 
 
-@writes("Slice", SIZES)
-def _slice(call: OnnxCall) -> fx.Node:
-    return call.emit(
-        sliced, call.number(0), call.given(1, "starts"), call.given(2, "ends"),
-        call.given(3, "axes"), call.number(4),
-    )  # fmt: skip
+writes_as("Slice", sliced, "a! starts! ends! axes! steps!", SIZES)
 
 
 def product(a: Any) -> Array:

@@ -11,7 +11,7 @@ import keyword
 import operator
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from inspect import isfunction
 from typing import Any
@@ -24,7 +24,7 @@ from onnx import helper
 from torch import fx, nn
 
 from autoprune.errors import TraceError
-from autoprune.frameworks.onnx.attributes import plain, read_attribute
+from autoprune.frameworks.onnx.attributes import attributes_of, plain
 from autoprune.frameworks.onnx.constants import SMALL
 from autoprune.frameworks.onnx.file import opset
 from autoprune.frameworks.onnx.functions import operator_name
@@ -60,20 +60,36 @@ def writes(names: str, table: dict[str, Write] = OPERATORS) -> Callable[[Write],
     return register
 
 
-def writes_as(names: str, target: Callable[..., Any], attributes: str = "") -> None:
-    """Write ONNX operators as calls of a function, on all their inputs.
+def writes_as(
+    names: str,
+    target: Callable[..., Any],
+    signature: str = "",
+    table: dict[str, Write] = OPERATORS,
+    *,
+    parts: bool = False,
+) -> None:
+    """Write ONNX operators as calls of a function.
 
     Args:
         names: of the operators, separated by spaces.
         target: the function, which has to have a name that can be imported.
-        attributes: those that are its keywords, as `signature_of` reads them: `alpha:slope=0.01`.
+        signature: the inputs and, as keywords, the attributes that it takes, in the words of
+            `signature_of`: `x repeats! | axis=-1`. Absent inputs are None; those in numbers may be
+            attributes in older opsets. Nothing before the bar stands for all inputs, as tensors.
+        table: where to register it.
+        parts: whether the function returns the outputs in a tuple.
     """
-    settings = signature_of(f"|{attributes}").attributes
+    known = signature_of(signature)
 
-    @writes(names)
-    def write(call: OnnxCall) -> fx.Node:
-        given = {name: call.attribute(a, default) for a, (name, default) in settings.items()}
-        return call.emit(target, *call.tensors, **given)
+    @writes(names, table)
+    def write(call: OnnxCall) -> Written:
+        inputs = [
+            call.given(i, name[:-1]) if name.endswith("!") else call.tensor(i)
+            for i, name in enumerate(known.inputs)
+        ]
+        settings = {name: call.attribute(a, d) for a, (name, d) in known.attributes.items()}
+        emit = call.emit_parts if parts else call.emit
+        return emit(target, *(inputs if known.inputs else call.tensors), **settings)
 
 
 def operator_key(node: onnx.NodeProto) -> str:
@@ -125,11 +141,9 @@ class Writer:
 
     def known(self, name: str) -> NDArray[Any] | None:
         """The value of that name, if it is the same in every run."""
-        if name in self.traced.owners:
-            owner = self.traced.owners[name]
-            return read_tensor(self.traced.model, owner, self.shape(name))
-        fixed = name in self.traced.numbers.computed and name not in self.traced.numbers.sized
-        return self.traced.numbers.seen[name].array if fixed else None
+        numbers = self.traced.numbers
+        fixed = name in numbers.computed and name not in numbers.sized
+        return read_tensor(self.traced, name) if fixed or name in self.traced.owners else None
 
     def shape(self, name: str) -> tuple[int, ...]:
         """The sizes of a value on the example inputs."""
@@ -259,12 +273,9 @@ class OnnxCall:
     def has(self, position: int) -> bool:
         return position < len(self.node.input) and bool(self.node.input[position])
 
-    def tensor(self, position: int) -> fx.Node:
-        return self.writer.tensor(self.node.input[position])
-
-    def optional(self, position: int) -> fx.Node | None:
-        """An input as a tensor, or None where it is absent."""
-        return self.tensor(position) if self.has(position) else None
+    def tensor(self, position: int) -> Any:
+        """An input as an fx node, or None where it is absent."""
+        return self.writer.tensor(self.node.input[position]) if self.has(position) else None
 
     @property
     def tensors(self) -> list[fx.Node]:
@@ -294,23 +305,19 @@ class OnnxCall:
     def rank(self) -> int:
         return len(self.shape(0))
 
-    @property
-    def attributes(self) -> Mapping[str, Any]:
-        return {a.name: plain(read_attribute(a)) for a in self.node.attribute}
-
     def attribute(self, name: str, default: Any = None) -> Any:
         """An attribute; lists and tensors are tuples, and where the default is a bool it is one."""
-        given = self.attributes.get(name, default)
+        given = plain(attributes_of(self.node).get(name, default))
         return bool(given) if isinstance(default, bool) else given
 
     def emit(self, target: Callable[..., Any], *args: Any, **kwargs: Any) -> fx.Node:
         """A call of a function, which has to have a name that can be imported."""
         return self._marked(self.writer.graph.call_function(target, args, kwargs))
 
-    def emit_parts(self, target: Callable[..., Any], count: int, *args: Any) -> list[fx.Node]:
-        """The first parts of what a function returns."""
-        whole = self.emit(target, *args)
-        return [self.emit(operator.getitem, whole, i) for i in range(count)]
+    def emit_parts(self, target: Callable[..., Any], *args: Any, **kwargs: Any) -> list[fx.Node]:
+        """A call of a function that returns as many parts as the node has outputs, or more."""
+        whole = self.emit(target, *args, **kwargs)
+        return [self.emit(operator.getitem, whole, i) for i in range(len(self.node.output))]
 
     def emit_module(self, kind: str, module: nn.Module, *args: fx.Node | None) -> fx.Node:
         name = self.writer.add_module(kind, module)
