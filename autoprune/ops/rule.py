@@ -184,6 +184,12 @@ def register(names: str, operator: Operator) -> Operator:
     return operator
 
 
+def names_in(namespace: str) -> frozenset[str]:
+    """Operators of a namespace, without overloads, that the package itself has a rule for."""
+    split = (name.split(".") for name in _OPERATORS)
+    return frozenset(parts[1] for parts in split if parts[0] == namespace)
+
+
 def define(name: str, operator: Operator, *, override: bool = False) -> None:
     """Give an operator a rule from outside the package; a second one replaces the first.
 

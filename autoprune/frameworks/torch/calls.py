@@ -16,7 +16,7 @@ from autoprune.errors import RuleError
 from autoprune.frameworks.torch.arrays import array_of, single
 from autoprune.frameworks.torch.cut import find_overload, owned_tensors
 from autoprune.frameworks.torch.equality import isolated
-from autoprune.frameworks.torch.norms import rescaled_norm
+from autoprune.frameworks.torch.norms import RESCALED
 from autoprune.frameworks.torch.objects import Inputs, input_leaves, map_tensors
 from autoprune.frameworks.torch.runner import GraphRunner
 from autoprune.frameworks.torch.trace import Traced
@@ -141,7 +141,7 @@ def _runner(
             if call.op is not None:
                 result = find_overload(call.op)(*given.values())
             elif call.share != 1.0:
-                result = rescaled_norm(target)(**given, share=call.share)
+                result = RESCALED[target](**given, share=call.share)
             else:
                 named = [(s.name, s.kwarg_only, _spelling(s.name, given)) for s in schema]
                 result = target(

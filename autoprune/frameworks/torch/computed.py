@@ -9,6 +9,7 @@ import torch
 from torch import fx, nn
 
 from autoprune.frameworks.torch.arrays import get_attribute
+from autoprune.frameworks.torch.exported import ancestors
 from autoprune.frameworks.torch.runner import GraphRunner
 
 
@@ -54,7 +55,7 @@ def _computed(
     # A value is called after its node, and otherwise only if a parameter has that name.
     nodes = {n.name: n for n in module.graph.nodes}
     wanted = {name: nodes[name.removesuffix("'")] for name in names}
-    needed = {node for n in wanted.values() for node in _ancestors(n)}
+    needed = ancestors(wanted.values())
     runner = GraphRunner(module, {path: partial(_instead, new) for path, new in own.items()})
     for node in module.graph.nodes:
         known = node.op != "placeholder" and runner.env.keys() >= set(node.all_input_nodes)
@@ -65,14 +66,3 @@ def _computed(
 
 def _instead(new: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
     return new
-
-
-def _ancestors(node: fx.Node) -> set[fx.Node]:
-    """A node and all that it is computed from."""
-    pending, found = [node], set[fx.Node]()
-    while pending:
-        node = pending.pop()
-        if node not in found:
-            found.add(node)
-            pending.extend(node.all_input_nodes)
-    return found

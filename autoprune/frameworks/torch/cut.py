@@ -25,7 +25,7 @@ from autoprune.analysis.typing import TypedGraph
 from autoprune.errors import TraceError
 from autoprune.frameworks.torch.arrays import get_tensor, set_tensor
 from autoprune.frameworks.torch.autocast import left_as_found
-from autoprune.frameworks.torch.norms import rescaled_norm
+from autoprune.frameworks.torch.norms import RESCALED
 from autoprune.frameworks.torch.objects import Inputs, Outputs, plain
 from autoprune.frameworks.torch.runner import SCALED, Change
 from autoprune.frameworks.torch.trace import Traced, computed_tensors
@@ -355,7 +355,7 @@ class _Rewriter:
         if call.share != 1.0:
             kwargs = n.normalized_arguments(self.root, normalize_to_only_use_kwargs=True)
             assert kwargs is not None
-            n.target = rescaled_norm(n.target)
+            n.target = RESCALED[n.target]
             n.args, n.kwargs = (), {**kwargs.kwargs, "share": call.share}
         if call.scale != 1.0:
             with self.graph.inserting_after(n):

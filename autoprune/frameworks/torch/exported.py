@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any, TypeAlias
@@ -63,13 +63,7 @@ def simplify(module: fx.GraphModule) -> None:
 
 def _of_unread_layers(module: fx.GraphModule) -> set[fx.Node]:
     """What is computed from trained parameters that no output depends on."""
-    read: set[fx.Node] = set()
-    pending = [n for n in module.graph.nodes if n.op == "output"]
-    while pending:
-        n = pending.pop()
-        if n not in read:
-            read.add(n)
-            pending.extend(n.all_input_nodes)
+    read = ancestors(module.graph.find_nodes(op="output"))
     parameters = dict(module.named_parameters(remove_duplicate=False))
     unread: set[fx.Node] = set()
     for n in module.graph.nodes:
@@ -77,6 +71,17 @@ def _of_unread_layers(module: fx.GraphModule) -> set[fx.Node]:
         if is_unread or not unread.isdisjoint(n.all_input_nodes):
             unread.add(n)
     return unread
+
+
+def ancestors(nodes: Iterable[fx.Node]) -> set[fx.Node]:
+    """The nodes, and all that they are computed from."""
+    pending, found = list(nodes), set[fx.Node]()
+    while pending:
+        node = pending.pop()
+        if node not in found:
+            found.add(node)
+            pending.extend(node.all_input_nodes)
+    return found
 
 
 def _enters_vmap(n: fx.Node) -> bool:

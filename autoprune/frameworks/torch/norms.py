@@ -63,12 +63,8 @@ def _affine(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
     return x if bias is None else x + bias
 
 
-_FUNCTIONS: dict[Any, Callable[..., Tensor]] = {
+RESCALED: dict[Any, Callable[..., Tensor]] = {
     torch.ops.aten.layer_norm.default: layer_norm,
     torch.ops.aten.group_norm.default: group_norm,
 }
-
-
-def rescaled_norm(target: Any) -> Callable[..., Tensor]:
-    """The function of this module that stands in for an operator."""
-    return _FUNCTIONS[target]
+"""The function of this module that stands in for an operator."""

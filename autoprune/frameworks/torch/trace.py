@@ -29,7 +29,7 @@ from autoprune.frameworks.torch.objects import (
 )
 from autoprune.frameworks.torch.packed import export
 from autoprune.frameworks.torch.quantized import check_graph, check_weights
-from autoprune.frameworks.torch.wanted import ALL, Wanted, wanted_outputs
+from autoprune.frameworks.torch.wanted import wanted_outputs
 from autoprune.frameworks.torch.wrappers import network_inside, network_of
 from autoprune.ir.graph import Graph, verify
 
@@ -46,7 +46,7 @@ class Traced:
         inputs: the example inputs, as positional and keyword arguments.
         dynamic_shapes: what was passed to torch.export.
         outputs: how the model's outputs were read; None if it is an exported graph.
-        wanted: those that matter.
+        wanted: positions of those that matter among their leaves in plain form; None for all.
     """
 
     model: nn.Module
@@ -55,13 +55,18 @@ class Traced:
     inputs: Inputs
     dynamic_shapes: Any
     outputs: Outputs | None
-    wanted: Wanted = ALL
+    wanted: frozenset[int] | None = None
+
+    def required(self, outputs: Any) -> list[Any]:
+        """The leaves of outputs, in plain form, that matter."""
+        leaves = pytree.tree_leaves(outputs)
+        return [v for i, v in enumerate(leaves) if self.wanted is None or i in self.wanted]
 
     @cached_property
     def output_names(self) -> tuple[str | None, ...]:
         """By leaf of the outputs in plain form, the name of the value, or None if it is loose."""
         (output,) = self.module.graph.find_nodes(op="output")
-        positions, required = self.wanted.positions, {v.name for v in self.graph.required}
+        positions, required = self.wanted, {v.name for v in self.graph.required}
         names: list[str | None] = []
         for i, leaf in enumerate(pytree.tree_leaves(output.args)):
             matters = isinstance(leaf, fx.Node) and (positions is None or i in positions)
@@ -139,7 +144,7 @@ def trace(
     simplify(module)
     buffers = {name for name, _ in model.named_buffers(remove_duplicate=False)}
     wanted = wanted_outputs(module, returned, outputs)
-    graph = read(module, input_leaves(inputs), buffers, wanted.positions)
+    graph = read(module, input_leaves(inputs), buffers, wanted)
     verify(graph)
     check_graph(graph)
     _own_what_is_written_to(module, graph)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,30 +15,10 @@ from autoprune.errors import TraceError
 from autoprune.frameworks.torch.objects import Outputs, tensors_in
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """The outputs that matter.
-
-    Attributes:
-        positions: among the leaves of the outputs in plain form; None for all.
-    """
-
-    positions: frozenset[int] | None = None
-
-    def of(self, values: Any) -> Any:
-        """Those of the outputs, in plain form, that matter."""
-        if self.positions is None:
-            return values
-        return [leaf for i, leaf in enumerate(pytree.tree_leaves(values)) if i in self.positions]
-
-
-ALL = Wanted()
-
-
 def wanted_outputs(
     module: fx.GraphModule, outputs: Outputs | None, names: Sequence[int | str]
-) -> Wanted:
-    """The outputs of an exported model that are at some positions, or have some keys or fields.
+) -> frozenset[int] | None:
+    """Positions of outputs of an exported model among their leaves in plain form; None for all.
 
     Args:
         module: the exported model.
@@ -50,7 +29,7 @@ def wanted_outputs(
         TraceError: if there is no such output, or no tensor in it.
     """
     if not names:
-        return ALL
+        return None
     (node,) = (n for n in module.graph.nodes if n.op == "output")
     # Marks, put together as the model puts its outputs together, show what a name stands for.
     marks = [
@@ -72,7 +51,7 @@ def wanted_outputs(
                 hint="name one of the outputs that hold tensors",
             )
         chosen.update(map(id, found))
-    return Wanted(frozenset(i for i, mark in enumerate(marks) if id(mark) in chosen))
+    return frozenset(i for i, mark in enumerate(marks) if id(mark) in chosen)
 
 
 def _named_parts(structure: Any) -> dict[int | str, Any]:

@@ -143,8 +143,8 @@ def _formed(
 def _check_export(traced: Traced) -> None:
     """A result that only exists as a graph is worth what the exported graph is worth."""
     runs = copy_of(traced.model, shared=not traced.graph.mutated).eval()
-    expected = traced.wanted.of(run(runs, traced.inputs))
-    gap = difference(expected, traced.wanted.of(run(traced.module, traced.inputs)))
+    expected = traced.required(run(runs, traced.inputs))
+    gap = difference(expected, traced.required(run(traced.module, traced.inputs)))
     if gap > tolerance(expected):
         raise TraceError(
             f"the exported graph computes something else than the model (relative difference "

@@ -154,7 +154,7 @@ class _Judge:
         self.traced = traced
         self.model = traced.model
         self.choice = choice
-        self.expected = traced.wanted.of(run(network, traced.inputs))
+        self.expected = traced.required(run(network, traced.inputs))
         self.tolerance = tolerance(self.expected)
         self.precision = precision(choice.typed.graph, self.expected)
         self.calls = resized_calls(choice.typed, choice.kept)
@@ -236,7 +236,7 @@ class _Judge:
             outputs = run(candidate, self.traced.inputs)
         except Exception as problem:
             raise Inexpressible(f"its forward does not follow: {first_line(problem)}") from problem
-        return difference(self.expected, self.traced.wanted.of(outputs))
+        return difference(self.expected, self.traced.required(outputs))
 
     def compare(self, plan: Plan) -> Comparison:
         """Differences between the calls of the cut graph and of what a plan makes.
