@@ -30,7 +30,7 @@ from torch import Tensor, nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
 import autoprune as ap  # noqa: E402
-from autoprune.passes.kernels.cuda.kernels import Kernel, family  # noqa: E402
+from autoprune.passes.kernels.cuda.kernels import Function, family  # noqa: E402
 from autoprune.passes.kernels.cuda.linear import SparseLinear  # noqa: E402
 from autoprune.passes.kernels.cuda.models import sparse_linears, use_library  # noqa: E402
 from autoprune.passes.sparsify.masks import find_mask  # noqa: E402
@@ -114,7 +114,7 @@ def cache_bytes() -> int:
     return int(torch.cuda.get_device_properties(0).L2_cache_size)
 
 
-def library_kernels() -> list[Kernel]:
+def library_kernels() -> list[Function]:
     """All that is timed here."""
     names = [str(dtype).removeprefix("torch.") for dtype in DTYPES]
     return [kernel for rows in ROWS for name in names for kernel in family(rows, dtype=name)]

@@ -11,5 +11,7 @@ kernel, in `cpu`, is a frozen dataclass derived from `kernel.Kernel`, made known
 * `lower(target)` makes functions of TVM's that compute tiles for the operators in `c`, or leaves
   everything to an operator of its own, in C: `kernel.Code`.
 
+The kernel for NVIDIA GPUs, in `cuda`, is one of another device: it has no operator in C.
+
 A target is one entry of `target.TARGETS`. `CONTRIBUTING.md` has examples of both.
 """

@@ -1,4 +1,4 @@
-"""What a kernel is: a way to compute sparse products, on every processor.
+"""What a kernel is: a way to compute sparse products, on every processor or on GPUs.
 
 A kernel is a frozen dataclass derived from `Kernel`. Its class says which products it computes, an
 object of it what the code depends on whatever the processor: the outputs of a block, an activation,
@@ -15,6 +15,9 @@ from typing import Any, ClassVar, Literal, Protocol
 from autoprune.passes.kernels.geometry import POINT, Geometry
 from autoprune.passes.kernels.target import Target
 from autoprune.passes.sparsify.layout import Array
+
+Device = Literal["cpu", "cuda"]
+"""What kernels are for."""
 
 Precision = Literal["float32", "int8", "bytes"]
 """What is multiplied: floats, floats that the operator rounds to 8 bits, or activations that come
@@ -149,6 +152,7 @@ class Kernel(ABC):
 
     Attributes:
         name: of the kernel.
+        device: what it is for; folder of the kernels.
         operator: of the domain `autoprune` in ONNX.
         precision: what is multiplied.
         code: of the operator, if it is not one of c/operators.c.
@@ -160,7 +164,8 @@ class Kernel(ABC):
     """
 
     name: ClassVar[str]
-    operator: ClassVar[str]
+    device: ClassVar[Device] = "cpu"
+    operator: ClassVar[str] = ""
     precision: ClassVar[Precision] = "float32"
     code: ClassVar[Code | None] = None
     slot: ClassVar[str] = "kernel"

@@ -13,8 +13,7 @@ import tvm
 
 from autoprune.errors import TargetError
 from autoprune.ir.files import read_file, write_atomically
-from autoprune.passes.kernels.cuda.kernels import Kernel
-from autoprune.passes.kernels.cuda.templates import primitive
+from autoprune.passes.kernels.cuda.kernels import Function
 
 LAUNCHERS = """
 #ifndef LAUNCH
@@ -37,7 +36,7 @@ EXPORT int launch_{name}(
 """
 
 
-def cuda_source(kernels: Sequence[Kernel], arch: str = "sm_80") -> str:
+def cuda_source(kernels: Sequence[Function], arch: str = "sm_80") -> str:
     """CUDA C++ of kernels, and for each of them a C function that starts it.
 
     `int launch_NAME(x, values, index, starts, bias, added, y, positions, inputs, outputs,
@@ -50,7 +49,7 @@ def cuda_source(kernels: Sequence[Kernel], arch: str = "sm_80") -> str:
         arch: the oldest GPU that it is for, as nvcc calls it.
     """
     functions = {kernel.name: kernel for kernel in kernels}
-    module = tvm.IRModule({name: primitive(kernel) for name, kernel in functions.items()})
+    module = tvm.IRModule({name: kernel.primitive() for name, kernel in functions.items()})
     target = tvm.target.Target({"kind": "cuda", "arch": arch}, host="llvm")
     # Loops stay loops, which nvcc unrolls: the source would be very long.
     settings = {"tirx.UnrollLoop": {"explicit_unroll": False}}
@@ -59,7 +58,7 @@ def cuda_source(kernels: Sequence[Kernel], arch: str = "sm_80") -> str:
     return source + LAUNCHERS + "".join(_launcher(kernel, source) for kernel in functions.values())
 
 
-def _launcher(kernel: Kernel, source: str) -> str:
+def _launcher(kernel: Function, source: str) -> str:
     """The C function that starts a kernel, which takes its parameters in an order of TVM's."""
     found = re.search(rf"\b{kernel.name}_kernel\(([^)]*)\);", source)
     if found is None:
@@ -72,7 +71,7 @@ def _launcher(kernel: Kernel, source: str) -> str:
     )  # fmt: skip
 
 
-def build_cuda(kernels: Sequence[Kernel], path: str | Path, arch: str = "sm_80") -> None:
+def build_cuda(kernels: Sequence[Function], path: str | Path, arch: str = "sm_80") -> None:
     """Write a shared library of kernels, for `library.Library`.
 
     Args:

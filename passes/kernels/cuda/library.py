@@ -13,7 +13,7 @@ from pathlib import Path
 
 from autoprune.errors import TargetError
 from autoprune.ir.files import open_file
-from autoprune.passes.kernels.cuda.kernels import Kernel
+from autoprune.passes.kernels.cuda.kernels import Function
 
 POINTERS = 7
 SIZES = 5
@@ -40,11 +40,11 @@ class Library:
         """
         return _device(self.path)
 
-    def __contains__(self, kernel: Kernel) -> bool:
+    def __contains__(self, kernel: Function) -> bool:
         return hasattr(_load(self.path), f"launch_{kernel.name}")
 
     def launch(
-        self, kernel: Kernel, pointers: Sequence[int], sizes: Sequence[int], stream: int
+        self, kernel: Function, pointers: Sequence[int], sizes: Sequence[int], stream: int
     ) -> None:
         """Start a kernel; it runs on after this returns.
 

@@ -9,12 +9,21 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.errors import TargetError
-from autoprune.passes.kernels.cuda.kernels import Kernel, choose, family
+from autoprune.passes.kernels.cuda.kernels import Function, RowwiseCuda, choose, family
 from autoprune.passes.kernels.cuda.library import GRID, Library
-from autoprune.passes.kernels.cuda.weights import chunks_of, pack
+from autoprune.passes.kernels.cuda.weights import chunks_of
+from autoprune.passes.kernels.kernel import Product
 
 LIMIT = 2**31 - 1
 """Elements of a tensor that kernels count."""
+
+
+def product_of(weight: Tensor, bias: Tensor, dtype: torch.dtype) -> Product:
+    """A linear layer as kernels see it, with weights [outputs, inputs] of a type."""
+    return Product(
+        rowwise=True, x="", output="", weight=weight.detach().to("cpu", dtype).numpy(),
+        bias=bias.detach().float().cpu().numpy(),
+    )  # fmt: skip
 
 
 class SparseLinear(nn.Module):
@@ -49,16 +58,13 @@ class SparseLinear(nn.Module):
     ) -> None:
         super().__init__()
         name = str(dtype).removeprefix("torch.")
+        kernel = RowwiseCuda(rows, activation, residual, name)
         self.kernels = family(rows, activation, residual=residual, dtype=name)
         self.outputs, self.inputs = weight.shape
         self.rows, self.residual, self.dtype = rows, residual, dtype
         self.library: Library | None = None
-        packed = pack(weight.detach().to("cpu", dtype).numpy(), rows)
-        shift = np.zeros((-(-self.outputs // rows), rows), np.float32)
-        if bias is not None:
-            shift.reshape(-1)[: self.outputs] = bias.detach().float().cpu().numpy()
-        arrays = {"values": packed.values, "index": packed.index, "starts": packed.starts}
-        for key, array in {**arrays, "bias": shift}.items():
+        shift = torch.zeros(self.outputs) if bias is None else bias
+        for key, array in kernel.encode(product_of(weight, shift, dtype), {}).items():
             self.register_buffer(key, torch.from_numpy(np.ascontiguousarray(array)))
 
     @property
@@ -101,7 +107,7 @@ class SparseLinear(nn.Module):
             )  # fmt: skip
         return y
 
-    def _launch(self, kernel: Kernel, x: Tensor, added: Tensor | None, y: Tensor) -> None:
+    def _launch(self, kernel: Function, x: Tensor, added: Tensor | None, y: Tensor) -> None:
         assert self.library is not None
         tensors = (x, self.values, self.index, self.starts, self.bias, added, y)
         pointers = [0 if tensor is None else tensor.data_ptr() for tensor in tensors]

@@ -18,20 +18,13 @@ import torch
 from torch import nn
 
 from autoprune.errors import TargetError
-from autoprune.passes.kernels.cuda.kernels import DTYPES, Kernel
+from autoprune.passes.kernels.cuda.kernels import DTYPES, Function, stored_share
 from autoprune.passes.kernels.cuda.library import Library
-from autoprune.passes.kernels.cuda.linear import SparseLinear
-from autoprune.passes.sparsify.layout import Array
-from autoprune.passes.sparsify.tiles import kept_tiles
-
-DENSEST = 0.5
-"""Share of the weights that is stored at most, for a layer to become sparse."""
+from autoprune.passes.kernels.cuda.linear import SparseLinear, product_of
+from autoprune.passes.kernels.registry import DENSEST, select
 
 SMALLEST = 4096
 """Weights of such a layer at least."""
-
-ROWS = (64, 32, 16, 8)
-"""Outputs of a block that are tried."""
 
 
 def sparse_linears(
@@ -64,9 +57,8 @@ def sparse_linears(
             if not _plain(layer):
                 continue
             if layer not in made:
-                weight = layer.weight.detach().float().cpu().numpy()
-                found = _block_rows(weight) if rows is None else rows
-                if weight.size < SMALLEST or _stored(weight, found) > DENSEST:
+                found = _block_rows(layer, rows, dtype)
+                if found is None:
                     continue
                 made[layer] = SparseLinear(layer.weight, layer.bias, rows=found, dtype=dtype)
             setattr(owner, key, made[layer].to(layer.weight.device))
@@ -87,25 +79,22 @@ def _plain(layer: nn.Module | None) -> TypeGuard[nn.Linear]:
     )
 
 
-def _block_rows(weight: Array) -> int:
-    """The largest blocks that store hardly more than the smallest; 1 if none stores little."""
-    shares = {rows: _stored(weight, rows) for rows in ROWS}
-    least = min(shares.values())
-    if least > DENSEST:
-        return 1
-    return next(rows for rows, share in shares.items() if share <= 1.1 * least)
-
-
-def _stored(weight: Array, rows: int) -> float:
-    """Share of the weights in blocks that are stored."""
-    return float(kept_tiles(weight != 0, rows, 1).sum() * rows / weight.size)
+def _block_rows(layer: nn.Linear, rows: int | None, dtype: torch.dtype) -> int | None:
+    """Outputs of a block, those given or the best; None if the layer stays dense."""
+    if layer.weight.numel() < SMALLEST:
+        return None
+    product = product_of(layer.weight, torch.zeros(layer.out_features), dtype)
+    if rows is not None:
+        return rows if stored_share(product.weight, rows) <= DENSEST else None
+    found = select(product, ("float32",), device="cuda")
+    return None if found is None else found.kernel.rows
 
 
 def _layers(model: nn.Module) -> Iterator[SparseLinear]:
     return (module for module in model.modules() if isinstance(module, SparseLinear))
 
 
-def kernels_of(model: nn.Module) -> tuple[Kernel, ...]:
+def kernels_of(model: nn.Module) -> tuple[Function, ...]:
     """The kernels that the sparse layers of a model need, each once."""
     return tuple(dict.fromkeys(kernel for layer in _layers(model) for kernel in layer.kernels))
 

@@ -23,10 +23,11 @@ from typing import Any
 from tvm.script import tirx as T
 
 from autoprune.passes.kernels.activations import ACTIVATIONS, check_activation
-from autoprune.passes.kernels.cuda.kernels import DEPTH, WARP, WARPS, Kernel, Split, Tiled
+from autoprune.passes.kernels.cuda.kernels import WARP, WARPS, Function, Split, Tiled
+from autoprune.passes.kernels.cuda.weights import DEPTH
 
 
-def primitive(kernel: Kernel) -> Any:
+def primitive(kernel: Function) -> Any:
     """The kernel as a TVM function.
 
     Its arguments are activations [positions, inputs], values [blocks, rows], index [blocks], starts

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from autoprune.passes.kernels.cuda.kernels import DEPTH
 from autoprune.passes.sparsify.formats.blocks import Block
 from autoprune.passes.sparsify.layout import Array, Index
 from autoprune.passes.sparsify.tiles import kept_tiles, spread
+
+DEPTH = 64
+"""Inputs whose activations are in shared memory at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,11 +29,6 @@ class Packed:
     values: Array
     index: Index
     starts: Index
-
-    @property
-    def nbytes(self) -> int:
-        """Of all arrays."""
-        return self.values.nbytes + self.index.nbytes + self.starts.nbytes
 
 
 def pack(weight: Array, rows: int) -> Packed:

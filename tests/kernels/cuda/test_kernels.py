@@ -7,9 +7,10 @@ import pytest
 
 pytest.importorskip("tvm", reason="needs apache-tvm")
 
-from autoprune.passes.kernels.cuda.kernels import ROWS, Split, Tiled, choose, family
-from autoprune.passes.kernels.cuda.templates import primitive
+from autoprune.passes.kernels.cuda.kernels import ROWS, RowwiseCuda, Split, Tiled, choose, family
 from autoprune.passes.kernels.cuda.weights import chunks_of, pack
+from autoprune.passes.kernels.kernel import Product
+from autoprune.passes.kernels.registry import kernels, select
 from autoprune.passes.sparsify.masks import find_mask
 from autoprune.passes.sparsify.registry import parse_format
 from tests.kernels.blocks import ACTIVATIONS
@@ -174,7 +175,7 @@ def test_kernels_that_do_not_exist(settings):
 
 def test_an_unknown_activation():
     with pytest.raises(ValueError, match="no activation 'swoosh'"):
-        primitive(Tiled(8, "swoosh"))
+        Tiled(8, "swoosh").primitive()
 
 
 def test_different_weights_make_a_difference(library):
@@ -184,3 +185,19 @@ def test_different_weights_make_a_difference(library):
     one = product(library, Tiled(8), weight, np.zeros(32), x)
     weight[9, np.flatnonzero(weight[9])[0]] += 0.1
     assert np.abs(product(library, Tiled(8), weight, np.zeros(32), x) - one).max() > DIFFERENT
+
+
+@pytest.mark.parametrize(("drawn", "expected"), [(32, 32), (8, 8), (2, 1)])
+def test_the_registry_chooses_by_the_zeros(drawn, expected):
+    weight = draw(np.random.default_rng(6), 128, 96, drawn, 0.2).astype(np.float16)
+    product = Product(True, "x", "y", weight, np.ones(128, np.float32))
+    found = select(product, ("float32",), device="cuda")
+    assert found.kernel == kernels("cuda").find("rowwise-cuda")(expected, dtype="float16")
+    assert [tile.name for tile in found.kernel.lower().tiles] == [
+        tile.name for tile in family(expected, dtype="float16")
+    ]
+    assert found.kernel.encode(product, {})["bias"].shape == (128 // expected, expected)
+    # Networks for processors never get it, and dense weights stay dense.
+    assert not isinstance(select(product, ("float32",)).kernel, RowwiseCuda)
+    dense = Product(True, "x", "y", np.ones((128, 96), np.float32), np.ones(128))
+    assert select(dense, ("float32",), device="cuda") is None
