@@ -24,7 +24,7 @@ from autoprune.passes.pruning.analysed import Analysis, analyse_network
 from autoprune.passes.pruning.request import DEFAULTS
 from autoprune.passes.sparsify.layout import Array, Scores
 from autoprune.passes.sparsify.orders import Order
-from autoprune.passes.sparsify.rearrangement import Matrix, Place, rearrange
+from autoprune.passes.sparsify.rearrangement import Matrix, Placement, rearrange
 from autoprune.passes.sparsify.weights import Weight
 from autoprune.report.quantities import count
 
@@ -122,9 +122,9 @@ def _matrices(
         )
 
 
-def _places(axis: Axis, movable: Mapping[str, Group], kernel: int) -> tuple[Place, ...]:
+def _places(axis: Axis, movable: Mapping[str, Group], kernel: int) -> tuple[Placement, ...]:
     """Where axes that can be reordered lie along a dimension, the larger of those that overlap."""
-    places: list[Place] = []
+    places: list[Placement] = []
     taken = np.zeros(axis.size, dtype=np.bool_)
     distinct = sorted(dict.fromkeys(leaves(axis)), key=lambda leaf: -leaf.size)
     for leaf in distinct:
@@ -133,7 +133,7 @@ def _places(axis: Axis, movable: Mapping[str, Group], kernel: int) -> tuple[Plac
             continue
         taken[positions] = True
         columns = positions[..., None] + axis.size * np.arange(kernel)
-        places.append(Place(str(leaf.uid), columns.reshape(len(positions), -1)))
+        places.append(Placement(str(leaf.uid), columns.reshape(len(positions), -1)))
     return tuple(places)
 
 

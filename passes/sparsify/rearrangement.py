@@ -23,7 +23,7 @@ ROUNDS = 2
 
 
 @dataclass(frozen=True)
-class Place:
+class Placement:
     """Where the units of an axis lie along a dimension of a matrix.
 
     Attributes:
@@ -52,8 +52,8 @@ class Matrix:
     scores: Scores
     format: Format
     sparsity: float | None = None
-    rows: tuple[Place, ...] = ()
-    cols: tuple[Place, ...] = ()
+    rows: tuple[Placement, ...] = ()
+    cols: tuple[Placement, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from autoprune.ir.positions import unit_positions
 from autoprune.passes.sparsify.formats.blocks import CSR, Block
 from autoprune.passes.sparsify.formats.patterns import NM
 from autoprune.passes.sparsify.masks import find_mask, l2
-from autoprune.passes.sparsify.rearrangement import Matrix, Place, rearrange
+from autoprune.passes.sparsify.rearrangement import Matrix, Placement, rearrange
 from autoprune.passes.sparsify.registry import parse_format
 from tests.effort import examples
 from tests.sparsify.formats import NAMES, seeds, sparsity_for
@@ -22,7 +22,7 @@ sizes = st.integers(2, 20)
 
 def whole(axis, size):
     """The places of a dimension that is just that axis."""
-    return (Place(axis, np.arange(size)[:, None]),)
+    return (Placement(axis, np.arange(size)[:, None]),)
 
 
 def reordered(matrix, rows, cols, orders):
@@ -102,7 +102,7 @@ def test_units_of_several_positions_move_as_one():
     # Channels flattened to 3 positions each, behind 2 inputs that stay.
     channel = Leaf(0, 5)
     axis = concat(Leaf(1, 2), prod(channel, Leaf(2, 3)))
-    places = (Place("channel", unit_positions(axis, channel.uid)),)
+    places = (Placement("channel", unit_positions(axis, channel.uid)),)
     scores = np.random.default_rng(2).random((4, 17))
     found = rearrange([Matrix(scores, Block(1, 4), 0.5, (), places)])
     order = found.orders["channel"]

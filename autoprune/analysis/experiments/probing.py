@@ -57,10 +57,10 @@ LARGEST = 2**22
 COMBINATIONS = 64
 """Sets of axes that are tried as one that is summed over."""
 
-Place = tuple[str, int]
+Dimension = tuple[str, int]
 """A dimension of an operand (by value name) or of an output (by its position, as `"->0"`)."""
 
-Moves = dict[Place, tuple[frozenset[int] | None, ...]]
+Moves = dict[Dimension, tuple[frozenset[int] | None, ...]]
 """Of each operand axis, per output, the output's axes that move at a changed position alone; None
 where the output does not move at all."""
 
@@ -184,9 +184,9 @@ def _only(mask: Array, dim: int, position: int) -> bool:
     return not along.any()
 
 
-def _kept_classes(moves: Moves) -> list[set[Place]]:
+def _kept_classes(moves: Moves) -> list[set[Dimension]]:
     """Operand and output axes that are the same."""
-    classes: list[set[Place]] = []
+    classes: list[set[Dimension]] = []
     for place, outputs in moves.items():
         same = {(f"->{i}", e) for i, dims in enumerate(outputs) for e in dims or ()}
         if same:
@@ -196,11 +196,13 @@ def _kept_classes(moves: Moves) -> list[set[Place]]:
     return classes
 
 
-def _summed_classes(sample: Sample, moves: Moves, kept: Sequence[set[Place]]) -> list[set[Place]]:
+def _summed_classes(
+    sample: Sample, moves: Moves, kept: Sequence[set[Dimension]]
+) -> list[set[Dimension]]:
     """Sets of operand axes that outputs lack, and that can only be cut together."""
-    taken = set[Place]().union(*kept)
+    taken = set[Dimension]().union(*kept)
     rest = [p for p, outputs in moves.items() if p not in taken and set(outputs) != {None}]
-    found: list[set[Place]] = []
+    found: list[set[Dimension]] = []
     while rest:
         first = rest.pop(0)
         size = sample.operands[first[0]].shape[first[1]]
@@ -214,7 +216,7 @@ def _summed_classes(sample: Sample, moves: Moves, kept: Sequence[set[Place]]) ->
     return found
 
 
-def _sums(sample: Sample, cut: set[Place], size: int) -> bool:
+def _sums(sample: Sample, cut: set[Dimension], size: int) -> bool:
     """Whether positions that are removed from some axes together count as zeros."""
     for units in removals(size):
         zeroed, removed = dict(sample.operands), dict(sample.operands)
@@ -232,16 +234,16 @@ def _sums(sample: Sample, cut: set[Place], size: int) -> bool:
     return True
 
 
-def _letters(sample: Sample, classes: Sequence[set[Place]]) -> Letters:
+def _letters(sample: Sample, classes: Sequence[set[Dimension]]) -> Letters:
     """The statement of the classes; axes in none are pinned."""
     names = (f"{c}{i or ''}" for i in count() for c in ascii_lowercase)
-    letter_of: dict[Place, str] = {}
+    letter_of: dict[Dimension, str] = {}
     pinned: set[str] = set()
 
     def dims(name: str, shape: tuple[int, ...]) -> Dims:
         return tuple(() if size == 1 else (letter((name, dim)),) for dim, size in enumerate(shape))
 
-    def letter(place: Place) -> str:
+    def letter(place: Dimension) -> str:
         if place not in letter_of:
             found = next((c for c in classes if place in c), None)
             letter_of.update(dict.fromkeys(found or {place}, next(names)))

@@ -33,10 +33,10 @@ Changes = Mapping[int, Collection[int]]
 
 Shapes = Mapping[str, tuple[int, ...]]
 
-Place = tuple[str, ...]
+AttributePath = tuple[str, ...]
 """Attribute names that lead from a configuration to a number in it or in one nested in it."""
 
-Values = Mapping[Place, float | None]
+Values = Mapping[AttributePath, float | None]
 
 BUILDS = 60
 """Most networks that are built, without weights, in search of a configuration."""
@@ -44,7 +44,7 @@ BUILDS = 60
 
 @dataclass(frozen=True)
 class _Number:
-    place: Place
+    place: AttributePath
     old: float | None
     candidates: tuple[float, ...]
 
@@ -166,7 +166,7 @@ def _disagreement(pruned: nn.Module, inputs: Inputs) -> str:
 
 
 def _numbers(
-    config: Any, changes: Mapping[float, set[float]], path: Place = ()
+    config: Any, changes: Mapping[float, set[float]], path: AttributePath = ()
 ) -> Iterator[_Number]:
     """The numbers of a configuration that may have changed."""
     own = inspect.signature(type(config)).parameters.keys() | _annotated(config)
@@ -201,7 +201,7 @@ class Blueprint:
     def __init__(self, model: nn.Module) -> None:
         self._network = type(model)
         self._config: Any = model.config
-        self._built: dict[frozenset[tuple[Place, float | None]], Shapes | None] = {}
+        self._built: dict[frozenset[tuple[AttributePath, float | None]], Shapes | None] = {}
 
     def numbers(self, changes: Mapping[float, set[float]], shapes: Shapes) -> Values | None:
         """Values with which the class has parameters of the given shapes, by coordinate descent.
@@ -301,7 +301,7 @@ def _written_and_read(config: Any) -> Any:
     return config
 
 
-def _get(config: Any, place: Place) -> Any:
+def _get(config: Any, place: AttributePath) -> Any:
     for name in place:
         config = getattr(config, name)
     return config
