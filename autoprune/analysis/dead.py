@@ -85,7 +85,6 @@ def _zero_units(typed: TypedGraph, name: str, array: npt.NDArray[Any] | None, ui
 def _without(
     typed: TypedGraph, name: str, array: npt.NDArray[Any], uid: int, units: Mask
 ) -> npt.NDArray[Any]:
-    """A weight with some units set to zero."""
     for dim, positions in _along(typed, name, uid):
         array = array.copy()
         np.moveaxis(array, dim, 0)[positions[units].reshape(-1)] = 0

@@ -20,14 +20,14 @@ reordering `w` by `h` is a change of the summation and output variables, and it 
 
 The letters are found by asking the rule again, with every occurrence of `h` and `w` in every
 operand made a leaf of its own: those that the equations of the call make the same have the same
-letter. Views, matrix
-products, convolutions, attention and elementwise calls need nothing more. Everything else, and
-every operator whose rule does not say what it normalizes, keeps a leaf from being cut this way.
+letter. Views, matrix products, convolutions, attention and elementwise calls need nothing more.
+Everything else, and every operator whose rule does not say what it normalizes, keeps a leaf from
+being cut this way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from autoprune.analysis.typing import TypedGraph
@@ -54,21 +54,12 @@ def outer_leaves(typed: TypedGraph, uids: Iterable[int]) -> dict[int, Leaf]:
         for uid in frozenset[int]().union(*around) & candidates.keys():
             touching[uid].append(node)
     found: dict[int, Leaf] = {}
-    known: dict[Hashable, bool] = {}
-
-    def passes_on(node: Node, inner: int, outer: int) -> bool:
-        """Calls of repeated layers are alike, and one answer does for all of them."""
-        key = _likeness(typed, node, inner, outer)
-        if key not in known:
-            known[key] = _passes_on(typed, node, inner, outer)
-        return known[key]
-
     for uid, outers in candidates.items():
         for outer in outers:
             mutual = any(leaf.uid == uid for leaf in along.get(outer.uid, ()))
             if (mutual and uid < outer.uid) or _leads_to(found, outer.uid, uid):
                 continue
-            if all(passes_on(node, uid, outer.uid) for node in touching[uid]):
+            if all(_passes_on(typed, node, uid, outer.uid) for node in touching[uid]):
                 found[uid] = outer
                 break
     return found
@@ -79,31 +70,6 @@ def _leads_to(outers: Mapping[int, Leaf], uid: int, end: int) -> bool:
     while uid in outers and uid != end:
         uid = outers[uid].uid
     return uid == end
-
-
-def _likeness(typed: TypedGraph, node: Node, inner: int, outer: int) -> Hashable:
-    """A call without the names of its values and leaves."""
-    numbers = {inner: 0, outer: 1}
-
-    def of_axis(axis: Axis) -> Hashable:
-        if isinstance(axis, Leaf):
-            number = numbers.setdefault(axis.uid, len(numbers))
-            return number, axis.size, axis.uid in typed.pins
-        if not axis.uids:
-            return axis.size
-        parts = axis.factors if isinstance(axis, Prod) else axis.terms
-        return type(axis), tuple(map(of_axis, parts))
-
-    def of(argument: Argument) -> Hashable:
-        if isinstance(argument, tuple):
-            return tuple(map(of, argument))
-        if isinstance(argument, Value):
-            axes = tuple(map(of_axis, typed.types[argument.name]))
-            return argument.dtype, argument.hint, axes
-        return type(argument), argument
-
-    arguments = tuple((name, of(argument)) for name, argument in node.arguments.items())
-    return node.op, typed.operator_of(node), arguments, of(node.outputs)
 
 
 def _candidates(typed: TypedGraph, uids: frozenset[int]) -> dict[int, list[Leaf]]:

@@ -174,7 +174,7 @@ def _model_and_inputs(parser: argparse.ArgumentParser) -> None:
     )
     _input_argument(parser)
     parser.add_argument(
-        "--dynamic-batch", action="store_true",
+        "--dynamic-batch", action="store_const", const="batch", dest="dynamic_shapes",
         help="trace with a first axis that varies; without, files take any batch where the network "
         "exports so, and a note says where not",
     )  # fmt: skip
@@ -253,7 +253,7 @@ def _choice_arguments(group: argparse._ArgumentGroup) -> None:
         help="units every group keeps at least (default: 1)",
     )  # fmt: skip
     add(
-        "--global", action="store_true", dest="everywhere",
+        "--global", action="store_const", const="global", default="uniform", dest="allocation",
         help="remove the least important units wherever they are, not the same share everywhere",
     )  # fmt: skip
     for name, what in (
@@ -328,7 +328,6 @@ def _part_of(text: str) -> tuple[str, float]:
 
 
 def _size_of(text: str) -> tuple[str, int]:
-    """A pattern and a number of units."""
     pattern, _, size = text.rpartition("=")
     if not pattern:
         raise argparse.ArgumentTypeError(f"{text} is not of the form NAME=N")

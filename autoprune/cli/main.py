@@ -8,6 +8,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ from autoprune.runtime.folders import check_free
 if TYPE_CHECKING:
     from torch import nn
 
+    from autoprune.passes.pruning.request import Options
     from autoprune.passes.pruning.result import Result
     from autoprune.report import Report
 
@@ -100,7 +102,7 @@ def _load(options: argparse.Namespace) -> tuple[nn.Module | Path, Any]:
             where=options.model,
             hint="give their shapes, such as --input 1x3x224x224",
         )
-    if options.dynamic_batch and any(spec.shape[0] == 1 for spec in specs):
+    if options.dynamic_shapes and any(spec.shape[0] == 1 for spec in specs):
         raise AutopruneError(
             "a batch of one is traced as always one",
             where="--dynamic-batch",
@@ -126,10 +128,7 @@ def _inspect(options: argparse.Namespace) -> None:
         model, example = _load(options)
         import autoprune
 
-        choices = autoprune.Options(
-            strict=options.strict, probe=options.probe, dynamic_shapes=_dynamic(options)
-        )
-        report = autoprune.inspect(model, example, **_scope(options), options=choices)
+        report = autoprune.inspect(model, example, **_scope(options), options=_options(options))
     _save_report(report, options)
     _print(report, options)
 
@@ -174,25 +173,19 @@ def _pruned(model: nn.Module | Path, example: Any, options: argparse.Namespace) 
         model, example,
         **_budget(options), **_scope(options),
         criterion=imported(named) if ":" in named else named,
-        multiple_of=options.multiple_of, seed=options.seed,
-        options=autoprune.Options(
-            approximate=options.approximate,
-            min_units=options.min_units,
-            exact_budget=options.exact_budget,
-            allocation="global" if options.everywhere else "uniform",
-            keep_config=options.keep_config,
-            dynamic_shapes=_dynamic(options),
-            strict=options.strict,
-            probe=options.probe,
-            per_outer=options.per_outer,
-            uniform=options.uniform,
-            threads=options.threads,
-        ),
+        multiple_of=options.multiple_of, seed=options.seed, options=_options(options),
     )  # fmt: skip
 
 
+def _options(options: argparse.Namespace) -> Options:
+    """Those of the arguments that are called like the fields of Options."""
+    from autoprune import Options
+
+    given = vars(options)
+    return Options(**{f.name: given[f.name] for f in fields(Options) if f.name in given})
+
+
 def _budget(options: argparse.Namespace) -> dict[str, Any]:
-    """The budgets among the arguments."""
     from autoprune.passes.pruning.request import budget_names
 
     given = {name: getattr(options, name) for name in budget_names()}
@@ -218,10 +211,6 @@ def _by_pattern(pairs: Sequence[tuple[str, Any]], argument: str) -> dict[str, An
 
 def _scope(options: argparse.Namespace) -> dict[str, Any]:
     return {"only": options.only, "ignore": options.ignore, "outputs": options.which_outputs}
-
-
-def _dynamic(options: argparse.Namespace) -> str | None:
-    return "batch" if options.dynamic_batch else None
 
 
 def _measure(result: Result[Any], threads: int) -> str:
@@ -295,7 +284,7 @@ def _sparsify(options: argparse.Namespace) -> None:
         result = autoprune.sparsify(
             model, example, format=options.format, sparsity=options.sparsity, calibration=batches,
             ignore=options.ignore, distribution=options.distribution,
-            dynamic_shapes=_dynamic(options),
+            dynamic_shapes=options.dynamic_shapes,
         )  # fmt: skip
         for path in options.outputs:
             result.save(path)

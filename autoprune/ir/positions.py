@@ -204,7 +204,6 @@ def _product_positions(
 
 
 def _flat(grid: Indices) -> Indices:
-    """Join the last two dimensions."""
     return grid.reshape((*grid.shape[:-2], -1))
 
 
@@ -227,31 +226,25 @@ def unit_positions(axis: Axis, uid: int) -> Indices:
     Returns an index array of shape [units, positions per unit]; removing unit `u` removes row `u`.
     With the leaf absent the shape is [0, 0].
     """
-    found = _unit_positions(axis, uid)
-    return np.zeros((0, 0), dtype=np.intp) if found is None else found
-
-
-def _unit_positions(axis: Axis, uid: int) -> Indices | None:
+    if uid not in axis.uids:
+        return np.zeros((0, 0), dtype=np.intp)
     if isinstance(axis, Leaf):
-        return np.arange(axis.size)[:, None] if axis.uid == uid else None
+        return np.arange(axis.size)[:, None]
     pieces: list[Indices] = []
     if isinstance(axis, Sum):
         offset = 0
         for term in axis.terms:
-            found = _unit_positions(term, uid)
-            if found is not None:
-                pieces.append(found + offset)
+            if uid in term.uids:
+                pieces.append(unit_positions(term, uid) + offset)
             offset += term.size
     else:
         outer, inner = 1, axis.size
         for factor in axis.factors:
             inner //= factor.size
-            found = _unit_positions(factor, uid)
-            if found is not None:
+            if uid in factor.uids:
+                found = unit_positions(factor, uid)
                 before = np.arange(outer)[:, None, None] * (factor.size * inner)
                 within = found[:, None, :, None] * inner + before + np.arange(inner)
                 pieces.append(within.reshape(len(found), -1))
             outer *= factor.size
-    if not pieces:
-        return None
     return pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=1)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TextIO, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,14 +21,7 @@ from autoprune.ir.axes import Axis, Leaf, leaves
 from autoprune.ir.positions import Kept, PerOuter
 from autoprune.report.quantities import quantity, share
 
-
-class Writable(Protocol):
-    """An open text file, or what can be written to like one."""
-
-    def write(self, text: str, /) -> object: ...
-
-
-Trace: TypeAlias = Callable[[str], object] | Writable | bool | None
+Trace: TypeAlias = Callable[[str], object] | TextIO | bool | None
 """Where it is printed: a function that takes a text, a file, True for stderr, False for nowhere;
 None for stderr if the environment says `AUTOPRUNE_TRACE=1`."""
 

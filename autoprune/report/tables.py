@@ -66,7 +66,7 @@ def render(report: Report, *, everything: bool, whole: bool = False) -> Renderab
         parts.append(_pinned(report.pinned, everything=everything, whole=whole))
     if report.unknown_operators:
         parts.append(heading("Operators without a rule; the axes they touch are kept whole"))
-        parts.append(_unknown(report, whole=whole))
+        parts.append(_unknown(report))
     lines = remarks(report)
     if lines:
         parts.append(heading("Result" if report.module else "Note"))
@@ -212,10 +212,10 @@ def _costs(report: Report) -> Table:
 
 def _groups(rows: Iterable[GroupRow], *, whole: bool) -> Table:
     table = plain_table()
-    table.add_column("group", overflow="fold", no_wrap=whole)
+    table.add_column("group", overflow="fold")
     add_numbers(table, "units", "params", "FLOPs")
     table.add_column("guarantee", no_wrap=True)
-    table.add_column("also in", overflow="fold", max_width=None if whole else 24, no_wrap=whole)
+    table.add_column("also in", overflow="fold", max_width=None if whole else 24)
     for row in rows:
         units = f"{row.units} -> {row.kept}" if row.kept < row.units else str(row.units)
         units += " each" if row.outer else ""
@@ -290,9 +290,9 @@ def _every_axis(rows: Sequence[PinnedRow], whole: bool) -> RenderableType:
     return Group(*lines)
 
 
-def _unknown(report: Report, *, whole: bool) -> Table:
+def _unknown(report: Report) -> Table:
     table = plain_table()
-    table.add_column("operator", overflow="fold", no_wrap=whole)
+    table.add_column("operator", overflow="fold")
     add_numbers(table, "calls")
     table.add_column("first called at", overflow="fold")
     for row in report.unknown_operators:

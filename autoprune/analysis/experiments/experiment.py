@@ -95,13 +95,14 @@ def outputs_of(sample: Sample, operands: Operands, call: Resized = UNCHANGED) ->
             raise RuleError(f"the operator does not run: {text}", where=str(sample.node)) from error
     if len(results) != len(sample.node.outputs):
         raise RuleError("the operator gives another number of outputs", where=str(sample.node))
-    if any(not _identical(operands[name], array) for name, array in given.items()):
+    if not all(same(operands[name], array).all() for name, array in given.items()):
         raise RuleError("the operator writes to its arguments", where=str(sample.node))
     return [np.array(v) if call.scale == 1.0 else np.array(v) * call.scale for v in results]
 
 
-def _identical(a: Array, b: Array) -> bool:
-    return bool(((a == b) | ((a != a) & (b != b))).all())
+def same(a: Array, b: Array) -> Array:
+    """Where two arrays of one shape have the same element; NaN is the same as NaN."""
+    return np.asarray((a == b) | ((a != a) & (b != b)))
 
 
 def _filled(argument: Argument, operands: Operands) -> Any:
@@ -172,9 +173,8 @@ def gap(a: Array, b: Array) -> float:
         return 0.0
     if a.dtype.kind not in "fc":
         return 0.0 if bool((a == b).all()) else float("inf")
-    same = (a == b) | ((a != a) & (b != b))
     with np.errstate(all="ignore"):
-        difference = np.where(same, 0, np.abs(a - b))
+        difference = np.where(same(a, b), 0, np.abs(a - b))
     if not np.isfinite(difference).all():
         return float("inf")
     magnitude = float(np.abs(a[np.isfinite(a)]).max(initial=0.0))

@@ -38,6 +38,7 @@ from autoprune.analysis.experiments.experiment import (
     outputs_of,
     redraw,
     redrawn,
+    same,
 )
 from autoprune.analysis.typing import TypedGraph
 from autoprune.errors import RuleError
@@ -168,12 +169,11 @@ def _changed(array: Array, other: Array, dim: int, position: int) -> Array:
 def _differs(a: Array, b: Array, sample: Sample) -> Array:
     if a.shape != b.shape:
         raise RuleError("the shapes of its outputs depend on data", where=str(sample.node))
-    same = (a == b) | ((a != a) & (b != b))
     if a.dtype.kind not in "fc":
-        return np.asarray(~same)
+        return ~same(a, b)
+    rtol = 1e-9 if a.dtype.itemsize >= 8 else 1e-4
     with np.errstate(all="ignore"):
-        near = np.isclose(a, b, rtol=1e-9 if a.dtype.itemsize >= 8 else 1e-4, atol=0)
-    return np.asarray(~(same | near))
+        return ~np.isclose(a, b, rtol=rtol, atol=0, equal_nan=True)
 
 
 def _only(mask: Array, dim: int, position: int) -> bool:
@@ -294,7 +294,6 @@ def _confirmed(
 def _letters_of(
     sample: Sample, guess: Letters, typed: TypedGraph, found: set[Leaf]
 ) -> frozenset[str]:
-    """The letters of some leaves."""
     at = {place for leaf in found for place in places(typed, leaf)}
     return frozenset(
         letter

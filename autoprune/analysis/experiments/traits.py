@@ -18,6 +18,7 @@ from autoprune.analysis.experiments.experiment import (
     outputs_of,
     redraw,
     redrawn,
+    same,
 )
 from autoprune.analysis.typing import TypedGraph
 from autoprune.errors import RuleError
@@ -164,7 +165,7 @@ def _same(sample: Sample, a: Operands, b: Operands, *, exact: bool = True) -> bo
     except RuleError:
         return False
     if exact:
-        return all(np.array_equal(x, y, equal_nan=x.dtype.kind in "fc") for x, y in pairs)
+        return all(x.shape == y.shape and same(x, y).all() for x, y in pairs)
     return all(np.allclose(x, y, rtol=1e-3, atol=1e-3) for x, y in pairs)
 
 

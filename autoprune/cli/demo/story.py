@@ -11,13 +11,20 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import torch
 from rich.progress import Progress
 from torch import nn
 
 import autoprune
-from autoprune.cli.demo.digits import DigitNet, Digits, accuracy, batches, onnx_accuracy, train
+from autoprune.cli.demo.digits import (
+    DigitNet,
+    Digits,
+    accuracy,
+    batches,
+    onnx_accuracy,
+    recognized,
+    train,
+)
 from autoprune.frameworks.onnx.sessions import open_session
 from autoprune.frameworks.onnx.timing import time_in_turns
 from autoprune.frameworks.torch.export_onnx import export_onnx
@@ -184,7 +191,7 @@ def _artifact(
     session = Session(path, digest=digest, threads=1)
     session.verify()
     (name,) = (spec.name for spec in session.inputs)
-    guesses = [_only(session.run({name: x[None].numpy()})).argmax() for x in digits.test_x]
+    (output,) = (spec.name for spec in session.outputs)
     original = open_session(path.with_name("original.onnx"), 1)
     image = digits.test_x[:1].numpy()
     runtime = SimpleNamespace(run=lambda _, feed: session.run(feed))
@@ -192,10 +199,5 @@ def _artifact(
         (original, {original.get_inputs()[0].name: image}), (runtime, {name: image}),
         threads=1, seconds=3.0,
     )  # fmt: skip
-    right = float(np.mean(np.array(guesses) == digits.test_y.numpy()))
+    right = recognized(lambda image: session.run({name: image})[output], digits)
     return Artifact(path, digest, right, latency.after, latency.speedup)
-
-
-def _only(outputs: dict[str, np.ndarray]) -> np.ndarray:
-    (value,) = outputs.values()
-    return value

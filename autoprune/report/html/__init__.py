@@ -82,7 +82,6 @@ def page(report: Report, title: str) -> str:
 
 
 def _numbers(report: Report) -> list[str]:
-    """What the numbers are of."""
     costs = f"Costs are of one forward pass on {', '.join(report.inputs)}. {MULTIPLY_ADDS}"
     return [costs, *([] if report.latency is None else [spreads(report.latency)])]
 

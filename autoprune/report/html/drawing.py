@@ -9,7 +9,7 @@ import numpy as np
 
 from autoprune.analysis.typing import TypedGraph
 from autoprune.ir.axes import Axis, Leaf, Prod, leaves
-from autoprune.ir.graph import Argument, Graph, Node, Value, format_argument, values_in
+from autoprune.ir.graph import Graph, Node, Value, format_argument, values_in
 from autoprune.ir.positions import PerOuter
 from autoprune.report.data import GroupRow, Report, Subject
 from autoprune.report.html.layers import Edge, rows_of
@@ -59,7 +59,6 @@ class _Drawing:
         self.clusters: list[Any] = []
 
     def data(self) -> dict[str, Any]:
-        """Everything."""
         for parameter in self.graph.parameters:
             self.value(parameter.value, parameter.kind)
         nodes = [self.node(node) for node in self.graph.nodes]
@@ -242,13 +241,8 @@ def _members(child: Node | Cluster) -> Iterator[Node]:
 
 
 def _settings(node: Node) -> str:
-    """The arguments that are no tensors."""
     return ", ".join(
         f"{name}={format_argument(argument)}"
         for name, argument in node.arguments.items()
-        if argument is not None and not _is_tensor(argument)
+        if argument is not None and all(value.dtype == "int" for value in values_in(argument))
     )
-
-
-def _is_tensor(argument: Argument) -> bool:
-    return any(value.dtype != "int" for value in values_in(argument))
