@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Unpack, overload
 
 from autoprune.errors import AutopruneError, BudgetError, BudgetWarning, PlanError, TraceError
 from autoprune.ir.plan import Plan
+from autoprune.passes.patterns import as_patterns
 from autoprune.passes.pruning import plans
 from autoprune.passes.pruning import prune as steps
 from autoprune.passes.pruning.criteria import Score, find_criterion
@@ -352,7 +353,7 @@ def sparsify(
     """
     from autoprune.passes.sparsify import one_shot
 
-    patterns = (ignore,) if isinstance(ignore, str) else tuple(ignore)
+    patterns = as_patterns(ignore, "ignore")
     request = one_shot.Request(format, sparsity, patterns, distribution, criterion, rearrange)
     found = given(model, example_inputs, dynamic_shapes)
     return one_shot.sparsify(found, calibration, request)

@@ -18,14 +18,16 @@ from autoprune.passes.learners.optimizer import SparseOptimizer
 from autoprune.passes.learners.schedule import Timing
 from autoprune.passes.learners.session import Session
 from autoprune.passes.learners.sharding import is_sharded
+from autoprune.passes.patterns import as_patterns
 from autoprune.passes.pruning.given import given
 from autoprune.passes.pruning.result import Result
 from autoprune.passes.sparsify.distribution import Distribution
 from autoprune.passes.sparsify.one_shot import open_sparsity, row_of
 from autoprune.passes.sparsify.result import SparseResult
 from autoprune.passes.sparsify.specs import FormatSpec
-from autoprune.passes.sparsify.torch_model import check_weights, report_on
+from autoprune.passes.sparsify.torch_model import check_weights, parameters_of
 from autoprune.passes.sparsify.weights import find_weights
+from autoprune.report.sparsity import SparsityReport
 
 
 class Train(Protocol):
@@ -87,13 +89,13 @@ class Sparsifier(Session[MaskTraining]):
         dynamic_shapes: Any = None,
     ) -> None:
         found = given(model, example_inputs, dynamic_shapes)
-        example_inputs, dynamic_shapes = found.inputs, found.dynamic_shapes
         self.model = model = network_of(found.model)
         self._plan = carried_plan(model)
         self.distribution = distribution
-        self._inputs = None if example_inputs is None else as_inputs(example_inputs)
-        self._dynamic_shapes = dynamic_shapes
-        self._weights, self._reasons = find_weights(model, format, ignore, trained=True)
+        inputs = None if found.inputs is None else as_inputs(found.inputs)
+        self._files = TorchFiles(inputs, found.dynamic_shapes)
+        patterns = as_patterns(ignore, "ignore")
+        self._weights, self._reasons = find_weights(model, format, patterns, trained=True)
         self.sparsity = open_sparsity(self._weights, sparsity)
 
     def __getattr__(self, name: str) -> Train:
@@ -157,7 +159,6 @@ class Sparsifier(Session[MaskTraining]):
         training = self._finished()
         pairs = list(zip(training.weights, training.masks, strict=True))
         rows = tuple(row_of(weight, int(mask.sum())) for weight, mask in pairs)
-        report = report_on(self.model, rows, self._reasons)
+        report = SparsityReport(rows, parameters_of(self.model), self._reasons)
         masks = {weight.name: mask.clone() for weight, mask in pairs}
-        files = TorchFiles(self._inputs, self._dynamic_shapes)
-        return SparseResult(copy_of(self.model), masks, report, files, self._plan)
+        return SparseResult(copy_of(self.model), masks, report, self._files, self._plan)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -24,7 +24,7 @@ from autoprune.passes.sparsify.network_rearrangement import rearranged
 from autoprune.passes.sparsify.one_shot import Request, make_sparse, open_sparsity
 from autoprune.passes.sparsify.result import SparseResult
 from autoprune.passes.sparsify.weights import Weight, find_weights
-from autoprune.report.sparsity import SparseRow, SparsityReport
+from autoprune.report.sparsity import SparsityReport
 
 
 def sparsify_module(
@@ -54,9 +54,8 @@ def sparsify_module(
 
     runs = None if batches is None else calibrated(sparse, batches)
     rows = make_sparse(weights, values_of, write, request, amount, runs)
-    report = report_on(sparse, rows, reasons, notes)
-    files = TorchFiles(inputs, given.dynamic_shapes)
-    return SparseResult(sparse, masks, report, files, plan)
+    report = SparsityReport(rows, parameters_of(sparse), reasons, notes)
+    return SparseResult(sparse, masks, report, TorchFiles(inputs, given.dynamic_shapes), plan)
 
 
 def batches_of(calibration: Iterable[Any]) -> tuple[Inputs, ...]:
@@ -118,12 +117,6 @@ def values_of(weight: Weight) -> Array:
     return single(weight.matrix(weight.parameter))
 
 
-def report_on(
-    model: nn.Module,
-    rows: tuple[SparseRow, ...],
-    reasons: Mapping[str, str],
-    notes: tuple[str, ...] = (),
-) -> SparsityReport:
-    """What became of the weights of a network."""
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    return SparsityReport(rows, parameters, reasons, notes)
+def parameters_of(model: nn.Module) -> int:
+    """The number of trained numbers of a network."""
+    return sum(parameter.numel() for parameter in model.parameters())

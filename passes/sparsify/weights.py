@@ -35,7 +35,7 @@ class Weight(SparseWeight):
 
 
 def find_weights(
-    model: nn.Module, format: FormatSpec, ignore: str | Sequence[str], *, trained: bool = False
+    model: nn.Module, format: FormatSpec, ignore: Sequence[str], *, trained: bool = False
 ) -> tuple[tuple[Weight, ...], dict[str, str]]:
     """The weights that become sparse, and why those of other layers stay dense, by name.
 
@@ -51,12 +51,11 @@ def find_weights(
         AutopruneError: if a pattern matches nothing.
         FormatError: if a format is unknown, or fits no layer.
     """
-    patterns = (ignore,) if isinstance(ignore, str) else tuple(ignore)
     named = tuple(format) if isinstance(format, Mapping) else ()
     names = [name for name, _ in model.named_parameters(remove_duplicate=False)]
     candidates = _candidates(model, named, trained)
     others = {} if named else dict(_computed(model))
-    chosen, reasons = select(candidates, format, patterns, names, others)
+    chosen, reasons = select(candidates, format, ignore, names, others)
     weights = (Weight(c.names[0], own, c.dims, parameter=c.weight) for c, own in chosen)
     return tuple(weights), reasons
 

@@ -344,6 +344,7 @@ BAD = [
     ({"format": "block 64x1"}, ap.FormatError, "24 x 16 is smaller than 64 x 1"),
     ({"distribution": "even"}, ap.BudgetError, "no distribution"),
     ({"ignore": "nine"}, ap.AutopruneError, "matches no module"),
+    ({"ignore": 9}, ap.AutopruneError, "takes names, not int"),
     ({"make": lambda p: SGD(list(p)[:1], lr=0.1)}, ap.LearnerError, "lacks 5 of the model's"),
     ({"make": lambda p: "sgd"}, ap.LearnerError, "a torch.optim.Optimizer is needed"),
 ]

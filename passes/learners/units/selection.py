@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -47,45 +47,44 @@ class Selection:
             LearnerError: if a score is not finite.
             BudgetError: if the target cannot be met.
         """
-        values = scores.double().cpu().numpy()
-        if not np.isfinite(values).all():
+        values = scores.double().cpu()
+        if not values.isfinite().all():
             raise LearnerError(
                 "weights or updates are not finite, so units cannot be compared",
                 hint="lower the learning rate, or go back to a checkpoint",
             )
-        values = np.where(gone.cpu().numpy(), -np.inf, values)
-        by_group = np.split(values, np.cumsum([g.units for g in self.groups])[:-1])
-        uids = (g.leaf.uid for g in self.groups)
-        scored = UnitScores(dict(zip(uids, by_group, strict=True)))
+        by_group = self._by_group(values.masked_fill(gone.cpu(), -torch.inf))
+        scored = UnitScores({group.leaf.uid: part.numpy() for group, part in by_group})
         kept = allocate(self.analysis, self.movable, scored, self.request)
-        masks = [_removed(group, kept) for group in self.groups]
-        return torch.from_numpy(np.concatenate(masks)).to(scores.device)
+        return torch.cat([_removed(group, kept) for group in self.groups]).to(scores.device)
 
     def kept(self, removed: Tensor) -> dict[str, list[int]]:
         """The units that stay of every group that loses some, by its name."""
-        masks = removed.cpu().split([g.units for g in self.groups])
         return {
             group.name: (~mask).nonzero()[:, 0].tolist()
-            for group, mask in zip(self.groups, masks, strict=True)
+            for group, mask in self._by_group(removed)
             if mask.any()
         }
 
     def cost_shares(self, removed: Tensor) -> tuple[float, float]:
         """Shares of the FLOPs and of the parameters that are left without some units."""
-        counts = [int(mask.sum()) for mask in removed.cpu().split([g.units for g in self.groups])]
-        sizes = {g.leaf.uid: g.units - n for g, n in zip(self.groups, counts, strict=True)}
+        sizes = {g.leaf.uid: int((~mask).sum()) for g, mask in self._by_group(removed)}
         costs = self.analysis.costs
         full = (max(1, costs.flops({})), max(1, costs.params({})))
         return costs.flops(sizes) / full[0], costs.params(sizes) / full[1]
 
+    def _by_group(self, values: Tensor) -> Iterator[tuple[Group, Tensor]]:
+        parts = values.cpu().split([group.units for group in self.groups])
+        return zip(self.groups, parts, strict=True)
 
-def _removed(group: Group, kept: Kept) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    mask = np.zeros(group.units, dtype=bool)
+
+def _removed(group: Group, kept: Kept) -> Tensor:
+    mask = torch.zeros(group.units, dtype=torch.bool)
     stays = kept.get(group.leaf.uid)
     if stays is not None:
         assert not isinstance(stays, PerOuter)
         mask[:] = True
-        mask[stays] = False
+        mask[torch.from_numpy(stays)] = False
     return mask
 
 
