@@ -48,11 +48,13 @@ class OnnxExecutable:
         model: the model.
         names: its outputs that matter.
         optimize: whether ONNX Runtime may sum in another order.
+        changed: makes what is run, with other tensors, of the model, each time it is opened.
     """
 
     model: onnx.ModelProto
     names: tuple[str, ...]
     optimize: bool = False
+    changed: Callable[[onnx.ModelProto], onnx.ModelProto] = lambda model: model
     _sessions: dict[tuple[int | str, ...], Any] = field(default_factory=dict, repr=False)
 
     def run(
@@ -63,7 +65,9 @@ class OnnxExecutable:
         names = tuple(dict.fromkeys([*self.names, *(n for n in watch if n in computed)]))
         key: tuple[int | str, ...] = (seed if _keeps_statistics(self.model) else 0, *names)
         if names and key not in self._sessions:
-            self._sessions[key] = session_for(self.model, optimize=self.optimize, outputs=names)
+            self._sessions[key] = session_for(
+                self.changed(self.model), optimize=self.optimize, outputs=names
+            )
         feed = next(candidate_feeds(self.model, inputs))
         # Copies: what ONNX Runtime returns keeps all memory that the run took.
         values = [deepcopy(v) for v in run(self._sessions[key], names, feed)] if names else []
@@ -78,7 +82,7 @@ class OnnxExecutable:
     def noise(self, inputs: Any, values: Values) -> float:
         # ONNX Runtime's optimizations are another way to sum.
         feed, names = next(candidate_feeds(self.model, inputs)), list(values)
-        session = session_for(self.model, outputs=names)
+        session = session_for(self.changed(self.model), outputs=names)
         return difference(list(values.values()), run(session, names, feed))
 
 
@@ -225,7 +229,10 @@ class OnnxNetwork:
         return OnnxNetwork(dataclasses.replace(self.traced, graph=graph))
 
     def zeroed(self, typed: TypedGraph, kept: Kept, spared: Spared) -> OnnxExecutable:
-        return self.executable(zeroed_model(self.traced, typed, kept, spared))
+        return dataclasses.replace(
+            self.executable(self.model),
+            changed=lambda _: zeroed_model(self.traced, typed, kept, spared),
+        )
 
     def cut(self, typed: TypedGraph, kept: Kept) -> OnnxExecutable:
         return self.executable(cut_model(self.traced, typed, kept))
