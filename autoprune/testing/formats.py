@@ -38,7 +38,8 @@ def check_format(format: Format, *, seed: int = 0) -> int:
     tried = 0
     for outputs, inputs in product(_sizes(rows), _sizes(cols)):
         shape = (outputs, inputs)
-        for mask in [*_chosen(format, shape, rng), *_fitting(format, shape, rng)]:
+        awkward = (m for m in _awkward(format.tile, shape, rng) if format.fits(m) is None)
+        for mask in [*_chosen(format, shape, rng), *awkward]:
             _check_round_trip(format, mask, rng)
             tried += int(mask.any())
         _check_tile(format, shape, rng)
@@ -78,11 +79,6 @@ def _chosen(format: Format, shape: tuple[int, int], rng: np.random.Generator) ->
         if (format.choose(extreme, keep) & ~mask).any():
             raise _refuted(format, shape, f"{what} does not keep the same if only those count")
         yield mask
-
-
-def _fitting(format: Format, shape: tuple[int, int], rng: np.random.Generator) -> Iterator[Mask]:
-    """Those masks fit, among many that have been chosen to be awkward."""
-    return (mask for mask in _awkward(format.tile, shape, rng) if format.fits(mask) is None)
 
 
 def _awkward(

@@ -25,7 +25,6 @@ from autoprune.analysis.typing import TypedGraph
 from autoprune.errors import AutopruneError, RuleError
 from autoprune.frameworks.torch.calls import sample_calls
 from autoprune.frameworks.torch.trace import trace
-from autoprune.ir.graph import Node
 from autoprune.ops.custom import operator_name
 from autoprune.ops.rule import Operator, find
 from autoprune.testing.networks import check_network
@@ -197,8 +196,7 @@ def _sample(call: _Call) -> Sample:
     """The call of the operator in question."""
     traced = trace(call, call.tensors)
     nodes = [n for n in traced.graph.nodes if any(v.dtype != "int" for v in n.inputs)]
-    named = [n for n in nodes if _is_called(n, call.op_name)]
-    nodes = named or nodes
+    nodes = [n for n in nodes if f"{n.op}.".startswith(f"{call.op_name}.")] or nodes
     if len(nodes) != 1:
         raise RuleError(
             f"the function calls {len(nodes)} operators: {', '.join(n.op for n in nodes)}",
@@ -208,10 +206,6 @@ def _sample(call: _Call) -> Sample:
     if isinstance(sample, RuleError):
         raise RuleError(f"the rule of {nodes[0].op} cannot be checked: {sample.what}")
     return sample
-
-
-def _is_called(node: Node, name: str) -> bool:
-    return node.op == name or node.op.startswith(f"{name}.")
 
 
 def _proposal(sample: Sample) -> tuple[str, Operator | None]:

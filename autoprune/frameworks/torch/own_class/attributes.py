@@ -87,8 +87,8 @@ def shared_sizes(
     """
     modules = dict(model.named_modules())
     for path, mentions in _mentions(typed).items():
-        values = set(_integers(modules[path])) if path in modules else set()
-        for value in values:
+        held = vars(modules[path]).values() if path in modules else ()
+        for value in {n for entry in held for n in entries_of(entry)}:
             axes = [a for m in mentions for a in m.axes if a.size == value]
             yield from _tied(axes, free)
         for mention in mentions:
@@ -107,11 +107,6 @@ def _tied(axes: Sequence[Axis], free: frozenset[int]) -> Iterator[frozenset[int]
     if len({len(leaves) for leaves in rest}) == 1:
         for matching in zip(*rest, strict=True):
             yield frozenset(leaf.uid for leaf in matching)
-
-
-def _integers(module: nn.Module) -> Iterator[int]:
-    for value in vars(module).values():
-        yield from entries_of(value)
 
 
 def entries_of(value: Any) -> tuple[int, ...]:
@@ -137,17 +132,16 @@ def attribute_readings(model: nn.Module, typed: TypedGraph, kept: Kept) -> Itera
         mentioned = [a for m in mentions.get(path, ()) for a in m.axes]
         for name, value in vars(module).items():
             entries = entries_of(value)
-            if not entries or (described and name not in described):
-                continue
-            if name in described:
-                if any(ax.size(axis, sizes) != axis.size for axis in described[name]):
-                    certain.setdefault(path, {})[name] = described[name]
+            if described:
+                axes = described.get(name, ())
+                if any(ax.size(axis, sizes) != axis.size for axis in axes):
+                    certain.setdefault(path, {})[name] = axes
+            if described or not entries:
                 continue
             read = [_read(mentioned, n, sizes) for n in entries]
-            found = list(
-                product(*(axes or [_fixed(n)] for n, (axes, _) in zip(entries, read, strict=True)))
-            )
-            if any(axes for axes, _ in read):
+            pairs = zip(entries, read, strict=True)
+            found = list(product(*(changed or [ax.Leaf(-1, n)] for n, (changed, _) in pairs)))
+            if any(changed for changed, _ in read):
                 doubt = len(found) > 1 or any(unsure for _, unsure in read)
                 meanings.setdefault((type(module), name, doubt), {})[path] = found
     doubtful = [key for key in meanings if key[2]]
@@ -207,10 +201,6 @@ def _read(axes: Sequence[Axis], value: int, sizes: Mapping[int, int]) -> tuple[l
     new = {ax.size(axis, sizes): axis for axis in axes if axis.size == value}
     changed = [axis for n, axis in new.items() if n != value]
     return changed, len(new) > len(changed)
-
-
-def _fixed(value: int) -> Axis:
-    return ax.Leaf(-1, value)
 
 
 def described_by_weight(

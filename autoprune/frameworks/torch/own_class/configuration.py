@@ -67,20 +67,19 @@ def follow_configuration(pruned: nn.Module, plan: Plan, changes: Changes, inputs
         return ""
     if not hasattr(pruned.config, "__dict__"):
         return f"its configuration is a {type(pruned.config).__name__}, which is left as it is"
-    shapes = shapes_of(pruned)
-    constants = [pair for entries in plan.constants.values() for pair in entries.values()]
     known: dict[float, set[float]] = {old: set(new) for old, new in changes.items()}
-    for old, new in constants:
-        if old is not None:
-            known.setdefault(old, set()).add(new)
-    chosen = Blueprint(pruned).numbers(known, shapes)
+    for entries in plan.constants.values():
+        for before, after in entries.values():
+            if before is not None:
+                known.setdefault(before, set()).add(after)
+    chosen = Blueprint(pruned).numbers(known, shapes_of(pruned))
     if chosen is None:
         return "no values of its configuration give the layers these sizes"
-    before = copy.deepcopy(pruned.config)
+    usual = {place: _get(pruned.config, place) for place in chosen}
     _set(pruned.config, chosen)
     problem = _disagreement(pruned, inputs)
     if problem:
-        _set(pruned.config, {place: _get(before, place) for place in chosen})
+        _set(pruned.config, usual)
     return problem
 
 
@@ -169,7 +168,8 @@ def _numbers(
     config: Any, changes: Mapping[float, set[float]], path: AttributePath = ()
 ) -> Iterator[_Number]:
     """The numbers of a configuration that may have changed."""
-    own = inspect.signature(type(config)).parameters.keys() | _annotated(config)
+    own = set(inspect.signature(type(config)).parameters)
+    own.update(*(getattr(base, "__annotations__", ()) for base in type(config).__mro__))
     for name, value in vars(config).items():
         if isinstance(value, int | float) and not isinstance(value, bool) and value in changes:
             yield _Number((*path, name), value, tuple(sorted(changes[value])))
@@ -178,13 +178,6 @@ def _numbers(
             yield _Number((*path, name), None, tuple(n for n in everything if type(n) is int))
         elif _is_akin(value, config):
             yield from _numbers(value, changes, (*path, name))
-
-
-def _annotated(config: Any) -> frozenset[str]:
-    """Names that a configuration's own class, or one it is derived from, declares."""
-    return frozenset(
-        name for base in type(config).__mro__ for name in getattr(base, "__annotations__", {})
-    )
 
 
 def _is_akin(value: Any, config: Any) -> bool:

@@ -8,7 +8,7 @@ that stays). Groups that it states together are tied, others are left alone.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import combinations
+from itertools import chain, combinations, islice
 from math import gcd
 
 from torch import nn
@@ -74,15 +74,14 @@ def describable(draft: Draft, classes: Sequence[Class]) -> Describable:
         draft: of the model.
         classes: leaves that shrink alike anyway, most parameters first.
     """
-    alone = [uids for uids in classes if _level(draft, uids, _whole(draft, uids))]
+    alone = [uids for uids in classes if _level(draft, uids)]
     left = [uids for uids in classes if uids not in alone]
     found = list(alone)
     while left:
         uids = left.pop(0)
-        units = _whole(draft, uids)
-        peers = [other for other in left if _whole(draft, other) == units]
+        peers = [other for other in left if _whole(draft, other) == _whole(draft, uids)]
         for union in _unions(uids, peers):
-            if _level(draft, union, units):
+            if _level(draft, union):
                 found.append(union)
                 left = [other for other in left if not other <= union]
                 break
@@ -94,9 +93,7 @@ def describable(draft: Draft, classes: Sequence[Class]) -> Describable:
     described = frozenset[int]().union(*together)
     steps: dict[int, int] = {}
     for uids in together:
-        units = _whole(draft, uids)
-        step = _step(draft, uids, units)
-        steps.update({uid: draft.units[uid] // units * step for uid in uids})
+        steps |= _at(draft, uids, _step(draft, uids))
     return Describable(
         tuple(together),
         steps,
@@ -123,30 +120,28 @@ def _sizes(draft: Draft, classes: Iterable[Class], share: float) -> dict[int, in
     }
 
 
-def _level(draft: Draft, uids: Class, units: int) -> int:
+def _level(draft: Draft, uids: Class) -> int:
     """A count to which a class can shrink alone; 0 if there is none."""
+    units = _whole(draft, uids)
     tried = dict.fromkeys((units // 2, 3 * units // 4, units // 4, units - 1))
     counts = (count for count in tried if 0 < count < units)
     return next((n for n in counts if draft.states(_at(draft, uids, n))), 0)
 
 
-def _step(draft: Draft, uids: Class, units: int) -> int:
+def _step(draft: Draft, uids: Class) -> int:
     """The smallest step in which a class can shrink alone."""
+    units = _whole(draft, uids)
     for step in STEPS:
         first = (units - 1) // step * step
         counts = [count for count in (first, first - step) if count > 0]
         if counts and all(draft.states(_at(draft, uids, count)) for count in counts):
             return step
-    return _level(draft, uids, units)
+    return _level(draft, uids)
 
 
 def _unions(uids: Class, peers: Sequence[Class]) -> Iterator[Class]:
     """Unions with other classes, small ones first."""
-    tried = 0
-    for count in range(1, len(peers) + 1):
-        for others in combinations(peers, count):
-            tried += 1
-            if tried > UNIONS:
-                yield uids.union(*peers)
-                return
-            yield uids.union(*others)
+    chosen = chain.from_iterable(combinations(peers, n + 1) for n in range(len(peers)))
+    yield from (uids.union(*others) for others in islice(chosen, UNIONS))
+    if next(chosen, None):
+        yield uids.union(*peers)

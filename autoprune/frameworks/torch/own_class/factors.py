@@ -256,7 +256,9 @@ class _Search:
         Values that come from the same parameters are scaled with them; the layer that reads them
         then undoes it.
         """
-        carries = self._carriers(uid)
+        carries = frozenset(
+            name for name, shape in self.typed.types.items() if uid in uids_of(shape)
+        )
         chosen: set[str] = set()
         for name in factors:
             node = next(n for n in self.typed.graph.nodes if n.name == name)
@@ -276,13 +278,6 @@ class _Search:
                 self.edit(name, Factor(group, roots[0]), user)
         for name, (degree, user) in flow.undone.items():
             self.edit(name, Factor(group, roots[0] ** -degree), user)
-
-    def _carriers(self, uid: int) -> frozenset[str]:
-        return frozenset(
-            name
-            for name, shape in self.typed.types.items()
-            if any(uid in axis.uids for axis in shape)
-        )
 
     def _sources(self, value: Value, carries: frozenset[str], into: set[str]) -> None:
         """The parameters nearest to `value` whose scale at the leaf is the scale of `value`."""

@@ -103,7 +103,11 @@ def delivered(
     carry(result, plan)
     notes = []
     if traced.outputs is not None and traced.outputs.state:
-        notes.append(_state(traced.outputs.state))
+        notes.append(
+            "The forward also returns state, which it takes again in its next call, and whose "
+            "tensors may shrink with the layers that fill it: "
+            f"{', '.join(traced.outputs.state)}."
+        )
     obstacle = ""
     if not reason:
         changes = shrunk_sizes(choice.typed, choice.kept)
@@ -151,14 +155,6 @@ def _check_export(traced: Traced) -> None:
             f"{gap:.1e})",
             hint="the forward may draw random numbers or depend on state that the export froze",
         )
-
-
-def _state(names: Sequence[str]) -> str:
-    """What is no output although the forward returns it."""
-    return (
-        f"The forward also returns state, which it takes again in its next call, and whose tensors "
-        f"may shrink with the layers that fill it: {', '.join(names)}."
-    )
 
 
 def _alike(model: nn.Module, choice: Choice) -> tuple[tuple[str, ...], ...]:

@@ -47,11 +47,10 @@ def rebuild(model: nn.Module, plan: Plan, *, shared: bool = False) -> nn.Module:
             axes, held = plan.axes(stated), _attributes(result, path)
             old = held.get(name)
             if not axes or entries_of(old) != tuple(axis.size for axis in axes):
-                raise PlanError(
+                raise _misfit(
                     f"the plan changes a size that is not in the model: {old!r} was expected to "
                     f"be {', '.join(str(axis.size) for axis in axes)}",
-                    where=f"{path}.{name}",
-                    hint="apply the plan to the uncut architecture it was made for",
+                    f"{path}.{name}",
                 )
             new = [ax.size(axis, sizes) for axis in axes]
             held[name] = type(old)(new) if isinstance(old, tuple | list) else new[0]
@@ -59,10 +58,9 @@ def rebuild(model: nn.Module, plan: Plan, *, shared: bool = False) -> nn.Module:
         for name, (before, after) in constants.items():
             held = _attributes(result, path)
             if type(held.get(name, ())) not in (float, type(None)) or held[name] != before:
-                raise PlanError(
+                raise _misfit(
                     f"the plan changes a number that is not in the model: {before} was expected",
-                    where=f"{path}.{name}",
-                    hint="apply the plan to the uncut architecture it was made for",
+                    f"{path}.{name}",
                 )
             held[name] = after
     return result
@@ -152,12 +150,14 @@ def _tensor_of_plan(model: nn.Module, name: str, axes: Sequence[Axis]) -> torch.
         )
     expected = tuple(axis.size for axis in axes)
     if tuple(tensor.shape) != expected:
-        raise PlanError(
-            f"the plan expects shape {expected}, the model has {tuple(tensor.shape)}",
-            where=name,
-            hint="apply the plan to the uncut architecture it was made for",
-        )
+        what = f"the plan expects shape {expected}, the model has {tuple(tensor.shape)}"
+        raise _misfit(what, name)
     return tensor
+
+
+def _misfit(what: str, where: str) -> PlanError:
+    hint = "apply the plan to the uncut architecture it was made for"
+    return PlanError(what, where=where, hint=hint)
 
 
 def _cut_copy(
