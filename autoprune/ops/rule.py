@@ -141,7 +141,8 @@ class Operator:
     def terms(self, call: Call) -> Terms:
         """What becomes of positive factors on operands that are numbers; integers stay integers.
 
-        Stated by `homogeneous`, or else follows from what the operator multiplies or moves.
+        Stated by `homogeneous`, or else follows from what the operator multiplies or moves. What
+        has no elements, such as an empty cache before it is appended to, says nothing.
         """
         contraction = None if self.product is None else self.product(call)
         if self.homogeneous is not None:
@@ -153,6 +154,7 @@ class Operator:
         return [
             {f: p for f, p in term.items() if not isinstance(f, Value) or is_number(f)}
             for term in found
+            if all(0 not in f.shape for f in term if isinstance(f, Value))
         ]
 
     def selects(self, call: Call) -> bool:

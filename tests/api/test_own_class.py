@@ -113,6 +113,7 @@ PASSING = {
     "limit of zero": lambda x: x.clamp(min=0),
     "padding": lambda x: F.pad(x, (0, 0, 1, 1)),
     "maximum pooling": lambda x: F.max_pool1d(x.transpose(1, 2), 2).transpose(1, 2),
+    "appended to an empty cache": lambda x: torch.cat([torch.zeros(0), x], 1),
     "product with itself": lambda x: (x * x).sqrt(),
     "product over tokens": lambda x: torch.einsum("nlc,lm->nmc", x, torch.ones(5, 5).to(x)),
 }

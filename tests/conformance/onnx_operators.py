@@ -106,7 +106,8 @@ def _attempt(network: Sandwich, fed: bool) -> tuple[str, str]:
             network.model, network.feed, channels=0.5, criterion="random", multiple_of=1
         )
     except ap.NotEqualError as error:
-        return "failed", str(error)
+        drawn = "draws random numbers" in error.what
+        return "refused" if drawn else "failed", str(error)
     except ap.AutopruneError as error:
         return "refused", error.what
     except Exception as error:

@@ -15,6 +15,7 @@ import autoprune as ap
 from autoprune.errors import NotEqualError
 from autoprune.frameworks.comparison import difference
 from autoprune.frameworks.onnx.run import outputs
+from autoprune.passes.pruning.given import given
 from tests.onnx.build import Builder
 from tests.tolerance import CUT
 
@@ -77,6 +78,11 @@ def size_in_a_subgraph(b: Builder, x: str) -> str:
 def sequence(b: Builder, x: str) -> str:
     both = b.node("SequenceConstruct", x, b.node("Relu", x))
     return str(b.node("SequenceAt", both, b.scalar(1, "int64")))
+
+
+def weights_in_a_sequence(b: Builder, x: str) -> str:
+    both = b.node("SequenceConstruct", b.weight("c", 6, 6), b.weight("d", 6, 6))
+    return str(b.node("MatMul", x, b.node("SequenceAt", both, b.scalar(1, "int64"))))
 
 
 def as_data(b: Builder, x: str) -> str:
@@ -205,6 +211,7 @@ WHOLE = {
     "If": net(branched),
     "a size in a subgraph": net(size_in_a_subgraph),
     "a sequence": net(sequence),
+    "weights in a sequence": net(weights_in_a_sequence),
     "no position": net(one("Gather", np.zeros((0,), np.int64), axis=1), width=0),
     "no position of two dimensions": net(lambda b, x: str(b.node("Add", x, b.node(
         "ReduceSum", b.node("Gather", x, b.tensor("none", np.zeros((0, 2), np.int64)), axis=1))))),
@@ -229,6 +236,12 @@ def test_kept_whole(name):
     with pytest.raises(ap.BudgetError):
         ap.prune(WHOLE[name], channels=0.5, multiple_of=1)
     assert not ap.inspect(WHOLE[name]).unknown_operators
+
+
+def test_a_sequence_of_weights_is_no_weight():
+    model = net(weights_in_a_sequence)
+    (both,) = (n.output[0] for n in model.graph.node if n.op_type == "SequenceConstruct")
+    assert both not in given(model).trace().weights([both])
 
 
 def test_the_standard_domain_by_its_name():

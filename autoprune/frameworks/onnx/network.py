@@ -166,10 +166,11 @@ class OnnxNetwork:
     def weights(self, computed: Iterable[str] = ()) -> Mapping[str, Array]:
         trained = [p.value.name for p in self.graph.parameters if p.kind == "parameter"]
         rest = [name for name in computed if name not in self.graph.parameter_of]
-        values = reader(self.model, rest)(self.inputs) if rest else {}
+        read = reader(self.model, rest)(self.inputs) if rest else {}
+        values = {name: read[name] for name in rest if isinstance(read[name], np.ndarray)}
         return LazyArrays(
-            lambda name: values[name] if name in rest else weight(self.traced, name),
-            [*trained, *rest],
+            lambda name: values[name] if name in values else weight(self.traced, name),
+            [*trained, *values],
         )
 
     def gradients(self, loss: Callable[[Any], Any], inputs: Any) -> Mapping[str, Array]:
