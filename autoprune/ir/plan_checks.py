@@ -75,7 +75,7 @@ def check_step(plan: Plan, sizes: Mapping[str, int], where: str = "") -> None:
             len(set(alike.values())) <= 1,
             "the network's code states the size of these groups only once, so equally many units "
             f"of each have to stay: {alike}",
-            f"group {names[0]:.80}",
+            f"group {next(iter(names), ''):.80}",
         )
     for path, entries in plan.attributes.items():
         for name, axes in entries.items():
