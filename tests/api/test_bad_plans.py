@@ -189,6 +189,9 @@ def test_groups_whose_size_is_stated_once():
         ap.Plan.from_json(json.dumps(data))
     data["groups"]["q.weight:0/1"]["kept"] = [2, 5]
     assert ap.apply_plan(build(TwoWidths), ap.Plan.from_json(json.dumps(data)), x).width == 2
+    data["alike"].append([])
+    with pytest.raises(ap.PlanError):
+        ap.Plan.from_json(json.dumps(data))
 
 
 def test_a_table_is_replaced_by_one_list():
