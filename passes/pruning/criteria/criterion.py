@@ -1,12 +1,14 @@
 """Criteria, by name or as functions, and what they declare.
 
-@ap.criterion("largest")
-def largest(units):
-return np.max([abs(rows).max(axis=1) for rows in units.matrices()], axis=0)
+The units with the lowest scores go first:
 
-@ap.criterion("taylor", needs=("weights", "gradients"), comparable=True)
-def taylor(units):
-return np.abs(units.sums(np.multiply, "weights", "gradients"))
+    @ap.criterion("largest")
+    def largest(units):
+        return np.max([abs(rows).max(axis=1) for rows in units.matrices()], axis=0)
+
+    @ap.criterion("taylor", needs=("weights", "gradients"), comparable=True)
+    def taylor(units):
+        return np.abs(units.sums(np.multiply, "weights", "gradients"))
 """
 
 from __future__ import annotations
